@@ -1,0 +1,2 @@
+//! Request coalescing for Tower.
+#![forbid(unsafe_code)]
