@@ -95,10 +95,10 @@ where
         let runtime = Runtime::current().expect(
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
-        self.enter(key, work, Some(runtime))
+        self.enter(key, work, Some(&runtime))
     }
 
-    fn enter<F, Fut>(&self, key: K, work: F, runtime: Option<Runtime>) -> Run<K, V>
+    fn enter<F, Fut>(&self, key: K, work: F, runtime: Option<&Runtime>) -> Run<K, V>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
@@ -111,13 +111,13 @@ where
         let caller = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
             Entered::Led(mut caller) => {
                 caller.start(work);
-                if let Some(runtime) = &runtime {
+                if let Some(runtime) = runtime {
                     caller.board_on(runtime);
                 }
                 caller
             }
             Entered::Joined(caller) => {
-                match &runtime {
+                match runtime {
                     Some(runtime) => caller.board_on(runtime),
                     None => caller.board(),
                 }
@@ -143,6 +143,7 @@ where
 
     /// Forgets all keys, and gives the number of flights that were in the air. One shard after the other: a flight that
     /// begins meanwhile may stay.
+    #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
         self.table.clear()
     }

@@ -91,10 +91,7 @@ impl<K, V, C> Table<K, V, C> {
     }
 
     /// Which shard holds `hash`; also a spread for whatever else is counted per shard.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the middle bits: hashbrown takes the lowest and the highest"
-    )]
+    // The middle bits: hashbrown takes the lowest and the highest.
     pub(crate) fn index(&self, hash: u64) -> usize {
         (hash >> 32) as usize & (self.shards.len() - 1)
     }
