@@ -80,7 +80,9 @@ impl CacheStatus {
 
 impl fmt::Debug for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CacheStatus").field(&self.members[0]).finish()
+        f.debug_tuple("CacheStatus")
+            .field(&self.members[0])
+            .finish()
     }
 }
 
@@ -102,7 +104,11 @@ fn bare_item(name: &str) -> Result<String, InvalidName> {
         return Err(InvalidName);
     }
     let starts = first == b'*' || first.is_ascii_alphabetic();
-    if starts && bytes.iter().all(|byte| is_tchar(*byte) || b":/".contains(byte)) {
+    if starts
+        && bytes
+            .iter()
+            .all(|byte| is_tchar(*byte) || b":/".contains(byte))
+    {
         return Ok(name.to_owned());
     }
     let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
@@ -169,7 +175,10 @@ mod tests {
             ("say \"hi\" \\o", r#""say \"hi\" \\o""#),
             (" ", "\" \""),
         ] {
-            assert_eq!(appended(name, Forward::Bypass), format!("{item}; fwd=bypass"));
+            assert_eq!(
+                appended(name, Forward::Bypass),
+                format!("{item}; fwd=bypass")
+            );
         }
     }
 
@@ -188,7 +197,10 @@ mod tests {
         let status = CacheStatus::new("edge").expect("a name");
         status.append(&mut headers, Forward::Collapsed);
         let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
-        assert_eq!(lines, ["origin; hit", "mid; fwd=stale", "edge; fwd=miss; collapsed"]);
+        assert_eq!(
+            lines,
+            ["origin; hit", "mid; fwd=stale", "edge; fwd=miss; collapsed"]
+        );
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Request coalescing for Tower.
 #![forbid(unsafe_code)]
-#![allow(dead_code)] // temporary: floor 3 uses what is not used yet
+#![allow(dead_code, unused_imports)] // temporary: floor 3 uses what is not used yet
 
 #[cfg(feature = "http")]
 mod cache_status;

@@ -34,9 +34,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     }
     let mut lengths = tokens(headers, &CONTENT_LENGTH).map(decimal);
     let first = lengths.next()??;
-    lengths
-        .all(|length| length == Some(first))
-        .then_some(first)
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
@@ -102,11 +100,7 @@ mod tests {
     #[test]
     fn after_head_and_in_204_and_304_content_length_says_nothing_of_this_body() {
         let hint = SizeHint::with_exact(0);
-        for (method, status) in [
-            (Method::HEAD, 200),
-            (Method::GET, 204),
-            (Method::GET, 304),
-        ] {
+        for (method, status) in [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304)] {
             let response = response(status, &["7"]);
             assert_eq!(expected(&method, &response, &hint), Some(0));
             assert_eq!(expected(&method, &response, &SizeHint::default()), None);
@@ -119,6 +113,9 @@ mod tests {
         response
             .headers
             .insert(TRANSFER_ENCODING, "chunked".parse().expect("a value"));
-        assert_eq!(expected(&Method::GET, &response, &SizeHint::default()), None);
+        assert_eq!(
+            expected(&Method::GET, &response, &SizeHint::default()),
+            None
+        );
     }
 }

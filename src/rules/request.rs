@@ -1,8 +1,6 @@
 //! Which requests make their own call, whatever their key.
 
-use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, StatusCode, request};
 
 use super::directives::{forbids, is_tchar, tokens};

@@ -83,7 +83,11 @@ pub fn shareable(response: &response::Parts) -> bool {
         ]
         .iter()
         .any(|name| headers.contains_key(name))
-        && !forbids(headers, &CACHE_CONTROL, &["no-store", "private", "no-cache"])
+        && !forbids(
+            headers,
+            &CACHE_CONTROL,
+            &["no-store", "private", "no-cache"],
+        )
         && !vary::is_everything(headers)
         && !streams(headers)
 }
@@ -257,7 +261,11 @@ mod tests {
         for (name, value) in rows {
             let value = *value;
             let row = [(*name, value)];
-            assert!(!shareable(&response(200, &row)), "{name} {}", value.escape_ascii());
+            assert!(
+                !shareable(&response(200, &row)),
+                "{name} {}",
+                value.escape_ascii()
+            );
         }
     }
 
@@ -303,7 +311,11 @@ mod tests {
         assert!(may_share(&get, false, &response(403, &[])));
         assert!(may_share(&get, true, &response(200, &[])));
         assert!(may_share(&get, true, &response(401, &[])));
-        assert!(may_share(&get, false, &response(200, &[("set-cookie", b"a=b")])));
+        assert!(may_share(
+            &get,
+            false,
+            &response(200, &[("set-cookie", b"a=b")])
+        ));
         assert!(may_share(
             &Method::POST,
             false,
@@ -316,7 +328,9 @@ mod tests {
         for name in ["authorization", "cookie", "proxy-authorization"] {
             assert!(has_credentials(&response(200, &[(name, b"")]).headers));
         }
-        assert!(!has_credentials(&response(200, &[("x-user", b"a")]).headers));
+        assert!(!has_credentials(
+            &response(200, &[("x-user", b"a")]).headers
+        ));
     }
 
     #[test]
