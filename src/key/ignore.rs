@@ -1,72 +1,116 @@
 //! The request fields that by convention carry neither identity nor representation.
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::rules::tokens;
 
-/// Fields of the connection over which a request came. `Proxy-Authorization` is none of them: it says who asks.
-///
-/// A list by length, as the next one: the length alone sorts out most names.
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    match name.len() {
-        2 => name == b"te",
-        7 => name == b"trailer" || name == b"upgrade",
-        10 => name == b"connection" || name == b"keep-alive",
-        16 => name == b"proxy-connection",
-        17 => name == b"transfer-encoding",
-        _ => false,
-    }
+/// On which of the lists a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    /// A field of the connection over which a request came. `Proxy-Authorization` is none: it says who asks.
+    HopByHop,
+    /// A trace or request id, the proxies on the way, or the client's description of itself.
+    Convention,
+    No,
 }
 
-/// Trace and request ids, the proxies on the way, and the client's description of itself.
-///
-/// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
-fn is_conventional(name: &[u8]) -> bool {
-    match name.len() {
-        2 => name == b"b3",
-        3 => name == b"via" || name == b"dnt",
-        7 => name == b"baggage" || name == b"referer" || name == b"sec-gpc",
-        8 => name == b"priority",
-        9 => name == b"forwarded" || name == b"x-real-ip",
-        10 => name == b"user-agent" || name == b"tracestate",
-        11 => name == b"traceparent",
-        12 => name == b"x-request-id",
-        15 => name == b"x-forwarded-for" || name == b"x-amzn-trace-id",
-        16 => name == b"x-correlation-id",
-        21 => name == b"x-cloud-trace-context",
-        25 => name == b"upgrade-insecure-requests",
-        _ => false,
-    }
-}
-
-/// The families among those: `sec-ch-*`, `sec-fetch-*`, `x-b3-*`.
-fn is_of_a_family(name: &[u8]) -> bool {
-    match name.first() {
-        Some(b's') => name.starts_with(b"sec-ch-") || name.starts_with(b"sec-fetch-"),
-        Some(b'x') => name.starts_with(b"x-b3-"),
-        _ => false,
-    }
+/// The names that a user has added.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Sorted by `as_str`, each once.
+    sorted: Vec<HeaderName>,
+    /// A bit for each length among them, the last for all that are longer: most names end their search here.
+    lengths: u64,
 }
 
 /// What one request's key leaves out.
 #[derive(Debug)]
 pub(super) struct Ignored<'a> {
-    /// Sorted.
-    user: &'a [HeaderName],
+    user: &'a Names,
     /// The request, if its `Connection` names fields.
     named_by: Option<&'a HeaderMap>,
+}
+
+// ===== impl Listed =====
+
+impl Listed {
+    /// By length first, which sorts out most names.
+    ///
+    /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
+    fn of(name: &[u8]) -> Self {
+        let convention = match name.len() {
+            2 if name == b"te" => return Self::HopByHop,
+            2 => name == b"b3",
+            3 => name == b"via" || name == b"dnt",
+            7 if name == b"upgrade" || name == b"trailer" => return Self::HopByHop,
+            7 => name == b"referer" || name == b"baggage" || name == b"sec-gpc",
+            8 => name == b"priority",
+            9 => name == b"x-real-ip" || name == b"forwarded",
+            10 if name == b"connection" || name == b"keep-alive" => return Self::HopByHop,
+            10 => name == b"user-agent" || name == b"tracestate",
+            11 => name == b"traceparent",
+            12 => name == b"x-request-id",
+            15 => name == b"x-forwarded-for" || name == b"x-amzn-trace-id",
+            16 if name == b"proxy-connection" => return Self::HopByHop,
+            16 => name == b"x-correlation-id",
+            17 if name == b"transfer-encoding" => return Self::HopByHop,
+            21 => name == b"x-cloud-trace-context",
+            25 => name == b"upgrade-insecure-requests",
+            _ => false,
+        };
+        let family = || match name {
+            [b's', ..] => name.starts_with(b"sec-ch-") || name.starts_with(b"sec-fetch-"),
+            [b'x', ..] => name.starts_with(b"x-b3-"),
+            _ => false,
+        };
+        if convention || family() {
+            Self::Convention
+        } else {
+            Self::No
+        }
+    }
+}
+
+// ===== impl Names =====
+
+impl Names {
+    pub(super) fn insert(&mut self, name: HeaderName) {
+        if let Err(at) = self.search(&name) {
+            self.lengths |= Self::bit(&name);
+            self.sorted.insert(at, name);
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[HeaderName] {
+        &self.sorted
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.lengths & Self::bit(name) != 0 && self.search(name).is_ok()
+    }
+
+    fn search(&self, name: &HeaderName) -> Result<usize, usize> {
+        let name = name.as_str();
+        self.sorted
+            .binary_search_by(|other| other.as_str().cmp(name))
+    }
+
+    fn bit(name: &HeaderName) -> u64 {
+        1 << name.as_str().len().min(63)
+    }
 }
 
 // ===== impl Ignored =====
 
 impl<'a> Ignored<'a> {
-    /// `user` is sorted by [`HeaderName::as_str`].
-    pub(super) fn new(user: &'a [HeaderName], request: &'a HeaderMap) -> Self {
-        let idle = |option: &[u8]| {
-            option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
+    pub(super) fn new(user: &'a Names, request: &'a HeaderMap) -> Self {
+        // The usual values, which name nothing that could be left out otherwise.
+        let idle = |line: &HeaderValue| {
+            let line = line.as_bytes();
+            line.eq_ignore_ascii_case(b"keep-alive") || line.eq_ignore_ascii_case(b"close")
         };
-        let names = request.contains_key(CONNECTION) && !tokens(request, &CONNECTION).all(idle);
+        let names = request.get_all(CONNECTION).iter().any(|line| !idle(line));
         Self {
             user,
             named_by: names.then_some(request),
@@ -80,15 +124,11 @@ impl<'a> Ignored<'a> {
     /// matter of course (`Connection: keep-alive`).
     pub(super) fn contains(&self, name: &HeaderName) -> bool {
         let bytes = name.as_str().as_bytes();
-        if is_hop_by_hop(bytes) {
-            return true;
+        match Listed::of(bytes) {
+            Listed::HopByHop => true,
+            Listed::Convention => !self.is_named(bytes),
+            Listed::No => self.user.contains(name) && !self.is_named(bytes),
         }
-        let listed = is_conventional(bytes) || is_of_a_family(bytes) || self.is_users(name);
-        listed && !self.is_named(bytes)
-    }
-
-    fn is_users(&self, name: &HeaderName) -> bool {
-        !self.user.is_empty() && search(self.user, name).is_ok()
     }
 
     fn is_named(&self, name: &[u8]) -> bool {
@@ -96,11 +136,6 @@ impl<'a> Ignored<'a> {
             tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
         })
     }
-}
-
-/// Where `name` is in a sorted list, or belongs in it.
-pub(super) fn search(sorted: &[HeaderName], name: &HeaderName) -> Result<usize, usize> {
-    sorted.binary_search_by(|other| other.as_str().cmp(name.as_str()))
 }
 
 #[cfg(test)]
@@ -151,11 +186,13 @@ mod tests {
 
     fn contains(user: &[&str], connection: &[&str], name: &str) -> bool {
         let parse = |name: &str| name.parse::<HeaderName>().expect("a name");
-        let mut user: Vec<_> = user.iter().map(|name| parse(name)).collect();
-        user.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        let mut names = Names::default();
+        for name in user {
+            names.insert(parse(name));
+        }
         let line = |line: &&str| (CONNECTION, line.parse().expect("a value"));
         let request = connection.iter().map(line).collect();
-        Ignored::new(&user, &request).contains(&parse(name))
+        Ignored::new(&names, &request).contains(&parse(name))
     }
 
     #[test]
@@ -196,11 +233,13 @@ mod tests {
 
     #[test]
     fn the_user_may_add_names() {
-        let user = ["x-noise", "accept-language", "a"];
+        let long = "x-".repeat(40) + "long";
+        let user = ["x-noise", "accept-language", "a", "x-noise", &long];
         for name in user {
             assert!(contains(&user, &[], name), "{name}");
         }
-        assert!(!contains(&user, &[], "x-user-id"));
+        assert!(!contains(&user, &[], "x-other"));
+        assert!(!contains(&user, &[], &(long.clone() + "er")));
         assert!(contains(&user, &[], "via"));
     }
 

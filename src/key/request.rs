@@ -5,7 +5,7 @@ use http::{HeaderName, Method, Uri, request, uri};
 
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
-use super::ignore::{Ignored, search};
+use super::ignore::{Ignored, Names};
 use super::target::{self, Host, Target};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
@@ -84,8 +84,7 @@ use super::target::{self, Host, Target};
 #[derive(Clone, Default)]
 #[must_use]
 pub struct RequestKeyExtractor {
-    /// Sorted by `as_str`, each once.
-    ignored: Arc<Vec<HeaderName>>,
+    ignored: Arc<Names>,
 }
 
 /// The key that [`RequestKeyExtractor`] makes of a request.
@@ -116,13 +115,11 @@ impl RequestKeyExtractor {
     /// use tower_singleflight::{KeyExtractor, RequestKeyExtractor};
     ///
     /// let extractor = RequestKeyExtractor::new().ignore_header(HeaderName::from_static("x-attempt"));
-    /// let attempt = |n: u8| Request::get("/").header("x-attempt", n).body(()).unwrap().into_parts().0;
+    /// let attempt = |n: u16| Request::get("/").header("x-attempt", n).body(()).unwrap().into_parts().0;
     /// assert_eq!(extractor.extract(&attempt(1)), extractor.extract(&attempt(2)));
     /// ```
     pub fn ignore_header(mut self, name: HeaderName) -> Self {
-        if let Err(at) = search(&self.ignored, &name) {
-            Arc::make_mut(&mut self.ignored).insert(at, name);
-        }
+        Arc::make_mut(&mut self.ignored).insert(name);
         self
     }
 
@@ -131,7 +128,7 @@ impl RequestKeyExtractor {
         names.into_iter().fold(self, Self::ignore_header)
     }
 
-    fn digest(&self, request: &request::Parts) -> Digest {
+    fn digest(&self, request: &request::Parts) -> (Digest, Target) {
         let request::Parts {
             method,
             uri,
@@ -159,24 +156,26 @@ impl RequestKeyExtractor {
         writer.optional(path);
 
         let ignored = Ignored::new(&self.ignored, headers);
+        let mut first_host = None;
+        // The map gives the lines of one name together and in their order.
         for (name, value) in headers {
-            if ignored.contains(name) {
+            let value = value.as_bytes();
+            let host = (*name == HOST).then(|| Host::parse(value));
+            first_host = first_host.or(host);
+            if ignored.contains(name) || host.is_some() && host_is_repeated {
                 continue;
             }
-            if *name == HOST {
-                if host_is_repeated {
-                    continue;
+            let name = name.as_str().as_bytes();
+            match host {
+                Some(host) => {
+                    writer.field(name, host.userinfo);
+                    writer.lowercase(host.name);
+                    writer.part(host.port);
                 }
-                // The same bytes in front as of any field, then those of the host in lower case.
-                let host = Host::parse(value.as_bytes());
-                writer.field(b"host", host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
-            } else {
-                writer.field(name.as_str().as_bytes(), value.as_bytes());
+                None => writer.field(name, value),
             }
         }
-        writer.finish()
+        (writer.finish(), Target::new(uri, first_host))
     }
 }
 
@@ -184,11 +183,14 @@ impl KeyExtractor for RequestKeyExtractor {
     type Key = RequestKey;
 
     fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        may_have_key(&request.method).then(|| RequestKey {
-            method: request.method.clone(),
-            uri: without_userinfo(&request.uri),
-            digest: self.digest(request),
-            target: Target::of(request),
+        may_have_key(&request.method).then(|| {
+            let (digest, target) = self.digest(request);
+            RequestKey {
+                method: request.method.clone(),
+                uri: without_userinfo(&request.uri),
+                digest,
+                target,
+            }
         })
     }
 }
@@ -196,7 +198,7 @@ impl KeyExtractor for RequestKeyExtractor {
 impl fmt::Debug for RequestKeyExtractor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestKeyExtractor")
-            .field("ignored", &self.ignored)
+            .field("ignored", &self.ignored.as_slice())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, request};
+use http::{HeaderMap, Uri, request};
 
 use super::digest::secret;
 
@@ -14,6 +14,7 @@ use super::digest::secret;
 pub(crate) struct Target(pub(crate) u64);
 
 /// `host[:port]` with the bytes that compare without case in front (RFC 9110 section 4.2.3).
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Host<'a> {
     /// `user@`, never in a valid `Host` field.
     pub(super) userinfo: &'a [u8],
@@ -26,45 +27,41 @@ pub(super) struct Host<'a> {
 
 impl Target {
     pub(crate) fn of(request: &request::Parts) -> Self {
-        let host = match request.uri.authority() {
-            Some(authority) => Some(Host::of(authority)),
-            None => request
-                .headers
-                .get(HOST)
-                .map(|host| Host::parse(host.as_bytes())),
-        };
-        let path = request
-            .uri
-            .path_and_query()
-            .map_or("", |path| path.as_str());
-        let [seed, ..] = secret();
-        let mut hash = fold(seed, path.as_bytes(), 0);
-        if let Some(host) = host {
-            // The bit that makes ASCII letters lower case; that other bytes lose it as well does no harm here.
-            hash = fold(hash, host.name, 0x2020_2020_2020_2020);
-            hash = fold(hash, host.port, 0);
-        }
-        Self(hash)
+        let host = request.headers.get(HOST);
+        Self::new(&request.uri, host.map(|host| Host::parse(host.as_bytes())))
+    }
+
+    /// `host` is the first `Host` field, which counts where the URI has no authority.
+    pub(super) fn new(uri: &Uri, host: Option<Host<'_>>) -> Self {
+        let host = uri.authority().map(Host::of).or(host);
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        let [seed, other_seed, ..] = secret();
+        let path = fold(seed, path.as_bytes(), 0);
+        let host = host.map_or(0, |host| {
+            // The bit that makes ASCII letters lower case; that other bytes get it as well does no harm here.
+            fold(other_seed, host.name, 0x2020_2020_2020_2020) ^ fold(seed, host.port, 0)
+        });
+        Self(mix(path, host))
     }
 }
 
 /// A multiplication per eight bytes; `or` is set in each word.
 fn fold(seed: u64, bytes: &[u8], or: u64) -> u64 {
-    let step = |hash: u64, word: u64| {
-        let product = u128::from(hash ^ (word | or)) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
-        (product as u64) ^ (product >> 64) as u64
-    };
     let mut words = bytes.chunks_exact(8);
-    let mut hash = step(seed, bytes.len() as u64);
-    for word in words.by_ref() {
-        hash = step(
-            hash,
-            u64::from_le_bytes(word.try_into().expect("eight bytes")),
-        );
-    }
-    let mut last = [0; 8];
-    last[..words.remainder().len()].copy_from_slice(words.remainder());
-    step(hash, u64::from_le_bytes(last))
+    let hash = words.by_ref().fold(seed, |hash, word| {
+        let word = word.try_into().expect("a chunk has eight bytes");
+        mix(hash, u64::from_le_bytes(word) | or)
+    });
+    let last = words.remainder();
+    let last = last.iter().fold(bytes.len() as u64, |word, byte| {
+        word << 8 | u64::from(*byte)
+    });
+    mix(hash, last | or)
+}
+
+fn mix(one: u64, two: u64) -> u64 {
+    let product = u128::from(one ^ two) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+    (product as u64) ^ (product >> 64) as u64
 }
 
 // ===== impl Host =====
@@ -75,7 +72,11 @@ impl<'a> Host<'a> {
     }
 
     pub(super) fn parse(bytes: &'a [u8]) -> Self {
-        let at = bytes.iter().rposition(|byte| *byte == b'@');
+        // `contains` is the fast one, and almost never true.
+        let at = bytes
+            .contains(&b'@')
+            .then(|| bytes.iter().rposition(|byte| *byte == b'@'))
+            .flatten();
         let (userinfo, rest) = bytes.split_at(at.map_or(0, |at| at + 1));
         let end = match rest {
             [b'[', ..] => rest.iter().position(|byte| *byte == b']').map(|at| at + 1),

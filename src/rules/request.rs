@@ -104,7 +104,9 @@ mod tests {
 
     use super::*;
 
-    fn request(method: &str, fields: &[(&str, &[u8])]) -> request::Parts {
+    type Fields<'a> = &'a [(&'a str, &'a [u8])];
+
+    fn request(method: &str, fields: Fields<'_>) -> request::Parts {
         let mut request = http::Request::builder().method(method).uri("/");
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -112,13 +114,13 @@ mod tests {
         request.body(()).expect("a request").into_parts().0
     }
 
-    fn headers(fields: &[(&str, &[u8])]) -> HeaderMap {
+    fn headers(fields: Fields<'_>) -> HeaderMap {
         request("GET", fields).headers
     }
 
     #[test]
     fn every_reason_is_found() {
-        let rows: &[(&str, &[(&str, &[u8])], Bypass)] = &[
+        let rows: &[(&str, Fields<'_>, Bypass)] = &[
             ("CONNECT", &[], Bypass::Method),
             ("GET", &[("upgrade", b"websocket")], Bypass::Upgrade),
             ("GET", &[("upgrade", b"")], Bypass::Upgrade),
