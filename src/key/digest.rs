@@ -42,6 +42,7 @@ impl Writer {
     }
 
     /// A part that is always there.
+    #[inline]
     pub(super) fn part(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.bytes(bytes);
@@ -70,6 +71,7 @@ impl Writer {
     }
 
     /// A header field; its name is never longer than 16 bits can say, its value never than 48.
+    #[inline]
     pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
         self.number((name.len() as u64) << 48 | value.len() as u64);
         self.bytes(name);

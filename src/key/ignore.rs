@@ -38,6 +38,7 @@ impl Listed {
     /// By length first, which sorts out most names.
     ///
     /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
+    #[inline]
     fn of(name: &[u8]) -> Self {
         let convention = match name.len() {
             2 if name == b"te" => return Self::HopByHop,
@@ -122,6 +123,7 @@ impl<'a> Ignored<'a> {
     /// A field that the request's own `Connection` names is in the key in any case: what a client writes there may put
     /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
     /// matter of course (`Connection: keep-alive`).
+    #[inline]
     pub(super) fn contains(&self, name: &HeaderName) -> bool {
         let bytes = name.as_str().as_bytes();
         match Listed::of(bytes) {
