@@ -9,6 +9,7 @@ use std::{
 use crate::{
     flights::{Cargo, Flight},
     group::{Caller, Interest, Runtime},
+    rules::Variant,
 };
 
 /// A [`Caller`] that is counted in [`Stats::waiters`](crate::Stats), and still knows its flight when that has ended.
@@ -33,6 +34,11 @@ impl<K> Seat<K> {
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K>> {
         &self.flight
+    }
+
+    /// The flight of which this is the leader's seat is for this variant: who differs need not wait for its head.
+    pub(crate) fn set_variant(&self, variant: Variant) {
+        self.flight.cargo.exchange.lock().variant = Some(variant);
     }
 
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {

@@ -96,7 +96,7 @@ where
         let (parts, body) = response.into_parts();
         let cargo = &self.flight.cargo;
         let memory = &self.shared.flights.memory;
-        let shareable = rules::may_share(&self.asked.method, self.has_credentials(), &parts)
+        let shareable = rules::may_share(&self.asked.method, self.asked.has_credentials, &parts)
             && (self.shared.settings.policy)(&parts);
         if !shareable {
             memory.remember(cargo.hash, cargo.key.clone());
@@ -174,11 +174,7 @@ where
             return Opened::Over;
         }
 
-        let variant = match Vary::of(&parts) {
-            Vary::Fields(names) => Some(Variant::new(names, &self.asked.headers)),
-            // `*` is not shared in the first place.
-            Vary::Nothing | Vary::Everything => None,
-        };
+        let variant = self.variant(&parts);
         let copy = Arc::new(rules::copy_head(&parts));
         let settings = &self.shared.settings;
         let begins = expected.is_some() || settings.stream_unknown || is_empty;
@@ -241,6 +237,26 @@ where
         }
         self.flight.wake_progress();
         Opened::Streams
+    }
+
+    /// Which requests of this key the response is for, if not for all.
+    fn variant(&self, parts: &response::Parts) -> Option<Variant> {
+        // `*` is not shared in the first place.
+        let Vary::Fields(names) = Vary::of(parts) else {
+            return None;
+        };
+        let shared = &self.shared;
+        let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
+            names
+        } else {
+            // What the key tells is the same for all.
+            names
+                .iter()
+                .filter(|name| shared.may_differ(name))
+                .cloned()
+                .collect()
+        };
+        (!names.is_empty()).then(|| Variant::of_fields(names, &self.asked.fields))
     }
 
     /// Ends a flight whose whole response is there, if its leader is alone.

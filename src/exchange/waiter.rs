@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{HeaderMap, Request, response};
+use http::{HeaderName, Request, response};
 use tower_service::Service;
 
 use super::{
@@ -250,7 +250,7 @@ where
     ResBody: OriginBody,
 {
     /// Leads the flight of `seat` with the request that was kept.
-    fn lead(&self, mut seat: Seat<X::Key>, headers: HeaderMap, wakers: &mut Wakers) {
+    fn lead(&self, mut seat: Seat<X::Key>, names: &Arc<[HeaderName]>, wakers: &mut Wakers) {
         let prospect = {
             let mut state = self.state.lock();
             state.prospect.take()
@@ -261,6 +261,7 @@ where
             waiting.iter().for_each(|waiter| waiter.forward(wakers));
             return;
         };
+        seat.set_variant(Variant::new(Arc::clone(names), request.headers()));
         self.shared.flights.gauges.count(Event::Forwarded);
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
@@ -268,7 +269,7 @@ where
         let desk = Arc::new(Desk::new());
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let asked = Asked::new(request.method().clone(), headers);
+            let asked = Asked::new(&self.shared, &request);
             let call = Oneshot::new(service, request);
             Work::new(
                 flight,
@@ -362,7 +363,7 @@ where
     }
 
     fn regroup(self: Arc<Self>, flight: &Flight<X::Key>, variant: &Variant, wakers: &mut Wakers) {
-        let (old, headers, method) = {
+        let (old, method) = {
             let mut state = self.state.lock();
             if state.gone {
                 return;
@@ -370,10 +371,10 @@ where
             let Some((_, request)) = &state.prospect else {
                 return;
             };
-            let (headers, method) = (request.headers().clone(), request.method().clone());
+            let method = request.method().clone();
             let seat = state.seat.take();
             wakers.push(seat.as_ref().and_then(Seat::take_waker));
-            (seat, headers, method)
+            (seat, method)
         };
         let cargo = Cargo::new(
             &self.shared,
@@ -384,16 +385,12 @@ where
         );
         let newcomer = Newcomer {
             flights: &self.shared.flights,
-            headers: &headers,
             max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| self.differs(variant),
         };
         let me: Arc<dyn Waiting<X::Key>> = self.clone();
         match newcomer.enter(cargo, Some(&me)) {
-            Joined::Led(seat) => {
-                let own = Variant::new(Arc::clone(variant.names()), &headers);
-                seat.flight().cargo.exchange.lock().variant = Some(own);
-                self.lead(seat, headers, wakers);
-            }
+            Joined::Led(seat, _) => self.lead(seat, variant.names(), wakers),
             Joined::Waits(seat) => {
                 seat.board();
                 self.resit(seat, None, wakers);

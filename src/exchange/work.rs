@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 use http_body::{Body, Frame};
 use pin_project::pin_project;
 use tower_service::Service;
@@ -23,7 +23,7 @@ use crate::{
     error::SharedError,
     flights::{Flight, Shared},
     key::KeyExtractor,
-    rules,
+    rules::{self, Fields},
 };
 
 #[pin_project]
@@ -58,8 +58,9 @@ pub(super) struct Brief<X: KeyExtractor, ResBody, E> {
 /// What must be known of the leader's request when its response comes.
 pub(crate) struct Asked {
     pub(super) method: Method,
-    /// For `Vary`.
-    pub(super) headers: HeaderMap,
+    pub(super) has_credentials: bool,
+    /// Those in which an identical request may differ: for `Vary`.
+    pub(super) fields: Fields,
 }
 
 /// A frame, and what the source says after it.
@@ -72,8 +73,13 @@ pub(super) struct Pulled {
 // ===== impl Asked =====
 
 impl Asked {
-    pub(crate) fn new(method: Method, headers: HeaderMap) -> Self {
-        Self { method, headers }
+    pub(crate) fn new<X: KeyExtractor, B>(shared: &Shared<X>, request: &Request<B>) -> Self {
+        let headers = request.headers();
+        Self {
+            method: request.method().clone(),
+            has_credentials: rules::has_credentials(headers),
+            fields: Fields::of(headers, |name| shared.may_differ(name)),
+        }
     }
 }
 
@@ -194,13 +200,5 @@ fn poll_body<B: OriginBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll
         }))),
         Some(Err(error)) => Poll::Ready(Some(Err(SharedError::new(error)))),
         None => Poll::Ready(None),
-    }
-}
-
-// ===== impl Brief =====
-
-impl<X: KeyExtractor, ResBody, E> Brief<X, ResBody, E> {
-    pub(super) fn has_credentials(&self) -> bool {
-        rules::has_credentials(&self.asked.headers)
     }
 }

@@ -166,6 +166,8 @@ where
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    ///
+    /// The leader's to say, before it has left: so no leaver has looked yet.
     pub(super) fn keep_on(&self, runtime: Runtime) {
         self.set_keeper(Keeper {
             runtime,

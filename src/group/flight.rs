@@ -150,6 +150,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
         self.state().keeper = Some(keeper);
+        self.kept.store(true, Ordering::Release);
     }
 
     /// From now on nobody joins; who has joined goes on. Whether it was linked.
