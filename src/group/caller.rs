@@ -1,0 +1,203 @@
+//! One caller's part in a flight: counted in when it is made, counted out when it is dropped.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::resume_unwind,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{
+    drive::Landed,
+    ending::{Ending, Message, caught},
+    flight::{Flight, Work},
+    run::Outcome,
+    runtime::Runtime,
+    wakers::{Interest, Place},
+};
+
+/// Leaves the flight when dropped, on whatever way. It exists before any of the user's code is called for the flight.
+pub(crate) struct Caller<K, V, C> {
+    /// `None` once the flight has ended for this caller.
+    flight: Option<Arc<Flight<K, V, C>>>,
+    place: Place,
+}
+
+impl<K, V, C> Caller<K, V, C> {
+    pub(super) fn leader(flight: Arc<Flight<K, V, C>>) -> Self {
+        Self {
+            flight: Some(flight),
+            place: Place::Leader,
+        }
+    }
+
+    pub(super) fn follower(flight: Arc<Flight<K, V, C>>) -> Self {
+        Self {
+            flight: Some(flight),
+            place: Place::None,
+        }
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
+        self.flight
+            .as_ref()
+            .expect("the flight has ended for this caller")
+    }
+}
+
+impl<K, V, C> Caller<K, V, C>
+where
+    K: Send + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    /// The leader's part: calls `work`, and puts what it gives into the flight.
+    ///
+    /// # Panics
+    ///
+    /// If `work` does: the flight has then crashed for all who joined.
+    pub(crate) fn start<F, Fut>(&mut self, work: F)
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        match caught(|| Box::pin(work()) as Work<V>) {
+            Ok(work) => self.flight().launch(work),
+            Err(payload) => {
+                if let Some(flight) = self.flight.take() {
+                    flight.crash(Message::of(&payload), None);
+                }
+                resume_unwind(payload)
+            }
+        }
+    }
+
+    /// A follower's part: from now on the flight does not depend on its leader.
+    pub(crate) fn board(&self) {
+        self.flight().promote();
+    }
+
+    /// As `board`, on a runtime that is known.
+    pub(crate) fn board_on(&self, runtime: &Runtime) {
+        self.flight().promote_on(runtime);
+    }
+
+    /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    #[cfg(feature = "http")]
+    pub(crate) fn keep_on(&self, runtime: Runtime) {
+        self.flight().keep_on(runtime);
+    }
+
+    /// Drives the work where that is this caller's part, and leaves the waker.
+    ///
+    /// # Panics
+    ///
+    /// If the work did: the leader with its payload, a follower with its message.
+    pub(crate) fn poll(
+        &mut self,
+        interest: Interest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ended<K, V, C>> {
+        let flight = self.flight.as_ref().expect("polled after completion");
+        let landed = if flight.ending().is_some() {
+            Landed::Shared
+        } else {
+            std::task::ready!(flight.poll_caller(&mut self.place, interest, cx))
+        };
+        let flight = self.flight.take().expect("looked at just now");
+        match landed {
+            Landed::Alone(value) => Poll::Ready(Ended::Alone(value)),
+            Landed::Panicked(payload) => resume_unwind(payload),
+            Landed::Shared => {
+                if let Some(Ending::Panicked(message)) = flight.ending() {
+                    if let Place::Leader = self.place
+                        && let Some(payload) = flight.take_payload()
+                    {
+                        resume_unwind(payload);
+                    }
+                    message.clone().resume();
+                }
+                Poll::Ready(Ended::Shared(flight))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl<K, V, C> Caller<K, V, C> {
+    /// Takes this caller's waker, to be woken by who takes it.
+    pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
+        self.flight.as_ref()?.take_waker(&self.place)
+    }
+
+    /// Leaves `waker` without driving anything. `false` if the flight has ended.
+    pub(crate) fn register(&mut self, interest: Interest, waker: &std::task::Waker) -> bool {
+        let flight = self.flight.as_ref().expect("polled after completion");
+        flight.register(&mut self.place, interest, waker)
+    }
+}
+
+impl<K, V, C> Drop for Caller<K, V, C> {
+    fn drop(&mut self) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        if flight.ending().is_none() {
+            let left = flight.free(&self.place);
+            flight.count_out();
+            drop(left);
+        }
+    }
+}
+
+impl<K, V, C> fmt::Debug for Caller<K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("leads", &matches!(self.place, Place::Leader))
+            .field("ended", &self.flight.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of a flight, as one of its callers gets it.
+pub(crate) enum Ended<K, V, C> {
+    Alone(V),
+    Shared(Arc<Flight<K, V, C>>),
+}
+
+impl<K, V, C> Ended<K, V, C> {
+    pub(crate) fn into_outcome(self) -> Outcome<V>
+    where
+        V: Clone,
+    {
+        let flight = match self {
+            Self::Alone(value) => {
+                return Outcome {
+                    value,
+                    shared: false,
+                };
+            }
+            Self::Shared(flight) => flight,
+        };
+        // The last one to hold the flight takes the value; the others clone it, outside any lock.
+        if Arc::strong_count(&flight) == 1 {
+            match Arc::try_unwrap(flight).map(Flight::into_ending) {
+                Ok(Some(Ending::Value { value, shared })) => return Outcome { value, shared },
+                Ok(_) => unreachable!("a flight that gave a value has landed"),
+                Err(flight) => return cloned(&flight),
+            }
+        }
+        cloned(&flight)
+    }
+}
+
+fn cloned<K, V: Clone, C>(flight: &Flight<K, V, C>) -> Outcome<V> {
+    match flight.ending() {
+        Some(Ending::Value { value, shared }) => Outcome {
+            value: value.clone(),
+            shared: *shared,
+        },
+        _ => unreachable!("a flight that gave a value has landed"),
+    }
+}

@@ -1,0 +1,382 @@
+//! Driving a flight's work: by its leader, by a task, or by whichever caller is polled.
+//!
+//! The invariants cited here are those of [`flight`](super::flight).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use super::{
+    ending::{Message, Payload, caught, drop_quietly},
+    flight::{Driver, Flight, Keeper, Work, WorkState},
+    runtime::Runtime,
+    wakers::{Interest, Place},
+};
+
+/// What became of a poll of the work.
+enum Polled<V> {
+    Pending(Work<V>),
+    Value(V),
+    Panicked(Payload),
+}
+
+/// What a caller's poll gives when its flight has ended.
+pub(crate) enum Landed<V> {
+    /// Nobody shares the value, so it was never published.
+    Alone(V),
+    /// The ending stands in the flight.
+    Shared,
+    /// This caller itself polled the panic: it goes on with the payload.
+    Panicked(Payload),
+}
+
+/// The task that drives a shared flight. It borrows the work poll by poll, so that the last caller's leaving can drop it
+/// at once; dropped by a runtime that shuts down, it gives the flight back to its callers.
+pub(super) struct Task<K, V, C> {
+    flight: Option<Arc<Flight<K, V, C>>>,
+    polled: bool,
+}
+
+fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
+    match caught(|| work.as_mut().poll(cx)) {
+        Ok(Poll::Pending) => Polled::Pending(work),
+        // A work whose drop panics has panicked for all, though it gave a value.
+        Ok(Poll::Ready(value)) => match caught(|| drop(work)) {
+            Ok(()) => Polled::Value(value),
+            Err(payload) => {
+                drop_quietly(value);
+                Polled::Panicked(payload)
+            }
+        },
+        Err(payload) => {
+            drop_quietly(work);
+            Polled::Panicked(payload)
+        }
+    }
+}
+
+// ===== impl Flight =====
+
+impl<K, V, C> Flight<K, V, C> {
+    /// Leaves `waker` at `place`. `false` if the flight has ended (F2).
+    pub(crate) fn register(&self, place: &mut Place, interest: Interest, waker: &Waker) -> bool {
+        // Cloned outside the lock (F6), and beforehand where it is sure to be needed.
+        let mut fresh = matches!(place, Place::None).then(|| waker.clone());
+        loop {
+            let mut state = self.state();
+            if matches!(state.work, WorkState::Gone) {
+                return false;
+            }
+            let slot = state.places.slot(place, interest);
+            if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+                return true;
+            }
+            if let Some(fresh) = fresh {
+                let old = slot.replace(fresh);
+                drop(state);
+                drop(old);
+                return true;
+            }
+            drop(state);
+            fresh = Some(waker.clone());
+        }
+    }
+
+    /// Wakes those who wait for what the work says midway.
+    pub(crate) fn wake_progress(&self) {
+        let wakers = self.state().places.take_progress();
+        wakers.wake();
+    }
+
+    pub(crate) fn wake_leader(&self) {
+        let wakers = self.state().places.take_leader();
+        wakers.wake();
+    }
+
+    /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself.
+    pub(crate) fn wake_driver(&self) {
+        let wakers = self.state().wake_task();
+        wakers.wake();
+    }
+
+    /// Gives a flight that nobody can join, and whose leader alone is left, back to its leader to drive.
+    ///
+    /// Called by the work, from within its poll.
+    pub(crate) fn demote(&self) {
+        if self.callers() == 1 {
+            let mut state = self.state();
+            if !state.is_leaderless() {
+                state.driver = Driver::Leader;
+            }
+        }
+    }
+}
+
+impl<K, V, C> Flight<K, V, C>
+where
+    K: Send + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    /// Puts the work into the flight for the first time.
+    pub(super) fn launch(&self, work: Work<V>) {
+        let (cancelled, wakers) = self.state().put_back(work, Driver::Leader);
+        wakers.wake();
+        drop(cancelled);
+    }
+
+    /// Hands the driving over to a task, if there is a runtime to run it, else to the callers.
+    pub(super) fn promote(self: &Arc<Self>) {
+        if self.state().driver == Driver::Task {
+            return;
+        }
+        match Runtime::current() {
+            Some(runtime) => self.promote_on(&runtime),
+            None => {
+                let mut state = self.state();
+                if state.driver == Driver::Leader {
+                    state.driver = Driver::Callers;
+                }
+            }
+        }
+    }
+
+    pub(super) fn promote_on(self: &Arc<Self>, runtime: &Runtime) {
+        {
+            let mut state = self.state();
+            if state.driver == Driver::Task || matches!(state.work, WorkState::Gone) {
+                return;
+            }
+            state.driver = Driver::Task;
+        }
+        Self::spawn(runtime, Arc::clone(self));
+    }
+
+    fn spawn(runtime: &Runtime, flight: Arc<Self>) {
+        runtime.spawn(Task {
+            flight: Some(flight),
+            polled: false,
+        });
+    }
+
+    /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    pub(super) fn keep_on(&self, runtime: Runtime) {
+        self.set_keeper(Keeper {
+            runtime,
+            spawn: Self::spawn,
+        });
+    }
+
+    /// A caller's turn: drives the work where that is its part, else leaves its waker.
+    pub(crate) fn poll_caller(
+        self: &Arc<Self>,
+        place: &mut Place,
+        interest: Interest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Landed<V>> {
+        if matches!(place, Place::Leader) {
+            let work = {
+                let mut state = self.state();
+                match state.driver {
+                    Driver::Leader => state.take_work(),
+                    _ => None,
+                }
+            };
+            if let Some(work) = work {
+                return self.poll_inline(work, place, cx);
+            }
+        }
+        if !self.register(place, interest, cx.waker()) {
+            return Poll::Ready(Landed::Shared);
+        }
+        let work = {
+            let mut state = self.state();
+            match state.driver {
+                Driver::Callers => state.take_work(),
+                _ => None,
+            }
+        };
+        match work {
+            Some(work) => self.poll_for_all(work, place),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The leader polls with its own waker.
+    fn poll_inline(
+        self: &Arc<Self>,
+        work: Work<V>,
+        place: &mut Place,
+        cx: &mut Context<'_>,
+    ) -> Poll<Landed<V>> {
+        let work = match poll_work(work, cx) {
+            Polled::Pending(work) => work,
+            Polled::Value(value) => return Poll::Ready(self.land_here(value)),
+            Polled::Panicked(payload) => return Poll::Ready(self.crash_here(payload, place)),
+        };
+        // The waker is left in the lock in which the work goes back, lest a promotion lose it (F2, F3).
+        let mut fresh = None;
+        loop {
+            let mut state = self.state();
+            let slot = state.places.slot(place, Interest::Progress);
+            let old = match slot.as_ref() {
+                Some(old) if old.will_wake(cx.waker()) => None,
+                _ => match fresh.take() {
+                    Some(fresh) => slot.replace(fresh),
+                    None => {
+                        drop(state);
+                        fresh = Some(cx.waker().clone());
+                        continue;
+                    }
+                },
+            };
+            let (cancelled, wakers) = state.put_back(work, Driver::Leader);
+            drop(state);
+            wakers.wake();
+            drop((old, cancelled));
+            return Poll::Pending;
+        }
+    }
+
+    /// A caller polls with a waker that wakes all of them.
+    fn poll_for_all(self: &Arc<Self>, work: Work<V>, place: &mut Place) -> Poll<Landed<V>> {
+        let waker = Waker::from(Arc::clone(self));
+        match poll_work(work, &mut Context::from_waker(&waker)) {
+            Polled::Pending(work) => {
+                let (cancelled, wakers) = self.state().put_back(work, Driver::Callers);
+                wakers.wake();
+                drop(cancelled);
+                Poll::Pending
+            }
+            Polled::Value(value) => Poll::Ready(self.land_here(value)),
+            Polled::Panicked(payload) => Poll::Ready(self.crash_here(payload, place)),
+        }
+    }
+
+    fn land_here(&self, value: V) -> Landed<V> {
+        match self.land(value) {
+            Some(value) => Landed::Alone(value),
+            None => Landed::Shared,
+        }
+    }
+
+    fn crash_here(&self, payload: Payload, place: &Place) -> Landed<V> {
+        let message = Message::of(&payload);
+        match place {
+            Place::Leader => {
+                self.crash(message, None);
+                Landed::Panicked(payload)
+            }
+            _ => {
+                self.crash(message, Some(payload));
+                Landed::Shared
+            }
+        }
+    }
+
+    /// The task's turn. Ready when it has nothing left to drive.
+    fn poll_task(&self, cx: &mut Context<'_>, first: bool) -> Poll<()> {
+        let waker = first.then(|| cx.waker().clone());
+        let work = {
+            let mut state = self.state();
+            if let Some(waker) = waker {
+                state.task = Some(waker);
+            }
+            match state.work {
+                WorkState::Gone => return Poll::Ready(()),
+                _ if state.driver != Driver::Task => return Poll::Ready(()),
+                _ => state.take_work(),
+            }
+        };
+        let Some(work) = work else {
+            // Whoever has the work wakes this task after putting it back (F3).
+            return Poll::Pending;
+        };
+        match poll_work(work, cx) {
+            Polled::Pending(work) => {
+                let (cancelled, wakers, driver) = {
+                    let mut state = self.state();
+                    let (cancelled, wakers) = state.put_back(work, Driver::Task);
+                    (cancelled, wakers, state.driver)
+                };
+                wakers.wake();
+                let over = cancelled.is_some() || driver != Driver::Task;
+                drop_quietly(cancelled);
+                if over { Poll::Ready(()) } else { Poll::Pending }
+            }
+            Polled::Value(value) => {
+                // Kept or shared, so never given back.
+                drop_quietly(self.land(value));
+                Poll::Ready(())
+            }
+            Polled::Panicked(payload) => {
+                self.crash(Message::of(&payload), Some(payload));
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// Wakes every caller: nobody knows which of them will be polled.
+impl<K, V, C> Wake for Flight<K, V, C>
+where
+    K: Send + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = {
+            let mut state = self.state();
+            // The caller that polls may have registered before this wake-up and park after it: repeated by `put_back`.
+            state.rewake |= matches!(state.work, WorkState::Polling);
+            state.places.take_all()
+        };
+        wakers.wake();
+    }
+}
+
+// ===== impl Task =====
+
+impl<K, V, C> Future for Task<K, V, C>
+where
+    K: Send + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let first = !std::mem::replace(&mut self.polled, true);
+        let flight = self.flight.as_ref().expect("task polled after completion");
+        let polled = flight.poll_task(cx, first);
+        if polled.is_ready() {
+            self.flight = None;
+        }
+        polled
+    }
+}
+
+impl<K, V, C> Drop for Task<K, V, C> {
+    fn drop(&mut self) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        let wakers = {
+            let mut state = flight.state();
+            state.task = None;
+            if state.driver == Driver::Task {
+                state.driver = Driver::Callers;
+            }
+            state.places.take_all()
+        };
+        wakers.wake();
+        flight.cancel_if_deserted();
+    }
+}

@@ -1,0 +1,342 @@
+//! One flight: a piece of work in the air, and who waits for it.
+//!
+//! # The driver
+//!
+//! The work lies boxed in the flight and is driven by one of
+//!
+//! * its **leader**, inline, while the leader is alone: no task, no wake-up across threads;
+//! * a **task**, from the moment a second caller joins: neither a leader that has gone nor one that is not polled stops
+//!   the work, and each of the work's wake-ups wakes that task alone;
+//! * the **callers**, whichever is polled, where no Tokio runtime is at hand or the one that drove has shut down.
+//!
+//! # Invariants, cited as F1 to F7
+//!
+//! 1. The work is in one place: not yet there (`Starting`), in the flight (`Idle`), in the hands of the one thread that
+//!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, lands it, or finds it `Gone` and drops it.
+//! 2. A caller leaves its waker before it returns `Pending`, under the same lock in which it last saw the flight open.
+//! 3. Whoever puts work back looks at the driver under the same lock: if that has changed meanwhile, the new driver is
+//!    woken, since it may have found the work taken and parked.
+//! 4. `ending` is set once, under the lock in which the work becomes `Gone` and all wakers are taken; after that no place
+//!    is taken or freed, and finished callers read `ending` without a lock.
+//! 5. The flight is unlinked from the table before `ending` is set (T1).
+//! 6. Under the lock nothing of the user's is called, polled, cloned, dropped or woken: work, wakers, values and payloads
+//!    are moved out and dropped or woken after it.
+//! 7. Locks nest in one order: a shard's, then a flight's.
+
+use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
+
+use super::{
+    ending::{Ending, Message, Payload, drop_quietly},
+    runtime::Runtime,
+    table::{Shard, Unlinked},
+    wakers::{Place, Places, Wakers},
+};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
+
+pub(crate) type Work<V> = Pin<Box<dyn Future<Output = V> + Send>>;
+
+/// See the [module docs](self). `C` is what a floor above hangs on the flight.
+pub(crate) struct Flight<K, V, C> {
+    home: Arc<Shard<K, V, C>>,
+    hash: u64,
+    /// Raised under the shard's lock (T2).
+    callers: AtomicUsize,
+    /// Whether a second caller ever joined. Written under the shard's lock.
+    shared: AtomicBool,
+    /// Whether the flight outlives its callers. Set under the shard's lock.
+    kept: AtomicBool,
+    ending: SetOnce<Ending<V>>,
+    state: Mutex<State<K, V, C>>,
+    pub(crate) cargo: C,
+}
+
+pub(super) struct State<K, V, C> {
+    pub(super) work: WorkState<V>,
+    pub(super) driver: Driver,
+    pub(super) places: Places,
+    /// The driving task's waker, once it has been polled.
+    pub(super) task: Option<Waker>,
+    /// Whether the work was woken while a caller polled it.
+    pub(super) rewake: bool,
+    /// Whether the leader has left.
+    leaderless: bool,
+    /// What the work panicked with, for the leader.
+    payload: Option<Payload>,
+    /// How a kept flight goes on when its last caller leaves.
+    keeper: Option<Keeper<K, V, C>>,
+}
+
+/// F1.
+pub(super) enum WorkState<V> {
+    Starting,
+    Idle(Work<V>),
+    Polling,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driver {
+    Leader,
+    Task,
+    Callers,
+}
+
+/// A runtime and the function that spawns there: leaving happens in a `Drop`, which can't name the bounds of a spawn.
+pub(crate) struct Keeper<K, V, C> {
+    pub(super) runtime: Runtime,
+    pub(super) spawn: fn(&Runtime, Arc<Flight<K, V, C>>),
+}
+
+// ===== impl Flight =====
+
+impl<K, V, C> Flight<K, V, C> {
+    /// A flight with its leader counted in.
+    pub(super) fn new(home: Arc<Shard<K, V, C>>, hash: u64, cargo: C, keep: bool) -> Self {
+        Self {
+            home,
+            hash,
+            callers: AtomicUsize::new(1),
+            shared: AtomicBool::new(false),
+            kept: AtomicBool::new(keep),
+            ending: SetOnce::new(),
+            state: Mutex::new(State {
+                work: WorkState::Starting,
+                driver: Driver::Leader,
+                places: Places::default(),
+                task: None,
+                rewake: false,
+                leaderless: false,
+                payload: None,
+                keeper: None,
+            }),
+            cargo,
+        }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State<K, V, C>> {
+        self.state.lock()
+    }
+
+    /// How many callers hold on to this flight.
+    pub(crate) fn callers(&self) -> usize {
+        self.callers.load(Ordering::Acquire)
+    }
+
+    /// Whether a second caller has joined, ever.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Acquire)
+    }
+
+    pub(super) fn ending(&self) -> Option<&Ending<V>> {
+        self.ending.get()
+    }
+
+    pub(super) fn into_ending(self) -> Option<Ending<V>> {
+        self.ending.into_inner()
+    }
+
+    /// One more caller. Only under the lock of its shard, while it is linked there (T2).
+    pub(super) fn count_in(&self, keep: bool) {
+        self.callers.fetch_add(1, Ordering::AcqRel);
+        self.shared.store(true, Ordering::Release);
+        if keep {
+            self.kept.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
+        self.state().keeper = Some(keeper);
+    }
+
+    /// From now on nobody joins; who has joined goes on. Whether it was linked.
+    pub(crate) fn detach(&self) -> bool {
+        self.home.unlink(self).was_linked()
+    }
+
+    // ===== landing =====
+
+    /// The work has ended with `value`, and its box is dropped. Unlinks the flight, and gives the value back if nobody
+    /// but the leader can want it; else publishes it.
+    pub(super) fn land(&self, value: V) -> Option<V> {
+        let unlinked = self.home.unlink(self);
+        let shared = self.is_shared();
+        let alone = !shared && !self.kept.load(Ordering::Acquire);
+        let given_back = if alone {
+            Some(value)
+        } else {
+            self.publish(Ending::Value { value, shared }, None);
+            None
+        };
+        drop(unlinked);
+        given_back
+    }
+
+    /// The work has panicked. The leader's copy of the payload waits for it here, unless the leader itself has it.
+    pub(super) fn crash(&self, message: Message, payload: Option<Payload>) {
+        let unlinked = self.home.unlink(self);
+        self.publish(Ending::Panicked(message), payload);
+        drop(unlinked);
+    }
+
+    fn publish(&self, ending: Ending<V>, payload: Option<Payload>) {
+        let (work, wakers, payload, spare) = {
+            let mut state = self.state();
+            let payload = if state.leaderless {
+                payload
+            } else {
+                mem::replace(&mut state.payload, payload)
+            };
+            let work = mem::replace(&mut state.work, WorkState::Gone);
+            let spare = self.ending.set(ending).err();
+            let mut wakers = state.places.close();
+            // It may have found the work taken, and have parked.
+            wakers.push(state.task.take());
+            (work, wakers, payload, spare)
+        };
+        wakers.wake();
+        drop_quietly((work, payload, spare));
+    }
+
+    /// The leader's own payload of a panic that another polled.
+    pub(super) fn take_payload(&self) -> Option<Payload> {
+        self.state().payload.take()
+    }
+
+    // ===== leaving =====
+
+    /// Counts a caller out. The last one cancels the work, here and now.
+    pub(super) fn count_out(self: &Arc<Self>) {
+        let mut callers = self.callers.load(Ordering::Acquire);
+        while callers > 1 {
+            match self.callers.compare_exchange_weak(
+                callers,
+                callers - 1,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(now) => callers = now,
+            }
+        }
+        // Whoever joins does so under this lock, so the last one is known to be the last (T2).
+        let unlinked = self.home.unlink_if(self, || {
+            self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.kept.load(Ordering::Acquire)
+        });
+        match unlinked {
+            Some(unlinked) => self.cancel(unlinked),
+            None => self.keep(),
+        }
+    }
+
+    /// Lets a kept flight that its leader drove, and has left, go on in a task.
+    fn keep(self: &Arc<Self>) {
+        let keeper = {
+            let mut state = self.state();
+            if state.driver == Driver::Task || matches!(state.work, WorkState::Gone) {
+                return;
+            }
+            // Without a keeper a caller has joined meanwhile, and drives.
+            let Some(keeper) = state.keeper.take() else {
+                return;
+            };
+            state.driver = Driver::Task;
+            keeper
+        };
+        (keeper.spawn)(&keeper.runtime, Arc::clone(self));
+    }
+
+    /// Nobody drives the flight any more: if nobody waits for it either, it is over.
+    pub(super) fn cancel_if_deserted(self: &Arc<Self>) {
+        let unlinked = self.home.unlink_if(self, || {
+            self.kept.store(false, Ordering::Release);
+            self.callers.load(Ordering::Acquire) == 0
+        });
+        if let Some(unlinked) = unlinked {
+            self.cancel(unlinked);
+        }
+    }
+
+    fn cancel(&self, unlinked: Unlinked<K, V, C>) {
+        let (work, task) = {
+            let mut state = self.state();
+            // Work that is being polled is dropped by who polls it, as soon as that poll returns (F1).
+            (
+                mem::replace(&mut state.work, WorkState::Gone),
+                state.task.take(),
+            )
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+        drop(unlinked);
+        drop(work);
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn take_waker(&self, place: &Place) -> Option<Waker> {
+        self.state().places.take(place)
+    }
+
+    /// Frees a leaver's place, and gives what lay there, to be dropped by the leaver.
+    pub(super) fn free(&self, place: &Place) -> (Option<Waker>, Option<Payload>) {
+        let mut state = self.state();
+        let waker = state.places.free(place);
+        let payload = match place {
+            Place::Leader => {
+                state.leaderless = true;
+                state.payload.take()
+            }
+            _ => None,
+        };
+        (waker, payload)
+    }
+}
+
+// ===== impl State =====
+
+impl<K, V, C> State<K, V, C> {
+    pub(super) fn is_leaderless(&self) -> bool {
+        self.leaderless
+    }
+
+    /// Takes the work to poll it, if it is there to be taken (F1).
+    pub(super) fn take_work(&mut self) -> Option<Work<V>> {
+        match mem::replace(&mut self.work, WorkState::Polling) {
+            WorkState::Idle(work) => Some(work),
+            other => {
+                self.work = other;
+                None
+            }
+        }
+    }
+
+    /// A clone of the task's waker, which is Tokio's and not the user's (F6).
+    pub(super) fn wake_task(&self) -> Wakers {
+        Wakers::one(self.task.clone())
+    }
+
+    /// Puts work back after a poll, and gives whom to wake because the driver has changed meanwhile (F3). Work that was
+    /// cancelled during the poll is given back, to be dropped.
+    pub(super) fn put_back(
+        &mut self,
+        work: Work<V>,
+        polled_as: Driver,
+    ) -> (Option<Work<V>>, Wakers) {
+        match self.work {
+            WorkState::Starting | WorkState::Polling => self.work = WorkState::Idle(work),
+            WorkState::Idle(_) => unreachable!("work is in one place"),
+            WorkState::Gone => return (Some(work), Wakers::default()),
+        }
+        let wakers = match self.driver {
+            driver if driver == polled_as && !mem::take(&mut self.rewake) => Wakers::default(),
+            Driver::Leader => self.places.take_leader(),
+            Driver::Task => self.wake_task(),
+            Driver::Callers => self.places.take_all(),
+        };
+        (None, wakers)
+    }
+}

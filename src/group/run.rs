@@ -1,0 +1,74 @@
+//! What a caller of a [`Group`](super::Group) holds, and what it gets.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use super::{caller::Caller, wakers::Interest};
+
+/// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
+///
+/// A future that gives the [`Outcome`]. It has joined (or leads) from the moment it is made, polled or not.
+///
+/// # Cancel safety
+///
+/// Dropping it leaves the flight and harms no other caller. The last caller's leaving drops the work and frees the key
+/// before `drop` returns, unless the flight was made or joined by `spawn`.
+///
+/// # Panics
+///
+/// Polling it panics if the work did, and if it is polled again after it has given its outcome.
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct Run<K, V> {
+    caller: Caller<K, V, ()>,
+}
+
+/// What a flight gave, as each of its callers gets it.
+///
+/// ```
+/// use tower_singleflight::{Group, Outcome};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = Group::new();
+/// let outcome = group.run("answer", || async { 42 }).await;
+/// assert_eq!(outcome, Outcome { value: 42, shared: false });
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome<V> {
+    /// The value of the work, or a clone of it.
+    pub value: V,
+    /// Whether a second caller had joined. All of them see it, the leader too, also when the others have left since.
+    pub shared: bool,
+}
+
+// ===== impl Run =====
+
+impl<K, V> Run<K, V> {
+    pub(super) fn new(caller: Caller<K, V, ()>) -> Self {
+        Self { caller }
+    }
+}
+
+impl<K, V> Future for Run<K, V>
+where
+    K: Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    type Output = Outcome<V>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(self.caller.poll(Interest::End, cx));
+        Poll::Ready(ended.into_outcome())
+    }
+}
+
+impl<K, V> fmt::Debug for Run<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Run").field(&self.caller).finish()
+    }
+}

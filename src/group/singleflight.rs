@@ -1,0 +1,196 @@
+//! `Group`.
+
+use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
+
+use super::{
+    run::Run,
+    runtime::Runtime,
+    table::{Entered, Entry, Table, Visit},
+};
+
+/// Go's [`singleflight.Group`][go] for asynchronous work: of the callers that ask for the same key at the same time, one
+/// does the work and all get its value.
+///
+/// Clones are the same group. Values are not kept: when a flight has ended, the next caller starts a new one.
+///
+/// ```
+/// use tower_singleflight::Group;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group: Group<&str, Result<String, std::sync::Arc<std::io::Error>>> = Group::new();
+/// let read = || async { Ok(String::from("the page")) };
+///
+/// let (first, second) = tokio::join!(group.run("page", read), group.run("page", read));
+/// assert_eq!(first.value.unwrap(), second.value.unwrap());
+/// assert!(first.shared && second.shared);
+/// assert_eq!(group.in_flight(), 0);
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Are values: use `Group<K, Result<T, E>>` with a cloneable error, such as an `Arc`; all callers get it.
+///
+/// # Panics
+///
+/// A panic of the work is a panic of every caller: the leader's with the payload, the others' with its message. The key is
+/// free before anybody sees it. A panic of `K`'s `Hash` or `Eq`, or of `V`'s `Clone`, is that caller's alone.
+///
+/// # Who drives the work
+///
+/// While its leader is alone, the leader polls the work. As soon as a second caller joins, a task on that caller's Tokio
+/// runtime does, so that a leader which is dropped, or kept without being polled, stops nobody. Outside Tokio whichever
+/// caller is polled drives the work.
+///
+/// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
+pub struct Group<K, V> {
+    table: Arc<Table<K, V, ()>>,
+}
+
+impl<K, V> Group<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// An empty group.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            table: Arc::new(Table::new()),
+        }
+    }
+
+    /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
+    ///
+    /// That happens now, not when the returned future is first polled. `work` is called here, by the leader alone and under
+    /// no lock: it may borrow from its surroundings and use the group; only the future that it gives must be `'static`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The work is dropped, and the key free, as soon as the last [`Run`] of the flight has been dropped.
+    ///
+    /// # Panics
+    ///
+    /// If `work` itself panics, or `K`'s `Hash` or `Eq`. Awaiting the result panics if the work's future does.
+    pub fn run<F, Fut>(&self, key: K, work: F) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        self.enter(key, work, None)
+    }
+
+    /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end though every caller
+    /// leaves. It is driven by a task of the current Tokio runtime, whether or not the result is awaited.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, before it takes the key; else as `run`.
+    pub fn spawn<F, Fut>(&self, key: K, work: F) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let runtime = Runtime::current().expect(
+            "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
+        );
+        self.enter(key, work, Some(&runtime))
+    }
+
+    fn enter<F, Fut>(&self, key: K, work: F, runtime: Option<&Runtime>) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let hash = self.table.hash(&key);
+        let visit = |key: &K, (): &(), entry: &Entry<K, V, ()>| match entry.key() == key {
+            true => Visit::Join,
+            false => Visit::Pass,
+        };
+        let caller = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
+            Entered::Led(mut caller) => {
+                caller.start(work);
+                if let Some(runtime) = runtime {
+                    caller.board_on(runtime);
+                }
+                caller
+            }
+            Entered::Joined(caller) => {
+                match runtime {
+                    Some(runtime) => caller.board_on(runtime),
+                    None => caller.board(),
+                }
+                caller
+            }
+            Entered::Refused => unreachable!("a group refuses nobody"),
+        };
+        Run::new(caller)
+    }
+
+    /// Forgets `key`: later callers start anew rather than wait for an earlier call, as with Go's `Forget`. Those who have
+    /// joined keep the old flight. `true` if there was a flight to forget.
+    pub fn forget<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let flight = self
+            .table
+            .find(self.table.hash(key), |other| other.borrow() == key);
+        flight.is_some_and(|flight| flight.detach())
+    }
+
+    /// Forgets all keys, and gives the number of flights that were in the air. One shard after the other: a flight that
+    /// begins meanwhile may stay.
+    #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
+    pub fn forget_all(&self) -> usize {
+        self.table.clear()
+    }
+
+    /// The number of flights that a new caller could join.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The number of callers that hold a [`Run`] of `key`'s flight, its leader included, polled or not; 0 if there is no
+    /// such flight.
+    #[must_use]
+    pub fn waiters<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let flight = self
+            .table
+            .find(self.table.hash(key), |other| other.borrow() == key);
+        flight.map_or(0, |flight| flight.callers())
+    }
+}
+
+impl<K, V> Clone for Group<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            table: Arc::clone(&self.table),
+        }
+    }
+}
+
+impl<K, V> Default for Group<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> fmt::Debug for Group<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("in_flight", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}

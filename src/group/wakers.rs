@@ -1,0 +1,179 @@
+//! The callers' wakers: one place for each, taken under the flight's lock and woken outside it.
+
+use std::{mem, task::Waker};
+
+use slab::Slab;
+
+use super::ending::caught;
+
+/// What a caller waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// The end of the flight, or that somebody wakes this very caller.
+    End,
+    /// Whatever the work has to say to its callers midway (the frames of a body).
+    Progress,
+}
+
+/// Where a caller's waker is kept.
+#[derive(Debug, Default)]
+pub(crate) enum Place {
+    /// The leader's own place, which costs no allocation.
+    Leader,
+    /// No waker has been left yet.
+    #[default]
+    None,
+    At(usize),
+}
+
+/// The places of one flight. Those of followers are O(1) to take and to leave.
+#[derive(Default)]
+pub(crate) struct Places {
+    leader: Option<Waker>,
+    followers: Slab<Follower>,
+    /// How many of `followers` wait for progress, so that nobody searches for none.
+    progress: usize,
+}
+
+struct Follower {
+    waker: Option<Waker>,
+    interest: Interest,
+}
+
+/// Wakers to wake once the lock is released.
+#[derive(Default)]
+#[must_use = "wakers that were taken must be woken"]
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+    followers: Option<Slab<Follower>>,
+}
+
+/// Goes on waking where one waker has panicked.
+struct Rest<I: Iterator<Item = Waker>>(I);
+
+// ===== impl Places =====
+
+impl Places {
+    /// The waker kept at `place`, which is created for one that has none.
+    pub(crate) fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
+        let index = match *place {
+            Place::Leader => return &mut self.leader,
+            Place::At(index) => index,
+            Place::None => {
+                let index = self.followers.insert(Follower {
+                    waker: None,
+                    interest: Interest::End,
+                });
+                *place = Place::At(index);
+                index
+            }
+        };
+        let follower = &mut self.followers[index];
+        match (follower.interest, interest) {
+            (Interest::End, Interest::Progress) => self.progress += 1,
+            (Interest::Progress, Interest::End) => self.progress -= 1,
+            _ => {}
+        }
+        follower.interest = interest;
+        &mut follower.waker
+    }
+
+    /// Empties the place for good. One that was taken with all the others is gone already.
+    pub(crate) fn free(&mut self, place: &Place) -> Option<Waker> {
+        match *place {
+            Place::Leader => self.leader.take(),
+            Place::None => None,
+            Place::At(index) => {
+                let follower = self.followers.try_remove(index)?;
+                if follower.interest == Interest::Progress {
+                    self.progress -= 1;
+                }
+                follower.waker
+            }
+        }
+    }
+
+    /// The waker at `place`, which stays its caller's.
+    pub(crate) fn take(&mut self, place: &Place) -> Option<Waker> {
+        match *place {
+            Place::Leader => self.leader.take(),
+            Place::None => None,
+            Place::At(index) => self.followers.get_mut(index)?.waker.take(),
+        }
+    }
+
+    pub(crate) fn take_leader(&mut self) -> Wakers {
+        Wakers::one(self.leader.take())
+    }
+
+    /// Of those who wait for progress, the leader always among them.
+    pub(crate) fn take_progress(&mut self) -> Wakers {
+        let mut wakers = self.take_leader();
+        if self.progress > 0 {
+            let waiting = self.followers.iter_mut().map(|(_, follower)| follower);
+            wakers.rest.extend(
+                waiting
+                    .filter(|follower| follower.interest == Interest::Progress)
+                    .filter_map(|follower| follower.waker.take()),
+            );
+        }
+        wakers
+    }
+
+    /// Of all; the places stay.
+    pub(crate) fn take_all(&mut self) -> Wakers {
+        let mut wakers = self.take_leader();
+        let all = self.followers.iter_mut().map(|(_, follower)| follower);
+        wakers
+            .rest
+            .extend(all.filter_map(|follower| follower.waker.take()));
+        wakers
+    }
+
+    /// Of all, and their places with them: the flight has ended.
+    pub(crate) fn close(&mut self) -> Wakers {
+        let mut wakers = self.take_leader();
+        self.progress = 0;
+        wakers.followers = Some(mem::take(&mut self.followers));
+        wakers
+    }
+}
+
+// ===== impl Wakers =====
+
+impl Wakers {
+    pub(crate) fn one(waker: Option<Waker>) -> Self {
+        Self {
+            first: waker,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn push(&mut self, waker: Option<Waker>) {
+        self.rest.extend(waker);
+    }
+
+    pub(crate) fn wake(self) {
+        let followers = self.followers.into_iter().flatten();
+        let mut all = Rest(
+            self.first
+                .into_iter()
+                .chain(self.rest)
+                .chain(followers.filter_map(|(_, follower)| follower.waker)),
+        );
+        for waker in &mut all.0 {
+            waker.wake();
+        }
+    }
+}
+
+// ===== impl Rest =====
+
+impl<I: Iterator<Item = Waker>> Drop for Rest<I> {
+    fn drop(&mut self) {
+        for waker in &mut self.0 {
+            let _ = caught(|| waker.wake());
+        }
+    }
+}

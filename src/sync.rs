@@ -1,0 +1,95 @@
+//! The standard library's primitives, or loom's models of them under `--cfg loom`.
+//!
+//! `Arc` is always the standard one: a `Waker` can be made of no other.
+
+#[cfg(not(loom))]
+use std::sync::{Mutex as Raw, MutexGuard as RawGuard};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::{OnceLock, PoisonError},
+};
+
+#[cfg(loom)]
+use loom::sync::{Mutex as Raw, MutexGuard as RawGuard};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize};
+pub(crate) use std::sync::atomic::Ordering;
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+/// A mutex that a panic does not poison: what it guards is consistent whenever user code can panic under it (a key's
+/// `Eq`), and one caller's panic must not become everyone's.
+pub(crate) struct Mutex<T>(Raw<T>);
+
+pub(crate) struct MutexGuard<'a, T>(RawGuard<'a, T>);
+
+/// A value that is set once and then read without a lock.
+pub(crate) struct SetOnce<T> {
+    set: AtomicBool,
+    value: OnceLock<T>,
+}
+
+// ===== impl Mutex =====
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Raw::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").finish_non_exhaustive()
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+// ===== impl SetOnce =====
+
+impl<T> SetOnce<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            set: AtomicBool::new(false),
+            value: OnceLock::new(),
+        }
+    }
+
+    /// Sets the value; a second one is given back.
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        self.value.set(value)?;
+        // `OnceLock` orders this by itself; loom needs an atomic that it can see.
+        self.set.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        if self.set.load(Ordering::Acquire) {
+            self.value.get()
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn into_inner(self) -> Option<T> {
+        self.value.into_inner()
+    }
+}
