@@ -75,7 +75,7 @@ async fn main() -> Result<(), BoxError> {
     let (calls, fewer) = (without.database_calls, with.database_calls);
     if fewer < calls {
         println!(
-            "With the layer {} requests cost {} database calls instead of {}, and ended {:.1} times as fast.",
+            "With the layer {} requests cost {} database calls instead of {}, and were done {:.1} times as fast.",
             grouped(args.requests),
             grouped(fewer),
             grouped(calls),
