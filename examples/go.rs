@@ -15,9 +15,10 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tower_singleflight::Group;
 
 /// Errors are cloned to every caller, as values are.
@@ -34,17 +35,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `Do`: ten callers, one run of the work. A call joins where `run` is called, not where it is awaited.
+/// `Do`: ten callers, one run of the work. A call joins where `run` is called, not where it is awaited; the gate
+/// only makes sure that the work is still running when the tenth joins.
 async fn run(group: &Group<&'static str, Answer>) {
     let runs = Cell::new(0);
+    let gate = Arc::new(Notify::new());
     let calls: Vec<_> = (0..10)
         .map(|_| {
             group.run("answer", || {
                 runs.set(runs.get() + 1);
-                async { Ok(42) }
+                let gate = Arc::clone(&gate);
+                async move {
+                    gate.notified().await;
+                    Ok(42)
+                }
             })
         })
         .collect();
+    gate.notify_one();
     let outcomes = join_all(calls).await;
     let alike = outcomes
         .iter()
