@@ -157,6 +157,16 @@ impl<K, V, C> Flight<K, V, C> {
         self.home.unlink(self).was_linked()
     }
 
+    /// As `detach`; and from now on the flight ends when its last caller leaves, whatever was said before.
+    #[cfg(feature = "http")]
+    pub(crate) fn release(&self) {
+        let unlinked = self.home.unlink_if(self, || {
+            self.kept.store(false, Ordering::Release);
+            true
+        });
+        drop(unlinked);
+    }
+
     // ===== landing =====
 
     /// The work has ended with `value`, and its box is dropped. Unlinks the flight, and gives the value back if nobody

@@ -123,7 +123,7 @@ where
                 }
                 caller
             }
-            Entered::Refused => unreachable!("a group refuses nobody"),
+            Entered::Refused(..) => unreachable!("a group refuses nobody"),
         };
         Run::new(caller)
     }

@@ -107,9 +107,9 @@ impl Places {
         Wakers::one(self.leader.take())
     }
 
-    /// Of those who wait for progress, the leader always among them.
+    /// Of the followers who wait for progress.
     pub(crate) fn take_progress(&mut self) -> Wakers {
-        let mut wakers = self.take_leader();
+        let mut wakers = Wakers::default();
         if self.progress > 0 {
             let waiting = self.followers.iter_mut().map(|(_, follower)| follower);
             wakers.rest.extend(
