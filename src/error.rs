@@ -154,7 +154,10 @@ impl Error for SharedError {
 impl fmt::Display for LengthMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { expected, received } = self;
-        write!(f, "the response announced a body of {expected} bytes, its source gave {received}")
+        write!(
+            f,
+            "the response announced a body of {expected} bytes, its source gave {received}"
+        )
     }
 }
 
@@ -190,7 +193,11 @@ mod tests {
         let mut error: BoxError = Box::new(FellBehind);
         let _ = error.share();
         let _ = error.share();
-        assert!(error.source().is_some_and(|original| original.is::<FellBehind>()));
+        assert!(
+            error
+                .source()
+                .is_some_and(|original| original.is::<FellBehind>())
+        );
     }
 
     #[test]

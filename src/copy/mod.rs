@@ -9,6 +9,6 @@ mod budget;
 mod tape;
 
 pub(crate) use self::{
-    budget::{Budget, Reservation},
+    budget::Budget,
     tape::{Cursor, Limits, Read, Tape},
 };

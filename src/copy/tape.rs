@@ -44,6 +44,8 @@ pub(crate) struct Tape {
     /// Followers read no further, for this reason.
     cut: Option<SharedError>,
     reservation: Reservation,
+    /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
+    spent: Vec<Content>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,11 +120,17 @@ impl Tape {
             end: None,
             cut: None,
             reservation: Reservation::new(budget),
+            spent: Vec::new(),
         }
     }
 
     /// The head has come. A promised length is paid for at once; `false` if it can't be.
-    pub(crate) fn announce(&mut self, expected: Option<u64>, hint: SizeHint, limits: Limits) -> bool {
+    pub(crate) fn announce(
+        &mut self,
+        expected: Option<u64>,
+        hint: SizeHint,
+        limits: Limits,
+    ) -> bool {
         self.expected = expected;
         self.hint = hint;
         let Some(expected) = expected else {
@@ -222,9 +230,17 @@ impl Tape {
         self.add(frame, hint, paid);
     }
 
-    /// Drops the oldest frame.
+    /// Gives up the oldest frame.
     fn pop(&mut self) -> bool {
-        self.take_oldest().is_some()
+        let oldest = self.take_oldest();
+        let popped = oldest.is_some();
+        self.spent.extend(oldest);
+        popped
+    }
+
+    /// The frames that are gone since the last time, to be dropped outside the lock.
+    pub(crate) fn take_spent(&mut self) -> impl Sized + use<> {
+        mem::take(&mut self.spent)
     }
 
     fn take_oldest(&mut self) -> Option<Content> {
@@ -243,14 +259,18 @@ impl Tape {
         if mem::take(&mut self.prepaid) {
             // What was paid in advance for frames that nobody will keep.
             let charged: usize = self.pieces.iter().map(|piece| piece.charge).sum();
-            self.reservation.shrink(self.reservation.bytes().saturating_sub(charged));
+            self.reservation
+                .shrink(self.reservation.bytes().saturating_sub(charged));
         }
     }
 
     /// The source has broken its word: followers get an error instead of what is left, the leader goes on.
     pub(crate) fn cut_followers(&mut self, received: u64) {
         if let Some(expected) = self.expected.take() {
-            self.cut = Some(SharedError::new(Box::new(LengthMismatch { expected, received })));
+            self.cut = Some(SharedError::new(Box::new(LengthMismatch {
+                expected,
+                received,
+            })));
         }
         self.outgrow(false);
     }
@@ -261,7 +281,10 @@ impl Tape {
         self.end = Some(match self.expected {
             Some(expected) if expected != self.received => {
                 let received = self.received;
-                End::Failed(SharedError::new(Box::new(LengthMismatch { expected, received })))
+                End::Failed(SharedError::new(Box::new(LengthMismatch {
+                    expected,
+                    received,
+                })))
             }
             _ => End::Complete,
         });
@@ -286,11 +309,16 @@ impl Tape {
         let Some(place) = cursor.frames.checked_sub(self.first) else {
             return Read::Failed(SharedError::new(Box::new(FellBehind)));
         };
-        #[expect(clippy::cast_possible_truncation, reason = "an index beyond `usize` is beyond the end too")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "an index beyond `usize` is beyond the end too"
+        )]
         let content = if leads && self.mode == Mode::Leader && place == 0 {
             self.take_oldest()
         } else {
-            self.pieces.get(place as usize).map(|piece| piece.content.clone())
+            self.pieces
+                .get(place as usize)
+                .map(|piece| piece.content.clone())
         };
         if let Some(content) = content {
             cursor.frames += 1;
@@ -306,10 +334,10 @@ impl Tape {
             Some(End::Complete) => Read::End,
             Some(End::Failed(error)) => Read::Failed(error.clone()),
             None => {
-                let asked = cursor.frames + 1;
-                Read::Wait {
-                    asked: asked > mem::replace(&mut self.asked, self.asked.max(asked)),
-                }
+                let wanted = cursor.frames + 1;
+                let asked = wanted > self.asked;
+                self.asked = self.asked.max(wanted);
+                Read::Wait { asked }
             }
         }
     }

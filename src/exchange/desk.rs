@@ -1,8 +1,8 @@
 //! Where the leader's own response is left for it: the one typed thing in a flight whose table can't name types.
 
+use bytes::Bytes;
 use http::{Response, response};
 use http_body::Frame;
-use bytes::Bytes;
 
 use crate::sync::Mutex;
 

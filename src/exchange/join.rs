@@ -43,41 +43,42 @@ impl<K: Eq> Newcomer<'_, K> {
         let mut head = None;
         let mut full = false;
         let hash = cargo.hash;
-        let entered = self.flights.table.enter(hash, (), cargo, false, |(), mine, entry| {
-            let flight = entry.flight();
-            let theirs = &flight.cargo;
-            if theirs.key != mine.key || theirs.method != mine.method {
-                return Visit::Pass;
-            }
-            if !self.flights.is_fresh(theirs) {
-                return Visit::Detach;
-            }
-            let mut exchange = theirs.exchange.lock();
-            if let Stage::Closed = exchange.stage {
-                return Visit::Detach;
-            }
-            if let Some(variant) = &exchange.variant
-                && !variant.matches(self.headers)
-            {
-                names = Some(Arc::clone(variant.names()));
-                return Visit::Pass;
-            }
-            if flight.callers() >= self.max_waiters {
-                full = true;
-                return Visit::Refuse;
-            }
-            if let Stage::Open(open) = &exchange.stage {
-                head = Some(Arc::clone(open));
-                return Visit::Join;
-            }
-            match waiter {
-                Some(waiter) => {
-                    exchange.link(Arc::clone(waiter));
-                    Visit::Join
+        let entered = self
+            .flights
+            .table
+            .enter(hash, (), cargo, false, |(), mine, entry| {
+                let flight = entry.flight();
+                let theirs = &flight.cargo;
+                if theirs.key != mine.key || theirs.method != mine.method {
+                    return Visit::Pass;
                 }
-                None => Visit::Refuse,
-            }
-        });
+                if !self.flights.is_fresh(theirs) {
+                    return Visit::Detach;
+                }
+                let mut exchange = theirs.exchange.lock();
+                if let Stage::Closed = exchange.stage {
+                    return Visit::Detach;
+                }
+                if let Some(variant) = &exchange.variant
+                    && !variant.matches(self.headers)
+                {
+                    names = Some(Arc::clone(variant.names()));
+                    return Visit::Pass;
+                }
+                if flight.callers() >= self.max_waiters {
+                    full = true;
+                    return Visit::Refuse;
+                }
+                if let Stage::Open(open) = &exchange.stage {
+                    head = Some(Arc::clone(open));
+                } else if let Some(waiter) = waiter {
+                    exchange.link(Arc::clone(waiter));
+                } else {
+                    return Visit::Refuse;
+                }
+                exchange.joined = true;
+                Visit::Join
+            });
         match entered {
             Entered::Led(caller) => {
                 let seat = Seat::new(caller);

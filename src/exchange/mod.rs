@@ -26,8 +26,8 @@ pub(crate) use self::{
     join::{Joined, Newcomer},
     oneshot::Oneshot,
     origin::{Origin, OriginBody},
-    reader::{Reader, ReadBody},
+    reader::{ReadBody, Reader},
     seat::Seat,
-    waiter::{Turn, Waiter},
-    work::Work,
+    waiter::{Next, Waiter},
+    work::{Asked, Work},
 };

@@ -32,6 +32,9 @@ impl<S, ReqBody, ResBody> Origin<ReqBody, ResBody> for S where
 }
 
 /// The body of its responses.
-pub(crate) trait OriginBody: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
+pub(crate) trait OriginBody:
+    Body<Data: Send, Error: Into<BoxError>> + Send + 'static
+{
+}
 
 impl<B> OriginBody for B where B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}

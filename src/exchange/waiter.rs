@@ -22,11 +22,12 @@ use super::{
     oneshot::Oneshot,
     origin::{Origin, OriginBody},
     seat::Seat,
-    work::Work,
+    verdict,
+    work::{Asked, Work},
 };
 use crate::{
     error::ShareError,
-    flights::{Cargo, Event, Shared, Waiting},
+    flights::{Cargo, Event, Flight, Shared, Waiting},
     group::{Interest, Wakers},
     key::KeyExtractor,
     rules::Variant,
@@ -113,10 +114,7 @@ where
     pub(crate) fn poll_turn(
         &self,
         cx: &mut Context<'_>,
-    ) -> Poll<Next<S, X::Key, ReqBody, ResBody, S::Error>>
-    where
-        X::Key: Send + Sync,
-    {
+    ) -> Poll<Next<S, X::Key, ReqBody, ResBody, S::Error>> {
         loop {
             let mut state = self.state.lock();
             let mut seat = match mem::replace(&mut state.turn, Turn::Waiting) {
@@ -138,7 +136,11 @@ where
                     Some(seat) => seat,
                     None => {
                         // It is being moved, by somebody who looks here afterwards.
-                        if state.parked.as_ref().is_some_and(|parked| parked.will_wake(cx.waker())) {
+                        if state
+                            .parked
+                            .as_ref()
+                            .is_some_and(|parked| parked.will_wake(cx.waker()))
+                        {
                             return Poll::Pending;
                         }
                         drop(state);
@@ -158,8 +160,9 @@ where
             let polled = seat.poll(Interest::End, cx);
             let mut state = self.state.lock();
             let stale = state.sit(seat);
-            let undecided = matches!(state.turn, Turn::Waiting);
-            if undecided && stale.is_none() && polled.is_ready() {
+            // One who was moved meanwhile has left no waker where it is now.
+            let undecided = matches!(state.turn, Turn::Waiting) && stale.is_none();
+            if undecided && polled.is_ready() {
                 // The flight has ended and has said nothing: it is served without.
                 state.turn = Turn::Forwarded;
                 let seat = state.seat.take();
@@ -200,7 +203,10 @@ where
             let mut state = self.state.lock();
             state.gone = true;
             let turn = mem::replace(&mut state.turn, Turn::Waiting);
-            (state.seat.take(), (state.prospect.take(), state.parked.take(), turn))
+            (
+                state.seat.take(),
+                (state.prospect.take(), state.parked.take(), turn),
+            )
         };
         if let Some(seat) = seat {
             self.retire(seat);
@@ -251,7 +257,8 @@ where
         };
         let Some((service, request)) = prospect else {
             // The caller has gone. Whoever has joined meanwhile waits for nobody: they make their own calls.
-            super::verdict::release(seat.flight(), wakers);
+            let waiting = verdict::close(seat.flight());
+            waiting.iter().for_each(|waiter| waiter.forward(wakers));
             return;
         };
         self.shared.flights.gauges.count(Event::Forwarded);
@@ -261,9 +268,15 @@ where
         let desk = Arc::new(Desk::new());
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let asked = super::work::Asked::new(request.method().clone(), headers);
+            let asked = Asked::new(request.method().clone(), headers);
             let call = Oneshot::new(service, request);
-            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&desk), asked, call)
+            Work::new(
+                flight,
+                Arc::clone(&self.shared),
+                Arc::clone(&desk),
+                asked,
+                call,
+            )
         });
         let mut state = self.state.lock();
         if state.gone {
@@ -315,7 +328,10 @@ where
 
     fn differs(&self, variant: &Variant) -> bool {
         let state = self.state.lock();
-        state.prospect.as_ref().is_some_and(|(_, request)| !variant.matches(request.headers()))
+        state
+            .prospect
+            .as_ref()
+            .is_some_and(|(_, request)| !variant.matches(request.headers()))
     }
 
     fn begin(&self, head: &Arc<response::Parts>, wakers: &mut Wakers) {
@@ -345,12 +361,7 @@ where
         }
     }
 
-    fn regroup(
-        self: Arc<Self>,
-        flight: &crate::flights::Flight<X::Key>,
-        variant: &Variant,
-        wakers: &mut Wakers,
-    ) {
+    fn regroup(self: Arc<Self>, flight: &Flight<X::Key>, variant: &Variant, wakers: &mut Wakers) {
         let (old, headers, method) = {
             let mut state = self.state.lock();
             if state.gone {

@@ -5,17 +5,19 @@
 
 use std::{any::Any, sync::Arc};
 
-use http::{HeaderMap, Method, response};
+use http::{Method, response};
 use slab::Slab;
 use tokio::time::Instant;
 
 use super::{
     gauges::Gauges,
+    settings::Shared,
     stamps::{Stamps, Target},
 };
 use crate::{
     copy::Tape,
     group::{self, Wakers},
+    key::KeyExtractor,
     rules::Variant,
     sync::Mutex,
 };
@@ -43,6 +45,8 @@ pub(crate) struct Exchange<K> {
     /// Followers for whom nothing has been decided yet.
     pub(crate) waiting: Slab<Arc<dyn Waiting<K>>>,
     pub(crate) tape: Tape,
+    /// Whether anybody has joined, known under this lock already.
+    pub(crate) joined: bool,
 }
 
 pub(crate) enum Stage {
@@ -73,15 +77,43 @@ pub(crate) trait Waiting<K>: Send + Sync {
     /// The call failed with `error`, of which it takes a share if its own service has the same type of error.
     fn fail(&self, error: &mut dyn Any, wakers: &mut Wakers);
 
-    /// It moves to the flight of its own variant, which it leads if there is none.
-    fn regroup(self: Arc<Self>, variant: &Variant, wakers: &mut Wakers);
+    /// It moves from `flight` to the flight of its own variant, which it leads if there is none.
+    fn regroup(self: Arc<Self>, flight: &Flight<K>, variant: &Variant, wakers: &mut Wakers);
 }
 
 // ===== impl Cargo =====
 
 impl<K> Cargo<K> {
+    /// Of a flight that may begin now. `target`: whose writes are watched.
+    pub(crate) fn new<X>(
+        shared: &Shared<X>,
+        hash: u64,
+        key: K,
+        method: Method,
+        target: Option<Target>,
+    ) -> Self
+    where
+        X: KeyExtractor<Key = K>,
+    {
+        let Shared {
+            settings, flights, ..
+        } = shared;
+        Self {
+            hash,
+            key,
+            method,
+            gauges: Arc::clone(&flights.gauges),
+            stamp: target.map(|target| (target, flights.stamps.read(target))),
+            expires: settings
+                .max_age
+                .and_then(|age| Instant::now().checked_add(age)),
+            exchange: Mutex::new(Exchange::new(Tape::new(Arc::clone(&flights.gauges.budget)))),
+        }
+    }
+
     pub(crate) fn is_fresh(&self, stamps: &Stamps) -> bool {
-        self.stamp.is_none_or(|(target, seen)| stamps.read(target) == seen)
+        self.stamp
+            .is_none_or(|(target, seen)| stamps.read(target) == seen)
             && self.expires.is_none_or(|expires| Instant::now() <= expires)
     }
 }
@@ -95,12 +127,8 @@ impl<K> Exchange<K> {
             variant: None,
             waiting: Slab::new(),
             tape,
+            joined: false,
         }
-    }
-
-    /// Whether the response is not, or will not be, for a request with these fields.
-    pub(crate) fn is_for_another(&self, request: &HeaderMap) -> bool {
-        self.variant.as_ref().is_some_and(|variant| !variant.matches(request))
     }
 
     pub(crate) fn link(&mut self, waiter: Arc<dyn Waiting<K>>) {
@@ -110,7 +138,11 @@ impl<K> Exchange<K> {
     }
 
     /// Takes `waiter` out of `slot`, if it is still there; to be dropped outside the lock.
-    pub(crate) fn unlink<W>(&mut self, slot: usize, waiter: *const W) -> Option<Arc<dyn Waiting<K>>> {
+    pub(crate) fn unlink<W>(
+        &mut self,
+        slot: usize,
+        waiter: *const W,
+    ) -> Option<Arc<dyn Waiting<K>>> {
         let linked = self.waiting.get(slot)?;
         if std::ptr::addr_eq(Arc::as_ptr(linked), waiter) {
             self.waiting.try_remove(slot)
@@ -120,6 +152,9 @@ impl<K> Exchange<K> {
     }
 
     pub(crate) fn take_waiting(&mut self) -> Vec<Arc<dyn Waiting<K>>> {
-        std::mem::take(&mut self.waiting).into_iter().map(|(_, waiter)| waiter).collect()
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|(_, waiter)| waiter)
+            .collect()
     }
 }

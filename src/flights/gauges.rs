@@ -93,10 +93,16 @@ impl Gauges {
 
     pub(crate) fn stats(&self, in_flight: usize) -> Stats {
         let sum = |counter: fn(&Stripe) -> &AtomicU64| {
-            let loads = self.stripes.iter().map(|stripe| counter(stripe).load(Ordering::Relaxed));
+            let loads = self
+                .stripes
+                .iter()
+                .map(|stripe| counter(stripe).load(Ordering::Relaxed));
             loads.sum()
         };
-        let waiters = self.stripes.iter().map(|stripe| stripe.waiters.load(Ordering::Relaxed));
+        let waiters = self
+            .stripes
+            .iter()
+            .map(|stripe| stripe.waiters.load(Ordering::Relaxed));
         Stats {
             led: sum(|stripe| &stripe.led),
             joined: sum(|stripe| &stripe.joined),

@@ -91,7 +91,8 @@ impl<K: Eq> Memory<K> {
                 key,
                 until,
             };
-            keys.table.insert_unique(hash, remembered, |known| known.hash);
+            keys.table
+                .insert_unique(hash, remembered, |known| known.hash);
             (None, evicted)
         };
         self.len.store(keys.table.len(), Ordering::Release);
@@ -105,7 +106,11 @@ impl<K: Eq> Memory<K> {
         }
         let mut keys = self.keys.lock();
         let is_it = |known: &Remembered<K>| known.hash == hash && known.key == *key;
-        let cleared = keys.table.find_entry(hash, is_it).ok().map(|found| found.remove().0);
+        let cleared = keys
+            .table
+            .find_entry(hash, is_it)
+            .ok()
+            .map(|found| found.remove().0);
         self.len.store(keys.table.len(), Ordering::Release);
         drop(keys);
         drop(cleared);

@@ -18,8 +18,8 @@ mod stamps;
 
 pub use self::gauges::Stats;
 pub(crate) use self::{
-    cargo::{Cargo, Exchange, Flight, Stage, Waiting},
-    gauges::{Event, Gauges},
+    cargo::{Cargo, Flight, Stage, Waiting},
+    gauges::Event,
     registry::Flights,
     settings::{Settings, Shared},
     stamps::Target,

@@ -8,7 +8,7 @@ use http::{header::HOST, request::Parts};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const SLOTS: usize = 256;
+const SLOTS: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Stamps {
@@ -99,7 +99,10 @@ enum Host<'a> {
 }
 
 fn path_of(request: &Parts) -> u64 {
-    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     fnv(FNV_OFFSET, path.as_bytes().iter().copied())
 }
 
@@ -123,14 +126,17 @@ fn slot(path: u64, host: Host<'_>) -> usize {
         Host::None => fnv(path ^ 2, [0].into_iter()),
         Host::Any => fnv(path ^ 3, [0].into_iter()),
     };
-    (hash >> 32) as usize % SLOTS
+    // The upper bits of a product depend on all of the hash.
+    ((hash ^ (hash >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % SLOTS
 }
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a: a few bytes a slot; made collisions cost whoever makes them a call.
 fn fnv(seed: u64, bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.fold(seed, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -173,7 +179,11 @@ mod tests {
     #[test]
     fn a_write_to_another_target_is_not_seen() {
         let read = parts("/a", Some("example.com"));
-        for (uri, host) in [("/b", "example.com"), ("/a", "example.org"), ("/a?b", "example.com")] {
+        for (uri, host) in [
+            ("/b", "example.com"),
+            ("/a", "example.org"),
+            ("/a?b", "example.com"),
+        ] {
             assert!(!sees(&read, &parts(uri, Some(host))), "{uri} {host}");
         }
     }

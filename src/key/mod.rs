@@ -4,10 +4,9 @@
 
 mod digest;
 mod extractor;
+mod host;
 mod ignore;
 mod request;
-mod target;
 
 pub use extractor::{KeyExtractor, method_and_uri};
 pub use request::{RequestKey, RequestKeyExtractor};
-pub(crate) use target::Target;

@@ -5,8 +5,8 @@ use http::{HeaderName, Method, Uri, request, uri};
 
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
+use super::host::{self, Host};
 use super::ignore::{Ignored, Names};
-use super::target::{self, Host, Target};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -95,7 +95,6 @@ pub struct RequestKey {
     method: Method,
     uri: Uri,
     digest: Digest,
-    target: Target,
 }
 
 // ===== impl RequestKeyExtractor =====
@@ -128,7 +127,7 @@ impl RequestKeyExtractor {
         names.into_iter().fold(self, Self::ignore_header)
     }
 
-    fn digest(&self, request: &request::Parts) -> (Digest, Target) {
+    fn digest(&self, request: &request::Parts) -> Digest {
         let request::Parts {
             method,
             uri,
@@ -148,7 +147,7 @@ impl RequestKeyExtractor {
                 writer.part(host.userinfo);
                 writer.lowercase(host.name);
                 writer.part(host.port);
-                host_is_repeated = target::repeats(headers, authority);
+                host_is_repeated = host::repeats(headers, authority);
             }
             None => writer.optional(None),
         }
@@ -156,12 +155,10 @@ impl RequestKeyExtractor {
         writer.optional(path);
 
         let ignored = Ignored::new(&self.ignored, headers);
-        let mut first_host = None;
         // The map gives the lines of one name together and in their order.
         for (name, value) in headers {
             let value = value.as_bytes();
             let host = (*name == HOST).then(|| Host::parse(value));
-            first_host = first_host.or(host);
             if ignored.contains(name) || host.is_some() && host_is_repeated {
                 continue;
             }
@@ -175,7 +172,7 @@ impl RequestKeyExtractor {
                 None => writer.field(name, value),
             }
         }
-        (writer.finish(), Target::new(uri, first_host))
+        writer.finish()
     }
 }
 
@@ -183,14 +180,10 @@ impl KeyExtractor for RequestKeyExtractor {
     type Key = RequestKey;
 
     fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        may_have_key(&request.method).then(|| {
-            let (digest, target) = self.digest(request);
-            RequestKey {
-                method: request.method.clone(),
-                uri: without_userinfo(&request.uri),
-                digest,
-                target,
-            }
+        may_have_key(&request.method).then(|| RequestKey {
+            method: request.method.clone(),
+            uri: without_userinfo(&request.uri),
+            digest: self.digest(request),
         })
     }
 }
@@ -216,11 +209,6 @@ impl RequestKey {
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri
-    }
-
-    /// What a write to the same URI has in common with this request.
-    pub(crate) fn target(&self) -> Target {
-        self.target
     }
 }
 
