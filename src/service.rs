@@ -17,6 +17,7 @@ use crate::{
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
     key::KeyExtractor,
+    observe::Reason,
     role::Way,
     rules::{self, Bypass, Variant},
 };
@@ -108,7 +109,7 @@ where
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
         if flights.memory.knows(hash, &key) {
-            flights.gauges.count(Event::Forwarded);
+            flights.gauges.count(Event::Forwarded(Reason::Remembered));
             let known = Known {
                 hash,
                 key,
@@ -151,7 +152,7 @@ where
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
-        self.shared.flights.gauges.count(Event::Bypassed);
+        self.shared.flights.gauges.count(Event::Bypassed(bypass));
         let way = match bypass {
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
@@ -171,7 +172,10 @@ where
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
-        self.shared.flights.gauges.count(Event::Forwarded);
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Full));
         let call = Oneshot::begin(&mut self.inner, request);
         ResponseFuture::apart(Arc::clone(&self.shared), call, None)
     }
@@ -198,7 +202,9 @@ where
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let asked = Asked::new(&self.shared, &request);
-            let call = Oneshot::begin(&mut self.inner, request);
+            let trace = &flight.cargo.trace;
+            trace.begin(&request);
+            let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
             Work::new(
                 flight,
                 Arc::clone(&self.shared),

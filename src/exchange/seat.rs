@@ -58,6 +58,7 @@ impl<K: Send + Sync + 'static> Seat<K> {
 
     /// A follower's first act.
     pub(crate) fn board(&self) {
+        self.flight.cargo.trace.joined();
         self.caller.board();
     }
 

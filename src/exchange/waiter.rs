@@ -30,6 +30,7 @@ use crate::{
     flights::{Cargo, Event, Flight, Shared, Waiting},
     group::{Interest, Wakers},
     key::KeyExtractor,
+    observe::Reason,
     rules::Variant,
     sync::{AtomicUsize, Mutex, Ordering},
 };
@@ -43,6 +44,7 @@ where
     shared: Arc<Shared<X>>,
     /// Where it is linked in its flight's exchange. Written and read under the exchange's lock.
     slot: AtomicUsize,
+    #[expect(clippy::type_complexity, reason = "the waiter's own parameters")]
     state: Mutex<State<S, X::Key, ReqBody, ResBody, S::Error>>,
 }
 
@@ -168,7 +170,10 @@ where
                 let seat = state.seat.take();
                 drop(state);
                 drop(seat);
-                self.shared.flights.gauges.count(Event::Forwarded);
+                self.shared
+                    .flights
+                    .gauges
+                    .count(Event::Forwarded(Reason::Leaderless));
                 continue;
             }
             drop(state);
@@ -190,7 +195,10 @@ where
             state.gone = true;
             (state.seat.take(), prospect)
         };
-        self.shared.flights.gauges.count(Event::Forwarded);
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Timeout));
         if let Some(seat) = seat {
             self.retire(seat);
         }
@@ -258,11 +266,16 @@ where
         let Some((service, request)) = prospect else {
             // The caller has gone. Whoever has joined meanwhile waits for nobody: they make their own calls.
             let waiting = verdict::close(seat.flight());
-            waiting.iter().for_each(|waiter| waiter.forward(wakers));
+            for waiter in waiting {
+                waiter.forward(Reason::Leaderless, wakers);
+            }
             return;
         };
         seat.set_variant(Variant::new(Arc::clone(names), request.headers()));
-        self.shared.flights.gauges.count(Event::Forwarded);
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Vary));
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
@@ -270,6 +283,7 @@ where
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let asked = Asked::new(&self.shared, &request);
+            flight.cargo.trace.begin(&request);
             let call = Oneshot::new(service, request);
             Work::new(
                 flight,
@@ -345,9 +359,9 @@ where
         state.turn = Turn::Begins(Arc::clone(head));
     }
 
-    fn forward(&self, wakers: &mut Wakers) {
+    fn forward(&self, reason: Reason, wakers: &mut Wakers) {
         if self.decide(Turn::Forwarded, wakers) {
-            self.shared.flights.gauges.count(Event::Forwarded);
+            self.shared.flights.gauges.count(Event::Forwarded(reason));
         }
     }
 
@@ -358,7 +372,7 @@ where
                 self.decide(Turn::Failed(share), wakers);
             }
             // One layer over services whose errors differ in type.
-            None => self.forward(wakers),
+            None => self.forward(Reason::ErrorType, wakers),
         }
     }
 
@@ -399,7 +413,7 @@ where
                 seat.board();
                 self.resit(seat, Some(head), wakers);
             }
-            Joined::Full | Joined::Unprepared(_) => self.forward(wakers),
+            Joined::Full | Joined::Unprepared(_) => self.forward(Reason::Full, wakers),
         }
         drop(old);
     }
