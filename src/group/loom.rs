@@ -1,0 +1,3 @@
+//! x
+#[test]
+fn loom_builds() { loom::model(|| {}); }
