@@ -1,3 +1,5 @@
 //! x
 #[test]
-fn loom_builds() { loom::model(|| {}); }
+fn loom_builds() {
+    loom::model(|| {});
+}

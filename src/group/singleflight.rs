@@ -108,23 +108,24 @@ where
             true => Visit::Join,
             false => Visit::Pass,
         };
-        let caller = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
+        let (caller, leads) = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
             Entered::Led(mut caller) => {
                 caller.start(work);
-                if let Some(runtime) = runtime {
-                    caller.board_on(runtime);
-                }
-                caller
+                (caller, true)
             }
             Entered::Joined(caller) => {
-                match runtime {
-                    Some(runtime) => caller.board_on(runtime),
-                    None => caller.board(),
-                }
-                caller
+                // Not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+                drop(work);
+                (caller, false)
             }
             Entered::Refused => unreachable!("a group refuses nobody"),
         };
+        if let Some(runtime) = runtime {
+            caller.keep_on(runtime.clone());
+            caller.board_on(runtime);
+        } else if !leads {
+            caller.board();
+        }
         Run::new(caller)
     }
 
