@@ -9,7 +9,7 @@
 //!   the work, and each of the work's wake-ups wakes that task alone;
 //! * the **callers**, whichever is polled, where no Tokio runtime is at hand or the one that drove has shut down.
 //!
-//! # Invariants, cited as F1 to F7
+//! # Invariants, cited as F1 to F8
 //!
 //! 1. The work is in one place: not yet there (`Starting`), in the flight (`Idle`), in the hands of the one thread that
 //!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, lands it, or finds it `Gone` and drops it.
@@ -22,6 +22,8 @@
 //! 6. Under the lock nothing of the user's is called, polled, cloned, dropped or woken: work, wakers, values and payloads
 //!    are moved out and dropped or woken after it.
 //! 7. Locks nest in one order: a shard's, then a flight's.
+//! 8. A kept flight without callers is driven by a task. When that ends with its runtime, the flight moves to its keeper's,
+//!    and without a keeper is cancelled; both are decided under the shard's lock.
 
 use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
 
@@ -149,8 +151,8 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
-        let old = self.state().keeper.replace(keeper);
-        drop(old);
+        // Dropped after the lock.
+        let _old = self.state().keeper.replace(keeper);
     }
 
     /// From now on nobody joins; who has joined goes on. Whether it was linked.
@@ -241,7 +243,7 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Whether it is kept, and somebody other than its callers drives it or can.
+    /// Whether it is kept, and somebody other than its callers drives it or can (F8).
     fn goes_on(&self) -> bool {
         self.kept.load(Ordering::Acquire) && {
             let state = self.state();

@@ -1,9 +1,10 @@
 //! Loom models of the ground floor: every interleaving of a few threads, up to a number of preemptions.
 //!
-//! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release --no-default-features --lib loom`
+//! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --no-default-features --lib loom`
 //!
-//! A lost wake-up shows as a deadlock. Each model names the mutation that it catches; each of these was made once by hand,
-//! seen to fail in that model, and taken back.
+//! Two preemptions take two seconds, three some twenty; the two models of a promotion need three. A lost wake-up shows as
+//! a deadlock. Each model names the mutation that it catches; each of these was made once by hand, seen to fail, and taken
+//! back.
 
 use std::{
     future::{Future, poll_fn},
@@ -136,7 +137,7 @@ fn loom_join_against_complete() {
 
 /// As above where the callers drive.
 ///
-/// Catches: `poll_inline` puts the work back without looking at the driver (F3).
+/// Catches: `publish` or `land` unlinks last; `register` doesn't look whether the flight has ended.
 #[test]
 fn loom_join_against_complete_outside_a_runtime() {
     join_against_complete(Place::Nowhere);
@@ -204,7 +205,7 @@ fn loom_the_last_one_leaves_while_the_task_polls() {
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
 ///
 /// Catches: `poll_inline` registers the leader's waker after it has put the work back, in a lock of its own, without
-/// looking whether the flight has ended (F2).
+/// looking whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
 #[test]
 fn loom_promotion_against_the_leaders_inline_poll() {
     model(|| {
@@ -247,9 +248,10 @@ fn follow_while<T: 'static>(
     (follow(group), thread)
 }
 
-/// Forget against complete against join: an old flight's end never removes its successor.
+/// Forget against complete against join: whoever joins gets the old flight's value, whoever leads its own.
 ///
-/// Catches: `unlink` finds the entry by its hash alone (T3).
+/// Catches: `publish` doesn't wake the task, which has found the work taken; `register` doesn't look whether the flight has
+/// ended.
 #[test]
 fn loom_forget_against_complete_against_join() {
     model(|| {
@@ -331,7 +333,7 @@ fn loom_panic_against_join() {
 
 /// Waker replacement against publication: the last waker that was left is woken, once.
 ///
-/// Catches: `register` doesn't look whether the flight has ended; it keeps the old waker.
+/// Catches: `register` keeps the old waker.
 #[test]
 fn loom_waker_replacement_against_publication() {
     model(|| {
@@ -354,7 +356,8 @@ fn loom_waker_replacement_against_publication() {
 
 /// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
 ///
-/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`).
+/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`); `poll_caller` doesn't look at the driver
+/// after it has left its waker.
 #[test]
 fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
     model(|| {
@@ -384,7 +387,7 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
 
 /// Callers drive, one leaves, and the work is woken from elsewhere: the other hears of it.
 ///
-/// Catches: `poll_caller` polls for all before it leaves its waker.
+/// Catches: `poll_caller` polls for all before it leaves its waker; `wake_by_ref` without its `rewake`.
 #[test]
 fn loom_callers_drive_while_one_leaves() {
     model(|| {
@@ -406,7 +409,7 @@ fn loom_callers_drive_while_one_leaves() {
 
 /// The runtime that drives the flight shuts down: its callers go on.
 ///
-/// Catches: `Task::drop` doesn't wake the callers; `poll_caller` doesn't look at the driver after it has left its waker.
+/// Catches: `Task::drop` doesn't wake the callers.
 #[test]
 fn loom_runtime_shutdown_against_the_callers() {
     model(|| {
@@ -444,7 +447,7 @@ fn loom_runtime_shutdown_against_the_last_caller_of_a_kept_flight() {
 
 /// A flight is kept on a living runtime while the one that drives it shuts down: it goes on though everybody leaves.
 ///
-/// Catches: `Task::drop` forgets for good that the flight is kept, or doesn't move to the keeper's runtime.
+/// Catches: `Task::drop` doesn't move the flight to the keeper's runtime; two joiners both spawn a task.
 #[test]
 fn loom_runtime_shutdown_against_spawn() {
     model(|| {
@@ -490,7 +493,7 @@ fn loom_spawn_against_the_last_one_leaving() {
 
 /// The value of a spawned flight that nobody shares is the leader's, whenever it looks; and nobody's if it leaves.
 ///
-/// Catches: `land` publishes the unshared value as one to be cloned; `publish` leaves it to a leader that has left.
+/// Catches: `land` publishes the unshared value as one to be cloned.
 #[test]
 fn loom_an_unshared_value_is_handed_over() {
     struct Unclonable(#[expect(dead_code, reason = "told of its drop")] OpenOnDrop);
@@ -513,7 +516,8 @@ fn loom_an_unshared_value_is_handed_over() {
 
 /// A task gives the flight back to its leader (`demote`) while that is looking who drives.
 ///
-/// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker. (A bug that this model found.)
+/// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker, which it once did; `put_back`
+/// doesn't wake the leader.
 #[test]
 fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;

@@ -82,7 +82,8 @@ where
     }
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end though every caller
-    /// leaves. It is driven by a task of the current Tokio runtime, whether or not the result is awaited.
+    /// leaves. It is driven by a task, whether or not the result is awaited: of the current Tokio runtime, or of that which
+    /// drives it already and, when that shuts down, of the current one. With the last of these it ends.
     ///
     /// # Panics
     ///
