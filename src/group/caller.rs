@@ -143,12 +143,6 @@ impl<K, V, C> Caller<K, V, C> {
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
         self.flight.as_ref()?.take_waker(&self.place)
     }
-
-    /// Leaves `waker` without driving anything. `false` if the flight has ended.
-    pub(crate) fn register(&mut self, interest: Interest, waker: &std::task::Waker) -> bool {
-        let flight = self.flight.as_ref().expect("polled after completion");
-        flight.register(&mut self.place, interest, waker)
-    }
 }
 
 impl<K, V, C> Drop for Caller<K, V, C> {

@@ -86,14 +86,17 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Wakes those who wait for what the work says midway.
+    /// Wakes the leader, and the followers who wait for what the work says midway. A leader that drives is being polled
+    /// right now: it will look.
     pub(crate) fn wake_progress(&self) {
-        let wakers = self.state().places.take_progress();
-        wakers.wake();
-    }
-
-    pub(crate) fn wake_leader(&self) {
-        let wakers = self.state().places.take_leader();
+        let wakers = {
+            let mut state = self.state();
+            let mut wakers = state.places.take_progress();
+            if state.driver != Driver::Leader {
+                wakers.push(state.places.take(&Place::Leader));
+            }
+            wakers
+        };
         wakers.wake();
     }
 
@@ -164,6 +167,8 @@ where
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    ///
+    /// The leader's to say, before it has left: so no leaver has looked yet.
     pub(super) fn keep_on(&self, runtime: Runtime) {
         self.set_keeper(Keeper {
             runtime,

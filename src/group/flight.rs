@@ -153,11 +153,22 @@ impl<K, V, C> Flight<K, V, C> {
     pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
         // Dropped after the lock.
         let _old = self.state().keeper.replace(keeper);
+        self.kept.store(true, Ordering::Release);
     }
 
     /// From now on nobody joins; who has joined goes on. Whether it was linked.
     pub(crate) fn detach(&self) -> bool {
         self.home.unlink(self).was_linked()
+    }
+
+    /// As `detach`; and from now on the flight ends when its last caller leaves, whatever was said before.
+    #[cfg(feature = "http")]
+    pub(crate) fn release(&self) {
+        let unlinked = self.home.unlink_if(self, || {
+            self.kept.store(false, Ordering::Release);
+            true
+        });
+        drop(unlinked);
     }
 
     // ===== landing =====

@@ -119,7 +119,7 @@ where
                 drop(work);
                 (caller, false)
             }
-            Entered::Refused => unreachable!("a group refuses nobody"),
+            Entered::Refused(..) => unreachable!("a group refuses nobody"),
         };
         if let Some(runtime) = runtime {
             caller.keep_on(runtime.clone());

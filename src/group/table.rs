@@ -64,7 +64,8 @@ pub(crate) enum Entered<K, V, C> {
     Led(Caller<K, V, C>),
     /// The caller must [`board`](Caller::board).
     Joined(Caller<K, V, C>),
-    Refused,
+    /// What the caller came with.
+    Refused(K, C),
 }
 
 // ===== impl Table =====
@@ -126,7 +127,10 @@ impl<K, V, C> Table<K, V, C> {
                     break;
                 }
                 Visit::Detach => stale.push(Arc::clone(&entry.flight)),
-                Visit::Refuse => return Entered::Refused,
+                Visit::Refuse => {
+                    drop(entries);
+                    return Entered::Refused(key, cargo);
+                }
             }
         }
         for flight in &stale {
@@ -188,6 +192,15 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(feature = "http")]
 impl<K, V, C> Table<K, V, C> {
+    /// How many flights are `open`, which is asked under the locks.
+    pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
+        let count = |shard: &Arc<Shard<K, V, C>>| {
+            let entries = shard.entries.lock();
+            entries.iter().filter(|entry| open(&entry.flight)).count()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
     /// The flights of one hash.
     pub(crate) fn with_hash(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let entries = self.shard(hash).entries.lock();
