@@ -19,7 +19,6 @@ use std::{
 
 use loom::{
     future::{AtomicWaker, block_on},
-    model,
     sync::atomic::AtomicBool,
     thread,
 };
@@ -107,7 +106,7 @@ fn follow(group: &Group<u32, u32>) -> Run<u32, u32> {
 ///
 /// Catches: `land_here` reads `is_shared` before it unlinks (the joiner never hears of the value).
 fn join_against_complete(place: Place) {
-    model(move || {
+    loom::model(move || {
         let group = Group::new();
         let running = Arc::new(AtomicUsize::new(0));
         let work = |value| {
@@ -148,7 +147,7 @@ fn loom_join_against_complete_outside_a_runtime() {
 /// Catches: `count_out` counts the last one out before it takes the shard's lock (T2): the joiner waits for cancelled work.
 #[test]
 fn loom_join_against_the_last_one_leaving() {
-    model(|| {
+    loom::model(|| {
         let group = Group::new();
         let leader = group.run(KEY, || async { 1 });
         let leaver = thread::spawn(move || drop(leader));
@@ -165,7 +164,7 @@ fn loom_join_against_the_last_one_leaving() {
 /// Catches: `count_out` decides by the count that it loaded, not by the one that it changed (nobody is the last one).
 #[test]
 fn loom_the_last_two_leave_at_once() {
-    model(|| {
+    loom::model(|| {
         let group: Group<u32, u32> = Group::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
@@ -187,7 +186,7 @@ fn loom_the_last_two_leave_at_once() {
 /// Catches: `put_back` puts cancelled work back (it stays for ever); `cancel` doesn't wake the task (it never ends).
 #[test]
 fn loom_the_last_one_leaves_while_the_task_polls() {
-    model(|| {
+    loom::model(|| {
         let group: Group<u32, u32> = Group::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
@@ -208,7 +207,7 @@ fn loom_the_last_one_leaves_while_the_task_polls() {
 /// looking whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
 #[test]
 fn loom_promotion_against_the_leaders_inline_poll() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = lead(&group, &gate);
         let leader = thread::spawn(move || block_on(leader));
@@ -225,7 +224,7 @@ fn loom_promotion_against_the_leaders_inline_poll() {
 /// Catches: `put_back` doesn't wake the task that has found the work taken (F3).
 #[test]
 fn loom_promotion_of_a_leader_that_is_parked() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let mut leader = lead(&group, &gate);
         let follower = follow_while(&group, move || {
@@ -254,7 +253,7 @@ fn follow_while<T: 'static>(
 /// ended.
 #[test]
 fn loom_forget_against_complete_against_join() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = group.run(KEY, || async { 1 });
         let leader = thread::spawn(move || block_on(leader));
@@ -292,7 +291,7 @@ fn loom_forget_against_complete_against_join() {
 /// Catches: `unlink` finds the entry by its hash alone (T3).
 #[test]
 fn loom_the_end_of_a_forgotten_flight_leaves_its_successor() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = group.run(KEY, || async { 1 });
         assert!(group.forget(&KEY));
@@ -311,7 +310,7 @@ fn loom_the_end_of_a_forgotten_flight_leaves_its_successor() {
 /// Catches: `crash` publishes before it unlinks (F5).
 #[test]
 fn loom_panic_against_join() {
-    model(|| {
+    loom::model(|| {
         let group = Group::new();
         let leader = group.run(KEY, || async { resume_unwind(Box::new("boom")) });
         let leader = thread::spawn(move || {
@@ -336,7 +335,7 @@ fn loom_panic_against_join() {
 /// Catches: `register` keeps the old waker.
 #[test]
 fn loom_waker_replacement_against_publication() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = lead(&group, &gate);
         let mut follower = follow(&group);
@@ -360,7 +359,7 @@ fn loom_waker_replacement_against_publication() {
 /// after it has left its waker.
 #[test]
 fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
-    model(|| {
+    loom::model(|| {
         at(Place::Nowhere, || {
             let group = Group::new();
             let mut woken = false;
@@ -390,7 +389,7 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
 /// Catches: `poll_caller` polls for all before it leaves its waker; `wake_by_ref` without its `rewake`.
 #[test]
 fn loom_callers_drive_while_one_leaves() {
-    model(|| {
+    loom::model(|| {
         at(Place::Nowhere, || {
             let (group, gate) = (Group::new(), Gate::new());
             let mut leader = lead(&group, &gate);
@@ -412,7 +411,7 @@ fn loom_callers_drive_while_one_leaves() {
 /// Catches: `Task::drop` doesn't wake the callers.
 #[test]
 fn loom_runtime_shutdown_against_the_callers() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = lead(&group, &gate);
         let follower = at(Place::Dying, || follow(&group));
@@ -429,7 +428,7 @@ fn loom_runtime_shutdown_against_the_callers() {
 /// Catches: `Task::drop` doesn't ask whether the flight is deserted.
 #[test]
 fn loom_runtime_shutdown_against_the_last_caller_of_a_kept_flight() {
-    model(|| {
+    loom::model(|| {
         let group: Group<u32, u32> = Group::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
@@ -450,7 +449,7 @@ fn loom_runtime_shutdown_against_the_last_caller_of_a_kept_flight() {
 /// Catches: `Task::drop` doesn't move the flight to the keeper's runtime; two joiners both spawn a task.
 #[test]
 fn loom_runtime_shutdown_against_spawn() {
-    model(|| {
+    loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let done = Gate::new();
         let leader = {
@@ -474,7 +473,7 @@ fn loom_runtime_shutdown_against_spawn() {
 /// Catches: `count_out` reads `kept` before it takes the shard's lock.
 #[test]
 fn loom_spawn_against_the_last_one_leaving() {
-    model(|| {
+    loom::model(|| {
         let (group, done) = (Group::new(), Gate::new());
         let work = || {
             let done = done.clone();
@@ -502,7 +501,7 @@ fn loom_an_unshared_value_is_handed_over() {
             unreachable!("nobody shares it")
         }
     }
-    model(|| {
+    loom::model(|| {
         let (group, dropped) = (Group::new(), Gate::new());
         let value = Unclonable(OpenOnDrop(dropped.clone()));
         let mut caller = group.spawn(KEY, || async { value });
@@ -521,7 +520,7 @@ fn loom_an_unshared_value_is_handed_over() {
 #[test]
 fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;
-    model(|| {
+    loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
         let enter = || table.enter(table.hash(&KEY), KEY, (), false, |_, (), _| Visit::Join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
