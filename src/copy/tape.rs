@@ -40,6 +40,8 @@ pub(crate) struct Tape {
     mode: Mode,
     /// How many frames the fastest reader has asked for.
     asked: u64,
+    /// How many frames the leader has had.
+    led: u64,
     end: Option<End>,
     /// Followers read no further, for this reason.
     cut: Option<SharedError>,
@@ -117,6 +119,7 @@ impl Tape {
             hint: SizeHint::new(),
             mode: Mode::Whole,
             asked: 0,
+            led: 0,
             end: None,
             cut: None,
             reservation: Reservation::new(budget),
@@ -171,11 +174,11 @@ impl Tape {
         if self.mode == Mode::Whole {
             let len = frame.data_ref().map_or(0, Bytes::len);
             let received = self.received + len as u64;
+            let charge = self.price(len);
             let fits = match self.expected {
                 Some(expected) => received <= expected,
-                None => received <= limits.max_body as u64,
+                None => self.reservation.bytes() + charge <= limits.max_body,
             };
-            let charge = self.price(len);
             // A promised length was paid for with the head.
             let due = charge - if self.prepaid { len } else { 0 };
             if !fits || !self.reservation.grow(due, limits.max_buffered) {
@@ -216,14 +219,18 @@ impl Tape {
     /// Adds a frame behind which older ones go (C3).
     fn follow(&mut self, frame: Frame<Bytes>, hint: SizeHint, limits: Limits) {
         let len = frame.data_ref().map_or(0, Bytes::len);
-        // What the fastest reader has not had yet stays.
-        while self.first + 1 < self.asked && self.held + len > limits.max_body && self.pop() {}
+        // What the fastest reader has not had yet stays; for a leader alone, what it has not had.
+        let had = match self.mode {
+            Mode::Window => self.asked.saturating_sub(1),
+            Mode::Whole | Mode::Leader => self.led,
+        };
+        while self.first < had && self.held + len > limits.max_body && self.pop() {}
         let charge = self.price(len);
         let paid = loop {
             if self.reservation.grow(charge, limits.max_buffered) {
                 break charge;
             }
-            if self.first + 1 >= self.asked || !self.pop() {
+            if self.first >= had || !self.pop() {
                 break 0;
             }
         };
@@ -255,13 +262,23 @@ impl Tape {
 
     /// From now on frames are kept for no longer than the window, or than the leader needs them.
     pub(crate) fn outgrow(&mut self, window: bool) {
-        self.mode = if window { Mode::Window } else { Mode::Leader };
+        if window {
+            self.mode = Mode::Window;
+        } else {
+            self.leave_to_leader();
+        }
         if mem::take(&mut self.prepaid) {
             // What was paid in advance for frames that nobody will keep.
             let charged: usize = self.pieces.iter().map(|piece| piece.charge).sum();
             self.reservation
                 .shrink(self.reservation.bytes().saturating_sub(charged));
         }
+    }
+
+    /// Only the leader will read on, so what it has had is gone.
+    fn leave_to_leader(&mut self) {
+        self.mode = Mode::Leader;
+        while self.first < self.led && self.pop() {}
     }
 
     /// The source has broken its word: followers get an error instead of what is left, the leader goes on.
@@ -290,7 +307,7 @@ impl Tape {
         });
         if !shared {
             // Nobody else will ever read it.
-            self.mode = Mode::Leader;
+            self.leave_to_leader();
         }
     }
 
@@ -322,6 +339,9 @@ impl Tape {
         };
         if let Some(content) = content {
             cursor.frames += 1;
+            if leads {
+                self.led = cursor.frames;
+            }
             return Read::Frame(match content {
                 Content::Data(data) => {
                     cursor.bytes += data.len() as u64;
@@ -337,7 +357,10 @@ impl Tape {
                 let wanted = cursor.frames + 1;
                 let asked = wanted > self.asked;
                 self.asked = self.asked.max(wanted);
-                Read::Wait { asked }
+                // A whole tape that has followers is filled ahead of them anyway (C4).
+                Read::Wait {
+                    asked: asked && self.mode != Mode::Whole,
+                }
             }
         }
     }

@@ -362,19 +362,21 @@ where
         if self.flight.is_shared() {
             self.flight.detach();
         }
-        let (head, waiting) = {
+        let (head, waiting, spent) = {
             let mut exchange = self.flight.cargo.exchange.lock();
             let joined = exchange.joined;
             match error {
                 Some(error) => exchange.tape.fail(error),
                 None => exchange.tape.finish(joined),
             }
+            let spent = exchange.tape.take_spent();
             let head = match std::mem::replace(&mut exchange.stage, Stage::Closed) {
                 Stage::Collecting(head) => Some(head),
                 _ => None,
             };
-            (head, exchange.take_waiting())
+            (head, exchange.take_waiting(), spent)
         };
+        drop(spent);
         let mut wakers = Wakers::default();
         for waiter in waiting {
             match &head {
