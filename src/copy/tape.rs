@@ -97,6 +97,8 @@ enum Mode {
     Window,
     /// The leader alone reads; what it has read is gone.
     Leader,
+    /// Nobody reads; nothing is kept.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,9 @@ impl Tape {
     ) -> bool {
         self.expected = expected;
         self.hint = hint;
+        if self.mode == Mode::Nobody {
+            return true;
+        }
         let Some(expected) = expected else {
             return true;
         };
@@ -155,7 +160,11 @@ impl Tape {
 
     /// Whether to pull a frame from the source now (C4).
     pub(crate) fn may_pull(&self, eager: bool) -> bool {
-        (eager && self.mode == Mode::Whole) || self.asked > self.next()
+        match self.mode {
+            Mode::Whole if eager => true,
+            Mode::Nobody => false,
+            _ => self.asked > self.next(),
+        }
     }
 
     /// The index that the next frame will have.
@@ -171,7 +180,10 @@ impl Tape {
         hint: SizeHint,
         limits: Limits,
     ) -> Result<(), Frame<Bytes>> {
-        if self.mode == Mode::Whole {
+        if self.mode == Mode::Nobody {
+            // Of work that was cancelled while it was polled.
+            self.spent.extend(Content::of(frame));
+        } else if self.mode == Mode::Whole {
             let len = frame.data_ref().map_or(0, Bytes::len);
             let received = self.received + len as u64;
             let charge = self.price(len);
@@ -201,18 +213,14 @@ impl Tape {
 
     fn add(&mut self, frame: Frame<Bytes>, hint: SizeHint, charge: usize) {
         self.hint = hint;
-        let content = match frame.into_data() {
-            Ok(data) => {
-                self.held += data.len();
-                self.received += data.len() as u64;
-                Content::Data(data)
-            }
-            Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => Content::Trailers(Box::new(trailers)),
-                // A kind of frame that `http-body` may grow some day: nothing that could be copied.
-                Err(_) => return,
-            },
+        let Some(content) = Content::of(frame) else {
+            self.reservation.shrink(charge);
+            return;
         };
+        if let Content::Data(data) = &content {
+            self.held += data.len();
+            self.received += data.len() as u64;
+        }
         self.pieces.push_back(Piece { content, charge });
     }
 
@@ -222,7 +230,7 @@ impl Tape {
         // What the fastest reader has not had yet stays; for a leader alone, what it has not had.
         let had = match self.mode {
             Mode::Window => self.asked.saturating_sub(1),
-            Mode::Whole | Mode::Leader => self.led,
+            Mode::Whole | Mode::Leader | Mode::Nobody => self.led,
         };
         while self.first < had && self.held + len > limits.max_body && self.pop() {}
         let charge = self.price(len);
@@ -245,6 +253,14 @@ impl Tape {
         popped
     }
 
+    /// Nobody will read: everything that is held, and paid for, to be dropped outside the lock.
+    pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
+        self.mode = Mode::Nobody;
+        self.held = 0;
+        self.reservation.shrink(self.reservation.bytes());
+        (mem::take(&mut self.pieces), mem::take(&mut self.spent))
+    }
+
     /// The frames that are gone since the last time, to be dropped outside the lock.
     pub(crate) fn take_spent(&mut self) -> impl Sized + use<> {
         mem::take(&mut self.spent)
@@ -262,6 +278,9 @@ impl Tape {
 
     /// From now on frames are kept for no longer than the window, or than the leader needs them.
     pub(crate) fn outgrow(&mut self, window: bool) {
+        if self.mode == Mode::Nobody {
+            return;
+        }
         if window {
             self.mode = Mode::Window;
         } else {
@@ -305,7 +324,7 @@ impl Tape {
             }
             _ => End::Complete,
         });
-        if !shared {
+        if !shared && self.mode == Mode::Whole {
             // Nobody else will ever read it.
             self.leave_to_leader();
         }
@@ -381,5 +400,20 @@ impl Tape {
         }
         hint.set_lower(self.hint.lower().saturating_add(unread));
         hint
+    }
+}
+
+// ===== impl Content =====
+
+impl Content {
+    /// `None` for a kind of frame that `http-body` may grow some day: nothing that could be copied.
+    fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok()?;
+                Some(Self::Trailers(Box::new(trailers)))
+            }
+        }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Exchange<K> {
     pub(crate) tape: Tape,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) joined: bool,
+    /// How many may still read the tape.
+    pub(crate) seats: usize,
 }
 
 pub(crate) enum Stage {
@@ -131,6 +133,7 @@ impl<K> Exchange<K> {
             waiting: Slab::new(),
             tape,
             joined: false,
+            seats: 1,
         }
     }
 

@@ -132,8 +132,9 @@ impl<K, V, C> Caller<K, V, C> {
     }
 }
 
-impl<K, V, C> Drop for Caller<K, V, C> {
-    fn drop(&mut self) {
+impl<K, V, C> Caller<K, V, C> {
+    /// Leaves the flight, as dropping does.
+    pub(crate) fn leave(&mut self) {
         let Some(flight) = self.flight.take() else {
             return;
         };
@@ -142,6 +143,12 @@ impl<K, V, C> Drop for Caller<K, V, C> {
             flight.count_out();
             drop(left);
         }
+    }
+}
+
+impl<K, V, C> Drop for Caller<K, V, C> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
