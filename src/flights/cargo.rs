@@ -137,6 +137,11 @@ impl<K> Exchange<K> {
         }
     }
 
+    /// From now on nobody joins. The head that was there is to be dropped outside the lock: its extensions are the user's.
+    pub(crate) fn close(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Closed)
+    }
+
     pub(crate) fn link(&mut self, waiter: Arc<dyn Waiting<K>>) {
         let place = self.waiting.vacant_entry();
         waiter.linked(place.key());

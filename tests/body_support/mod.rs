@@ -42,7 +42,9 @@ pub(crate) fn get() -> Req {
 }
 
 /// The layer over an origin that the test answers.
-pub(crate) fn stack<X: KeyExtractor>(layer: &SingleflightLayer<X>) -> (Layered<X>, Origin, Handle<X::Key>) {
+pub(crate) fn stack<X: KeyExtractor>(
+    layer: &SingleflightLayer<X>,
+) -> (Layered<X>, Origin, Handle<X::Key>) {
     let (mocked, origin) = origin();
     (layer.layer(mocked), origin, layer.handle())
 }
@@ -193,6 +195,16 @@ pub(crate) fn ready(parts: &[&'static str], hint: SizeHint) -> Mock {
     body
 }
 
+impl Mock {
+    /// A body of one frame, which says nothing of its length.
+    pub(crate) fn of(value: &http::HeaderValue) -> Self {
+        let (feed, body) = body(SizeHint::new());
+        feed.bytes(Bytes::copy_from_slice(value.as_bytes()));
+        feed.end();
+        body
+    }
+}
+
 impl Feed {
     fn item(&self, item: Item) {
         let waker = {
@@ -207,6 +219,14 @@ impl Feed {
 
     pub(crate) fn send(&self, data: &'static str) {
         self.bytes(Bytes::from_static(data.as_bytes()));
+    }
+
+    /// Tells nobody: who polls finds it.
+    pub(crate) fn send_quietly(&self, data: &'static str) {
+        let mut inner = self.core.inner.lock().unwrap();
+        let frame = Frame::data(Bytes::from_static(data.as_bytes()));
+        inner.items.push_back(Item::Frame(frame));
+        inner.waker = None;
     }
 
     pub(crate) fn bytes(&self, data: Bytes) {
