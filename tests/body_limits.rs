@@ -40,7 +40,10 @@ async fn a_length_over_max_body_is_released_at_the_head() {
         for mut follower in followers {
             let response = now(&mut follower);
             assert_eq!(role(&response), Role::Forwarded);
-            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "own");
+            assert_eq!(
+                response.into_body().collect().await.unwrap().to_bytes(),
+                "own"
+            );
         }
         let leader = now(&mut leader);
         assert_eq!(role(&leader), Role::Leader);
