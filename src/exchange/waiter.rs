@@ -54,7 +54,9 @@ struct State<S, K, ReqBody, ResBody, E> {
     prospect: Option<(S, Request<ReqBody>)>,
     /// Left by a poll that found no seat.
     parked: Option<Waker>,
-    /// Its caller has gone, or has given up waiting.
+    /// Somebody is moving it to another flight, whose seat is not here yet, whatever that flight has decided already.
+    moving: bool,
+    /// Its caller has gone, has given up waiting, or has got what was decided.
     gone: bool,
 }
 
@@ -91,6 +93,7 @@ where
                 seat: None,
                 prospect: Some((service, request)),
                 parked: None,
+                moving: false,
                 gone: false,
             }),
         }
@@ -119,7 +122,13 @@ where
     ) -> Poll<Next<S, X::Key, ReqBody, ResBody, S::Error>> {
         loop {
             let mut state = self.state.lock();
-            let mut seat = match mem::replace(&mut state.turn, Turn::Waiting) {
+            let turn = match &state.turn {
+                Turn::Begins(_) if state.is_between() => Turn::Waiting,
+                _ => mem::replace(&mut state.turn, Turn::Waiting),
+            };
+            // Whoever comes back with a seat, or has one for it, comes too late.
+            state.gone |= !matches!(turn, Turn::Waiting);
+            let mut seat = match turn {
                 Turn::Begins(head) => {
                     let seat = state.seat.take().expect("a caller that begins has a seat");
                     return Poll::Ready(Next::Begin(seat, head));
@@ -148,7 +157,7 @@ where
                         drop(state);
                         let waker = cx.waker().clone();
                         let mut state = self.state.lock();
-                        if state.is_moving() {
+                        if state.is_between() {
                             let old = state.parked.replace(waker);
                             drop(state);
                             drop(old);
@@ -299,6 +308,7 @@ where
             drop(seat);
             return;
         }
+        state.moving = false;
         let old = state.seat.replace(seat);
         wakers.push(old.as_ref().and_then(Seat::take_waker));
         wakers.push(state.parked.take());
@@ -315,6 +325,7 @@ where
             self.retire(seat);
             return;
         }
+        state.moving = false;
         wakers.push(state.parked.take());
         if let Some(head) = head {
             state.turn = Turn::Begins(head);
@@ -386,6 +397,7 @@ where
                 return;
             };
             let method = request.method().clone();
+            state.moving = true;
             let seat = state.seat.take();
             wakers.push(seat.as_ref().and_then(Seat::take_waker));
             (seat, method)
@@ -425,7 +437,7 @@ impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
     /// Takes the seat, or gives it back because it is of a flight that this waiter is no longer in.
     fn sit(&mut self, seat: Seat<K>) -> Option<Seat<K>> {
         let wanted = matches!(self.turn, Turn::Waiting | Turn::Begins(_));
-        if wanted && self.seat.is_none() && !self.gone {
+        if wanted && self.seat.is_none() && !self.moving && !self.gone {
             self.seat = Some(seat);
             None
         } else {
@@ -433,7 +445,8 @@ impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
         }
     }
 
-    fn is_moving(&self) -> bool {
-        self.seat.is_none() && matches!(self.turn, Turn::Waiting)
+    /// Whether there is nothing to poll now, and whoever brings that wakes who has parked.
+    fn is_between(&self) -> bool {
+        self.seat.is_none() && matches!(self.turn, Turn::Waiting | Turn::Begins(_))
     }
 }

@@ -203,14 +203,18 @@ where
         if !self.register(place, interest, cx.waker()) {
             return Poll::Ready(Landed::Shared);
         }
-        let work = {
+        let (work, driver) = {
             let mut state = self.state();
-            match state.driver {
+            let work = match state.driver {
                 Driver::Callers => state.take_work(),
+                // Given back (`demote`) while the waker was being left: nobody else will poll it.
+                Driver::Leader if matches!(place, Place::Leader) => state.take_work(),
                 _ => None,
-            }
+            };
+            (work, state.driver)
         };
         match work {
+            Some(work) if driver == Driver::Leader => self.poll_inline(work, place, cx),
             Some(work) => self.poll_for_all(work, place),
             None => Poll::Pending,
         }
