@@ -196,3 +196,48 @@ fn a_follower_that_is_moved_to_a_flight_that_decides_at_once_reads_that_flight()
         }
     });
 }
+
+/// A key whose clone panics on demand.
+#[derive(PartialEq, Eq, Hash)]
+struct Fragile;
+
+static BREAKS: AtomicBool = AtomicBool::new(false);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!BREAKS.load(Ordering::SeqCst), "cloned");
+        Self
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_panics_while_a_follower_is_moved_leaves_nobody_waiting() {
+    let layer = SingleflightLayer::with_key(|_: &http::request::Parts| Some(Fragile));
+    let (mut service, mut origin, handle) = stack(&layer);
+    let coded = |coding: &'static str| {
+        let mut request = get();
+        let headers = request.headers_mut();
+        headers.insert("accept-encoding", coding.parse().unwrap());
+        request
+    };
+    let leader = tokio::spawn(service.call(coded("gzip")));
+    settle().await;
+    let moved = tokio::spawn(service.call(coded("br")));
+    let other = tokio::spawn(service.call(coded("br")));
+    settle().await;
+    assert_eq!(handle.stats().waiters, 3);
+    let head = Response::builder().header("vary", "accept-encoding");
+    BREAKS.store(true, Ordering::SeqCst);
+    let _feed = origin.call().begin_with(head, SizeHint::new());
+    settle().await;
+    BREAKS.store(false, Ordering::SeqCst);
+    // A panic of the work: whoever still waited for it has it too.
+    assert!(leader.await.unwrap_err().is_panic());
+    assert_eq!(origin.count(), 2);
+    origin
+        .call()
+        .answer(Response::new(ready(&["own"], SizeHint::new())));
+    assert!(moved.await.unwrap().is_ok());
+    assert!(other.await.unwrap_err().is_panic());
+    assert_nothing_left(&handle);
+}

@@ -9,6 +9,7 @@
 use std::{
     any::Any,
     mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -402,20 +403,28 @@ where
             wakers.push(seat.as_ref().and_then(Seat::take_waker));
             (seat, method)
         };
-        let cargo = Cargo::new(
-            &self.shared,
-            flight.cargo.hash,
-            flight.cargo.key.clone(),
-            method,
-            flight.cargo.stamp.map(|(target, _)| target),
-        );
-        let newcomer = Newcomer {
-            flights: &self.shared.flights,
-            max_waiters: self.shared.settings.max_waiters,
-            differs: |variant: &Variant| self.differs(variant),
-        };
         let me: Arc<dyn Waiting<X::Key>> = self.clone();
-        match newcomer.enter(cargo, Some(&me)) {
+        let enter = || {
+            let cargo = Cargo::new(
+                &self.shared,
+                flight.cargo.hash,
+                flight.cargo.key.clone(),
+                method,
+                flight.cargo.stamp.map(|(target, _)| target),
+            );
+            let newcomer = Newcomer {
+                flights: &self.shared.flights,
+                max_waiters: self.shared.settings.max_waiters,
+                differs: |variant: &Variant| self.differs(variant),
+            };
+            newcomer.enter(cargo, Some(&me))
+        };
+        // The key's `Clone` and `Eq` are the user's. One who is in no flight must not wait for any.
+        let joined = catch_unwind(AssertUnwindSafe(enter)).unwrap_or_else(|payload| {
+            self.forward(Reason::Leaderless, wakers);
+            resume_unwind(payload)
+        });
+        match joined {
             Joined::Led(seat, _) => self.lead(seat, variant.names(), wakers),
             Joined::Waits(seat) => {
                 seat.board();
