@@ -196,6 +196,11 @@ pub(crate) fn ready(parts: &[&'static str], hint: SizeHint) -> Mock {
 }
 
 impl Mock {
+    /// From now on it says that it is at its end.
+    pub(crate) fn finish(&mut self) {
+        self.over = true;
+    }
+
     /// A body of one frame, which says nothing of its length.
     pub(crate) fn of(value: &http::HeaderValue) -> Self {
         let (feed, body) = body(SizeHint::new());
