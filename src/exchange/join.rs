@@ -78,6 +78,7 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                     return Visit::Refuse;
                 }
                 exchange.joined = true;
+                exchange.seats += 1;
                 Visit::Join
             });
         match entered {
