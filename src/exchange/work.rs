@@ -245,9 +245,10 @@ type PolledBody = Poll<Option<Result<Pulled, SharedError>>>;
 fn poll_body<B: OriginBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> PolledBody {
     match ready!(body.as_mut().poll_frame(cx)) {
         Some(Ok(frame)) => Poll::Ready(Some(Ok(Pulled {
-            frame: frame.map_data(|mut data| data.copy_to_bytes(data.remaining())),
             hint: body.size_hint(),
-            is_last: body.is_end_stream(),
+            // Trailers are the end of a message: a server that has sent them asks for no more.
+            is_last: frame.is_trailers() || body.is_end_stream(),
+            frame: frame.map_data(|mut data| data.copy_to_bytes(data.remaining())),
         }))),
         Some(Err(error)) => Poll::Ready(Some(Err(SharedError::new(error)))),
         None => Poll::Ready(None),

@@ -399,9 +399,7 @@ impl Body for Source {
         }
         if plan.trailers && !self.trailers {
             self.trailers = true;
-            if self.is_over() {
-                self.live().stamp_end();
-            }
+            self.live().stamp_end();
             return Poll::Ready(Some(Ok(Frame::trailers(trailers(record.call)))));
         }
         self.live().stamp_end();

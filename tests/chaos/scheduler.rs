@@ -128,10 +128,11 @@ impl Setting {
             errors: true,
             unshareable: if self.calm { 0 } else { rng.pick(&[0, 0, 10, 40]) },
             breaking: rng.pick(&[0, 0, 10, 30]),
+            too_low: true,
             lying: if self.calm { 0 } else { rng.pick(&[0, 0, 20]) },
             steps: 3,
             chunks: rng.pick(&[1, 3, 8]),
-            chunk: rng.pick(&[1, 40, 120]),
+            chunk: (0, rng.pick(&[1, 40, 120])),
         }
     }
 }

@@ -85,9 +85,12 @@ pub(crate) struct Manners {
     pub(crate) unshareable: u64,
     pub(crate) breaking: u64,
     pub(crate) lying: u64,
+    /// Whether a body may be longer than it said.
+    pub(crate) too_low: bool,
     pub(crate) steps: u64,
     pub(crate) chunks: u64,
-    pub(crate) chunk: u64,
+    /// How long a frame is, at least and at most.
+    pub(crate) chunk: (u64, u64),
 }
 
 /// One call of the origin.
@@ -162,6 +165,8 @@ pub(crate) struct World {
 struct State {
     rng: Rng,
     manners: Manners,
+    /// Others for paths that begin so.
+    below: Option<(String, Manners)>,
     records: Vec<Arc<Record>>,
     /// The last write that was made, and the last that was acknowledged.
     writes: HashMap<String, (u64, u64)>,
@@ -226,7 +231,10 @@ impl Plan {
             Kind::Plain
         };
         let mut chunks: Vec<usize> = (0..rng.below(manners.chunks + 1))
-            .map(|_| rng.index(usize::try_from(manners.chunk).unwrap() + 1))
+            .map(|_| {
+                let (least, most) = manners.chunk;
+                usize::try_from(least + rng.below(most - least + 1)).unwrap()
+            })
             .collect();
         let mut length = rng.pick(&[Length::Hint, Length::Field, Length::Unknown]);
         let mut trailers = rng.chance(20);
@@ -236,7 +244,10 @@ impl Plan {
         } else if rng.chance(manners.breaking) {
             end = rng.pick(&[End::Error, End::Panic]);
         } else if rng.chance(manners.lying) && chunks.iter().sum::<usize>() > 0 {
-            length = rng.pick(&[Length::TooHigh, Length::TooLow]);
+            length = match manners.too_low && rng.chance(50) {
+                true => Length::TooLow,
+                false => Length::TooHigh,
+            };
         }
         Self {
             steps: rng.below(manners.steps),
@@ -268,13 +279,14 @@ pub(crate) fn varies(path: &str) -> bool {
     path.ends_with(['1', '4', '7'])
 }
 
-/// The byte at `at` of the body that `call` makes.
-fn byte(call: u64, at: usize) -> u8 {
-    mix(call).to_le_bytes()[at % 8] ^ (at as u8) ^ ((at >> 8) as u8)
+/// So many bytes of the body that `call` makes, from `at` on.
+fn content(call: u64, at: usize, len: usize) -> impl Iterator<Item = u8> {
+    let pattern = mix(call).to_le_bytes();
+    (at..at + len).map(move |at| pattern[at % 8] ^ (at as u8) ^ ((at >> 8) as u8))
 }
 
 pub(crate) fn bytes(call: u64, at: usize, len: usize) -> Bytes {
-    (at..at + len).map(|at| byte(call, at)).collect()
+    content(call, at, len).collect()
 }
 
 pub(crate) fn message(call: u64) -> String {
@@ -321,12 +333,17 @@ impl World {
             state: Mutex::new(State {
                 rng: Rng::new(seed),
                 manners,
+                below: None,
                 records: Vec::new(),
                 writes: HashMap::new(),
                 forgotten: 0,
                 forgotten_paths: HashMap::new(),
             }),
         })
+    }
+
+    pub(crate) fn set_manners_below(&self, path: &str, manners: Manners) {
+        self.state.lock().unwrap().below = Some((path.to_owned(), manners));
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -385,7 +402,9 @@ impl World {
             variant: number("x-variant").unwrap_or_default() as u8,
         };
         let mut state = self.state.lock().unwrap();
-        let State { rng, manners, .. } = &mut *state;
+        let State { rng, manners, below, .. } = &mut *state;
+        let below = below.as_ref().filter(|(path, _)| asked.path.starts_with(path));
+        let manners = below.map_or(&*manners, |(_, manners)| manners);
         let plan = Plan::new(rng, manners, &asked);
         let record = Arc::new(Record {
             call: state.records.len() as u64,
@@ -535,6 +554,20 @@ impl World {
         })
     }
 
+    /// Whether some call that may answer `asked` was to break off.
+    pub(crate) fn may_break(&self, asked: &Asked, rules: &Rules) -> bool {
+        let state = self.state.lock().unwrap();
+        state.records.iter().rev().any(|record| {
+            let plan = &record.plan;
+            let over = record.seen.load(SeqCst);
+            record.answers(&asked.question)
+                && (over == 0 || over > asked.sent)
+                && (plan.end != End::Complete
+                    || plan.lies()
+                    || rules.stream_unknown && (plan.total() > rules.max_body || rules.tight))
+        })
+    }
+
     /// An error or a panic instead of a head.
     pub(crate) fn check_failure(&self, asked: &Asked, text: &str, panicked: bool, rules: &Rules) -> Result<(), String> {
         let call = call_in(text).ok_or(format!("a failure of nobody: {text}"))?;
@@ -617,8 +650,7 @@ impl BodyCheck {
                 if self.trailers {
                     return self.wrong("data after trailers");
                 }
-                let mut own = self.at..;
-                if !data.iter().all(|&data| data == byte(call, own.next().unwrap())) {
+                if !content(call, self.at, data.len()).eq(data.iter().copied()) {
                     return self.wrong("other bytes");
                 }
                 self.at += data.len();
@@ -639,7 +671,9 @@ impl BodyCheck {
     pub(crate) fn end(&self, world: &World) -> Result<(), String> {
         let plan = &self.record.plan;
         let follows = self.role == Some(Role::Follower);
-        if plan.end != End::Complete || self.at != plan.total() || (plan.trailers && !self.trailers && !self.wire) {
+        // On the wire a body is over with the last byte of a length that was told, whatever its source says after that.
+        let told = self.wire && matches!(plan.length, Length::Hint | Length::Field);
+        if (plan.end != End::Complete && !told) || self.at != plan.total() || (plan.trailers && !self.trailers && !self.wire) {
             return self.wrong("a clean end of a body that is not whole");
         }
         if plan.lies() && follows {
