@@ -54,14 +54,23 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {
-    let literal = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    literal.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
+    let literal = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    literal
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
 
 fn seed() -> u64 {
     let given = env::var("CHAOS_SEED").ok();
     given.map_or_else(
-        || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
+        || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_nanos() as u64
+        },
         |seed| seed.parse().expect("CHAOS_SEED is a number"),
     )
 }
@@ -69,6 +78,8 @@ fn seed() -> u64 {
 /// This part's share of the time, in percent.
 fn time(share: u64) -> Duration {
     let default = if env::var_os("CI").is_some() { 20 } else { 5 };
-    let secs = env::var("CHAOS_SECS").map_or(default, |secs| secs.parse().expect("CHAOS_SECS is a number"));
+    let secs = env::var("CHAOS_SECS").map_or(default, |secs| {
+        secs.parse().expect("CHAOS_SECS is a number")
+    });
     Duration::from_millis(secs * 10 * share)
 }

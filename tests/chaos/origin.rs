@@ -275,7 +275,10 @@ impl<B> Service<Request<B>> for Origin {
     }
 
     fn call(&mut self, request: Request<B>) -> Call {
-        let permit = self.permit.take().expect("called without having been polled ready");
+        let permit = self
+            .permit
+            .take()
+            .expect("called without having been polled ready");
         let live = self.world.begin(&request.into_parts().0);
         let call = live.record.call;
         if live.record.plan.head == Head::PanicInCall {
@@ -370,7 +373,10 @@ impl Body for Source {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         ready!(self.steps.poll(cx));
         let record = Arc::clone(&self.live().record);
         let plan = &record.plan;

@@ -117,7 +117,8 @@ impl Setting {
             users: 1 + rng.below(2),
         };
         if calm {
-            (setting.max_body, setting.max_buffered, setting.max_waiters) = (unlimited, unlimited, unlimited);
+            (setting.max_body, setting.max_buffered, setting.max_waiters) =
+                (unlimited, unlimited, unlimited);
         }
         setting
     }
@@ -126,7 +127,11 @@ impl Setting {
         Manners {
             failing: rng.pick(&[0, 0, 10, 30]),
             errors: true,
-            unshareable: if self.calm { 0 } else { rng.pick(&[0, 0, 10, 40]) },
+            unshareable: if self.calm {
+                0
+            } else {
+                rng.pick(&[0, 0, 10, 40])
+            },
             breaking: rng.pick(&[0, 0, 10, 30]),
             too_low: true,
             lying: if self.calm { 0 } else { rng.pick(&[0, 0, 20]) },
@@ -226,7 +231,9 @@ impl Episode {
             }),
             Err(payload) => {
                 let text = text_of(&*payload);
-                self.world.check_failure(&asked, &text, true, &self.rules).unwrap();
+                self.world
+                    .check_failure(&asked, &text, true, &self.rules)
+                    .unwrap();
             }
         }
     }
@@ -241,28 +248,41 @@ impl Episode {
         let request = client.asked.request;
         let mut over = false;
         match &mut client.stage {
-            Stage::Head(future) => match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx))) {
-                Ok(Poll::Pending) => note!(self, "poll {request}: pending"),
-                Ok(Poll::Ready(Ok(response))) => {
-                    let (head, body) = response.into_parts();
-                    let role = *head.extensions.get::<Role>().unwrap();
-                    let check = self.world.check_head(&client.asked, &head, role, &self.rules).unwrap();
-                    note!(self, "poll {request}: {role:?} of call {}", check.record.call);
-                    client.stage = Stage::Body(Box::pin(body), Box::new(check));
-                    client.flag.0.store(true, SeqCst);
+            Stage::Head(future) => {
+                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx))) {
+                    Ok(Poll::Pending) => note!(self, "poll {request}: pending"),
+                    Ok(Poll::Ready(Ok(response))) => {
+                        let (head, body) = response.into_parts();
+                        let role = *head.extensions.get::<Role>().unwrap();
+                        let check = self
+                            .world
+                            .check_head(&client.asked, &head, role, &self.rules)
+                            .unwrap();
+                        note!(
+                            self,
+                            "poll {request}: {role:?} of call {}",
+                            check.record.call
+                        );
+                        client.stage = Stage::Body(Box::pin(body), Box::new(check));
+                        client.flag.0.store(true, SeqCst);
+                    }
+                    Ok(Poll::Ready(Err(error))) => {
+                        note!(self, "poll {request}: {error}");
+                        self.world
+                            .check_failure(&client.asked, &error.to_string(), false, &self.rules)
+                            .unwrap();
+                        over = true;
+                    }
+                    Err(payload) => {
+                        let text = text_of(&*payload);
+                        note!(self, "poll {request}: panic {text}");
+                        self.world
+                            .check_failure(&client.asked, &text, true, &self.rules)
+                            .unwrap();
+                        over = true;
+                    }
                 }
-                Ok(Poll::Ready(Err(error))) => {
-                    note!(self, "poll {request}: {error}");
-                    self.world.check_failure(&client.asked, &error.to_string(), false, &self.rules).unwrap();
-                    over = true;
-                }
-                Err(payload) => {
-                    let text = text_of(&*payload);
-                    note!(self, "poll {request}: panic {text}");
-                    self.world.check_failure(&client.asked, &text, true, &self.rules).unwrap();
-                    over = true;
-                }
-            },
+            }
             Stage::Body(body, check) => {
                 let is_end = body.is_end_stream();
                 check.look(&body.size_hint(), is_end).unwrap();
@@ -390,11 +410,18 @@ impl Episode {
     /// What holds after each step.
     fn check(&self) {
         let stats = self.handle.stats();
-        assert!(stats.buffered_bytes <= self.setting.max_buffered, "{stats:?}");
+        assert!(
+            stats.buffered_bytes <= self.setting.max_buffered,
+            "{stats:?}"
+        );
         assert!(stats.waiters <= self.clients.len(), "{stats:?}");
         if self.clients.is_empty() && !self.setting.finish_abandoned {
             // The last caller has gone.
-            assert_eq!((stats.in_flight, stats.waiters, stats.buffered_bytes), (0, 0, 0), "nobody is left");
+            assert_eq!(
+                (stats.in_flight, stats.waiters, stats.buffered_bytes),
+                (0, 0, 0),
+                "nobody is left"
+            );
             assert_eq!(self.world.live.load(SeqCst), 0, "a call goes on for nobody");
         }
     }
@@ -423,12 +450,23 @@ impl Episode {
             }
         }
         let left: Vec<_> = self.clients.iter().map(|client| &client.asked).collect();
-        assert!(left.is_empty(), "these are never woken again: {left:#?}\n{:#?}", self.world.records());
+        assert!(
+            left.is_empty(),
+            "these are never woken again: {left:#?}\n{:#?}",
+            self.world.records()
+        );
         let stats = self.handle.stats();
-        assert_eq!((stats.in_flight, stats.waiters, stats.buffered_bytes), (0, 0, 0), "at the end");
+        assert_eq!(
+            (stats.in_flight, stats.waiters, stats.buffered_bytes),
+            (0, 0, 0),
+            "at the end"
+        );
         assert_eq!(self.world.live.load(SeqCst), 0, "a call is left");
         let made = self.world.calls() as u64;
-        assert!(made <= stats.led + stats.forwarded + stats.bypassed, "{made} calls, {stats:?}");
+        assert!(
+            made <= stats.led + stats.forwarded + stats.bypassed,
+            "{made} calls, {stats:?}"
+        );
         if let Some(runtime) = runtime {
             assert_eq!(runtime.metrics().num_alive_tasks(), 0, "a task is left");
         }
@@ -436,7 +474,11 @@ impl Episode {
 }
 
 fn new_runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
 }
 
 /// Runs one episode, and gives its polls and its requests; the error has the log, if there is one.
@@ -494,7 +536,10 @@ fn whatever_a_scheduler_does_everybody_gets_what_is_theirs_and_nothing_is_left()
                 let short = (1..300).find(|&most| run(seed, most, false, &mut runtime).is_err());
                 let told = run(seed, short.unwrap_or(u64::MAX), true, &mut runtime).err();
                 HUSHED.store(false, SeqCst);
-                panic!("CHAOS_SEED={seed}, {short:?} steps\n{}", told.unwrap_or(error));
+                panic!(
+                    "CHAOS_SEED={seed}, {short:?} steps\n{}",
+                    told.unwrap_or(error)
+                );
             }
         }
         episodes += 1;
@@ -505,6 +550,9 @@ fn whatever_a_scheduler_does_everybody_gets_what_is_theirs_and_nothing_is_left()
     }
     drop(runtime);
     let kept = MEMORY.allocated().saturating_sub(before);
-    assert!(kept < 16 * 1024, "{kept} bytes are kept after {episodes} episodes");
+    assert!(
+        kept < 16 * 1024,
+        "{kept} bytes are kept after {episodes} episodes"
+    );
     println!("{episodes} episodes, {polls} polls");
 }

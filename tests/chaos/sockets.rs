@@ -78,13 +78,20 @@ struct Counts {
 fn refusal(name: &'static str, text: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response.headers_mut().insert(name, HeaderValue::from_str(text).unwrap());
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_str(text).unwrap());
     response
 }
 
 impl<S, B, R> Service<Request<B>> for Tell<S>
 where
-    S: Service<Request<B>, Response = Response<R>, Error: std::fmt::Display, Future: Send + 'static>,
+    S: Service<
+            Request<B>,
+            Response = Response<R>,
+            Error: std::fmt::Display,
+            Future: Send + 'static,
+        >,
     R: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
@@ -132,7 +139,9 @@ fn rules() -> Rules {
 }
 
 fn layer() -> SingleflightLayer {
-    SingleflightLayer::with_extractor(RequestKeyExtractor::new().ignore_header("x-variant".parse().unwrap()))
+    SingleflightLayer::with_extractor(
+        RequestKeyExtractor::new().ignore_header("x-variant".parse().unwrap()),
+    )
 }
 
 /// The layers of the routes, and what the checker has to know of them.
@@ -163,7 +172,10 @@ fn layers() -> Vec<(SingleflightLayer, Rules)> {
             },
         ),
         (
-            layer().finish_abandoned(true).stream_unknown(true).max_buffered(60_000),
+            layer()
+                .finish_abandoned(true)
+                .stream_unknown(true)
+                .max_buffered(60_000),
             Rules {
                 stream_unknown: true,
                 tight: true,
@@ -191,7 +203,10 @@ async fn serve_axum(listener: TcpListener, layers: Vec<SingleflightLayer>, origi
     let mut router = Router::new();
     for (route, layer) in layers.into_iter().enumerate() {
         let never = |_: BoxError| -> Infallible { unreachable!("this origin has no errors") };
-        let service = any_service(ServiceExt::<axum::extract::Request>::map_err(origin.clone(), never));
+        let service = any_service(ServiceExt::<axum::extract::Request>::map_err(
+            origin.clone(),
+            never,
+        ));
         let service = service.layer::<_, Infallible>(layer).layer(layer_fn(Tell));
         router = router.route(&format!("/r{route}/{{key}}"), service);
     }
@@ -260,7 +275,9 @@ impl Round {
         for (name, panicked) in [("x-error", false), ("x-panic", true)] {
             if let Some(text) = head.headers.get(name) {
                 self.counts.failed.fetch_add(1, SeqCst);
-                return self.world.check_failure(&asked, text.to_str().unwrap(), panicked, rules);
+                return self
+                    .world
+                    .check_failure(&asked, text.to_str().unwrap(), panicked, rules);
             }
         }
         let role = match head.headers.get("x-role").map(HeaderValue::as_bytes) {
@@ -278,7 +295,12 @@ impl Round {
         self.read(check.over_the_wire(), body, rng).await
     }
 
-    async fn read(&self, mut check: BodyCheck, mut body: Incoming, rng: &mut Rng) -> Result<(), String> {
+    async fn read(
+        &self,
+        mut check: BodyCheck,
+        mut body: Incoming,
+        rng: &mut Rng,
+    ) -> Result<(), String> {
         let hangs_up = rng.chance(8);
         let slow = rng.chance(10);
         if rng.chance(3) {
@@ -329,7 +351,9 @@ impl Round {
     async fn client(self: Arc<Self>, sender: Sender, mut rng: Rng, deadline: Instant) {
         while Instant::now() < deadline && self.failures().is_empty() {
             let answered = tokio::time::timeout(BOUND, self.ask(&sender, &mut rng)).await;
-            if let Err(failure) = answered.unwrap_or_else(|_| Err("a client gets no answer".to_owned())) {
+            if let Err(failure) =
+                answered.unwrap_or_else(|_| Err("a client gets no answer".to_owned()))
+            {
                 self.failures().push(failure);
             }
             if rng.chance(2) {
@@ -351,7 +375,11 @@ fn senders(rng: &mut Rng) -> Vec<Sender> {
         .map(|_| Client::builder(TokioExecutor::new()).build(connector.clone()))
         .collect();
     let new: Vec<Sender> = (0..NEW_CONNECTIONS)
-        .map(|_| Client::builder(TokioExecutor::new()).http2_only(true).build(connector.clone()))
+        .map(|_| {
+            Client::builder(TokioExecutor::new())
+                .http2_only(true)
+                .build(connector.clone())
+        })
         .collect();
     all.extend((0..NEW_CLIENTS).map(|_| rng.pick(&new)));
     all
@@ -376,7 +404,11 @@ fn play(seed: u64, length: Duration) -> String {
     world.set_manners_below(&format!("/r{}/", ROUTES - 1), manners(true, &mut rng));
     let pace = Pace::Timed(Arc::new(Mutex::new(Rng::new(rng.next()))), 8);
     let origin = Origin::new(Arc::clone(&world), pace, None);
-    let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
     let (mut layers, rules): (Vec<_>, Vec<_>) = layers().into_iter().unzip();
     let handles: Vec<_> = layers.iter().map(SingleflightLayer::handle).collect();
     let last = layers.pop().unwrap();
@@ -387,11 +419,15 @@ fn play(seed: u64, length: Duration) -> String {
         runtime.spawn(serve_axum(axum, layers, origin.clone())),
         runtime.spawn(serve_hyper(hyper, last, origin)),
     ];
-    let routes = handles.into_iter().zip(rules).enumerate().map(|(route, (handle, rules))| Route {
-        handle,
-        rules: Arc::new(rules),
-        address: addresses[usize::from(route == ROUTES - 1)],
-    });
+    let routes = handles
+        .into_iter()
+        .zip(rules)
+        .enumerate()
+        .map(|(route, (handle, rules))| Route {
+            handle,
+            rules: Arc::new(rules),
+            address: addresses[usize::from(route == ROUTES - 1)],
+        });
     let senders = senders(&mut rng);
     let round = Arc::new(Round {
         world,
@@ -413,7 +449,11 @@ fn play(seed: u64, length: Duration) -> String {
                 failed(failure);
             }
             if since.elapsed() > length + 2 * BOUND {
-                failed(format!("{what}: {} clients, {} tasks", round.busy.load(SeqCst), runtime.metrics().num_alive_tasks()));
+                failed(format!(
+                    "{what}: {} clients, {} tasks",
+                    round.busy.load(SeqCst),
+                    runtime.metrics().num_alive_tasks()
+                ));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -422,7 +462,9 @@ fn play(seed: u64, length: Duration) -> String {
     for server in servers {
         server.abort();
     }
-    wait("tasks do not end", &|| runtime.metrics().num_alive_tasks() == 0);
+    wait("tasks do not end", &|| {
+        runtime.metrics().num_alive_tasks() == 0
+    });
     let failure = round.failures().pop();
     if let Some(failure) = failure {
         failed(failure);
@@ -437,7 +479,13 @@ fn play(seed: u64, length: Duration) -> String {
         sum = std::array::from_fn(|at| sum[at] + counts[at]);
     }
     assert_eq!(round.world.live.load(SeqCst), 0, "a call is left");
-    let Counts { heads, shared, whole, failed, slowest_ms } = &round.counts;
+    let Counts {
+        heads,
+        shared,
+        whole,
+        failed,
+        slowest_ms,
+    } = &round.counts;
     let [led, joined, forwarded, bypassed] = sum;
     format!(
         "{} responses ({} of them shared, {} read to the end), {} failures, slowest head {} ms; \
@@ -465,7 +513,10 @@ fn over_sockets_everybody_gets_what_is_theirs_and_nothing_is_left() {
         println!("{told}");
         let held = MEMORY.allocated();
         let kept = held.saturating_sub(*before.get_or_insert(held));
-        assert!(kept < 256 * 1024, "{kept} bytes are kept after {round} rounds");
+        assert!(
+            kept < 256 * 1024,
+            "{kept} bytes are kept after {round} rounds"
+        );
         if round > 0 && Instant::now() + length > deadline {
             break;
         }

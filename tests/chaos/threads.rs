@@ -93,13 +93,21 @@ struct Round<X: KeyExtractor> {
 }
 
 /// Sends one request, and does to it what chance says.
-async fn ask<X>(round: &Round<X>, service: &Singleflight<Origin, X>, rng: &mut Rng, paths: usize) -> Result<(), String>
+async fn ask<X>(
+    round: &Round<X>,
+    service: &Singleflight<Origin, X>,
+    rng: &mut Rng,
+    paths: usize,
+) -> Result<(), String>
 where
     X: KeyExtractor,
 {
     let Round { world, rules, .. } = round;
     let question = Question {
-        method: rng.pick(&["GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "POST"]).parse().unwrap(),
+        method: rng
+            .pick(&["GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "POST"])
+            .parse()
+            .unwrap(),
         path: format!("/{}", rng.zipf(paths)),
         user: rng.below(2) as u8,
         variant: rng.below(3) as u8,
@@ -146,7 +154,12 @@ where
     read(round, &asked, response, rng).await
 }
 
-async fn read<X, B>(round: &Round<X>, asked: &Asked, response: http::Response<B>, rng: &mut Rng) -> Result<(), String>
+async fn read<X, B>(
+    round: &Round<X>,
+    asked: &Asked,
+    response: http::Response<B>,
+    rng: &mut Rng,
+) -> Result<(), String>
 where
     X: KeyExtractor,
     B: Body<Data = Bytes, Error: std::fmt::Display>,
@@ -159,7 +172,11 @@ where
         round.shared.fetch_add(1, SeqCst);
     }
     let mut body = pin!(body);
-    let patience = if rng.chance(20) { rng.below(4) } else { u64::MAX };
+    let patience = if rng.chance(20) {
+        rng.below(4)
+    } else {
+        u64::MAX
+    };
     let mut frames = 0;
     while frames < patience {
         if rng.chance(20) {
@@ -177,8 +194,12 @@ where
     Ok(())
 }
 
-async fn client<X>(round: Arc<Round<X>>, service: Singleflight<Origin, X>, seed: u64, deadline: Instant)
-where
+async fn client<X>(
+    round: Arc<Round<X>>,
+    service: Singleflight<Origin, X>,
+    seed: u64,
+    deadline: Instant,
+) where
     X: KeyExtractor,
 {
     let mut rng = Rng::new(seed);
@@ -186,7 +207,8 @@ where
     while Instant::now() < deadline && round.failures.lock().unwrap().is_empty() {
         let asked = ask(&round, &service, &mut rng, paths);
         let answered = tokio::time::timeout(BOUND, asked).await;
-        if let Err(failure) = answered.unwrap_or_else(|_| Err("a caller gets no answer".to_owned())) {
+        if let Err(failure) = answered.unwrap_or_else(|_| Err("a caller gets no answer".to_owned()))
+        {
             round.failures.lock().unwrap().push(failure);
         }
         // Another caller forgets, now and then.
@@ -242,7 +264,11 @@ where
     if rng.chance(30) {
         layer = layer.wait_timeout(Duration::from_micros(300));
     }
-    let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_time().build().unwrap();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_time()
+        .build()
+        .unwrap();
     let (later, waiting) = mpsc::channel::<Waker>();
     // Wakes from outside the runtime.
     let alarm = std::thread::spawn(move || {
@@ -265,7 +291,12 @@ where
     });
     let deadline = Instant::now() + Duration::from_millis(100);
     for _ in 0..CLIENTS {
-        runtime.spawn(client(Arc::clone(&round), service.clone(), rng.next(), deadline));
+        runtime.spawn(client(
+            Arc::clone(&round),
+            service.clone(),
+            rng.next(),
+            deadline,
+        ));
     }
     drop((service, layer));
     let failed = |what: String| -> ! { panic!("CHAOS_SEED={seed} (threads): {what}") };
@@ -276,7 +307,11 @@ where
             failed(failure);
         }
         if since.elapsed() > 2 * BOUND {
-            failed(format!("{} clients and {} tasks do not end", round.busy.load(SeqCst), runtime.metrics().num_alive_tasks()));
+            failed(format!(
+                "{} clients and {} tasks do not end",
+                round.busy.load(SeqCst),
+                runtime.metrics().num_alive_tasks()
+            ));
         }
         std::thread::sleep(Duration::from_micros(200));
     }
@@ -284,8 +319,13 @@ where
         failed(failure);
     }
     let stats = round.handle.stats();
-    if (stats.in_flight, stats.waiters, stats.buffered_bytes) != (0, 0, 0) || round.world.live.load(SeqCst) != 0 {
-        failed(format!("something is left: {stats:?}, {} calls", round.world.live.load(SeqCst)));
+    if (stats.in_flight, stats.waiters, stats.buffered_bytes) != (0, 0, 0)
+        || round.world.live.load(SeqCst) != 0
+    {
+        failed(format!(
+            "something is left: {stats:?}, {} calls",
+            round.world.live.load(SeqCst)
+        ));
     }
     let counted = (round.heads.load(SeqCst), round.shared.load(SeqCst));
     drop(runtime);
@@ -307,7 +347,12 @@ fn on_several_threads_everybody_gets_what_is_theirs_and_nothing_is_left() {
         let extractor = RequestKeyExtractor::new().ignore_header("x-variant".parse().unwrap());
         let (more, of_them) = match seed % 2 {
             0 => play(seed, extractor, |key| key.uri().path().to_owned(), true),
-            _ => play(seed, Slow(extractor), |key| key.0.uri().path().to_owned(), false),
+            _ => play(
+                seed,
+                Slow(extractor),
+                |key| key.0.uri().path().to_owned(),
+                false,
+            ),
         };
         (heads, shared, rounds) = (heads + more, shared + of_them, rounds + 1);
         if rounds == 2 {
@@ -315,6 +360,9 @@ fn on_several_threads_everybody_gets_what_is_theirs_and_nothing_is_left() {
         }
     }
     let kept = MEMORY.allocated().saturating_sub(before);
-    assert!(kept < 64 * 1024, "{kept} bytes are kept after {rounds} rounds");
+    assert!(
+        kept < 64 * 1024,
+        "{kept} bytes are kept after {rounds} rounds"
+    );
     println!("{rounds} rounds, {heads} responses, {shared} of them shared");
 }

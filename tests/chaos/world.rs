@@ -402,8 +402,15 @@ impl World {
             variant: number("x-variant").unwrap_or_default() as u8,
         };
         let mut state = self.state.lock().unwrap();
-        let State { rng, manners, below, .. } = &mut *state;
-        let below = below.as_ref().filter(|(path, _)| asked.path.starts_with(path));
+        let State {
+            rng,
+            manners,
+            below,
+            ..
+        } = &mut *state;
+        let below = below
+            .as_ref()
+            .filter(|(path, _)| asked.path.starts_with(path));
         let manners = below.map_or(&*manners, |(_, manners)| manners);
         let plan = Plan::new(rng, manners, &asked);
         let record = Arc::new(Record {
@@ -457,24 +464,43 @@ impl World {
     /// A call of the same question that is in the air.
     pub(crate) fn open_call(&self, question: &Question) -> Option<u64> {
         let state = self.state.lock().unwrap();
-        let found = state.records.iter().rev().find(|record| record.is_open() && record.answers(question));
+        let found = state
+            .records
+            .iter()
+            .rev()
+            .find(|record| record.is_open() && record.answers(question));
         found.map(|record| record.call)
     }
 
     fn record(&self, call: u64) -> Result<Arc<Record>, String> {
         let state = self.state.lock().unwrap();
-        let found = usize::try_from(call).ok().and_then(|at| state.records.get(at));
+        let found = usize::try_from(call)
+            .ok()
+            .and_then(|at| state.records.get(at));
         found.cloned().ok_or(format!("there is no call {call}"))
     }
 
     /// Whether the answer to `asked` may come from `call`.
-    fn check_call(&self, asked: &Asked, call: u64, role: Option<Role>, rules: &Rules) -> Result<Arc<Record>, String> {
+    fn check_call(
+        &self,
+        asked: &Asked,
+        call: u64,
+        role: Option<Role>,
+        rules: &Rules,
+    ) -> Result<Arc<Record>, String> {
         let record = self.record(call)?;
         let own = record.request == asked.request;
-        let wrong = |what: &str| Err(format!("{what}\nasked: {asked:?}\nrecord: {record:?}\nrole: {role:?}"));
+        let wrong = |what: &str| {
+            Err(format!(
+                "{what}\nasked: {asked:?}\nrecord: {record:?}\nrole: {role:?}"
+            ))
+        };
         if !record.answers(&asked.question) {
             // An error or a panic comes before anybody knows by what the response would have varied.
-            let same = Question { variant: record.asked.variant, ..asked.question.clone() };
+            let same = Question {
+                variant: record.asked.variant,
+                ..asked.question.clone()
+            };
             let no_head = record.plan.head != Head::Given || role.is_none();
             if !(no_head && record.answers(&same)) {
                 return wrong("an answer to another question");
@@ -530,7 +556,11 @@ impl World {
         let call = number("x-call").ok_or(format!("a response of nobody: {head:?}"))?;
         let record = self.check_call(asked, call, Some(role), rules)?;
         let plan = &record.plan;
-        let wrong = |what: &str| Err(format!("{what}\nasked: {asked:?}\nrecord: {record:?}\nhead: {head:?}"));
+        let wrong = |what: &str| {
+            Err(format!(
+                "{what}\nasked: {asked:?}\nrecord: {record:?}\nhead: {head:?}"
+            ))
+        };
         if plan.head != Head::Given {
             return wrong("there was no head");
         }
@@ -569,7 +599,13 @@ impl World {
     }
 
     /// An error or a panic instead of a head.
-    pub(crate) fn check_failure(&self, asked: &Asked, text: &str, panicked: bool, rules: &Rules) -> Result<(), String> {
+    pub(crate) fn check_failure(
+        &self,
+        asked: &Asked,
+        text: &str,
+        panicked: bool,
+        rules: &Rules,
+    ) -> Result<(), String> {
         let call = call_in(text).ok_or(format!("a failure of nobody: {text}"))?;
         let record = self.check_call(asked, call, None, rules)?;
         let plan = &record.plan;
@@ -581,7 +617,9 @@ impl World {
         };
         match planned {
             true => Ok(()),
-            false => Err(format!("a failure that was not planned: {text}\nasked: {asked:?}\nrecord: {record:?}")),
+            false => Err(format!(
+                "a failure that was not planned: {text}\nasked: {asked:?}\nrecord: {record:?}"
+            )),
         }
     }
 }
@@ -658,7 +696,10 @@ impl BodyCheck {
             }
             Err(frame) => {
                 let map = frame.into_trailers().expect("data or trailers");
-                if !self.record.plan.trailers || self.at != self.record.plan.total() || map != trailers(call) {
+                if !self.record.plan.trailers
+                    || self.at != self.record.plan.total()
+                    || map != trailers(call)
+                {
                     return self.wrong("other trailers");
                 }
                 self.trailers = true;
@@ -673,7 +714,10 @@ impl BodyCheck {
         let follows = self.role == Some(Role::Follower);
         // On the wire a body is over with the last byte of a length that was told, whatever its source says after that.
         let told = self.wire && matches!(plan.length, Length::Hint | Length::Field);
-        if (plan.end != End::Complete && !told) || self.at != plan.total() || (plan.trailers && !self.trailers && !self.wire) {
+        if (plan.end != End::Complete && !told)
+            || self.at != plan.total()
+            || (plan.trailers && !self.trailers && !self.wire)
+        {
             return self.wrong("a clean end of a body that is not whole");
         }
         if plan.lies() && follows {
