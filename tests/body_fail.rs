@@ -27,7 +27,7 @@ fn read(body: &mut ResponseBody<Mock>) -> (String, Got) {
     let mut text = String::new();
     loop {
         match frame(body) {
-            Got::Data(data) => text.push_str(str::from_utf8(&data).unwrap()),
+            Got::Data(data) => text.push_str(std::str::from_utf8(&data).unwrap()),
             other => return (text, other),
         }
     }
@@ -75,7 +75,7 @@ async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() 
                 let error = loop {
                     match body.frame().await.expect("no clean end") {
                         Ok(frame) => {
-                            text.push_str(str::from_utf8(frame.data_ref().unwrap()).unwrap());
+                            text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
                         }
                         Err(error) => break error,
                     }
