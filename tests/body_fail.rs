@@ -1,4 +1,5 @@
 //! Failures: what went wrong for the leader went wrong for all, and nothing that was cut is passed off as whole.
+#![cfg(feature = "http")]
 
 mod body_support;
 
@@ -27,7 +28,7 @@ fn read(body: &mut ResponseBody<Mock>) -> (String, Got) {
     let mut text = String::new();
     loop {
         match frame(body) {
-            Got::Data(data) => text.push_str(str::from_utf8(&data).unwrap()),
+            Got::Data(data) => text.push_str(std::str::from_utf8(&data).unwrap()),
             other => return (text, other),
         }
     }
@@ -75,7 +76,7 @@ async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() 
                 let error = loop {
                     match body.frame().await.expect("no clean end") {
                         Ok(frame) => {
-                            text.push_str(str::from_utf8(frame.data_ref().unwrap()).unwrap());
+                            text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
                         }
                         Err(error) => break error,
                     }

@@ -1,8 +1,10 @@
 //! Interleavings, forced: by wakers and drops that do something, and by other threads.
+#![cfg(feature = "http")]
 
 mod body_support;
 
 use std::{
+    future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -98,6 +100,141 @@ fn a_head_that_was_for_followers_and_whose_drop_asks_for_the_same_key_finds_no_l
     });
 }
 
+/// Data whose drop asks the layer again.
+struct Asking(Arc<Mutex<Option<Layered>>>, [u8; 4]);
+
+impl AsRef<[u8]> for Asking {
+    fn as_ref(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        drop(AsksAgain(self.0.clone()));
+    }
+}
+
+#[test]
+fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
+    for streams in [true, false] {
+        for followers in [0, 1] {
+            for ends in [true, false] {
+                within_a_minute(move || {
+                    let layer = layer().max_body(10).stream_unknown(streams);
+                    let (mut service, mut origin, handle) = stack(&layer);
+                    let again = Arc::new(Mutex::new(None));
+                    let mut leader = service.call(get());
+                    assert_pending(&mut leader);
+                    let feed = origin.call().begin();
+                    let mut leader = now(&mut leader).into_body();
+                    let follower = (followers > 0).then(|| service.call(get()));
+                    *again.lock().unwrap() = Some(service);
+                    for _ in 0..8 {
+                        feed.bytes(Bytes::from_owner(Asking(again.clone(), *b"page")));
+                        assert_eq!(frame(&mut leader), data("page"));
+                    }
+                    if ends {
+                        feed.end();
+                        assert_eq!(frame(&mut leader), Got::End);
+                    }
+                    drop(leader);
+                    drop(follower);
+                    assert!(feed.is_dropped());
+                    *again.lock().unwrap() = None;
+                    assert_nothing_left(&handle);
+                });
+            }
+        }
+    }
+}
+
+/// A body whose every poll asks the layer again.
+struct Curious {
+    service: Box<dyn FnMut() + Send>,
+    left: usize,
+}
+
+impl Body for Curious {
+    type Data = Bytes;
+    type Error = tower::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, tower::BoxError>>> {
+        (self.service)();
+        let frame = self.left.checked_sub(1).map(|left| {
+            self.left = left;
+            Ok(http_body::Frame::data(Bytes::from_static(b"page")))
+        });
+        Poll::Ready(frame)
+    }
+}
+
+#[test]
+fn a_body_that_asks_for_its_own_key_finds_no_lock_held() {
+    within_a_minute(|| {
+        let layer = layer();
+        let handle = layer.handle();
+        let of = layer.clone();
+        let mut service = layer.layer(service_fn(move |_: Req| {
+            let mut again = of.layer(service_fn(|_: Req| {
+                std::future::pending::<Result<Response<Mock>, tower::BoxError>>()
+            }));
+            let body = Curious {
+                // Joins the flight that is pulling, and leaves it.
+                service: Box::new(move || drop(again.call(get()))),
+                left: 3,
+            };
+            std::future::ready(Ok::<_, tower::BoxError>(Response::new(body)))
+        }));
+        let mut leader = service.call(get());
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(response) = std::pin::pin!(&mut leader).poll(&mut cx) else {
+            panic!("no response");
+        };
+        let mut body = response.unwrap().into_body();
+        let mut read = 0;
+        while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut cx) {
+            read += frame.unwrap().into_data().unwrap().len();
+        }
+        assert_eq!(read, 12);
+        assert_eq!(handle.stats().joined, 4);
+        assert_nothing_left(&handle);
+    });
+}
+
+#[tokio::test]
+async fn a_follower_that_joins_while_the_body_is_polled_for_the_first_time_gets_all_of_it() {
+    let layer = layer();
+    let handle = layer.handle();
+    let (asked, mut joined) = tokio::sync::mpsc::unbounded_channel();
+    let of = layer.clone();
+    let mut service = layer.layer(service_fn(move |_: Req| {
+        let mut again = of.layer(service_fn(|_: Req| {
+            std::future::pending::<Result<Response<Mock>, tower::BoxError>>()
+        }));
+        let asked = asked.clone();
+        let body = Curious {
+            service: Box::new(move || drop(asked.send(again.call(get())))),
+            left: 1,
+        };
+        std::future::ready(Ok::<_, tower::BoxError>(Response::new(
+            http_body_util::Limited::new(body, 4),
+        )))
+    }));
+    let leader = service.call(get()).await.unwrap();
+    let leading = tokio::spawn(leader.into_body().collect());
+    let follower = joined.recv().await.unwrap().await.unwrap();
+    let body = follower.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "page");
+    assert_eq!(leading.await.unwrap().unwrap().to_bytes(), "page");
+    joined.close();
+    while joined.recv().await.is_some() {}
+    assert_nothing_left(&handle);
+}
+
 /// Reads on as soon as it is woken, on the very thread that wakes it.
 struct Reads {
     body: Mutex<Option<ResponseBody<Mock>>>,
@@ -111,9 +248,10 @@ impl Wake for Reads {
         // Else it is woken by its own poll, which looks again.
         if let Ok(mut body) = self.body.try_lock() {
             let waker = Waker::from(self.clone());
-            while let Some(body) = &mut *body
-                && self.again.swap(false, Ordering::SeqCst)
-            {
+            while self.again.swap(false, Ordering::SeqCst) {
+                let Some(body) = &mut *body else {
+                    return;
+                };
                 let mut cx = Context::from_waker(&waker);
                 while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut cx) {
                     self.got.lock().unwrap().push(frame.into_data().unwrap());

@@ -339,8 +339,9 @@ impl Tape {
     // ===== reading =====
 
     pub(crate) fn read(&mut self, cursor: &mut Cursor, leads: bool) -> Read {
-        if !leads && let Some(error) = &self.cut {
-            return Read::Failed(error.clone());
+        match &self.cut {
+            Some(error) if !leads => return Read::Failed(error.clone()),
+            _ => {}
         }
         let Some(place) = cursor.frames.checked_sub(self.first) else {
             return Read::Failed(SharedError::new(Box::new(FellBehind)));

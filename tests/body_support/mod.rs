@@ -312,7 +312,7 @@ impl Body for Mock {
         let given = self.core.given.load(Ordering::SeqCst) as u64;
         match self.core.hint.exact() {
             Some(len) => SizeHint::with_exact(len.saturating_sub(given)),
-            None => self.core.hint.clone(),
+            None => self.core.hint,
         }
     }
 }
