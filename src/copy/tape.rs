@@ -19,7 +19,7 @@ use crate::error::{FellBehind, LengthMismatch, SharedError};
 
 /// So many frames are held at the price of their bytes alone. Beyond, a frame costs at least the room of its entry: a body
 /// in millions of tiny frames must not hold a multiple of what the budget says.
-const CHEAP_FRAMES: usize = 1024;
+const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
 
 /// See the [module docs](self).
 #[derive(Debug)]
@@ -303,10 +303,7 @@ impl Tape {
     /// The source has broken its word: followers get an error instead of what is left, the leader goes on.
     pub(crate) fn cut_followers(&mut self, received: u64) {
         if let Some(expected) = self.expected.take() {
-            self.cut = Some(SharedError::new(Box::new(LengthMismatch {
-                expected,
-                received,
-            })));
+            self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
         }
         self.outgrow(false);
     }
@@ -317,10 +314,7 @@ impl Tape {
         self.end = Some(match self.expected {
             Some(expected) if expected != self.received => {
                 let received = self.received;
-                End::Failed(SharedError::new(Box::new(LengthMismatch {
-                    expected,
-                    received,
-                })))
+                End::Failed(SharedError::new(LengthMismatch { expected, received }))
             }
             _ => End::Complete,
         });
@@ -344,7 +338,7 @@ impl Tape {
             _ => {}
         }
         let Some(place) = cursor.frames.checked_sub(self.first) else {
-            return Read::Failed(SharedError::new(Box::new(FellBehind)));
+            return Read::Failed(SharedError::new(FellBehind));
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -415,6 +409,254 @@ impl Content {
                 let trailers = frame.into_trailers().ok()?;
                 Some(Self::Trailers(Box::new(trailers)))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const READERS: usize = 3;
+
+    /// What the flight, the source and the readers may do to a tape.
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Push(usize),
+        Read(usize),
+        Outgrow(bool),
+        Finish,
+        Fail,
+        Clear,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            8 => (0..40_usize).prop_map(Op::Push),
+            12 => (0..READERS).prop_map(Op::Read),
+            1 => any::<bool>().prop_map(Op::Outgrow),
+            1 => Just(Op::Finish),
+            1 => Just(Op::Fail),
+            1 => Just(Op::Clear),
+        ]
+    }
+
+    /// The tape, and what is known of it without looking into it.
+    struct Model {
+        tape: Tape,
+        budget: Arc<Budget>,
+        limits: Limits,
+        /// The lengths of all frames that were pushed; the bytes of each are its number.
+        pushed: Vec<usize>,
+        /// Reader 0 leads.
+        cursors: [Cursor; READERS],
+        behind: [bool; READERS],
+        asked: u64,
+        whole: bool,
+        windowed: bool,
+        cut: bool,
+        failed: bool,
+        ended: bool,
+        cleared: bool,
+    }
+
+    fn frame(number: usize, len: usize) -> Frame<Bytes> {
+        Frame::data(Bytes::from(vec![number as u8; len]))
+    }
+
+    impl Model {
+        fn new(expected: Option<u64>, limits: Limits, windowed: bool) -> Self {
+            let budget = Arc::<Budget>::default();
+            let mut tape = Tape::new(Arc::clone(&budget));
+            let announced = tape.announce(expected, SizeHint::new(), limits);
+            let fits = expected
+                .is_none_or(|expected| expected <= limits.max_body.min(limits.max_buffered) as u64);
+            assert_eq!(announced, fits);
+            if !announced {
+                tape.outgrow(false);
+            }
+            Self {
+                tape,
+                budget,
+                limits,
+                pushed: Vec::new(),
+                cursors: [Cursor::default(); READERS],
+                behind: [false; READERS],
+                asked: 0,
+                whole: announced,
+                windowed: announced && windowed,
+                cut: false,
+                failed: false,
+                ended: false,
+                cleared: false,
+            }
+        }
+
+        fn push(&mut self, len: usize) {
+            let number = self.pushed.len();
+            let received: usize = self.pushed.iter().sum::<usize>() + len;
+            let due = self.tape.reservation.bytes() + self.tape.price(len);
+            let refused = self
+                .tape
+                .push(frame(number, len), SizeHint::new(), self.limits)
+                .err();
+            self.pushed.push(len);
+            let Some(frame) = refused else {
+                return;
+            };
+            assert!(self.whole, "only a whole tape refuses a frame");
+            // As the flight does.
+            match self.tape.expected() {
+                Some(expected) if received as u64 > expected => {
+                    self.tape.cut_followers(received as u64);
+                    (self.cut, self.windowed) = (true, false);
+                }
+                expected => {
+                    assert!(
+                        expected.is_some()
+                            || due > self.limits.max_body.min(self.limits.max_buffered),
+                        "a frame that fits is refused"
+                    );
+                    self.tape.outgrow(self.windowed);
+                }
+            }
+            self.whole = false;
+            let refused = self.tape.push(frame, SizeHint::new(), self.limits);
+            assert!(refused.is_ok(), "a tape that is not whole refuses no frame");
+        }
+
+        fn read(&mut self, reader: usize) {
+            let leads = reader == 0;
+            let at = self.cursors[reader].frames as usize;
+            let is_end = self.tape.is_end_for(&self.cursors[reader]);
+            match self.tape.read(&mut self.cursors[reader], leads) {
+                Read::Frame(frame) => {
+                    assert!(!is_end && !self.behind[reader]);
+                    let data = frame.into_data().unwrap();
+                    assert_eq!(data, vec![at as u8; self.pushed[at]], "C2");
+                    assert!(leads || !self.cut);
+                }
+                Read::End => {
+                    assert!(self.ended && !self.failed && at == self.pushed.len(), "C2");
+                    assert!(is_end);
+                }
+                Read::Failed(error) => {
+                    assert!(!is_end);
+                    if SharedError::find::<FellBehind>(&error).is_some() {
+                        assert!(!self.whole, "C1");
+                        assert!(
+                            self.windowed || !leads,
+                            "a leader alone keeps what it has not had"
+                        );
+                        self.behind[reader] = true;
+                    } else if leads || !self.cut {
+                        assert!(self.ended && self.failed && at == self.pushed.len(), "C2");
+                    }
+                }
+                Read::Wait { .. } => {
+                    assert!(!self.ended && at == self.pushed.len());
+                    self.asked = self.asked.max(at as u64 + 1);
+                }
+            }
+            if self.cleared {
+                return;
+            }
+            let wanted = self.asked > self.pushed.len() as u64;
+            assert_eq!(self.tape.may_pull(true), self.whole || wanted, "C4");
+            assert_eq!(self.tape.may_pull(false), wanted, "C4");
+        }
+
+        fn apply(&mut self, op: Op) {
+            match op {
+                // A source says nothing after its end, and nobody reads what is given up.
+                Op::Push(_) | Op::Finish | Op::Fail if self.ended => {}
+                Op::Read(_) | Op::Outgrow(_) if self.cleared => {}
+                Op::Push(len) => self.push(len),
+                Op::Read(reader) => self.read(reader),
+                Op::Outgrow(_) if self.ended => {}
+                Op::Outgrow(window) => {
+                    if self.whole {
+                        (self.whole, self.windowed) = (false, window);
+                        self.tape.outgrow(window);
+                    }
+                }
+                Op::Finish => {
+                    let received: usize = self.pushed.iter().sum();
+                    self.failed = self
+                        .tape
+                        .expected()
+                        .is_some_and(|expected| expected != received as u64);
+                    self.tape.finish(true);
+                    self.ended = true;
+                }
+                Op::Fail => {
+                    self.tape.fail(SharedError::new("broken"));
+                    (self.ended, self.failed) = (true, true);
+                }
+                Op::Clear => {
+                    drop(self.tape.take_all());
+                    (self.cleared, self.whole) = (true, false);
+                }
+            }
+            drop(self.tape.take_spent());
+            self.check_account();
+        }
+
+        /// C3, to the byte.
+        fn check_account(&self) {
+            let tape = &self.tape;
+            let held = tape.pieces.iter().map(|piece| match &piece.content {
+                Content::Data(data) => data.len(),
+                Content::Trailers(_) => 0,
+            });
+            let held: Vec<usize> = held.collect();
+            assert_eq!(tape.held, held.iter().sum::<usize>());
+            let charges = tape.pieces.iter().map(|piece| piece.charge);
+            let charged: usize = charges.sum();
+            let reserved = match tape.expected {
+                _ if self.cleared => 0,
+                // Of what was paid with the head, the bytes that came are a part.
+                Some(expected) if tape.prepaid => expected as usize + charged - tape.held,
+                _ => charged,
+            };
+            assert_eq!(tape.reservation.bytes(), reserved, "C3");
+            assert_eq!(self.budget.used(), reserved, "C3");
+            assert!(reserved <= self.limits.max_buffered, "C3");
+            let unpaid = tape.pieces.iter().zip(&held);
+            let unpaid = unpaid.filter(|(piece, len)| piece.charge < **len).count();
+            assert!(unpaid <= 1 || !tape.prepaid, "C3");
+            if self.whole {
+                assert_eq!((tape.first, unpaid), (0, 0), "C1");
+                assert!(tape.held <= self.limits.max_body);
+            }
+            if self.cleared {
+                assert_eq!((tape.held, reserved), (0, 0));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_tape_does_what_its_invariants_say(
+            expected in proptest::option::of(0..200_u64),
+            max_body in 0..200_usize,
+            max_buffered in 0..300_usize,
+            windowed: bool,
+            ops in proptest::collection::vec(op(), 0..60),
+        ) {
+            let limits = Limits { max_body, max_buffered };
+            let mut model = Model::new(expected, limits, windowed);
+            model.check_account();
+            for op in ops {
+                model.apply(op);
+            }
+            let budget = Arc::clone(&model.budget);
+            drop(model);
+            assert_eq!(budget.used(), 0);
         }
     }
 }
