@@ -29,7 +29,7 @@ use super::{
 use crate::{
     error::ShareError,
     flights::{Cargo, Event, Flight, Shared, Waiting},
-    group::{Interest, Wakers},
+    group::{Interest, Wakers, caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::Variant,
@@ -169,7 +169,19 @@ where
                 },
             };
             drop(state);
-            let polled = seat.poll(Interest::End, cx);
+            let polled = match caught(|| seat.poll(Interest::End, cx)) {
+                Ok(polled) => polled,
+                Err(payload) => {
+                    let concerned = self.state.lock().stays();
+                    drop(seat);
+                    if concerned {
+                        resume_unwind(payload);
+                    }
+                    // Sent on or moved by that flight, before it crashed.
+                    drop_quietly(payload);
+                    continue;
+                }
+            };
             let mut state = self.state.lock();
             let stale = state.sit(seat);
             // One who was moved meanwhile has left no waker where it is now.
@@ -445,13 +457,18 @@ where
 impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
     /// Takes the seat, or gives it back because it is of a flight that this waiter is no longer in.
     fn sit(&mut self, seat: Seat<K>) -> Option<Seat<K>> {
-        let wanted = matches!(self.turn, Turn::Waiting | Turn::Begins(_));
-        if wanted && self.seat.is_none() && !self.moving && !self.gone {
+        if self.stays() && !self.gone {
             self.seat = Some(seat);
             None
         } else {
             Some(seat)
         }
+    }
+
+    /// Whether this waiter is still in the flight whose seat is out.
+    fn stays(&self) -> bool {
+        let wanted = matches!(self.turn, Turn::Waiting | Turn::Begins(_));
+        wanted && self.seat.is_none() && !self.moving
     }
 
     /// Whether there is nothing to poll now, and whoever brings that wakes who has parked.
