@@ -415,7 +415,20 @@ impl Episode {
             "{stats:?}"
         );
         assert!(stats.waiters <= self.clients.len(), "{stats:?}");
-        if self.clients.is_empty() && !self.setting.finish_abandoned {
+        if self.setting.finish_abandoned {
+            return;
+        }
+        let asked: Vec<_> = self
+            .clients
+            .iter()
+            .map(|client| &client.asked.question)
+            .collect();
+        let deserted = self.world.deserted(&asked);
+        assert!(
+            deserted.is_none(),
+            "a call goes on for nobody: {deserted:?}"
+        );
+        if self.clients.is_empty() {
             // The last caller has gone.
             assert_eq!(
                 (stats.in_flight, stats.waiters, stats.buffered_bytes),

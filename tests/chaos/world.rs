@@ -472,6 +472,23 @@ impl World {
         found.map(|record| record.call)
     }
 
+    /// A call that goes on though nobody who asked for its response, or for another variant of it, is there.
+    pub(crate) fn deserted(&self, asked: &[&Question]) -> Option<Arc<Record>> {
+        let state = self.state.lock().unwrap();
+        let wanted = |record: &Record| {
+            let own = &record.asked;
+            asked.iter().any(|question| {
+                (&own.method, &own.path, own.user)
+                    == (&question.method, &question.path, question.user)
+            })
+        };
+        let mut live = state
+            .records
+            .iter()
+            .filter(|record| record.ended.load(SeqCst) == 0);
+        live.find(|record| !wanted(record)).cloned()
+    }
+
     fn record(&self, call: u64) -> Result<Arc<Record>, String> {
         let state = self.state.lock().unwrap();
         let found = usize::try_from(call)
