@@ -39,6 +39,10 @@ struct Held {
     inside: watch::Sender<usize>,
 }
 
+/// In the extensions of a request that an [`Origin`] was called with: which call it is, from 1 on.
+#[derive(Clone, Copy)]
+pub(crate) struct Number(pub(crate) usize);
+
 /// A call that is inside, until it has answered or was dropped.
 struct Inside(Arc<Held>);
 
@@ -68,9 +72,8 @@ impl Origin {
 
     /// The body says which call it is of, from 1 on.
     pub(crate) fn counting() -> Self {
-        let count = AtomicUsize::new(0);
-        Self::new(move |_| {
-            let call = count.fetch_add(1, Ordering::SeqCst) + 1;
+        Self::new(|request| {
+            let Number(call) = request.extensions.get().expect("a numbered call");
             Response::new(Bytes::from(call.to_string()))
         })
     }
@@ -114,8 +117,9 @@ impl<B> Service<Request<B>> for Origin {
 
     fn call(&mut self, request: Request<B>) -> Call {
         let held = Arc::clone(&self.held);
-        let (parts, _) = request.into_parts();
-        held.calls.fetch_add(1, Ordering::SeqCst);
+        let (mut parts, _) = request.into_parts();
+        let number = held.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        parts.extensions.insert(Number(number));
         held.inside.send_modify(|inside| *inside += 1);
         let inside = Inside(held);
         Box::pin(async move {
