@@ -1,4 +1,5 @@
 //! Requests that are never coalesced, and those that look like it and are, through the layer.
+#![cfg(feature = "http")]
 
 mod http_support;
 

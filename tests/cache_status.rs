@@ -1,4 +1,5 @@
 //! `Cache-Status` (RFC 9211), through the layer.
+#![cfg(feature = "http")]
 
 mod http_support;
 

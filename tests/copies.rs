@@ -1,4 +1,5 @@
 //! A follower's copy of the head: everything but what speaks of the leader's connection.
+#![cfg(feature = "http")]
 
 mod http_support;
 

@@ -1,4 +1,5 @@
 //! Followers who may not have the response make their own calls: at once, concurrently, each with its own request.
+#![cfg(feature = "http")]
 
 mod http_support;
 

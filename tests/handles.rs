@@ -1,4 +1,5 @@
 //! What a `Handle` says and does, and what layers have in common.
+#![cfg(feature = "http")]
 
 mod http_support;
 

@@ -1,4 +1,5 @@
 //! Nobody ever gets what was not made for them: many users ask one real server for the same pages at once.
+#![cfg(feature = "http")]
 
 mod http_support;
 

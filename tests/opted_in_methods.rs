@@ -1,4 +1,5 @@
 //! Methods other than GET and HEAD that a key function opts in.
+#![cfg(feature = "http")]
 
 mod http_support;
 

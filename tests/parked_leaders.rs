@@ -1,4 +1,5 @@
 //! No caller's fate hangs on another's future: a leader that is parked, late or gone harms nobody.
+#![cfg(feature = "http")]
 
 mod http_support;
 

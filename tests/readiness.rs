@@ -1,4 +1,5 @@
 //! Readiness: always ready outside, and the inner service is called on an instance that said so itself.
+#![cfg(feature = "http")]
 
 mod http_support;
 

@@ -1,4 +1,5 @@
 //! Real servers and real sockets: identical requests make one call whatever they came through.
+#![cfg(feature = "http")]
 
 mod http_support;
 
@@ -283,26 +284,24 @@ async fn a_follower_on_another_runtime_gets_the_leaders_response() {
     let (origin, layer) = (Origin::page(), SingleflightLayer::new());
     let service = layer.layer(origin.clone());
     let leader = http_support::ask(&service, http_support::get("/"));
-    let other = {
-        let service = service.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                http_support::ask(&service, http_support::get("/"))
-                    .await
-                    .unwrap()
-            })
-        })
-    };
+    let (send, got) = tokio::sync::oneshot::channel();
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let got = runtime.block_on(async {
+            http_support::ask(&service, http_support::get("/"))
+                .await
+                .unwrap()
+        });
+        send.send(got).unwrap();
+    });
     until_two(&layer).await;
     origin.open();
     assert_eq!(leader.await.unwrap().body, "page");
-    let got = tokio::task::spawn_blocking(move || other.join().unwrap())
-        .await
-        .unwrap();
+    let got = got.await.unwrap();
     assert_eq!((got.role, &got.body[..]), (Role::Follower, &b"page"[..]));
+    other.join().unwrap();
     assert_eq!(origin.calls(), 1);
     assert_idle(&layer.handle());
 }

@@ -1,4 +1,5 @@
 //! A flight that fails, fails for all alike: one failure, not N attempts.
+#![cfg(feature = "http")]
 
 mod http_support;
 

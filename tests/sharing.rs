@@ -1,4 +1,5 @@
 //! Which responses are given to followers, decided before the fan-out, through the layer.
+#![cfg(feature = "http")]
 
 mod http_support;
 

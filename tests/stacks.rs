@@ -1,4 +1,5 @@
 //! Stacks that compile without adapters and without type annotations, and work.
+#![cfg(feature = "http")]
 
 mod http_support;
 

@@ -1,4 +1,5 @@
 //! A key whose response may not be shared is remembered: nobody waits for its head in vain.
+#![cfg(feature = "http")]
 
 mod http_support;
 

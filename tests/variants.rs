@@ -1,4 +1,5 @@
 //! `Vary`: followers of another variant are regrouped, and nobody gets what was made for another.
+#![cfg(feature = "http")]
 
 mod http_support;
 

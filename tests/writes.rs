@@ -1,4 +1,5 @@
 //! Who asks after a successful write does not join a flight that began before it (RFC 9111 section 4.4).
+#![cfg(feature = "http")]
 
 mod http_support;
 
