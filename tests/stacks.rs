@@ -111,15 +111,14 @@ async fn it_goes_around_one_route_and_one_service() {
     }
 }
 
+type Shared = Response<ResponseBody<Full<Bytes>>>;
+type Boxed = BoxCloneSyncService<Request<Empty<Bytes>>, Shared, Infallible>;
+
 #[tokio::test]
 async fn it_can_be_boxed_and_sent() {
     let origin = Origin::page();
     origin.open();
-    let service: BoxCloneSyncService<
-        Request<Empty<Bytes>>,
-        Response<ResponseBody<Full<Bytes>>>,
-        Infallible,
-    > = BoxCloneSyncService::new(SingleflightLayer::new().layer(origin));
+    let service: Boxed = BoxCloneSyncService::new(SingleflightLayer::new().layer(origin));
     let boxed = tokio::spawn(service.oneshot(get("/")))
         .await
         .unwrap()
