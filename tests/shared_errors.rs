@@ -85,7 +85,7 @@ impl Failing {
 async fn all_callers_of_a_flight_get_the_same_failure() {
     let failing = Failing::new();
     let layer = SingleflightLayer::new();
-    let mut service = layer.layer(failing.service(|error| BoxError::from(error)));
+    let mut service = layer.layer(failing.service(BoxError::from));
     let callers: Vec<_> = (0..5)
         .map(|_| tokio::spawn(service.call(get("/"))))
         .collect();
@@ -115,7 +115,7 @@ async fn a_lone_callers_error_is_of_the_same_make() {
     let failing = Failing::new();
     failing.gate.add_permits(10);
     let layer = SingleflightLayer::new();
-    let mut service = layer.layer(failing.service(|error| BoxError::from(error)));
+    let mut service = layer.layer(failing.service(BoxError::from));
     let error = service.call(get("/")).await.unwrap_err();
     assert!(error.is::<SharedError>() && !error.is::<Broken>());
     assert_eq!(SharedError::find(&*error), Some(&Broken(1)));
@@ -127,7 +127,7 @@ async fn the_error_of_a_bypassed_request_is_the_inner_services_own() {
     let failing = Failing::new();
     failing.gate.add_permits(10);
     let layer = SingleflightLayer::new();
-    let mut service = layer.layer(failing.service(|error| BoxError::from(error)));
+    let mut service = layer.layer(failing.service(BoxError::from));
     let error = service.call(request("POST", "/", &[])).await.unwrap_err();
     assert_eq!(SharedError::find(&*error), Some(&Broken(1)));
     assert_idle(&layer.handle());
@@ -168,7 +168,7 @@ async fn a_shared_error_that_passes_two_layers_is_wrapped_once() {
     let failing = Failing::new();
     failing.gate.add_permits(10);
     let (outer, inner) = (SingleflightLayer::new(), SingleflightLayer::new());
-    let mut service = outer.layer(inner.layer(failing.service(|error| BoxError::from(error))));
+    let mut service = outer.layer(inner.layer(failing.service(BoxError::from)));
     let error = service.call(get("/")).await.unwrap_err();
     assert!(error.source().is_some_and(|source| source.is::<Broken>()));
     assert_idle(&outer.handle());
@@ -189,7 +189,7 @@ impl ShareError for Own {
 async fn two_services_whose_errors_differ_in_type_may_be_under_one_layer_value() {
     let (one, two) = (Failing::new(), Failing::new());
     let layer = SingleflightLayer::new();
-    let mut boxed = layer.layer(one.service(|error| BoxError::from(error)));
+    let mut boxed = layer.layer(one.service(BoxError::from));
     let mut own = layer.layer(two.service(|error| Own(error.0)));
     let leader = tokio::spawn(boxed.call(get("/")));
     let follower = tokio::spawn(boxed.call(get("/")));
@@ -247,8 +247,7 @@ impl<E> Policy<Asked, Page, E> for Twice {
 async fn a_retry_below_tries_once_for_all_and_not_for_each() {
     let failing = Failing::new();
     let layer = SingleflightLayer::new();
-    let mut service = layer
-        .layer(RetryLayer::new(Twice(1)).layer(failing.service(|error| BoxError::from(error))));
+    let mut service = layer.layer(RetryLayer::new(Twice(1)).layer(failing.service(BoxError::from)));
     let callers: Vec<_> = (0..10)
         .map(|_| tokio::spawn(service.call(get("/"))))
         .collect();

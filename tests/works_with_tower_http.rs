@@ -259,6 +259,10 @@ fn exploding(calls: &'static AtomicUsize) -> Router {
     Router::new().route("/", page)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "as `ResponseForPanic` wants it"
+)]
 fn say(payload: Box<dyn Any + Send>) -> Response<Body> {
     let text = payload
         .downcast_ref::<String>()
