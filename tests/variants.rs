@@ -329,3 +329,23 @@ async fn variants_are_called_though_their_callers_are_not_polled() {
     assert_eq!(origin.calls(), 2);
     assert_idle(&layer.handle());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_that_arrives_during_the_verdict_gets_its_own_variant() {
+    for round in 0..3000 {
+        let origin = varying(200, CODING, CODING);
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let service = layer.layer(origin.clone());
+        let gzip = ask(&service, coding("gzip"));
+        let first = ask(&service, coding("br"));
+        // The verdict falls while these come, so that some are moved before they were ever polled.
+        origin.open();
+        let late: Vec<_> = (0..8).map(|_| ask(&service, coding("br"))).collect();
+        assert_eq!(gzip.await.unwrap().body, "gzip", "{round}");
+        for got in all([first]).await.into_iter().chain(all(late).await) {
+            assert_eq!(got.body, "br", "{round} {:?}", got.role);
+        }
+        let handle = layer.handle();
+        assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 0));
+    }
+}
