@@ -40,6 +40,8 @@ pub(crate) struct Tape {
     mode: Mode,
     /// How many frames the fastest reader has asked for.
     asked: u64,
+    /// How many frames the leader has had.
+    led: u64,
     end: Option<End>,
     /// Followers read no further, for this reason.
     cut: Option<SharedError>,
@@ -95,6 +97,8 @@ enum Mode {
     Window,
     /// The leader alone reads; what it has read is gone.
     Leader,
+    /// Nobody reads; nothing is kept.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -117,6 +121,7 @@ impl Tape {
             hint: SizeHint::new(),
             mode: Mode::Whole,
             asked: 0,
+            led: 0,
             end: None,
             cut: None,
             reservation: Reservation::new(budget),
@@ -133,6 +138,9 @@ impl Tape {
     ) -> bool {
         self.expected = expected;
         self.hint = hint;
+        if self.mode == Mode::Nobody {
+            return true;
+        }
         let Some(expected) = expected else {
             return true;
         };
@@ -152,7 +160,11 @@ impl Tape {
 
     /// Whether to pull a frame from the source now (C4).
     pub(crate) fn may_pull(&self, eager: bool) -> bool {
-        (eager && self.mode == Mode::Whole) || self.asked > self.next()
+        match self.mode {
+            Mode::Whole if eager => true,
+            Mode::Nobody => false,
+            _ => self.asked > self.next(),
+        }
     }
 
     /// The index that the next frame will have.
@@ -168,14 +180,17 @@ impl Tape {
         hint: SizeHint,
         limits: Limits,
     ) -> Result<(), Frame<Bytes>> {
-        if self.mode == Mode::Whole {
+        if self.mode == Mode::Nobody {
+            // Of work that was cancelled while it was polled.
+            self.spent.extend(Content::of(frame));
+        } else if self.mode == Mode::Whole {
             let len = frame.data_ref().map_or(0, Bytes::len);
             let received = self.received + len as u64;
+            let charge = self.price(len);
             let fits = match self.expected {
                 Some(expected) => received <= expected,
-                None => received <= limits.max_body as u64,
+                None => self.reservation.bytes() + charge <= limits.max_body,
             };
-            let charge = self.price(len);
             // A promised length was paid for with the head.
             let due = charge - if self.prepaid { len } else { 0 };
             if !fits || !self.reservation.grow(due, limits.max_buffered) {
@@ -198,32 +213,32 @@ impl Tape {
 
     fn add(&mut self, frame: Frame<Bytes>, hint: SizeHint, charge: usize) {
         self.hint = hint;
-        let content = match frame.into_data() {
-            Ok(data) => {
-                self.held += data.len();
-                self.received += data.len() as u64;
-                Content::Data(data)
-            }
-            Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => Content::Trailers(Box::new(trailers)),
-                // A kind of frame that `http-body` may grow some day: nothing that could be copied.
-                Err(_) => return,
-            },
+        let Some(content) = Content::of(frame) else {
+            self.reservation.shrink(charge);
+            return;
         };
+        if let Content::Data(data) = &content {
+            self.held += data.len();
+            self.received += data.len() as u64;
+        }
         self.pieces.push_back(Piece { content, charge });
     }
 
     /// Adds a frame behind which older ones go (C3).
     fn follow(&mut self, frame: Frame<Bytes>, hint: SizeHint, limits: Limits) {
         let len = frame.data_ref().map_or(0, Bytes::len);
-        // What the fastest reader has not had yet stays.
-        while self.first + 1 < self.asked && self.held + len > limits.max_body && self.pop() {}
+        // What the fastest reader has not had yet stays; for a leader alone, what it has not had.
+        let had = match self.mode {
+            Mode::Window => self.asked.saturating_sub(1),
+            Mode::Whole | Mode::Leader | Mode::Nobody => self.led,
+        };
+        while self.first < had && self.held + len > limits.max_body && self.pop() {}
         let charge = self.price(len);
         let paid = loop {
             if self.reservation.grow(charge, limits.max_buffered) {
                 break charge;
             }
-            if self.first + 1 >= self.asked || !self.pop() {
+            if self.first >= had || !self.pop() {
                 break 0;
             }
         };
@@ -236,6 +251,14 @@ impl Tape {
         let popped = oldest.is_some();
         self.spent.extend(oldest);
         popped
+    }
+
+    /// Nobody will read: everything that is held, and paid for, to be dropped outside the lock.
+    pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
+        self.mode = Mode::Nobody;
+        self.held = 0;
+        self.reservation.shrink(self.reservation.bytes());
+        (mem::take(&mut self.pieces), mem::take(&mut self.spent))
     }
 
     /// The frames that are gone since the last time, to be dropped outside the lock.
@@ -255,13 +278,26 @@ impl Tape {
 
     /// From now on frames are kept for no longer than the window, or than the leader needs them.
     pub(crate) fn outgrow(&mut self, window: bool) {
-        self.mode = if window { Mode::Window } else { Mode::Leader };
+        if self.mode == Mode::Nobody {
+            return;
+        }
+        if window {
+            self.mode = Mode::Window;
+        } else {
+            self.leave_to_leader();
+        }
         if mem::take(&mut self.prepaid) {
             // What was paid in advance for frames that nobody will keep.
             let charged: usize = self.pieces.iter().map(|piece| piece.charge).sum();
             self.reservation
                 .shrink(self.reservation.bytes().saturating_sub(charged));
         }
+    }
+
+    /// Only the leader will read on, so what it has had is gone.
+    fn leave_to_leader(&mut self) {
+        self.mode = Mode::Leader;
+        while self.first < self.led && self.pop() {}
     }
 
     /// The source has broken its word: followers get an error instead of what is left, the leader goes on.
@@ -288,9 +324,9 @@ impl Tape {
             }
             _ => End::Complete,
         });
-        if !shared {
+        if !shared && self.mode == Mode::Whole {
             // Nobody else will ever read it.
-            self.mode = Mode::Leader;
+            self.leave_to_leader();
         }
     }
 
@@ -303,8 +339,9 @@ impl Tape {
     // ===== reading =====
 
     pub(crate) fn read(&mut self, cursor: &mut Cursor, leads: bool) -> Read {
-        if !leads && let Some(error) = &self.cut {
-            return Read::Failed(error.clone());
+        match &self.cut {
+            Some(error) if !leads => return Read::Failed(error.clone()),
+            _ => {}
         }
         let Some(place) = cursor.frames.checked_sub(self.first) else {
             return Read::Failed(SharedError::new(Box::new(FellBehind)));
@@ -322,6 +359,9 @@ impl Tape {
         };
         if let Some(content) = content {
             cursor.frames += 1;
+            if leads {
+                self.led = cursor.frames;
+            }
             return Read::Frame(match content {
                 Content::Data(data) => {
                     cursor.bytes += data.len() as u64;
@@ -337,7 +377,10 @@ impl Tape {
                 let wanted = cursor.frames + 1;
                 let asked = wanted > self.asked;
                 self.asked = self.asked.max(wanted);
-                Read::Wait { asked }
+                // A whole tape that has followers is filled ahead of them anyway (C4).
+                Read::Wait {
+                    asked: asked && self.mode != Mode::Whole,
+                }
             }
         }
     }
@@ -358,5 +401,20 @@ impl Tape {
         }
         hint.set_lower(self.hint.lower().saturating_add(unread));
         hint
+    }
+}
+
+// ===== impl Content =====
+
+impl Content {
+    /// `None` for a kind of frame that `http-body` may grow some day: nothing that could be copied.
+    fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok()?;
+                Some(Self::Trailers(Box::new(trailers)))
+            }
+        }
     }
 }

@@ -60,11 +60,12 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                 if let Stage::Closed = exchange.stage {
                     return Visit::Detach;
                 }
-                if let Some(variant) = &exchange.variant
-                    && (self.differs)(variant)
-                {
-                    names = Some(Arc::clone(variant.names()));
-                    return Visit::Pass;
+                match &exchange.variant {
+                    Some(variant) if (self.differs)(variant) => {
+                        names = Some(Arc::clone(variant.names()));
+                        return Visit::Pass;
+                    }
+                    _ => {}
                 }
                 if flight.callers() >= self.max_waiters {
                     full = true;
@@ -78,6 +79,7 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                     return Visit::Refuse;
                 }
                 exchange.joined = true;
+                exchange.seats += 1;
                 Visit::Join
             });
         match entered {

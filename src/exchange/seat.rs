@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    flights::{Cargo, Flight},
+    flights::{Cargo, Flight, Stage},
     group::{Caller, Interest, Runtime},
     rules::Variant,
 };
@@ -86,8 +86,18 @@ impl<K: Send + Sync + 'static> Seat<K> {
 
 impl<K> Drop for Seat<K> {
     fn drop(&mut self) {
-        // The caller itself leaves the flight right after this.
-        self.flight.cargo.gauges.leave();
+        let cargo = &self.flight.cargo;
+        cargo.gauges.leave();
+        self.caller.leave();
+        // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
+        let copy = {
+            let mut exchange = cargo.exchange.lock();
+            exchange.seats -= 1;
+            let is_over = exchange.seats == 0
+                && (matches!(exchange.stage, Stage::Closed) || self.flight.is_over());
+            is_over.then(|| exchange.tape.take_all())
+        };
+        drop(copy);
     }
 }
 

@@ -46,10 +46,9 @@ pub(super) enum Opened {
 
 /// From now on nobody joins the flight. Gives those for whom nothing was decided.
 pub(super) fn close<K>(flight: &Flight<K>) -> Vec<Arc<dyn Waiting<K>>> {
-    let (joined, waiting) = {
+    let (joined, waiting, _stage) = {
         let mut exchange = flight.cargo.exchange.lock();
-        exchange.stage = Stage::Closed;
-        (exchange.joined, exchange.take_waiting())
+        (exchange.joined, exchange.take_waiting(), exchange.close())
     };
     if joined {
         flight.release();
@@ -324,10 +323,10 @@ where
     /// The body does not fit, or is not what was promised: no whole copy of it will be kept.
     fn outgrow(&self, pulled: Option<Pulled>) -> ControlFlow<()> {
         self.flight.release();
-        let (waiting, spent) = {
+        let (waiting, spent, stage) = {
             let mut exchange = self.flight.cargo.exchange.lock();
-            let window = exchange.joined && matches!(exchange.stage, Stage::Open(_));
-            exchange.stage = Stage::Closed;
+            let stage = exchange.close();
+            let window = exchange.joined && matches!(stage, Stage::Open(_));
             let tape = &mut exchange.tape;
             if let Some(Pulled { frame, hint, .. }) = pulled {
                 let received =
@@ -342,9 +341,9 @@ where
                 tape.outgrow(false);
             }
             let spent = tape.take_spent();
-            (exchange.take_waiting(), spent)
+            (exchange.take_waiting(), spent, stage)
         };
-        drop(spent);
+        drop((spent, stage));
         let mut wakers = Wakers::default();
         waiting
             .iter()
@@ -362,25 +361,23 @@ where
         if self.flight.is_shared() {
             self.flight.detach();
         }
-        let (head, waiting) = {
+        let (stage, waiting, spent) = {
             let mut exchange = self.flight.cargo.exchange.lock();
             let joined = exchange.joined;
             match error {
                 Some(error) => exchange.tape.fail(error),
                 None => exchange.tape.finish(joined),
             }
-            let head = match std::mem::replace(&mut exchange.stage, Stage::Closed) {
-                Stage::Collecting(head) => Some(head),
-                _ => None,
-            };
-            (head, exchange.take_waiting())
+            let spent = exchange.tape.take_spent();
+            (exchange.close(), exchange.take_waiting(), spent)
         };
+        drop(spent);
         let mut wakers = Wakers::default();
         for waiter in waiting {
-            match &head {
-                Some(head) => waiter.begin(head, &mut wakers),
+            match &stage {
+                Stage::Collecting(head) => waiter.begin(head, &mut wakers),
                 // Nobody waits once others have begun.
-                None => waiter.forward(Reason::Leaderless, &mut wakers),
+                _ => waiter.forward(Reason::Leaderless, &mut wakers),
             }
         }
         wakers.wake();

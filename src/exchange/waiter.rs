@@ -9,6 +9,7 @@
 use std::{
     any::Any,
     mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -54,7 +55,9 @@ struct State<S, K, ReqBody, ResBody, E> {
     prospect: Option<(S, Request<ReqBody>)>,
     /// Left by a poll that found no seat.
     parked: Option<Waker>,
-    /// Its caller has gone, or has given up waiting.
+    /// Somebody is moving it to another flight, whose seat is not here yet, whatever that flight has decided already.
+    moving: bool,
+    /// Its caller has gone, has given up waiting, or has got what was decided.
     gone: bool,
 }
 
@@ -91,6 +94,7 @@ where
                 seat: None,
                 prospect: Some((service, request)),
                 parked: None,
+                moving: false,
                 gone: false,
             }),
         }
@@ -119,7 +123,13 @@ where
     ) -> Poll<Next<S, X::Key, ReqBody, ResBody, S::Error>> {
         loop {
             let mut state = self.state.lock();
-            let mut seat = match mem::replace(&mut state.turn, Turn::Waiting) {
+            let turn = match &state.turn {
+                Turn::Begins(_) if state.is_between() => Turn::Waiting,
+                _ => mem::replace(&mut state.turn, Turn::Waiting),
+            };
+            // Whoever comes back with a seat, or has one for it, comes too late.
+            state.gone |= !matches!(turn, Turn::Waiting);
+            let mut seat = match turn {
                 Turn::Begins(head) => {
                     let seat = state.seat.take().expect("a caller that begins has a seat");
                     return Poll::Ready(Next::Begin(seat, head));
@@ -148,7 +158,7 @@ where
                         drop(state);
                         let waker = cx.waker().clone();
                         let mut state = self.state.lock();
-                        if state.is_moving() {
+                        if state.is_between() {
                             let old = state.parked.replace(waker);
                             drop(state);
                             drop(old);
@@ -299,6 +309,7 @@ where
             drop(seat);
             return;
         }
+        state.moving = false;
         let old = state.seat.replace(seat);
         wakers.push(old.as_ref().and_then(Seat::take_waker));
         wakers.push(state.parked.take());
@@ -315,6 +326,7 @@ where
             self.retire(seat);
             return;
         }
+        state.moving = false;
         wakers.push(state.parked.take());
         if let Some(head) = head {
             state.turn = Turn::Begins(head);
@@ -386,24 +398,33 @@ where
                 return;
             };
             let method = request.method().clone();
+            state.moving = true;
             let seat = state.seat.take();
             wakers.push(seat.as_ref().and_then(Seat::take_waker));
             (seat, method)
         };
-        let cargo = Cargo::new(
-            &self.shared,
-            flight.cargo.hash,
-            flight.cargo.key.clone(),
-            method,
-            flight.cargo.stamp.map(|(target, _)| target),
-        );
-        let newcomer = Newcomer {
-            flights: &self.shared.flights,
-            max_waiters: self.shared.settings.max_waiters,
-            differs: |variant: &Variant| self.differs(variant),
-        };
         let me: Arc<dyn Waiting<X::Key>> = self.clone();
-        match newcomer.enter(cargo, Some(&me)) {
+        let enter = || {
+            let cargo = Cargo::new(
+                &self.shared,
+                flight.cargo.hash,
+                flight.cargo.key.clone(),
+                method,
+                flight.cargo.stamp.map(|(target, _)| target),
+            );
+            let newcomer = Newcomer {
+                flights: &self.shared.flights,
+                max_waiters: self.shared.settings.max_waiters,
+                differs: |variant: &Variant| self.differs(variant),
+            };
+            newcomer.enter(cargo, Some(&me))
+        };
+        // The key's `Clone` and `Eq` are the user's. One who is in no flight must not wait for any.
+        let joined = catch_unwind(AssertUnwindSafe(enter)).unwrap_or_else(|payload| {
+            self.forward(Reason::Leaderless, wakers);
+            resume_unwind(payload)
+        });
+        match joined {
             Joined::Led(seat, _) => self.lead(seat, variant.names(), wakers),
             Joined::Waits(seat) => {
                 seat.board();
@@ -425,7 +446,7 @@ impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
     /// Takes the seat, or gives it back because it is of a flight that this waiter is no longer in.
     fn sit(&mut self, seat: Seat<K>) -> Option<Seat<K>> {
         let wanted = matches!(self.turn, Turn::Waiting | Turn::Begins(_));
-        if wanted && self.seat.is_none() && !self.gone {
+        if wanted && self.seat.is_none() && !self.moving && !self.gone {
             self.seat = Some(seat);
             None
         } else {
@@ -433,7 +454,8 @@ impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
         }
     }
 
-    fn is_moving(&self) -> bool {
-        self.seat.is_none() && matches!(self.turn, Turn::Waiting)
+    /// Whether there is nothing to poll now, and whoever brings that wakes who has parked.
+    fn is_between(&self) -> bool {
+        self.seat.is_none() && matches!(self.turn, Turn::Waiting | Turn::Begins(_))
     }
 }

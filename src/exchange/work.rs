@@ -28,6 +28,9 @@ use crate::{
     rules::{self, Fields},
 };
 
+/// So many frames are pulled in one poll.
+const BURST: usize = 32;
+
 #[pin_project(PinnedDrop)]
 pub(crate) struct Work<S, X, ReqBody, ResBody>
 where
@@ -177,9 +180,15 @@ where
         let StageProj::Body(mut body) = this.stage.as_mut().project() else {
             unreachable!("the call has given its response");
         };
-        // Readers are woken when the source has nothing more at the moment, not for each frame.
+        // Readers are woken when the source has nothing more at the moment, not for each frame; nor does one that always
+        // has more keep them, and the thread, for longer than a burst.
+        let mut burst = 0;
         let over = loop {
             if !this.brief.may_pull() {
+                break Poll::Pending;
+            }
+            burst += 1;
+            if burst > BURST {
                 break Poll::Pending;
             }
             match poll_body(body.as_mut(), cx) {
@@ -210,6 +219,11 @@ where
         };
         if news && over.is_pending() {
             this.brief.flight.wake_progress();
+        }
+        // Whoever waits comes first.
+        drop(wakers);
+        if burst > BURST {
+            cx.waker().wake_by_ref();
         }
         over
     }

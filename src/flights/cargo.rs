@@ -49,6 +49,8 @@ pub(crate) struct Exchange<K> {
     pub(crate) tape: Tape,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) joined: bool,
+    /// How many may still read the tape.
+    pub(crate) seats: usize,
 }
 
 pub(crate) enum Stage {
@@ -131,7 +133,13 @@ impl<K> Exchange<K> {
             waiting: Slab::new(),
             tape,
             joined: false,
+            seats: 1,
         }
+    }
+
+    /// From now on nobody joins. The head that was there is to be dropped outside the lock: its extensions are the user's.
+    pub(crate) fn close(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Closed)
     }
 
     pub(crate) fn link(&mut self, waiter: Arc<dyn Waiting<K>>) {

@@ -145,8 +145,9 @@ impl<K, V, C> Caller<K, V, C> {
     }
 }
 
-impl<K, V, C> Drop for Caller<K, V, C> {
-    fn drop(&mut self) {
+impl<K, V, C> Caller<K, V, C> {
+    /// Leaves the flight, as dropping does.
+    pub(crate) fn leave(&mut self) {
         let Some(flight) = self.flight.take() else {
             return;
         };
@@ -159,6 +160,12 @@ impl<K, V, C> Drop for Caller<K, V, C> {
             // Else a payload whose drop panics would be left to a follower, which may be panicking with its message.
             drop_quietly(self.take_own(&flight));
         }
+    }
+}
+
+impl<K, V, C> Drop for Caller<K, V, C> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -100,9 +100,15 @@ impl<K, V, C> Flight<K, V, C> {
         wakers.wake();
     }
 
-    /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself.
+    /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself,
+    /// unless another is at it, who may have looked already what there is to do: repeated by `put_back`.
     pub(crate) fn wake_driver(&self) {
-        let wakers = self.state().wake_task();
+        let wakers = {
+            let mut state = self.state();
+            state.rewake |=
+                state.driver == Driver::Callers && matches!(state.work, WorkState::Polling);
+            state.wake_task()
+        };
         wakers.wake();
     }
 

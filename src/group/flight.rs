@@ -171,6 +171,12 @@ impl<K, V, C> Flight<K, V, C> {
         drop(unlinked);
     }
 
+    /// Whether the work is gone: it has ended, or was cancelled.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state().work, WorkState::Gone)
+    }
+
     // ===== landing =====
 
     /// The work has ended with `value`, and its box is dropped. Unlinks the flight and publishes the value: a task polled.

@@ -169,10 +169,9 @@ impl Drop for Wakers {
         for waker in first.into_iter().chain(rest).chain(followers) {
             panic = caught(|| waker.wake()).err().or(panic);
         }
-        if let Some(payload) = panic
-            && !std::thread::panicking()
-        {
-            resume_unwind(payload);
+        match panic {
+            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+            _ => {}
         }
     }
 }
