@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     copy::Tape,
-    group::{self, Wakers},
+    group::{self, Payload, Wakers},
     key::KeyExtractor,
     observe::{Reason, Trace},
     rules::Variant,
@@ -81,8 +81,18 @@ pub(crate) trait Waiting<K>: Send + Sync {
     /// The call failed with `error`, of which it takes a share if its own service has the same type of error.
     fn fail(&self, error: &mut dyn Any, wakers: &mut Wakers);
 
-    /// It moves from `flight` to the flight of its own variant, which it leads if there is none.
-    fn regroup(self: Arc<Self>, flight: &Flight<K>, variant: &Variant, wakers: &mut Wakers);
+    /// It moves from `flight` to the flight of its own variant, which it is to lead if there is none. `Err`: a panic of
+    /// the user's.
+    fn regroup(
+        self: Arc<Self>,
+        flight: &Flight<K>,
+        variant: &Variant,
+        wakers: &mut Wakers,
+    ) -> Result<(), Payload>;
+
+    /// All have moved: it starts the flight that it is to lead. Not before, or that flight could be over already when
+    /// others of its variant come.
+    fn take_off(&self, wakers: &mut Wakers);
 }
 
 // ===== impl Cargo =====

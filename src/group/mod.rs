@@ -27,6 +27,7 @@ mod wakers;
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
+    ending::{Payload, caught},
     flight::Flight,
     runtime::Runtime,
     table::{Entered, Table, Visit},
