@@ -91,7 +91,7 @@ async fn answer(
     let variant = request.headers()["x-variant"].to_str().unwrap();
     let other = request.headers()["x-other"].to_str().unwrap();
     let mut head = Response::builder();
-    let mut about = format!("{}", request.uri().path());
+    let mut about = request.uri().path().to_owned();
     // What the answer depends on, and says so.
     match kind {
         2..=6 => {

@@ -188,3 +188,21 @@ async fn the_memory_is_bounded() {
     assert_eq!(forwarded(0).await, Role::Leader, "the oldest has made room");
     assert_idle(&layer.handle());
 }
+
+#[tokio::test]
+async fn a_shareable_answer_to_one_that_was_sent_on_clears_the_memory() {
+    let (origin, private) = sessions();
+    let layer = SingleflightLayer::new();
+    let service = layer.layer(origin.clone());
+    let first = [(); 3].map(|()| ask(&service, get("/")));
+    origin.until_inside(1).await;
+    origin.admit(1);
+    origin.until_inside(2).await;
+    // The first answer set a cookie; those to the followers don't.
+    private.store(false, Ordering::SeqCst);
+    origin.open();
+    assert_eq!(roles(&all(first).await), REFUSED);
+    let second = [(); 3].map(|()| ask(&service, get("/")));
+    assert_eq!(roles(&all(second).await), LED);
+    assert_idle(&layer.handle());
+}

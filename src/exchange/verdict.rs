@@ -63,11 +63,13 @@ fn regroup<K>(
     variant: &Variant,
     wakers: &mut Wakers,
 ) {
-    // One caller's panic keeps no other where it can't stay.
+    // After a panic those who have not moved stay for the crash; those who have must not wait for ever.
     let mut panic = None;
     for waiter in &moved {
-        let done = Arc::clone(waiter).regroup(flight, variant, wakers);
-        panic = panic.or(done.err());
+        panic = Arc::clone(waiter).regroup(flight, variant, wakers).err();
+        if panic.is_some() {
+            break;
+        }
     }
     for waiter in moved {
         panic = panic.or(caught(|| waiter.take_off(wakers)).err());
@@ -153,9 +155,12 @@ where
     fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
         let waiting = close(&self.flight);
         let mut wakers = Wakers::default();
-        waiting
-            .iter()
-            .for_each(|waiter| waiter.forward(reason, &mut wakers));
+        for waiter in waiting {
+            match reason {
+                Reason::Unshareable => waiter.refuse(&self.flight, &mut wakers),
+                _ => waiter.forward(reason, &mut wakers),
+            }
+        }
         let response = Response::from_parts(parts, body);
         self.desk.leave(Ok(Answer::Untouched(response)));
         wakers.wake();

@@ -49,7 +49,7 @@ where
 }
 
 struct State<S, K, ReqBody, ResBody, E> {
-    turn: Turn<ResBody, E>,
+    turn: Turn<K, ResBody, E>,
     seat: Option<Seat<K>>,
     prospect: Option<(S, Request<ReqBody>)>,
     /// Left by a poll that found no seat.
@@ -64,11 +64,12 @@ struct State<S, K, ReqBody, ResBody, E> {
 }
 
 /// What the flight has decided.
-pub(crate) enum Turn<ResBody, E> {
+pub(crate) enum Turn<K, ResBody, E> {
     Waiting,
     Begins(Arc<response::Parts>),
     Leads(Arc<Desk<ResBody, E>>),
-    Forwarded,
+    /// By a flight whose key is now remembered as unshareable, or by any other.
+    Forwarded(Option<Arc<Flight<K>>>),
     Failed(E),
 }
 
@@ -76,7 +77,7 @@ pub(crate) enum Turn<ResBody, E> {
 pub(crate) enum Next<S, K, ReqBody, ResBody, E> {
     Begin(Seat<K>, Arc<response::Parts>),
     Lead(Seat<K>, Arc<Desk<ResBody, E>>),
-    Forward(S, Request<ReqBody>),
+    Forward(S, Request<ReqBody>, Option<Arc<Flight<K>>>),
     Fail(E),
 }
 
@@ -141,10 +142,10 @@ where
                     let seat = state.seat.take().expect("a caller that leads has a seat");
                     return Poll::Ready(Next::Lead(seat, desk));
                 }
-                Turn::Forwarded => {
+                Turn::Forwarded(refused_by) => {
                     let prospect = state.prospect.take();
                     let (service, request) = prospect.expect("a waiter keeps its request");
-                    return Poll::Ready(Next::Forward(service, request));
+                    return Poll::Ready(Next::Forward(service, request, refused_by));
                 }
                 Turn::Failed(error) => return Poll::Ready(Next::Fail(error)),
                 Turn::Waiting => match state.seat.take() {
@@ -180,7 +181,7 @@ where
             let undecided = matches!(state.turn, Turn::Waiting) && stale.is_none();
             if undecided && polled.is_ready() {
                 // The flight has ended and has said nothing: it is served without.
-                state.turn = Turn::Forwarded;
+                state.turn = Turn::Forwarded(None);
                 let seat = state.seat.take();
                 drop(state);
                 drop(seat);
@@ -247,7 +248,7 @@ where
     }
 
     /// Puts a decision that ends this waiter's part in its flight. `false` if there is nobody to hear it.
-    fn decide(&self, turn: Turn<ResBody, S::Error>, wakers: &mut Wakers) -> bool {
+    fn decide(&self, turn: Turn<X::Key, ResBody, S::Error>, wakers: &mut Wakers) -> bool {
         let (seat, old) = {
             let mut state = self.state.lock();
             if state.gone {
@@ -387,8 +388,15 @@ where
     }
 
     fn forward(&self, reason: Reason, wakers: &mut Wakers) {
-        if self.decide(Turn::Forwarded, wakers) {
+        if self.decide(Turn::Forwarded(None), wakers) {
             self.shared.flights.gauges.count(Event::Forwarded(reason));
+        }
+    }
+
+    fn refuse(&self, flight: &Arc<Flight<X::Key>>, wakers: &mut Wakers) {
+        if self.decide(Turn::Forwarded(Some(Arc::clone(flight))), wakers) {
+            let event = Event::Forwarded(Reason::Unshareable);
+            self.shared.flights.gauges.count(event);
         }
     }
 

@@ -78,6 +78,10 @@ pub(crate) trait Waiting<K>: Send + Sync {
     /// It makes its own call.
     fn forward(&self, reason: Reason, wakers: &mut Wakers);
 
+    /// As `forward`, because `flight`'s response is unshareable and its key is remembered for that: a shareable one that
+    /// this caller then gets clears the key.
+    fn refuse(&self, flight: &Arc<Flight<K>>, wakers: &mut Wakers);
+
     /// The call failed with `error`, of which it takes a share if its own service has the same type of error.
     fn fail(&self, error: &mut dyn Any, wakers: &mut Wakers);
 
