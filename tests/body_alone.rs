@@ -1,4 +1,5 @@
 //! Without a Tokio runtime the callers drive the flight themselves.
+#![cfg(feature = "http")]
 
 mod body_support;
 

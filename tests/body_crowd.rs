@@ -1,4 +1,5 @@
 //! Two hundred followers over real sockets, half of whom misbehave.
+#![cfg(feature = "http")]
 
 #[path = "body_support/sockets.rs"]
 mod sockets;

@@ -1,4 +1,5 @@
 //! Failures: what went wrong for the leader went wrong for all, and nothing that was cut is passed off as whole.
+#![cfg(feature = "http")]
 
 mod body_support;
 

@@ -1,4 +1,5 @@
 //! A copy is complete and faithful: frames, trailers, hints, and when it begins.
+#![cfg(feature = "http")]
 
 mod body_support;
 

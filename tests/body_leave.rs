@@ -1,4 +1,5 @@
 //! Who leaves, who is parked, who is slow: no caller's fate hangs on another's connection.
+#![cfg(feature = "http")]
 
 mod body_support;
 

@@ -1,4 +1,5 @@
 //! Limits: what is over one is not shared, at once and concurrently, and its leader does not notice.
+#![cfg(feature = "http")]
 
 mod body_support;
 

@@ -1,4 +1,5 @@
 //! A gibibyte through the layer, and how much of it is alive at once.
+#![cfg(feature = "http")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 mod body_support;

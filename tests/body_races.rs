@@ -1,4 +1,5 @@
 //! Interleavings, forced: by wakers and drops that do something, and by other threads.
+#![cfg(feature = "http")]
 
 mod body_support;
 

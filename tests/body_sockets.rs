@@ -1,4 +1,5 @@
 //! The body over real sockets: axum's server, hyper's client.
+#![cfg(feature = "http")]
 
 #[path = "body_support/sockets.rs"]
 mod sockets;

@@ -1,4 +1,5 @@
 //! A leader alone pays for nothing; who joins half-way shares; nobody is woken or polled for nothing.
+#![cfg(feature = "http")]
 
 mod body_support;
 

@@ -1,4 +1,5 @@
 //! `stream_unknown(true)`: followers begin with the head, and a body that outgrows its limit goes on in a window.
+#![cfg(feature = "http")]
 
 mod body_support;
 
