@@ -300,7 +300,17 @@ where
                         desk,
                         way: Way::SentOn,
                     },
-                    Poll::Ready(Next::Forward(service, request)) => sent_on(service, request),
+                    Poll::Ready(Next::Forward(service, request, refused_by)) => {
+                        let tells = refused_by.map_or(Tells::Nothing, |flight| {
+                            Tells::Shareable(Known {
+                                hash: flight.cargo.hash,
+                                key: flight.cargo.key.clone(),
+                                method: request.method().clone(),
+                                has_credentials: rules::has_credentials(request.headers()),
+                            })
+                        });
+                        sent_on(service, request, tells)
+                    }
                     Poll::Ready(Next::Fail(error)) => {
                         this.state.set(State::Done);
                         return Poll::Ready(Err(error));
@@ -313,7 +323,9 @@ where
                             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
                         ready!(sleep.as_mut().poll(cx));
                         match waiter.give_up() {
-                            Some((service, request)) => since.ended(sent_on(service, request)),
+                            Some((service, request)) => {
+                                since.ended(sent_on(service, request, Tells::Nothing))
+                            }
                             // Decided in this very moment.
                             None => continue,
                         }
@@ -329,6 +341,7 @@ where
 fn sent_on<S, X, ReqBody, ResBody>(
     service: S,
     request: Request<ReqBody>,
+    tells: Tells<X::Key>,
 ) -> State<S, X, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
@@ -337,7 +350,7 @@ where
     State::Own {
         call: Oneshot::new(service, request),
         way: Way::SentOn,
-        tells: Tells::Nothing,
+        tells,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each function decides under the exchange's lock, tells every waiter while none is woken yet, and wakes them last. What
 //! nobody may join any more is out of the table before anybody is told.
 
-use std::{ops::ControlFlow, sync::Arc, task::Poll};
+use std::{ops::ControlFlow, panic::resume_unwind, sync::Arc, task::Poll};
 
 use http::{Response, response};
 use http_body::{Body, SizeHint};
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{ShareError, SharedError},
     flights::{Flight, Stage, Waiting},
-    group::Wakers,
+    group::{Wakers, caught},
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant, Vary},
@@ -54,6 +54,29 @@ pub(super) fn close<K>(flight: &Flight<K>) -> Vec<Arc<dyn Waiting<K>>> {
         flight.release();
     }
     waiting
+}
+
+/// Moves those for whom the response is not to the flights of their own variants, and then starts these.
+fn regroup<K>(
+    flight: &Flight<K>,
+    moved: Vec<Arc<dyn Waiting<K>>>,
+    variant: &Variant,
+    wakers: &mut Wakers,
+) {
+    // After a panic those who have not moved stay for the crash; those who have must not wait for ever.
+    let mut panic = None;
+    for waiter in &moved {
+        panic = Arc::clone(waiter).regroup(flight, variant, wakers).err();
+        if panic.is_some() {
+            break;
+        }
+    }
+    for waiter in moved {
+        panic = panic.or(caught(|| waiter.take_off(wakers)).err());
+    }
+    if let Some(payload) = panic {
+        resume_unwind(payload);
+    }
 }
 
 // ===== impl Head =====
@@ -132,9 +155,12 @@ where
     fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
         let waiting = close(&self.flight);
         let mut wakers = Wakers::default();
-        waiting
-            .iter()
-            .for_each(|waiter| waiter.forward(reason, &mut wakers));
+        for waiter in waiting {
+            match reason {
+                Reason::Unshareable => waiter.refuse(&self.flight, &mut wakers),
+                _ => waiter.forward(reason, &mut wakers),
+            }
+        }
         let response = Response::from_parts(parts, body);
         self.desk.leave(Ok(Answer::Untouched(response)));
         wakers.wake();
@@ -204,9 +230,7 @@ where
             (moved, begun, fits)
         };
         if let Some(variant) = &variant {
-            for waiter in moved {
-                waiter.regroup(&self.flight, variant, wakers);
-            }
+            regroup(&self.flight, moved, variant, wakers);
         }
         begun.iter().for_each(|waiter| waiter.begin(&copy, wakers));
         self.desk.leave(Ok(Answer::Shared(parts)));

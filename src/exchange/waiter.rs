@@ -9,7 +9,7 @@
 use std::{
     any::Any,
     mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::resume_unwind,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     error::ShareError,
     flights::{Cargo, Event, Flight, Shared, Waiting},
-    group::{Interest, Wakers, caught, drop_quietly},
+    group::{Interest, Payload, Wakers, caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::Variant,
@@ -50,23 +50,27 @@ where
 }
 
 struct State<S, K, ReqBody, ResBody, E> {
-    turn: Turn<ResBody, E>,
+    turn: Turn<K, ResBody, E>,
     seat: Option<Seat<K>>,
     prospect: Option<(S, Request<ReqBody>)>,
     /// Left by a poll that found no seat.
     parked: Option<Waker>,
-    /// Somebody is moving it to another flight, whose seat is not here yet, whatever that flight has decided already.
-    moving: bool,
+    /// How often it was moved. A seat that comes with an earlier number is of a flight that it is no longer in: one
+    /// flight's head with another's body would be a stranger's response.
+    moves: usize,
+    /// Of the flight that it was moved to as its leader, and that is not started yet.
+    leading: Option<Seat<K>>,
     /// Its caller has gone, has given up waiting, or has got what was decided.
     gone: bool,
 }
 
 /// What the flight has decided.
-pub(crate) enum Turn<ResBody, E> {
+pub(crate) enum Turn<K, ResBody, E> {
     Waiting,
     Begins(Arc<response::Parts>),
     Leads(Arc<Desk<ResBody, E>>),
-    Forwarded,
+    /// By a flight whose key is now remembered as unshareable, or by any other.
+    Forwarded(Option<Arc<Flight<K>>>),
     Failed(E),
 }
 
@@ -74,7 +78,7 @@ pub(crate) enum Turn<ResBody, E> {
 pub(crate) enum Next<S, K, ReqBody, ResBody, E> {
     Begin(Seat<K>, Arc<response::Parts>),
     Lead(Seat<K>, Arc<Desk<ResBody, E>>),
-    Forward(S, Request<ReqBody>),
+    Forward(S, Request<ReqBody>, Option<Arc<Flight<K>>>),
     Fail(E),
 }
 
@@ -94,7 +98,8 @@ where
                 seat: None,
                 prospect: Some((service, request)),
                 parked: None,
-                moving: false,
+                moves: 0,
+                leading: None,
                 gone: false,
             }),
         }
@@ -107,7 +112,7 @@ where
 
     /// Takes a seat that comes late, unless the flight it is of has nothing more to do with this waiter.
     pub(crate) fn sit(&self, seat: Seat<X::Key>) {
-        let stale = self.state.lock().sit(seat);
+        let stale = self.state.lock().sit(seat, 0);
         drop(stale);
     }
 
@@ -138,10 +143,10 @@ where
                     let seat = state.seat.take().expect("a caller that leads has a seat");
                     return Poll::Ready(Next::Lead(seat, desk));
                 }
-                Turn::Forwarded => {
+                Turn::Forwarded(refused_by) => {
                     let prospect = state.prospect.take();
                     let (service, request) = prospect.expect("a waiter keeps its request");
-                    return Poll::Ready(Next::Forward(service, request));
+                    return Poll::Ready(Next::Forward(service, request, refused_by));
                 }
                 Turn::Failed(error) => return Poll::Ready(Next::Fail(error)),
                 Turn::Waiting => match state.seat.take() {
@@ -168,11 +173,12 @@ where
                     }
                 },
             };
+            let moves = state.moves;
             drop(state);
             let polled = match caught(|| seat.poll(Interest::End, cx)) {
                 Ok(polled) => polled,
                 Err(payload) => {
-                    let concerned = self.state.lock().stays();
+                    let concerned = self.state.lock().stays(moves);
                     drop(seat);
                     if concerned {
                         resume_unwind(payload);
@@ -183,12 +189,12 @@ where
                 }
             };
             let mut state = self.state.lock();
-            let stale = state.sit(seat);
+            let stale = state.sit(seat, moves);
             // One who was moved meanwhile has left no waker where it is now.
             let undecided = matches!(state.turn, Turn::Waiting) && stale.is_none();
             if undecided && polled.is_ready() {
                 // The flight has ended and has said nothing: it is served without.
-                state.turn = Turn::Forwarded;
+                state.turn = Turn::Forwarded(None);
                 let seat = state.seat.take();
                 drop(state);
                 drop(seat);
@@ -255,7 +261,7 @@ where
     }
 
     /// Puts a decision that ends this waiter's part in its flight. `false` if there is nobody to hear it.
-    fn decide(&self, turn: Turn<ResBody, S::Error>, wakers: &mut Wakers) -> bool {
+    fn decide(&self, turn: Turn<X::Key, ResBody, S::Error>, wakers: &mut Wakers) -> bool {
         let (seat, old) = {
             let mut state = self.state.lock();
             if state.gone {
@@ -280,7 +286,7 @@ where
     ResBody: OriginBody,
 {
     /// Leads the flight of `seat` with the request that was kept.
-    fn lead(&self, mut seat: Seat<X::Key>, names: &Arc<[HeaderName]>, wakers: &mut Wakers) {
+    fn lead(&self, mut seat: Seat<X::Key>, wakers: &mut Wakers) {
         let prospect = {
             let mut state = self.state.lock();
             state.prospect.take()
@@ -293,7 +299,6 @@ where
             }
             return;
         };
-        seat.set_variant(Variant::new(Arc::clone(names), request.headers()));
         self.shared
             .flights
             .gauges
@@ -321,7 +326,6 @@ where
             drop(seat);
             return;
         }
-        state.moving = false;
         let old = state.seat.replace(seat);
         wakers.push(old.as_ref().and_then(Seat::take_waker));
         wakers.push(state.parked.take());
@@ -330,27 +334,40 @@ where
         drop(old);
     }
 
-    /// Takes the seat of the flight it was moved to.
-    fn resit(&self, seat: Seat<X::Key>, head: Option<Arc<response::Parts>>, wakers: &mut Wakers) {
+    /// Takes the seat of the flight that it was moved to by the move of this number.
+    fn resit(
+        &self,
+        seat: Seat<X::Key>,
+        head: Option<Arc<response::Parts>>,
+        moves: usize,
+        wakers: &mut Wakers,
+    ) {
         let mut state = self.state.lock();
         if state.gone {
             drop(state);
             self.retire(seat);
             return;
         }
-        state.moving = false;
-        wakers.push(state.parked.take());
-        if let Some(head) = head {
+        // The new flight may have decided already: ended this waiter's part in it, or moved it on.
+        if let (Some(head), true) = (head, state.moves == moves) {
             state.turn = Turn::Begins(head);
         }
-        // The new flight may have decided already, and may have ended this waiter's part in it.
-        let stale = match state.turn {
-            Turn::Waiting | Turn::Begins(_) => state.seat.replace(seat),
-            _ => Some(seat),
-        };
-        wakers.push(stale.as_ref().and_then(Seat::take_waker));
+        let stale = state.sit(seat, moves);
+        wakers.push(state.parked.take());
         drop(state);
         drop(stale);
+    }
+
+    /// Whom the flight of `seat` is for, if its leader is still there.
+    fn mark(&self, seat: &Seat<X::Key>, names: &Arc<[HeaderName]>) {
+        let variant = {
+            let state = self.state.lock();
+            let prospect = state.prospect.as_ref();
+            prospect.map(|(_, request)| Variant::new(Arc::clone(names), request.headers()))
+        };
+        if let Some(variant) = variant {
+            seat.set_variant(variant);
+        }
     }
 }
 
@@ -384,8 +401,15 @@ where
     }
 
     fn forward(&self, reason: Reason, wakers: &mut Wakers) {
-        if self.decide(Turn::Forwarded, wakers) {
+        if self.decide(Turn::Forwarded(None), wakers) {
             self.shared.flights.gauges.count(Event::Forwarded(reason));
+        }
+    }
+
+    fn refuse(&self, flight: &Arc<Flight<X::Key>>, wakers: &mut Wakers) {
+        if self.decide(Turn::Forwarded(Some(Arc::clone(flight))), wakers) {
+            let event = Event::Forwarded(Reason::Unshareable);
+            self.shared.flights.gauges.count(event);
         }
     }
 
@@ -400,23 +424,26 @@ where
         }
     }
 
-    fn regroup(self: Arc<Self>, flight: &Flight<X::Key>, variant: &Variant, wakers: &mut Wakers) {
-        let (old, method) = {
+    fn regroup(
+        self: Arc<Self>,
+        flight: &Flight<X::Key>,
+        variant: &Variant,
+        wakers: &mut Wakers,
+    ) -> Result<(), Payload> {
+        let (old, method, moves) = {
             let mut state = self.state.lock();
-            if state.gone {
-                return;
-            }
-            let Some((_, request)) = &state.prospect else {
-                return;
+            let method = match &state.prospect {
+                Some((_, request)) if !state.gone => request.method().clone(),
+                _ => return Ok(()),
             };
-            let method = request.method().clone();
-            state.moving = true;
+            state.moves += 1;
             let seat = state.seat.take();
             wakers.push(seat.as_ref().and_then(Seat::take_waker));
-            (seat, method)
+            (seat, method, state.moves)
         };
         let me: Arc<dyn Waiting<X::Key>> = self.clone();
-        let enter = || {
+        // The key's `Clone` and `Eq` are the user's. One who is in no flight must not wait for any.
+        let joined = caught(|| {
             let cargo = Cargo::new(
                 &self.shared,
                 flight.cargo.hash,
@@ -430,25 +457,35 @@ where
                 differs: |variant: &Variant| self.differs(variant),
             };
             newcomer.enter(cargo, Some(&me))
-        };
-        // The key's `Clone` and `Eq` are the user's. One who is in no flight must not wait for any.
-        let joined = catch_unwind(AssertUnwindSafe(enter)).unwrap_or_else(|payload| {
-            self.forward(Reason::Leaderless, wakers);
-            resume_unwind(payload)
         });
         match joined {
-            Joined::Led(seat, _) => self.lead(seat, variant.names(), wakers),
-            Joined::Waits(seat) => {
-                seat.board();
-                self.resit(seat, None, wakers);
+            Ok(Joined::Led(seat, _)) => {
+                self.mark(&seat, variant.names());
+                self.state.lock().leading = Some(seat);
             }
-            Joined::Begins(seat, head) => {
+            Ok(Joined::Waits(seat)) => {
                 seat.board();
-                self.resit(seat, Some(head), wakers);
+                self.resit(seat, None, moves, wakers);
             }
-            Joined::Full | Joined::Unprepared(_) => self.forward(Reason::Full, wakers),
+            Ok(Joined::Begins(seat, head)) => {
+                seat.board();
+                self.resit(seat, Some(head), moves, wakers);
+            }
+            Ok(Joined::Full | Joined::Unprepared(_)) => self.forward(Reason::Full, wakers),
+            Err(payload) => {
+                self.forward(Reason::Leaderless, wakers);
+                return Err(payload);
+            }
         }
         drop(old);
+        Ok(())
+    }
+
+    fn take_off(&self, wakers: &mut Wakers) {
+        let leading = self.state.lock().leading.take();
+        if let Some(seat) = leading {
+            self.lead(seat, wakers);
+        }
     }
 }
 
@@ -456,8 +493,8 @@ where
 
 impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
     /// Takes the seat, or gives it back because it is of a flight that this waiter is no longer in.
-    fn sit(&mut self, seat: Seat<K>) -> Option<Seat<K>> {
-        if self.stays() && !self.gone {
+    fn sit(&mut self, seat: Seat<K>, moves: usize) -> Option<Seat<K>> {
+        if self.stays(moves) && !self.gone {
             self.seat = Some(seat);
             None
         } else {
@@ -466,9 +503,9 @@ impl<S, K, ReqBody, ResBody, E> State<S, K, ReqBody, ResBody, E> {
     }
 
     /// Whether this waiter is still in the flight whose seat is out.
-    fn stays(&self) -> bool {
+    fn stays(&self, moves: usize) -> bool {
         let wanted = matches!(self.turn, Turn::Waiting | Turn::Begins(_));
-        wanted && self.seat.is_none() && !self.moving
+        wanted && self.seat.is_none() && self.moves == moves
     }
 
     /// Whether there is nothing to poll now, and whoever brings that wakes who has parked.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     copy::Tape,
-    group::{self, Wakers},
+    group::{self, Payload, Wakers},
     key::KeyExtractor,
     observe::{Reason, Trace},
     rules::Variant,
@@ -78,11 +78,25 @@ pub(crate) trait Waiting<K>: Send + Sync {
     /// It makes its own call.
     fn forward(&self, reason: Reason, wakers: &mut Wakers);
 
+    /// As `forward`, because `flight`'s response is unshareable and its key is remembered for that: a shareable one that
+    /// this caller then gets clears the key.
+    fn refuse(&self, flight: &Arc<Flight<K>>, wakers: &mut Wakers);
+
     /// The call failed with `error`, of which it takes a share if its own service has the same type of error.
     fn fail(&self, error: &mut dyn Any, wakers: &mut Wakers);
 
-    /// It moves from `flight` to the flight of its own variant, which it leads if there is none.
-    fn regroup(self: Arc<Self>, flight: &Flight<K>, variant: &Variant, wakers: &mut Wakers);
+    /// It moves from `flight` to the flight of its own variant, which it is to lead if there is none. `Err`: a panic of
+    /// the user's.
+    fn regroup(
+        self: Arc<Self>,
+        flight: &Flight<K>,
+        variant: &Variant,
+        wakers: &mut Wakers,
+    ) -> Result<(), Payload>;
+
+    /// All have moved: it starts the flight that it is to lead. Not before, or that flight could be over already when
+    /// others of its variant come.
+    fn take_off(&self, wakers: &mut Wakers);
 }
 
 // ===== impl Cargo =====

@@ -100,11 +100,12 @@ enum Host<'a> {
 }
 
 fn path_of(request: &Parts) -> u64 {
-    let path = request
-        .uri
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    fnv(FNV_OFFSET, path.as_bytes().iter().copied())
+    // Not `path_and_query`: of `http://a?b` that lacks the slash which the origin form of the same target has.
+    let path = fnv(FNV_OFFSET, request.uri.path().bytes());
+    match request.uri.query() {
+        Some(query) => fnv(path, b"?".iter().copied().chain(query.bytes())),
+        None => path,
+    }
 }
 
 /// Without the port.

@@ -27,7 +27,7 @@ mod wakers;
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    ending::{caught, drop_quietly},
+    ending::{Payload, caught, drop_quietly},
     flight::Flight,
     runtime::Runtime,
     table::{Entered, Table, Visit},

@@ -8,6 +8,8 @@
 //! | `threads` | the same requests on several threads |
 //! | `sockets` | an axum and a hyper server over loopback, with clients on HTTP/1.1 and HTTP/2 |
 //!
+//! A change to the checker is worth a look at what it no longer finds: break `src/` on purpose and see.
+//!
 //! Each prints its seed first. `CHAOS_SEED` repeats a run (on one thread to the letter, elsewhere as far as the machine
 //! lets), `CHAOS_SECS` sets how long all of them take together. By default 20 s where `CI` is set, else 5 s.
 #![cfg(feature = "http")]

@@ -518,7 +518,9 @@ impl World {
                 variant: record.asked.variant,
                 ..asked.question.clone()
             };
-            let no_head = record.plan.head != Head::Given;
+            // So does, to who joins in that moment, that of a body which is at hand.
+            let at_hand = !rules.strict && role.is_none() && record.plan.chunks.is_empty();
+            let no_head = record.plan.head != Head::Given || at_hand;
             if !(no_head && record.answers(&same)) {
                 return wrong("an answer to another question");
             }
