@@ -83,7 +83,11 @@ fn seed() -> u64 {
 
 /// This part's share of the time, in percent.
 fn time(share: u64) -> Duration {
-    let default = if env::var_os("CI").is_some() { 20 } else { 5 };
+    let default = if env::var_os("CI").is_some_and(|ci| !ci.is_empty()) {
+        20
+    } else {
+        5
+    };
     let secs = env::var("CHAOS_SECS").map_or(default, |secs| {
         secs.parse().expect("CHAOS_SECS is a number")
     });
