@@ -36,7 +36,9 @@ const PAGE: &str = include_str!("page.html");
 /// The page can neither load anything from elsewhere nor be framed.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
     connect-src 'self'; img-src data:; frame-ancestors 'none'";
-const BETWEEN_EVENTS: Duration = Duration::from_millis(250);
+/// Flights are often shorter than the time between two events, so that an event has the peaks of many looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+const LOOKS_PER_EVENT: u32 = 10;
 
 type Arguments = Query<HashMap<String, String>>;
 type Refusal = (StatusCode, &'static str);
@@ -118,11 +120,24 @@ async fn stats(State(admin): State<Arc<Admin>>) -> Json<Value> {
 async fn events(
     State(admin): State<Arc<Admin>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let mut ticks = interval(BETWEEN_EVENTS);
+    let mut ticks = interval(BETWEEN_LOOKS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let events = stream::unfold((admin, ticks), |(admin, mut ticks)| async {
-        ticks.tick().await;
-        let event = Event::default().data(admin.snapshot().to_string());
+        let (mut in_flight, mut waiters, mut buffered_bytes) = (0, 0, 0);
+        for _ in 0..LOOKS_PER_EVENT {
+            ticks.tick().await;
+            let stats = admin.flights.stats();
+            in_flight = in_flight.max(stats.in_flight);
+            waiters = waiters.max(stats.waiters);
+            buffered_bytes = buffered_bytes.max(stats.buffered_bytes);
+        }
+        let mut event = admin.snapshot();
+        event["peak"] = json!({
+            "in_flight": in_flight,
+            "waiters": waiters,
+            "buffered_bytes": buffered_bytes,
+        });
+        let event = Event::default().data(event.to_string());
         Some((Ok(event), (admin, ticks)))
     });
     Sse::new(events).keep_alive(KeepAlive::default())
