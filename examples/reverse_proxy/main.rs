@@ -31,7 +31,8 @@ use tokio::{net::TcpListener, signal::unix};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_singleflight::SingleflightLayer;
 
-use self::{admin::Admin, cli::Cli, forward::Upstream};
+pub(crate) use self::cli::Cli;
+use self::{admin::Admin, forward::Upstream};
 
 /// A proxy whose ports are open.
 pub(crate) struct Proxy {
