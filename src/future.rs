@@ -21,6 +21,7 @@ use crate::{
     flights::{Shared, Target},
     group::Interest,
     key::KeyExtractor,
+    observe::{self, Wait},
     role::Way,
     rules,
 };
@@ -73,6 +74,7 @@ where
     },
     Wait {
         waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
+        since: Wait,
         deadline: Option<Instant>,
         /// Made when it is first needed.
         sleep: Option<Pin<Box<Sleep>>>,
@@ -163,6 +165,7 @@ where
             shared,
             State::Wait {
                 waiter,
+                since: Wait::begin(),
                 deadline,
                 sleep: None,
             },
@@ -275,6 +278,7 @@ where
                     return Poll::Ready(result);
                 }
                 StateProj::Begin { seat, head } => {
+                    observe::followed();
                     let seat = seat.take().expect("a follower that begins has a seat");
                     let body = ResponseBody::shared(Reader::new(seat, false));
                     let response = shared.dress(response::Parts::clone(head), body, Way::Followed);
@@ -283,9 +287,10 @@ where
                 }
                 StateProj::Wait {
                     waiter,
+                    since,
                     deadline,
                     sleep,
-                } => match waiter.poll_turn(cx) {
+                } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
                     Poll::Ready(Next::Begin(seat, head)) => State::Begin {
                         seat: Some(seat),
                         head,
@@ -308,7 +313,7 @@ where
                             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
                         ready!(sleep.as_mut().poll(cx));
                         match waiter.give_up() {
-                            Some((service, request)) => sent_on(service, request),
+                            Some((service, request)) => since.ended(sent_on(service, request)),
                             // Decided in this very moment.
                             None => continue,
                         }

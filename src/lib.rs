@@ -28,6 +28,12 @@ mod key;
 #[cfg(feature = "http")]
 mod layer;
 #[cfg(feature = "http")]
+#[cfg_attr(
+    not(all(feature = "tracing", feature = "metrics")),
+    allow(unused_variables, reason = "told to nobody")
+)]
+mod observe;
+#[cfg(feature = "http")]
 mod role;
 #[cfg(feature = "http")]
 pub mod rules;
@@ -47,3 +53,7 @@ pub use self::{
     role::Role,
     service::Singleflight,
 };
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,13 +1,12 @@
 //! `Singleflight`.
 
 use std::{
-    any::TypeId,
     fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{HeaderName, Method, Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
@@ -17,9 +16,10 @@ use crate::{
     exchange::{Asked, Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Seat, Waiter, Work},
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
-    key::{KeyExtractor, RequestKeyExtractor},
+    key::KeyExtractor,
+    observe::Reason,
     role::Way,
-    rules::{self, Bypass},
+    rules::{self, Bypass, Variant},
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -82,11 +82,6 @@ impl<S, X: KeyExtractor> Singleflight<S, X> {
     }
 }
 
-/// Whether writes detach flights: the default key tells the URI of a request, a user's may not.
-fn watches_writes<X: 'static>() -> bool {
-    TypeId::of::<X>() == TypeId::of::<RequestKeyExtractor>()
-}
-
 impl<S, X, ReqBody, ResBody> Service<Request<ReqBody>> for Singleflight<S, X>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
@@ -114,7 +109,7 @@ where
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
         if flights.memory.knows(hash, &key) {
-            flights.gauges.count(Event::Forwarded);
+            flights.gauges.count(Event::Forwarded(Reason::Remembered));
             let known = Known {
                 hash,
                 key,
@@ -124,15 +119,15 @@ where
             let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
             return ResponseFuture::apart(Arc::clone(&self.shared), call, Some(known));
         }
-        let target = watches_writes::<X>().then(|| Target::read_of(&parts));
+        let target = self.shared.default_key().map(|_| Target::read_of(&parts));
         let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
         let newcomer = Newcomer {
             flights,
-            headers: &parts.headers,
             max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| !variant.matches(&parts.headers),
         };
         match newcomer.enter(cargo, None) {
-            Joined::Led(seat) => self.lead(seat, Request::from_parts(parts, body)),
+            Joined::Led(seat, names) => self.lead(seat, names, Request::from_parts(parts, body)),
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
                 seat.board();
@@ -157,13 +152,13 @@ where
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
-        self.shared.flights.gauges.count(Event::Bypassed);
+        self.shared.flights.gauges.count(Event::Bypassed(bypass));
         let way = match bypass {
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
         let (parts, body) = request.into_parts();
-        let writes = watches_writes::<X>() && !rules::is_safe(&parts.method);
+        let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
         let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
         ResponseFuture::bypassed(Arc::clone(&self.shared), call, way, target)
@@ -177,7 +172,10 @@ where
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
-        self.shared.flights.gauges.count(Event::Forwarded);
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Full));
         let call = Oneshot::begin(&mut self.inner, request);
         ResponseFuture::apart(Arc::clone(&self.shared), call, None)
     }
@@ -185,6 +183,7 @@ where
     fn lead<ReqBody, ResBody>(
         &mut self,
         mut seat: Seat<X::Key>,
+        names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
@@ -193,15 +192,19 @@ where
         ResBody: OriginBody,
     {
         self.shared.flights.gauges.count(Event::Led);
+        if let Some(names) = names {
+            seat.set_variant(Variant::new(names, request.headers()));
+        }
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
         let desk = Arc::new(Desk::new());
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let headers = HeaderMap::clone(request.headers());
-            let asked = Asked::new(request.method().clone(), headers);
-            let call = Oneshot::begin(&mut self.inner, request);
+            let asked = Asked::new(&self.shared, &request);
+            let trace = &flight.cargo.trace;
+            trace.begin(&request);
+            let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
             Work::new(
                 flight,
                 Arc::clone(&self.shared),
@@ -225,14 +228,13 @@ where
         ResBody: OriginBody,
     {
         // The flight must be able to reach the request from the moment in which it counts this caller.
-        let headers = HeaderMap::clone(request.headers());
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
         let waiter = Arc::new(Waiter::new(Arc::clone(&self.shared), service, request));
         let newcomer = Newcomer {
             flights: &self.shared.flights,
-            headers: &headers,
             max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| waiter.differs(variant),
         };
         let linked: Arc<dyn Waiting<X::Key>> = waiter.clone();
         let joined = newcomer.enter(cargo, Some(&linked));
@@ -247,7 +249,7 @@ where
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat) => self.lead(seat, request),
+            Joined::Led(seat, names) => self.lead(seat, names, request),
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
                 seat.board();

@@ -1,4 +1,5 @@
 //! The layer over a mock service: who leads, who follows, and what is left.
+#![cfg(feature = "http")]
 
 use std::{
     convert::Infallible,

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use crate::observe;
+
 /// `max_buffered`'s counter.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
@@ -47,6 +49,7 @@ impl Reservation {
             .is_ok();
         if granted {
             self.bytes += bytes;
+            observe::buffered(bytes);
         }
         granted
     }
@@ -56,6 +59,7 @@ impl Reservation {
         self.bytes -= bytes;
         if bytes > 0 {
             self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            observe::released(bytes);
         }
     }
 

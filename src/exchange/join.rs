@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, response};
+use http::{HeaderName, response};
 
 use super::seat::Seat;
 use crate::{
@@ -12,15 +12,16 @@ use crate::{
 };
 
 /// A request that comes to the table.
-pub(crate) struct Newcomer<'a, K> {
+pub(crate) struct Newcomer<'a, K, D> {
     pub(crate) flights: &'a Flights<K>,
-    pub(crate) headers: &'a HeaderMap,
     pub(crate) max_waiters: usize,
+    /// Whether a response for a variant is not for it. Called under locks.
+    pub(crate) differs: D,
 }
 
 pub(crate) enum Joined<K> {
-    /// It leads a new flight, and must start it.
-    Led(Seat<K>),
+    /// It leads a new flight, and must start it. The response is known to vary by the fields of these names.
+    Led(Seat<K>, Option<Arc<[HeaderName]>>),
     /// It waits for what the flight decides, and must board.
     Waits(Seat<K>),
     /// Its response begins with this head; it must board.
@@ -33,7 +34,7 @@ pub(crate) enum Joined<K> {
 
 // ===== impl Newcomer =====
 
-impl<K: Eq> Newcomer<'_, K> {
+impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
     /// Joins the flight that is for this request, or leads a new one with `cargo`.
     ///
     /// Finding a flight and being linked to it are one step, so whatever the flight decides it decides for all who are
@@ -60,7 +61,7 @@ impl<K: Eq> Newcomer<'_, K> {
                     return Visit::Detach;
                 }
                 if let Some(variant) = &exchange.variant
-                    && !variant.matches(self.headers)
+                    && (self.differs)(variant)
                 {
                     names = Some(Arc::clone(variant.names()));
                     return Visit::Pass;
@@ -80,15 +81,7 @@ impl<K: Eq> Newcomer<'_, K> {
                 Visit::Join
             });
         match entered {
-            Entered::Led(caller) => {
-                let seat = Seat::new(caller);
-                if let Some(names) = names {
-                    // The response is known to vary: who differs in these fields need not wait for it.
-                    let variant = Variant::new(names, self.headers);
-                    seat.flight().cargo.exchange.lock().variant = Some(variant);
-                }
-                Joined::Led(seat)
-            }
+            Entered::Led(caller) => Joined::Led(Seat::new(caller), names),
             Entered::Joined(caller) => match head {
                 Some(head) => Joined::Begins(Seat::new(caller), head),
                 None => Joined::Waits(Seat::new(caller)),

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     flights::{Cargo, Flight},
     group::{Caller, Interest, Runtime},
+    rules::Variant,
 };
 
 /// A [`Caller`] that is counted in [`Stats::waiters`](crate::Stats), and still knows its flight when that has ended.
@@ -35,6 +36,11 @@ impl<K> Seat<K> {
         &self.flight
     }
 
+    /// The flight of which this is the leader's seat is for this variant: who differs need not wait for its head.
+    pub(crate) fn set_variant(&self, variant: Variant) {
+        self.flight.cargo.exchange.lock().variant = Some(variant);
+    }
+
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
         self.caller.take_waker()
     }
@@ -52,6 +58,7 @@ impl<K: Send + Sync + 'static> Seat<K> {
 
     /// A follower's first act.
     pub(crate) fn board(&self) {
+        self.flight.cargo.trace.joined();
         self.caller.board();
     }
 

@@ -17,6 +17,7 @@ use crate::{
     flights::{Flight, Stage, Waiting},
     group::Wakers,
     key::KeyExtractor,
+    observe::Reason,
     rules::{self, Variant, Vary},
 };
 
@@ -96,18 +97,18 @@ where
         let (parts, body) = response.into_parts();
         let cargo = &self.flight.cargo;
         let memory = &self.shared.flights.memory;
-        let shareable = rules::may_share(&self.asked.method, self.has_credentials(), &parts)
+        let shareable = rules::may_share(&self.asked.method, self.asked.has_credentials, &parts)
             && (self.shared.settings.policy)(&parts);
         if !shareable {
             memory.remember(cargo.hash, cargo.key.clone());
-            return self.release(parts, body);
+            return self.release(parts, body, Reason::Unshareable);
         }
         memory.clear(cargo.hash, &cargo.key);
         let hint = body.size_hint();
         let expected = rules::expected(&self.asked.method, &parts, &hint);
         let limits = self.shared.settings.limits;
         if expected.unwrap_or(0).max(hint.lower()) > limits.max_body as u64 {
-            return self.release(parts, body);
+            return self.release(parts, body, Reason::TooLarge);
         }
         let mut head = Head {
             is_empty: body.is_end_stream(),
@@ -120,35 +121,34 @@ where
         if !head.is_at_hand() || self.flight.is_shared() {
             head.announced = true;
             let mut exchange = cargo.exchange.lock();
-            if !exchange
-                .tape
-                .announce(head.expected, head.hint.clone(), limits)
-            {
+            if !exchange.tape.announce(head.expected, head.hint, limits) {
                 drop(exchange);
-                return self.release(head.parts, body);
+                return self.release(head.parts, body, Reason::TooLarge);
             }
         }
         Verdict::Shared(head, body)
     }
 
     /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
-    fn release(&self, parts: response::Parts, body: ResBody) -> Verdict<ResBody> {
+    fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
         let waiting = close(&self.flight);
         let mut wakers = Wakers::default();
         waiting
             .iter()
-            .for_each(|waiter| waiter.forward(&mut wakers));
+            .for_each(|waiter| waiter.forward(reason, &mut wakers));
         let response = Response::from_parts(parts, body);
         self.desk.leave(Ok(Answer::Untouched(response)));
         wakers.wake();
         Verdict::Released
     }
 
-    /// Lets those begin who may, and moves those for whom the response is not.
+    /// Lets those begin who may, and moves those for whom the response is not. They are woken by the caller, once it has
+    /// pulled what there is of the body: a server that sees head and body together writes them together.
     pub(super) fn open(
         &self,
         head: Head,
         first: Poll<Option<Result<Pulled, SharedError>>>,
+        wakers: &mut Wakers,
     ) -> Opened {
         let Head {
             parts,
@@ -174,11 +174,7 @@ where
             return Opened::Over;
         }
 
-        let variant = match Vary::of(&parts) {
-            Vary::Fields(names) => Some(Variant::new(names, &self.asked.headers)),
-            // `*` is not shared in the first place.
-            Vary::Nothing | Vary::Everything => None,
-        };
+        let variant = self.variant(&parts);
         let copy = Arc::new(rules::copy_head(&parts));
         let settings = &self.shared.settings;
         let begins = expected.is_some() || settings.stream_unknown || is_empty;
@@ -208,17 +204,13 @@ where
             }
             (moved, begun, fits)
         };
-        let mut wakers = Wakers::default();
         if let Some(variant) = &variant {
             for waiter in moved {
-                waiter.regroup(&self.flight, variant, &mut wakers);
+                waiter.regroup(&self.flight, variant, wakers);
             }
         }
-        begun
-            .iter()
-            .for_each(|waiter| waiter.begin(&copy, &mut wakers));
+        begun.iter().for_each(|waiter| waiter.begin(&copy, wakers));
         self.desk.leave(Ok(Answer::Shared(parts)));
-        wakers.wake();
         if !fits && self.outgrow(None).is_break() {
             return Opened::Over;
         }
@@ -239,8 +231,27 @@ where
             self.land(None);
             return Opened::Over;
         }
-        self.flight.wake_progress();
         Opened::Streams
+    }
+
+    /// Which requests of this key the response is for, if not for all.
+    fn variant(&self, parts: &response::Parts) -> Option<Variant> {
+        // `*` is not shared in the first place.
+        let Vary::Fields(names) = Vary::of(parts) else {
+            return None;
+        };
+        let shared = &self.shared;
+        let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
+            names
+        } else {
+            // What the key tells is the same for all.
+            names
+                .iter()
+                .filter(|name| shared.may_differ(name))
+                .cloned()
+                .collect()
+        };
+        (!names.is_empty()).then(|| Variant::of_fields(names, &self.asked.fields))
     }
 
     /// Ends a flight whose whole response is there, if its leader is alone.
@@ -296,7 +307,7 @@ where
         }
         let (refused, spent) = {
             let mut exchange = self.flight.cargo.exchange.lock();
-            let refused = exchange.tape.push(frame, hint.clone(), limits).err();
+            let refused = exchange.tape.push(frame, hint, limits).err();
             (refused, exchange.tape.take_spent())
         };
         drop(spent);
@@ -337,7 +348,7 @@ where
         let mut wakers = Wakers::default();
         waiting
             .iter()
-            .for_each(|waiter| waiter.forward(&mut wakers));
+            .for_each(|waiter| waiter.forward(Reason::TooLarge, &mut wakers));
         wakers.wake();
         if self.flight.callers() == 0 {
             return ControlFlow::Break(());
@@ -369,7 +380,7 @@ where
             match &head {
                 Some(head) => waiter.begin(head, &mut wakers),
                 // Nobody waits once others have begun.
-                None => waiter.forward(&mut wakers),
+                None => waiter.forward(Reason::Leaderless, &mut wakers),
             }
         }
         wakers.wake();

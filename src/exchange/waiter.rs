@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{HeaderMap, Request, response};
+use http::{HeaderName, Request, response};
 use tower_service::Service;
 
 use super::{
@@ -30,6 +30,7 @@ use crate::{
     flights::{Cargo, Event, Flight, Shared, Waiting},
     group::{Interest, Wakers},
     key::KeyExtractor,
+    observe::Reason,
     rules::Variant,
     sync::{AtomicUsize, Mutex, Ordering},
 };
@@ -43,6 +44,7 @@ where
     shared: Arc<Shared<X>>,
     /// Where it is linked in its flight's exchange. Written and read under the exchange's lock.
     slot: AtomicUsize,
+    #[expect(clippy::type_complexity, reason = "the waiter's own parameters")]
     state: Mutex<State<S, X::Key, ReqBody, ResBody, S::Error>>,
 }
 
@@ -168,7 +170,10 @@ where
                 let seat = state.seat.take();
                 drop(state);
                 drop(seat);
-                self.shared.flights.gauges.count(Event::Forwarded);
+                self.shared
+                    .flights
+                    .gauges
+                    .count(Event::Forwarded(Reason::Leaderless));
                 continue;
             }
             drop(state);
@@ -190,7 +195,10 @@ where
             state.gone = true;
             (state.seat.take(), prospect)
         };
-        self.shared.flights.gauges.count(Event::Forwarded);
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Timeout));
         if let Some(seat) = seat {
             self.retire(seat);
         }
@@ -250,7 +258,7 @@ where
     ResBody: OriginBody,
 {
     /// Leads the flight of `seat` with the request that was kept.
-    fn lead(&self, mut seat: Seat<X::Key>, headers: HeaderMap, wakers: &mut Wakers) {
+    fn lead(&self, mut seat: Seat<X::Key>, names: &Arc<[HeaderName]>, wakers: &mut Wakers) {
         let prospect = {
             let mut state = self.state.lock();
             state.prospect.take()
@@ -258,17 +266,24 @@ where
         let Some((service, request)) = prospect else {
             // The caller has gone. Whoever has joined meanwhile waits for nobody: they make their own calls.
             let waiting = verdict::close(seat.flight());
-            waiting.iter().for_each(|waiter| waiter.forward(wakers));
+            for waiter in waiting {
+                waiter.forward(Reason::Leaderless, wakers);
+            }
             return;
         };
-        self.shared.flights.gauges.count(Event::Forwarded);
+        seat.set_variant(Variant::new(Arc::clone(names), request.headers()));
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Vary));
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
         let desk = Arc::new(Desk::new());
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let asked = Asked::new(request.method().clone(), headers);
+            let asked = Asked::new(&self.shared, &request);
+            flight.cargo.trace.begin(&request);
             let call = Oneshot::new(service, request);
             Work::new(
                 flight,
@@ -344,9 +359,9 @@ where
         state.turn = Turn::Begins(Arc::clone(head));
     }
 
-    fn forward(&self, wakers: &mut Wakers) {
+    fn forward(&self, reason: Reason, wakers: &mut Wakers) {
         if self.decide(Turn::Forwarded, wakers) {
-            self.shared.flights.gauges.count(Event::Forwarded);
+            self.shared.flights.gauges.count(Event::Forwarded(reason));
         }
     }
 
@@ -357,12 +372,12 @@ where
                 self.decide(Turn::Failed(share), wakers);
             }
             // One layer over services whose errors differ in type.
-            None => self.forward(wakers),
+            None => self.forward(Reason::ErrorType, wakers),
         }
     }
 
     fn regroup(self: Arc<Self>, flight: &Flight<X::Key>, variant: &Variant, wakers: &mut Wakers) {
-        let (old, headers, method) = {
+        let (old, method) = {
             let mut state = self.state.lock();
             if state.gone {
                 return;
@@ -370,10 +385,10 @@ where
             let Some((_, request)) = &state.prospect else {
                 return;
             };
-            let (headers, method) = (request.headers().clone(), request.method().clone());
+            let method = request.method().clone();
             let seat = state.seat.take();
             wakers.push(seat.as_ref().and_then(Seat::take_waker));
-            (seat, headers, method)
+            (seat, method)
         };
         let cargo = Cargo::new(
             &self.shared,
@@ -384,16 +399,12 @@ where
         );
         let newcomer = Newcomer {
             flights: &self.shared.flights,
-            headers: &headers,
             max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| self.differs(variant),
         };
         let me: Arc<dyn Waiting<X::Key>> = self.clone();
         match newcomer.enter(cargo, Some(&me)) {
-            Joined::Led(seat) => {
-                let own = Variant::new(Arc::clone(variant.names()), &headers);
-                seat.flight().cargo.exchange.lock().variant = Some(own);
-                self.lead(seat, headers, wakers);
-            }
+            Joined::Led(seat, _) => self.lead(seat, variant.names(), wakers),
             Joined::Waits(seat) => {
                 seat.board();
                 self.resit(seat, None, wakers);
@@ -402,7 +413,7 @@ where
                 seat.board();
                 self.resit(seat, Some(head), wakers);
             }
-            Joined::Full | Joined::Unprepared(_) => self.forward(wakers),
+            Joined::Full | Joined::Unprepared(_) => self.forward(Reason::Full, wakers),
         }
         drop(old);
     }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 use http_body::{Body, Frame};
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use tower_service::Service;
 
 use super::{
@@ -22,11 +22,13 @@ use super::{
 use crate::{
     error::SharedError,
     flights::{Flight, Shared},
+    group::Wakers,
     key::KeyExtractor,
-    rules,
+    observe::Fate,
+    rules::{self, Fields},
 };
 
-#[pin_project]
+#[pin_project(PinnedDrop)]
 pub(crate) struct Work<S, X, ReqBody, ResBody>
 where
     // The parts hold the service's future and its error, and the key's type.
@@ -36,6 +38,8 @@ where
     #[pin]
     stage: Stage<S, ReqBody, ResBody>,
     brief: Brief<X, ResBody, S::Error>,
+    /// What it means if it is dropped now.
+    fate: Fate,
 }
 
 #[pin_project(project = StageProj)]
@@ -58,8 +62,9 @@ pub(super) struct Brief<X: KeyExtractor, ResBody, E> {
 /// What must be known of the leader's request when its response comes.
 pub(crate) struct Asked {
     pub(super) method: Method,
-    /// For `Vary`.
-    pub(super) headers: HeaderMap,
+    pub(super) has_credentials: bool,
+    /// Those in which an identical request may differ: for `Vary`.
+    pub(super) fields: Fields,
 }
 
 /// A frame, and what the source says after it.
@@ -72,8 +77,13 @@ pub(super) struct Pulled {
 // ===== impl Asked =====
 
 impl Asked {
-    pub(crate) fn new(method: Method, headers: HeaderMap) -> Self {
-        Self { method, headers }
+    pub(crate) fn new<X: KeyExtractor, B>(shared: &Shared<X>, request: &Request<B>) -> Self {
+        let headers = request.headers();
+        Self {
+            method: request.method().clone(),
+            has_credentials: rules::has_credentials(headers),
+            fields: Fields::of(headers, |name| shared.may_differ(name)),
+        }
     }
 }
 
@@ -99,6 +109,7 @@ where
                 desk,
                 asked,
             },
+            fate: Fate::Cancelled,
         }
     }
 }
@@ -112,8 +123,30 @@ where
 {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        *self.as_mut().project().fate = Fate::Panicked;
+        let flight = Arc::clone(&self.brief.flight);
+        let polled = flight.cargo.trace.within(|| self.as_mut().advance(cx));
+        *self.project().fate = match polled {
+            Poll::Pending => Fate::Cancelled,
+            Poll::Ready(()) => Fate::Landed,
+        };
+        polled
+    }
+}
+
+impl<S, X, ReqBody, ResBody> Work<S, X, ReqBody, ResBody>
+where
+    S: Origin<ReqBody, ResBody>,
+    X: KeyExtractor,
+    ReqBody: Send + 'static,
+    ResBody: OriginBody,
+{
+    fn advance(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
+        // Woken when this poll is over, in whatever way.
+        let mut wakers = Wakers::default();
+        let mut news = false;
         if let StageProj::Calling(call) = this.stage.as_mut().project() {
             let response = match ready!(call.poll(cx)) {
                 Ok(response) => response,
@@ -136,16 +169,15 @@ where
             } else {
                 Poll::Pending
             };
-            match this.brief.open(head, first) {
+            match this.brief.open(head, first, &mut wakers) {
                 Opened::Over => return Poll::Ready(()),
-                Opened::Streams => {}
+                Opened::Streams => news = true,
             }
         }
         let StageProj::Body(mut body) = this.stage.as_mut().project() else {
             unreachable!("the call has given its response");
         };
         // Readers are woken when the source has nothing more at the moment, not for each frame.
-        let mut news = false;
         let over = loop {
             if !this.brief.may_pull() {
                 break Poll::Pending;
@@ -183,6 +215,17 @@ where
     }
 }
 
+#[pinned_drop]
+impl<S, X, ReqBody, ResBody> PinnedDrop for Work<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    fn drop(self: Pin<&mut Self>) {
+        self.brief.flight.cargo.trace.ended(self.fate);
+    }
+}
+
 type PolledBody = Poll<Option<Result<Pulled, SharedError>>>;
 
 fn poll_body<B: OriginBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> PolledBody {
@@ -194,13 +237,5 @@ fn poll_body<B: OriginBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll
         }))),
         Some(Err(error)) => Poll::Ready(Some(Err(SharedError::new(error)))),
         None => Poll::Ready(None),
-    }
-}
-
-// ===== impl Brief =====
-
-impl<X: KeyExtractor, ResBody, E> Brief<X, ResBody, E> {
-    pub(super) fn has_credentials(&self) -> bool {
-        rules::has_credentials(&self.asked.headers)
     }
 }

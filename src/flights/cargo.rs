@@ -18,6 +18,7 @@ use crate::{
     copy::Tape,
     group::{self, Wakers},
     key::KeyExtractor,
+    observe::{Reason, Trace},
     rules::Variant,
     sync::Mutex,
 };
@@ -30,6 +31,7 @@ pub(crate) struct Cargo<K> {
     /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
     pub(crate) method: Method,
     pub(crate) gauges: Arc<Gauges>,
+    pub(crate) trace: Trace,
     /// The target's write stamps when the flight began; `None` where writes are not watched.
     pub(crate) stamp: Option<(Target, u64)>,
     /// From when on it is too old to be joined.
@@ -72,7 +74,7 @@ pub(crate) trait Waiting<K>: Send + Sync {
     fn begin(&self, head: &Arc<response::Parts>, wakers: &mut Wakers);
 
     /// It makes its own call.
-    fn forward(&self, wakers: &mut Wakers);
+    fn forward(&self, reason: Reason, wakers: &mut Wakers);
 
     /// The call failed with `error`, of which it takes a share if its own service has the same type of error.
     fn fail(&self, error: &mut dyn Any, wakers: &mut Wakers);
@@ -103,6 +105,7 @@ impl<K> Cargo<K> {
             key,
             method,
             gauges: Arc::clone(&flights.gauges),
+            trace: Trace::default(),
             stamp: target.map(|target| (target, flights.stamps.read(target))),
             expires: settings
                 .max_age

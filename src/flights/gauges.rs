@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use crate::copy::Budget;
+use crate::{
+    copy::Budget,
+    observe::{self, Reason},
+    rules::Bypass,
+};
 
 const STRIPES: usize = 16;
 
@@ -58,8 +62,8 @@ pub struct Stats {
 pub(crate) enum Event {
     Led,
     Joined,
-    Forwarded,
-    Bypassed,
+    Forwarded(Reason),
+    Bypassed(Bypass),
 }
 
 // ===== impl Gauges =====
@@ -75,19 +79,30 @@ impl Gauges {
     pub(crate) fn count(&self, event: Event) {
         let stripe = self.stripe();
         let counter = match event {
-            Event::Led => &stripe.led,
+            Event::Led => {
+                observe::led();
+                &stripe.led
+            }
             Event::Joined => &stripe.joined,
-            Event::Forwarded => &stripe.forwarded,
-            Event::Bypassed => &stripe.bypassed,
+            Event::Forwarded(reason) => {
+                observe::forwarded(reason);
+                &stripe.forwarded
+            }
+            Event::Bypassed(reason) => {
+                observe::bypassed(reason);
+                &stripe.bypassed
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self) {
+        observe::waiter_came();
         self.stripe().waiters.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn leave(&self) {
+        observe::waiter_went();
         self.stripe().waiters.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -1,11 +1,16 @@
 //! What the layer's builder sets, and what its services share.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use http::response;
+use http::{HeaderName, response};
 
 use super::registry::Flights;
-use crate::{cache_status::CacheStatus, copy::Limits, key::KeyExtractor, rules};
+use crate::{
+    cache_status::CacheStatus,
+    copy::Limits,
+    key::{KeyExtractor, RequestKeyExtractor},
+    rules,
+};
 
 /// `share_when`.
 pub(crate) type Policy = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
@@ -66,6 +71,18 @@ impl fmt::Debug for Settings {
 }
 
 // ===== impl Shared =====
+
+impl<X: KeyExtractor> Shared<X> {
+    /// The default key, which is known to tell the target and most fields of a request. Of a user's key nothing is known.
+    pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
+        (&*self.extractor as &dyn Any).downcast_ref()
+    }
+
+    /// Whether two requests of one key may differ in the field of this name.
+    pub(crate) fn may_differ(&self, name: &HeaderName) -> bool {
+        self.default_key().is_none_or(|key| key.may_leave_out(name))
+    }
+}
 
 // By hand: `X` need not be `Clone`.
 impl<X: KeyExtractor> Clone for Shared<X> {

@@ -92,6 +92,7 @@ impl Target {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Host<'a> {
     Named(&'a [u8]),
     None,

@@ -1,6 +1,6 @@
 //! The callers' wakers: one place for each, taken under the flight's lock and woken outside it.
 
-use std::{mem, task::Waker};
+use std::{mem, panic::resume_unwind, task::Waker};
 
 use slab::Slab;
 
@@ -48,9 +48,6 @@ pub(crate) struct Wakers {
     rest: Vec<Waker>,
     followers: Option<Slab<Follower>>,
 }
-
-/// Goes on waking where one waker has panicked.
-struct Rest<I: Iterator<Item = Waker>>(I);
 
 // ===== impl Places =====
 
@@ -146,7 +143,8 @@ impl Wakers {
     pub(crate) fn one(waker: Option<Waker>) -> Self {
         Self {
             first: waker,
-            ..Self::default()
+            rest: Vec::new(),
+            followers: None,
         }
     }
 
@@ -154,26 +152,27 @@ impl Wakers {
         self.rest.extend(waker);
     }
 
+    /// Wakes them. Dropping does the same: what was taken is woken on whatever way.
     pub(crate) fn wake(self) {
-        let followers = self.followers.into_iter().flatten();
-        let mut all = Rest(
-            self.first
-                .into_iter()
-                .chain(self.rest)
-                .chain(followers.filter_map(|(_, follower)| follower.waker)),
-        );
-        for waker in &mut all.0 {
-            waker.wake();
-        }
+        drop(self);
     }
 }
 
-// ===== impl Rest =====
-
-impl<I: Iterator<Item = Waker>> Drop for Rest<I> {
+impl Drop for Wakers {
     fn drop(&mut self) {
-        for waker in &mut self.0 {
-            let _ = caught(|| waker.wake());
+        let first = self.first.take();
+        let rest = mem::take(&mut self.rest);
+        let followers = self.followers.take().into_iter().flatten();
+        let followers = followers.filter_map(|(_, follower)| follower.waker);
+        // One that panics keeps no other from its turn.
+        let mut panic = None;
+        for waker in first.into_iter().chain(rest).chain(followers) {
+            panic = caught(|| waker.wake()).err().or(panic);
+        }
+        if let Some(payload) = panic
+            && !std::thread::panicking()
+        {
+            resume_unwind(payload);
         }
     }
 }

@@ -32,6 +32,11 @@ pub(super) struct Ignored<'a> {
     named_by: Option<&'a HeaderMap>,
 }
 
+/// Whether a key may leave out a field of this name.
+pub(super) fn may_leave_out(user: &Names, name: &HeaderName) -> bool {
+    Listed::of(name.as_str().as_bytes()) != Listed::No || user.contains(name)
+}
+
 // ===== impl Listed =====
 
 impl Listed {

@@ -6,7 +6,7 @@ use http::{HeaderName, Method, Uri, request, uri};
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
 use super::host::{self, Host};
-use super::ignore::{Ignored, Names};
+use super::ignore::{self, Ignored, Names};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -125,6 +125,11 @@ impl RequestKeyExtractor {
     /// Leaves more fields out of the key, as [`ignore_header`](Self::ignore_header) does with each.
     pub fn ignore_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         names.into_iter().fold(self, Self::ignore_header)
+    }
+
+    /// Whether two requests of one key may differ in the field of this name.
+    pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
+        ignore::may_leave_out(&self.ignored, name)
     }
 
     fn digest(&self, request: &request::Parts) -> Digest {

@@ -54,12 +54,14 @@
 //! [gRPC]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 mod directives;
+mod fields;
 mod length;
 mod request;
 mod response;
 mod vary;
 
 pub(crate) use directives::{is_tchar, tokens};
+pub(crate) use fields::Fields;
 pub(crate) use length::expected;
 pub(crate) use request::{Bypass, bypass, has_body, invalidates, is_safe};
 pub use response::shareable;

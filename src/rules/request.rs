@@ -83,6 +83,7 @@ fn connection_upgrades(headers: &HeaderMap) -> bool {
 
 // ===== impl Bypass =====
 
+#[cfg(any(feature = "tracing", feature = "metrics"))]
 impl Bypass {
     /// The label of this reason in traces and metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -100,8 +101,6 @@ impl Bypass {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     type Fields<'a> = &'a [(&'a str, &'a [u8])];
@@ -236,6 +235,7 @@ mod tests {
         }
     }
 
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
     #[test]
     fn every_reason_has_a_label_of_its_own() {
         let all = [
@@ -247,7 +247,8 @@ mod tests {
             Bypass::NoKey,
             Bypass::Disabled,
         ];
-        let labels: HashSet<_> = all.iter().map(|reason| reason.as_str()).collect();
+        let labels: std::collections::HashSet<_> =
+            all.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(labels.len(), all.len());
     }
 }
