@@ -27,7 +27,7 @@ def wrk(url, connections, seconds, *more):
     if failed:
         raise SystemExit(f"{url}: {failed[0]}")
     value = lambda pattern: re.search(pattern, output)[1]
-    return {"per_second": float(value(r"Requests/sec:\s+(\S+)")), "p50": value(r"50%\s+(\S+)"), "p99": value(r"99%\s+(\S+)")}
+    return {"per_second": float(value(r"Requests/sec:\s+(\S+)")), "p50": value(r"\n\s+50%\s+(\S+)"), "p99": value(r"\n\s+99%\s+(\S+)")}
 
 
 def calls(origin):

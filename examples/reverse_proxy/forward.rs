@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
@@ -75,44 +75,61 @@ impl Upstream {
     }
 
     /// Below the layer. It never fails: what goes wrong upstream is a response, which all who share the call get.
-    pub(crate) async fn forward(
-        self: Arc<Self>,
-        client: HeaderValue,
+    ///
+    /// The request is made here and not in the future, which would be a kilobyte large if it held it.
+    pub(crate) fn forward(
+        self: &Arc<Self>,
+        client: &HeaderValue,
         mut request: Request<Incoming>,
-    ) -> Result<Response<Body>, Infallible> {
-        if request.method() == Method::CONNECT {
-            return Ok(line(StatusCode::NOT_IMPLEMENTED, "no forward proxy\n"));
-        }
-        let tunnel = Tunnel::wanted(&mut request);
-        let (mut parts, body) = request.into_parts();
-        parts.uri = match headers::target(&self.uri, &parts.uri) {
-            Ok(uri) => uri,
-            Err(_) => return Ok(line(StatusCode::BAD_REQUEST, "bad target\n")),
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let call = if request.method() == Method::CONNECT {
+            Err(line(StatusCode::NOT_IMPLEMENTED, "no forward proxy\n"))
+        } else {
+            let tunnel = Tunnel::wanted(&mut request);
+            let (mut parts, body) = request.into_parts();
+            match headers::target(&self.uri, &parts.uri) {
+                Ok(uri) => {
+                    parts.uri = uri;
+                    headers::to_upstream(&mut parts, client);
+                    if let Some(tunnel) = &tunnel {
+                        tunnel.ask(&mut parts.headers);
+                    }
+                    self.counters.calls.fetch_add(1, Ordering::Relaxed);
+                    Ok((
+                        self.client.request(Request::from_parts(parts, body)),
+                        tunnel,
+                    ))
+                }
+                Err(_) => Err(line(StatusCode::BAD_REQUEST, "bad target\n")),
+            }
         };
-        headers::to_upstream(&mut parts, &client);
-        if let Some(tunnel) = &tunnel {
-            tunnel.ask(&mut parts.headers);
+        let upstream = Arc::clone(self);
+        async move {
+            Ok(match call {
+                Ok((call, tunnel)) => upstream.answer(call, tunnel).await,
+                Err(response) => response,
+            })
         }
+    }
 
-        self.counters.calls.fetch_add(1, Ordering::Relaxed);
-        let call = self.client.request(Request::from_parts(parts, body));
+    async fn answer(&self, call: ResponseFuture, tunnel: Option<Tunnel>) -> Response<Body> {
         let mut response = match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => {
-                return Ok(self.failure(StatusCode::BAD_GATEWAY, "upstream unreachable\n"));
+                return self.failure(StatusCode::BAD_GATEWAY, "upstream unreachable\n");
             }
             Ok(Err(_)) => {
-                return Ok(self.failure(StatusCode::BAD_GATEWAY, "upstream broke off\n"));
+                return self.failure(StatusCode::BAD_GATEWAY, "upstream broke off\n");
             }
             Err(_) => {
-                return Ok(self.failure(StatusCode::GATEWAY_TIMEOUT, "upstream is too slow\n"));
+                return self.failure(StatusCode::GATEWAY_TIMEOUT, "upstream is too slow\n");
             }
         };
 
         let switched = match (response.status(), tunnel) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(tunnel)) => Some(tunnel.open(&mut response)),
             (StatusCode::SWITCHING_PROTOCOLS, None) => {
-                return Ok(self.failure(StatusCode::BAD_GATEWAY, "unasked-for upgrade\n"));
+                return self.failure(StatusCode::BAD_GATEWAY, "unasked-for upgrade\n");
             }
             _ => None,
         };
@@ -121,7 +138,7 @@ impl Upstream {
         if let Some(protocol) = switched {
             tunnel::announce(&mut parts.headers, protocol);
         }
-        Ok(Response::from_parts(parts, Either::Left(body)))
+        Response::from_parts(parts, Either::Left(body))
     }
 
     fn failure(&self, status: StatusCode, text: &'static str) -> Response<Body> {

@@ -115,7 +115,7 @@ impl Proxy {
                 let upstream = Arc::clone(&upstream);
                 let client = peer.ip().to_canonical().to_string();
                 let client = HeaderValue::try_from(client).expect("an address is plain text");
-                service_fn(move |request| Arc::clone(&upstream).forward(client.clone(), request))
+                service_fn(move |request| upstream.forward(&client, request))
             }
         };
         let receive = ServiceBuilder::new().map_request({
