@@ -1,0 +1,100 @@
+//! A slow origin, to try the example `reverse_proxy` with.
+//!
+//! ```not_rust
+//! cargo run --release --example origin -- --latency-ms 5
+//! curl http://127.0.0.1:9000/any/path
+//! curl http://127.0.0.1:9000/calls
+//! ```
+//!
+//! Every path gets a page of `--bytes` bytes after `--latency-ms`. `/calls` says at once how many such calls there were
+//! since it was last asked, and how many of them at one time.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use clap::Parser;
+use http::{Request, Response, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+#[derive(Parser)]
+struct Cli {
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+    /// How long a call takes.
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    latency_ms: u64,
+    /// How large a page is.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    bytes: usize,
+}
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static AT_ONCE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// A call, until it is answered or its client has gone.
+struct Call;
+
+// ===== impl Call =====
+
+impl Call {
+    fn begin() -> Self {
+        CALLS.fetch_add(1, Relaxed);
+        PEAK.fetch_max(AT_ONCE.fetch_add(1, Relaxed) + 1, Relaxed);
+        Self
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        AT_ONCE.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    page: Bytes,
+    latency: Duration,
+) -> Result<Response<Full<Bytes>>, http::Error> {
+    if request.uri().path() == "/calls" {
+        let (calls, peak) = (CALLS.swap(0, Relaxed), PEAK.swap(0, Relaxed));
+        let json = format!("{{\"calls\":{calls},\"peak\":{peak}}}\n");
+        return Response::builder()
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(json));
+    }
+    let _call = Call::begin();
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    Response::builder()
+        .header(CONTENT_TYPE, "text/plain")
+        .body(Full::new(page))
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let cli = Cli::parse();
+    let page = Bytes::from("x".repeat(cli.bytes));
+    let latency = Duration::from_millis(cli.latency_ms);
+    let listener = TcpListener::bind(cli.listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let page = page.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(request, page.clone(), latency));
+            let server = http1::Builder::new();
+            // A client that leaves is no failure of ours.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
