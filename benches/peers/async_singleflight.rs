@@ -16,10 +16,10 @@ impl Peer for AsyncSingleflight {
         Self(Arc::new(UnaryGroup::new()))
     }
 
-    fn call<F>(&self, key: u64, work: F) -> impl Future<Output = Value> + Send
+    async fn call<F>(&self, key: u64, work: F) -> Value
     where
         F: Future<Output = Value> + Send + 'static,
     {
-        async move { self.0.work(&key, work).await }
+        self.0.work(&key, work).await
     }
 }

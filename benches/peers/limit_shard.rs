@@ -34,26 +34,24 @@ impl Peer for LimitShard {
         }
     }
 
-    fn call<F>(&self, key: u64, work: F) -> impl Future<Output = Value> + Send
+    async fn call<F>(&self, key: u64, work: F) -> Value
     where
         F: Future<Output = Value> + Send + 'static,
     {
-        async move {
-            let hash = self.hasher.hash_one(key);
-            let shard = &self.shards[(hash >> 32) as usize % SHARDS].0;
-            let entry = (key, Arc::new(hash));
-            shard
-                .lock()
-                .unwrap()
-                .insert_unique(hash, entry, |(_, hash)| **hash);
-            let value = work.await;
-            let removed = {
-                let mut entries = shard.lock().unwrap();
-                let found = entries.find_entry(hash, |(other, _)| *other == key);
-                found.ok().map(|entry| entry.remove().0)
-            };
-            drop(removed);
-            value
-        }
+        let hash = self.hasher.hash_one(key);
+        let shard = &self.shards[(hash >> 32) as usize % SHARDS].0;
+        let entry = (key, Arc::new(hash));
+        shard
+            .lock()
+            .unwrap()
+            .insert_unique(hash, entry, |(_, hash)| **hash);
+        let value = work.await;
+        let removed = {
+            let mut entries = shard.lock().unwrap();
+            let found = entries.find_entry(hash, |(other, _)| *other == key);
+            found.ok().map(|entry| entry.remove().0)
+        };
+        drop(removed);
+        value
     }
 }

@@ -16,21 +16,19 @@ impl Peer for Moka {
         Self(Cache::new(1_000_000))
     }
 
-    fn call<F>(&self, key: u64, work: F) -> impl Future<Output = Value> + Send
+    async fn call<F>(&self, key: u64, work: F) -> Value
     where
         F: Future<Output = Value> + Send + 'static,
     {
-        async move {
-            let mut led = false;
-            let work = async {
-                led = true;
-                work.await
-            };
-            let value = self.0.get_with(key, work).await;
-            if led {
-                self.0.invalidate(&key).await;
-            }
-            value
+        let mut led = false;
+        let work = async {
+            led = true;
+            work.await
+        };
+        let value = self.0.get_with(key, work).await;
+        if led {
+            self.0.invalidate(&key).await;
         }
+        value
     }
 }

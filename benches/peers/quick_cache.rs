@@ -16,21 +16,19 @@ impl Peer for QuickCache {
         Self(Arc::new(Cache::new(100_000)))
     }
 
-    fn call<F>(&self, key: u64, work: F) -> impl Future<Output = Value> + Send
+    async fn call<F>(&self, key: u64, work: F) -> Value
     where
         F: Future<Output = Value> + Send + 'static,
     {
-        async move {
-            let mut led = false;
-            let work = async {
-                led = true;
-                Ok::<_, Infallible>(work.await)
-            };
-            let Ok(value) = self.0.get_or_insert_async(&key, work).await;
-            if led {
-                self.0.remove(&key);
-            }
-            value
+        let mut led = false;
+        let work = async {
+            led = true;
+            Ok::<_, Infallible>(work.await)
+        };
+        let Ok(value) = self.0.get_or_insert_async(&key, work).await;
+        if led {
+            self.0.remove(&key);
         }
+        value
     }
 }

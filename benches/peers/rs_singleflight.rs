@@ -16,13 +16,11 @@ impl Peer for RsSingleflight {
         Self(Group::new())
     }
 
-    fn call<F>(&self, key: u64, work: F) -> impl Future<Output = Value> + Send
+    async fn call<F>(&self, key: u64, work: F) -> Value
     where
         F: Future<Output = Value> + Send + 'static,
     {
-        async move {
-            let Ok(value) = self.0.do_call(key, || async { Ok(work.await) }).await;
-            value
-        }
+        let Ok(value) = self.0.do_call(key, || async { Ok(work.await) }).await;
+        value
     }
 }
