@@ -40,13 +40,18 @@ struct Follower {
     interest: Interest,
 }
 
-/// Wakers to wake once the lock is released.
+/// Wakers to wake once the lock is released. None and one, which is all that a lone leader's calls need, are cheap.
 #[derive(Default)]
 #[must_use = "wakers that were taken must be woken"]
 pub(crate) struct Wakers {
     first: Option<Waker>,
-    rest: Vec<Waker>,
-    followers: Option<Slab<Follower>>,
+    many: Option<Many>,
+}
+
+#[derive(Default)]
+struct Many {
+    wakers: Vec<Waker>,
+    followers: Slab<Follower>,
 }
 
 /// Goes on waking where one waker has panicked.
@@ -112,7 +117,7 @@ impl Places {
         let mut wakers = self.take_leader();
         if self.progress > 0 {
             let waiting = self.followers.iter_mut().map(|(_, follower)| follower);
-            wakers.rest.extend(
+            wakers.many().wakers.extend(
                 waiting
                     .filter(|follower| follower.interest == Interest::Progress)
                     .filter_map(|follower| follower.waker.take()),
@@ -126,7 +131,8 @@ impl Places {
         let mut wakers = self.take_leader();
         let all = self.followers.iter_mut().map(|(_, follower)| follower);
         wakers
-            .rest
+            .many()
+            .wakers
             .extend(all.filter_map(|follower| follower.waker.take()));
         wakers
     }
@@ -135,7 +141,7 @@ impl Places {
     pub(crate) fn close(&mut self) -> Wakers {
         let mut wakers = self.take_leader();
         self.progress = 0;
-        wakers.followers = Some(mem::take(&mut self.followers));
+        wakers.many().followers = mem::take(&mut self.followers);
         wakers
     }
 }
@@ -146,20 +152,48 @@ impl Wakers {
     pub(crate) fn one(waker: Option<Waker>) -> Self {
         Self {
             first: waker,
-            ..Self::default()
+            many: None,
         }
     }
 
-    pub(crate) fn push(&mut self, waker: Option<Waker>) {
-        self.rest.extend(waker);
+    fn many(&mut self) -> &mut Many {
+        self.many.get_or_insert_default()
     }
 
+    pub(crate) fn push(&mut self, waker: Option<Waker>) {
+        match waker {
+            Some(waker) if self.first.is_some() => self.many().wakers.push(waker),
+            Some(waker) => self.first = Some(waker),
+            None => {}
+        }
+    }
+
+    #[inline]
     pub(crate) fn wake(self) {
-        let followers = self.followers.into_iter().flatten();
+        match self {
+            Self {
+                first,
+                many: Some(many),
+            } => many.wake(first),
+            Self { first, many: None } => {
+                if let Some(waker) = first {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+// ===== impl Many =====
+
+impl Many {
+    #[cold]
+    fn wake(self, first: Option<Waker>) {
+        let followers = self.followers.into_iter();
         let mut all = Rest(
-            self.first
+            first
                 .into_iter()
-                .chain(self.rest)
+                .chain(self.wakers)
                 .chain(followers.filter_map(|(_, follower)| follower.waker)),
         );
         for waker in &mut all.0 {
