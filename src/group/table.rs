@@ -114,21 +114,31 @@ impl<K, V, C> Table<K, V, C> {
     ) -> Entered<K, V, C> {
         let shard = self.shard(hash);
         // Declared before the lock, so dropped after it (T4).
-        let mut stale = Vec::new();
         let mut detached = Vec::new();
+        let mut stale = Vec::new();
+        let mut refused = false;
         let mut entries = shard.entries.lock();
-        let mut found = None;
-        for entry in entries.iter_hash(hash).filter(|entry| entry.hash == hash) {
-            match visit(&key, &cargo, entry) {
-                Visit::Pass => {}
-                Visit::Join => {
-                    found = Some(Arc::clone(&entry.flight));
-                    break;
-                }
-                Visit::Detach => stale.push(Arc::clone(&entry.flight)),
-                Visit::Refuse => return Entered::Refused,
+        let found = entries.find(hash, |entry| {
+            if entry.hash != hash {
+                return false;
             }
+            match visit(&key, &cargo, entry) {
+                Visit::Pass => false,
+                Visit::Join => true,
+                Visit::Detach => {
+                    stale.push(Arc::clone(&entry.flight));
+                    false
+                }
+                Visit::Refuse => {
+                    refused = true;
+                    true
+                }
+            }
+        });
+        if refused {
+            return Entered::Refused;
         }
+        let found = found.map(|entry| Arc::clone(&entry.flight));
         for flight in &stale {
             if let Ok(entry) = entries.find_entry(hash, |entry| Arc::ptr_eq(&entry.flight, flight))
             {
