@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     ending::{Message, Payload, caught, drop_quietly},
-    flight::{Driver, Flight, Keeper, Work, WorkState},
+    flight::{Driver, Flight, Keeper, State, Work, WorkState},
     runtime::Runtime,
     wakers::{Interest, Place},
 };
@@ -63,25 +63,42 @@ fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
 impl<K, V, C> Flight<K, V, C> {
     /// Leaves `waker` at `place`. `false` if the flight has ended (F2).
     pub(crate) fn register(&self, place: &mut Place, interest: Interest, waker: &Waker) -> bool {
-        // Cloned outside the lock (F6), and beforehand where it is sure to be needed.
-        let mut fresh = matches!(place, Place::None).then(|| waker.clone());
+        let new = matches!(place, Place::None);
+        self.leave(place, interest, waker, new, |_| ()).is_some()
+    }
+
+    /// Leaves `waker` at `place` and does `then` under the same lock (F2). `None` if the flight has ended.
+    ///
+    /// `new`: the waker is sure to be another than the one left there, so it is cloned without a look at that, which
+    /// would take the lock once more.
+    fn leave<T>(
+        &self,
+        place: &mut Place,
+        interest: Interest,
+        waker: &Waker,
+        new: bool,
+        then: impl FnOnce(&mut State<K, V, C>) -> T,
+    ) -> Option<T> {
+        // Cloned, and the old one dropped, outside the lock (F6).
+        let mut fresh = new.then(|| waker.clone());
         loop {
             let mut state = self.state();
             if matches!(state.work, WorkState::Gone) {
-                return false;
+                return None;
             }
             let slot = state.places.slot(place, interest);
-            if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                return true;
+            if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+                let Some(new) = fresh.take() else {
+                    drop(state);
+                    fresh = Some(waker.clone());
+                    continue;
+                };
+                fresh = slot.replace(new);
             }
-            if let Some(fresh) = fresh {
-                let old = slot.replace(fresh);
-                drop(state);
-                drop(old);
-                return true;
-            }
+            let done = then(&mut state);
             drop(state);
-            fresh = Some(waker.clone());
+            drop(fresh);
+            return Some(done);
         }
     }
 
@@ -123,7 +140,13 @@ where
 {
     /// Puts the work into the flight for the first time.
     pub(super) fn launch(&self, work: Work<V>) {
-        let (cancelled, wakers) = self.state().put_back(work, Driver::Leader);
+        let mut state = self.state();
+        if let (WorkState::Starting, Driver::Leader) = (&state.work, state.driver) {
+            state.work = WorkState::Idle(work);
+            return;
+        }
+        let (cancelled, wakers) = state.put_back(work, Driver::Leader);
+        drop(state);
         wakers.wake();
         drop(cancelled);
     }
@@ -178,37 +201,34 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Landed<V>> {
         if matches!(place, Place::Leader) {
-            let work = {
-                let mut state = self.state();
-                match state.driver {
-                    Driver::Leader => state.take_work(),
-                    _ => None,
-                }
-            };
-            if let Some(work) = work {
-                return self.poll_inline(work, place, cx);
+            let mut state = self.state();
+            if state.driver == Driver::Leader
+                && let Some(work) = state.take_work()
+            {
+                let left = state.places.holds(place, cx.waker());
+                drop(state);
+                return self.poll_inline(work, left, place, cx);
             }
         }
-        if !self.register(place, interest, cx.waker()) {
-            return Poll::Ready(Landed::Shared);
-        }
-        let work = {
-            let mut state = self.state();
+        let new = matches!(place, Place::None);
+        let work = self.leave(place, interest, cx.waker(), new, |state| {
             match state.driver {
                 Driver::Callers => state.take_work(),
                 _ => None,
             }
-        };
+        });
         match work {
-            Some(work) => self.poll_for_all(work, place),
-            None => Poll::Pending,
+            None => Poll::Ready(Landed::Shared),
+            Some(None) => Poll::Pending,
+            Some(Some(work)) => self.poll_for_all(work, place),
         }
     }
 
-    /// The leader polls with its own waker.
+    /// The leader polls with its own waker, which it may have `left` already.
     fn poll_inline(
         self: &Arc<Self>,
         work: Work<V>,
+        left: bool,
         place: &mut Place,
         cx: &mut Context<'_>,
     ) -> Poll<Landed<V>> {
@@ -218,27 +238,14 @@ where
             Polled::Panicked(payload) => return Poll::Ready(self.crash_here(payload, place)),
         };
         // The waker is left in the lock in which the work goes back, lest a promotion lose it (F2, F3).
-        let mut fresh = None;
-        loop {
-            let mut state = self.state();
-            let slot = state.places.slot(place, Interest::Progress);
-            let old = match slot.as_ref() {
-                Some(old) if old.will_wake(cx.waker()) => None,
-                _ => match fresh.take() {
-                    Some(fresh) => slot.replace(fresh),
-                    None => {
-                        drop(state);
-                        fresh = Some(cx.waker().clone());
-                        continue;
-                    }
-                },
-            };
-            let (cancelled, wakers) = state.put_back(work, Driver::Leader);
-            drop(state);
+        let back = self.leave(place, Interest::Progress, cx.waker(), !left, |state| {
+            state.put_back(work, Driver::Leader)
+        });
+        if let Some((cancelled, wakers)) = back {
             wakers.wake();
-            drop((old, cancelled));
-            return Poll::Pending;
+            drop(cancelled);
         }
+        Poll::Pending
     }
 
     /// A caller polls with a waker that wakes all of them.

@@ -84,6 +84,19 @@ impl Places {
         &mut follower.waker
     }
 
+    /// Whether the waker at `place` wakes what `waker` wakes.
+    pub(crate) fn holds(&self, place: &Place, waker: &Waker) -> bool {
+        let held = match *place {
+            Place::Leader => self.leader.as_ref(),
+            Place::None => None,
+            Place::At(index) => self
+                .followers
+                .get(index)
+                .and_then(|follower| follower.waker.as_ref()),
+        };
+        held.is_some_and(|held| held.will_wake(waker))
+    }
+
     /// Empties the place for good. One that was taken with all the others is gone already.
     pub(crate) fn free(&mut self, place: &Place) -> Option<Waker> {
         match *place {
