@@ -126,7 +126,7 @@ impl<K, V, C> Flight<K, V, C> {
         if self.callers() == 1 {
             let mut state = self.state();
             if !state.is_leaderless() {
-                state.driver = Driver::Leader;
+                self.set_driver(&mut state, Driver::Leader);
             }
         }
     }
@@ -153,7 +153,7 @@ where
 
     /// Hands the driving over to a task, if there is a runtime to run it, else to the callers.
     pub(super) fn promote(self: &Arc<Self>) {
-        if self.state().driver == Driver::Task {
+        if self.has_task() {
             return;
         }
         match Runtime::current() {
@@ -161,7 +161,7 @@ where
             None => {
                 let mut state = self.state();
                 if state.driver == Driver::Leader {
-                    state.driver = Driver::Callers;
+                    self.set_driver(&mut state, Driver::Callers);
                 }
             }
         }
@@ -173,7 +173,7 @@ where
             if state.driver == Driver::Task || matches!(state.work, WorkState::Gone) {
                 return;
             }
-            state.driver = Driver::Task;
+            self.set_driver(&mut state, Driver::Task);
         }
         Self::spawn(runtime, Arc::clone(self));
     }
@@ -379,7 +379,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
             let mut state = flight.state();
             state.task = None;
             if state.driver == Driver::Task {
-                state.driver = Driver::Callers;
+                flight.set_driver(&mut state, Driver::Callers);
             }
             state.places.take_all()
         };
