@@ -67,7 +67,7 @@ pub(super) struct State<K, V, C> {
     /// What the work panicked with, for the leader.
     payload: Option<Payload>,
     /// How a kept flight goes on when its last caller leaves.
-    keeper: Option<Keeper<K, V, C>>,
+    keeper: Option<Box<Keeper<K, V, C>>>,
 }
 
 /// F1.
@@ -165,6 +165,7 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
+        let keeper = Box::new(keeper);
         self.state().keeper = Some(keeper);
     }
 

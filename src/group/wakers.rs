@@ -30,8 +30,14 @@ pub(crate) enum Place {
 #[derive(Default)]
 pub(crate) struct Places {
     leader: Option<Waker>,
-    followers: Slab<Follower>,
-    /// How many of `followers` wait for progress, so that nobody searches for none.
+    /// In a box of their own, since most flights have none.
+    followers: Option<Box<Followers>>,
+}
+
+#[derive(Default)]
+struct Followers {
+    places: Slab<Follower>,
+    /// How many of them wait for progress, so that nobody searches for none.
     progress: usize,
 }
 
@@ -51,7 +57,7 @@ pub(crate) struct Wakers {
 #[derive(Default)]
 struct Many {
     wakers: Vec<Waker>,
-    followers: Slab<Follower>,
+    followers: Option<Box<Followers>>,
 }
 
 /// Goes on waking where one waker has panicked.
@@ -62,37 +68,21 @@ struct Rest<I: Iterator<Item = Waker>>(I);
 impl Places {
     /// The waker kept at `place`, which is created for one that has none.
     pub(crate) fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
-        let index = match *place {
-            Place::Leader => return &mut self.leader,
-            Place::At(index) => index,
-            Place::None => {
-                let index = self.followers.insert(Follower {
-                    waker: None,
-                    interest: Interest::End,
-                });
-                *place = Place::At(index);
-                index
-            }
-        };
-        let follower = &mut self.followers[index];
-        match (follower.interest, interest) {
-            (Interest::End, Interest::Progress) => self.progress += 1,
-            (Interest::Progress, Interest::End) => self.progress -= 1,
-            _ => {}
+        if let Place::Leader = place {
+            return &mut self.leader;
         }
-        follower.interest = interest;
-        &mut follower.waker
+        self.followers.get_or_insert_default().slot(place, interest)
     }
 
     /// Whether the waker at `place` wakes what `waker` wakes.
     pub(crate) fn holds(&self, place: &Place, waker: &Waker) -> bool {
-        let held = match *place {
-            Place::Leader => self.leader.as_ref(),
-            Place::None => None,
-            Place::At(index) => self
-                .followers
-                .get(index)
+        let held = match (place, &self.followers) {
+            (Place::Leader, _) => self.leader.as_ref(),
+            (Place::At(index), Some(followers)) => followers
+                .places
+                .get(*index)
                 .and_then(|follower| follower.waker.as_ref()),
+            _ => None,
         };
         held.is_some_and(|held| held.will_wake(waker))
     }
@@ -102,13 +92,7 @@ impl Places {
         match *place {
             Place::Leader => self.leader.take(),
             Place::None => None,
-            Place::At(index) => {
-                let follower = self.followers.try_remove(index)?;
-                if follower.interest == Interest::Progress {
-                    self.progress -= 1;
-                }
-                follower.waker
-            }
+            Place::At(index) => self.followers.as_mut()?.free(index),
         }
     }
 
@@ -117,7 +101,10 @@ impl Places {
         match *place {
             Place::Leader => self.leader.take(),
             Place::None => None,
-            Place::At(index) => self.followers.get_mut(index)?.waker.take(),
+            Place::At(index) => {
+                let followers = self.followers.as_mut()?;
+                followers.places.get_mut(index)?.waker.take()
+            }
         }
     }
 
@@ -128,13 +115,12 @@ impl Places {
     /// Of those who wait for progress, the leader always among them.
     pub(crate) fn take_progress(&mut self) -> Wakers {
         let mut wakers = self.take_leader();
-        if self.progress > 0 {
-            let waiting = self.followers.iter_mut().map(|(_, follower)| follower);
-            wakers.many().wakers.extend(
-                waiting
-                    .filter(|follower| follower.interest == Interest::Progress)
-                    .filter_map(|follower| follower.waker.take()),
-            );
+        if let Some(followers) = &mut self.followers
+            && followers.progress > 0
+        {
+            followers.take(&mut wakers, |follower| {
+                follower.interest == Interest::Progress
+            });
         }
         wakers
     }
@@ -142,20 +128,59 @@ impl Places {
     /// Of all; the places stay.
     pub(crate) fn take_all(&mut self) -> Wakers {
         let mut wakers = self.take_leader();
-        let all = self.followers.iter_mut().map(|(_, follower)| follower);
-        wakers
-            .many()
-            .wakers
-            .extend(all.filter_map(|follower| follower.waker.take()));
+        if let Some(followers) = &mut self.followers {
+            followers.take(&mut wakers, |_| true);
+        }
         wakers
     }
 
     /// Of all, and their places with them: the flight has ended.
     pub(crate) fn close(&mut self) -> Wakers {
         let mut wakers = self.take_leader();
-        self.progress = 0;
-        wakers.many().followers = mem::take(&mut self.followers);
+        if let Some(followers) = self.followers.take() {
+            wakers.many().followers = Some(followers);
+        }
         wakers
+    }
+}
+
+// ===== impl Followers =====
+
+impl Followers {
+    fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
+        let index = match *place {
+            Place::At(index) => index,
+            _ => self.places.insert(Follower {
+                waker: None,
+                interest: Interest::End,
+            }),
+        };
+        *place = Place::At(index);
+        let follower = &mut self.places[index];
+        match (follower.interest, interest) {
+            (Interest::End, Interest::Progress) => self.progress += 1,
+            (Interest::Progress, Interest::End) => self.progress -= 1,
+            _ => {}
+        }
+        follower.interest = interest;
+        &mut follower.waker
+    }
+
+    fn free(&mut self, index: usize) -> Option<Waker> {
+        let follower = self.places.try_remove(index)?;
+        if follower.interest == Interest::Progress {
+            self.progress -= 1;
+        }
+        follower.waker
+    }
+
+    fn take(&mut self, wakers: &mut Wakers, wanted: impl Fn(&Follower) -> bool) {
+        let followers = self.places.iter_mut().map(|(_, follower)| follower);
+        wakers.many().wakers.extend(
+            followers
+                .filter(|follower| wanted(follower))
+                .filter_map(|follower| follower.waker.take()),
+        );
     }
 }
 
@@ -202,7 +227,7 @@ impl Wakers {
 impl Many {
     #[cold]
     fn wake(self, first: Option<Waker>) {
-        let followers = self.followers.into_iter();
+        let followers = self.followers.into_iter().flat_map(|all| all.places);
         let mut all = Rest(
             first
                 .into_iter()
