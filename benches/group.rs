@@ -37,8 +37,8 @@ use tokio::{
 
 use counting::counted;
 use peers::{
-    AsyncSingleflight, LimitShard, Moka, Peer, QuickCache, RsSingleflight, SharedMap,
-    SingleflightAsync, ThisCrate, Uncoalesced, Value,
+    AsyncSingleflight, LimitShard, LimitShardBoxed, Moka, Peer, QuickCache, RsSingleflight,
+    SharedMap, SingleflightAsync, ThisCrate, Uncoalesced, Value,
 };
 
 /// How many tasks call at the same time where several do.
@@ -642,11 +642,15 @@ fn print_counts(filter: &str) {
 fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
 
-    let limit = Scenario::new("solo, ready").with(LimitShard::NAME, solo_ready::<LimitShard>());
+    let limit = Scenario::new("solo, ready")
+        .with(LimitShard::NAME, solo_ready::<LimitShard>())
+        .with(LimitShardBoxed::NAME, solo_ready::<LimitShardBoxed>());
     let scenario = limit.with(Uncoalesced::NAME, solo_ready::<Uncoalesced>());
     all.push(peers!(scenario, solo_ready()));
 
-    let limit = Scenario::new("solo, one yield").with(LimitShard::NAME, solo::<LimitShard>(1));
+    let limit = Scenario::new("solo, one yield")
+        .with(LimitShard::NAME, solo::<LimitShard>(1))
+        .with(LimitShardBoxed::NAME, solo::<LimitShardBoxed>(1));
     let scenario = limit.with(Uncoalesced::NAME, solo::<Uncoalesced>(1));
     all.push(peers!(scenario, solo(1)));
 
@@ -666,6 +670,10 @@ fn scenarios() -> Vec<Scenario> {
         let scenario = Scenario::new(name)
             .turn(10 * TURN)
             .with(LimitShard::NAME, distinct_keys::<LimitShard>(threads))
+            .with(
+                LimitShardBoxed::NAME,
+                distinct_keys::<LimitShardBoxed>(threads),
+            )
             .with(Uncoalesced::NAME, distinct_keys::<Uncoalesced>(threads));
         all.push(peers!(scenario, distinct_keys(threads)));
     }

@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
+    pin::Pin,
     sync::{Arc, Mutex},
 };
 
@@ -53,5 +54,25 @@ impl Peer for LimitShard {
         };
         drop(removed);
         value
+    }
+}
+
+/// As `LimitShard`, with the same allocations as a flight: the work is boxed.
+#[derive(Clone)]
+pub(crate) struct LimitShardBoxed(LimitShard);
+
+impl Peer for LimitShardBoxed {
+    const NAME: &'static str = "limit-shard, work boxed";
+
+    fn new() -> Self {
+        Self(LimitShard::new())
+    }
+
+    async fn call<F>(&self, key: u64, work: F) -> Value
+    where
+        F: Future<Output = Value> + Send + 'static,
+    {
+        let work: Pin<Box<dyn Future<Output = Value> + Send>> = Box::pin(work);
+        self.0.call(key, work).await
     }
 }

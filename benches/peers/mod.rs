@@ -13,9 +13,15 @@ mod uncoalesced;
 use std::{cell::Cell, future::Future};
 
 pub(crate) use self::{
-    async_singleflight::AsyncSingleflight, limit_shard::LimitShard, moka::Moka,
-    quick_cache::QuickCache, rs_singleflight::RsSingleflight, shared_map::SharedMap,
-    singleflight_async::SingleflightAsync, this_crate::ThisCrate, uncoalesced::Uncoalesced,
+    async_singleflight::AsyncSingleflight,
+    limit_shard::{LimitShard, LimitShardBoxed},
+    moka::Moka,
+    quick_cache::QuickCache,
+    rs_singleflight::RsSingleflight,
+    shared_map::SharedMap,
+    singleflight_async::SingleflightAsync,
+    this_crate::ThisCrate,
+    uncoalesced::Uncoalesced,
 };
 
 /// One way to coalesce calls. Clones share their flights.
