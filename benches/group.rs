@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::Criterion;
+use criterion::{Criterion, SamplingMode};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Notify, Semaphore},
@@ -776,12 +776,13 @@ fn main() {
         return;
     }
     let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(700))
-        .sample_size(20)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(200))
+        .sample_size(10)
         .configure_from_args();
     for scenario in scenarios() {
         let mut group = criterion.benchmark_group(scenario.name);
+        group.sampling_mode(SamplingMode::Flat);
         for (name, mut timed) in scenario.contestants {
             group.bench_function(name, |bencher| bencher.iter_custom(&mut timed));
         }

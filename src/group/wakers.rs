@@ -1,6 +1,6 @@
 //! The callers' wakers: one place for each, taken under the flight's lock and woken outside it.
 
-use std::{mem, task::Waker};
+use std::task::Waker;
 
 use slab::Slab;
 
