@@ -31,10 +31,9 @@
 //!
 //! The rest is a second allocation (10 ns), which the type's erasure needs, and 640 instructions. The peers that come near
 //! (singleflight-async, level with this crate here and ahead after a yield) neither box the work nor let anybody but its
-//! leader reach it: a leader that is dropped takes it along, and it is run again (see the counts). A count per group rather than per shard would be one locked instruction
-//! less but contended: distinct keys then lost a factor of five. Mutexes of `parking_lot` (as many locked instructions)
-//! gave nothing on distinct keys and 0 to 7 % alone, which does not earn a dependency; nor did 128 or 256 shards, nor
-//! counts that lie beside the lock.
+//! leader reach it: a leader that is dropped takes it along, and it is run again (see the counts). Tried and left: mutexes
+//! of `parking_lot` (as many locked instructions; nothing on distinct keys, 0 to 7 % alone, which does not earn a
+//! dependency), 128 or 256 shards, and reference counts that lie beside the shard's lock (nothing that could be measured).
 //!
 //! **One yield in the same proportion: 3.1 to 3.5 x.** A `Pending` adds 6 locked instructions, 33 ns: the work is put back
 //! and taken again (4), the leader's waker is cloned and dropped (2), lest a promotion lose it.
