@@ -2,11 +2,58 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "http")]
+mod body;
+#[cfg(feature = "http")]
+mod cache_status;
+#[cfg(feature = "http")]
+mod copy;
+#[cfg(feature = "http")]
+mod error;
+#[cfg(feature = "http")]
+mod exchange;
+#[cfg(feature = "http")]
+mod flights;
+#[cfg(feature = "http")]
+pub mod future;
 #[cfg_attr(
     not(feature = "http"),
     expect(dead_code, reason = "hooks for the floors above")
 )]
 mod group;
+#[cfg(feature = "http")]
+mod handle;
+#[cfg(feature = "http")]
+mod key;
+#[cfg(feature = "http")]
+mod layer;
+#[cfg(feature = "http")]
+#[cfg_attr(
+    not(all(feature = "tracing", feature = "metrics")),
+    allow(unused_variables, reason = "told to nobody")
+)]
+mod observe;
+#[cfg(feature = "http")]
+mod role;
+#[cfg(feature = "http")]
+pub mod rules;
+#[cfg(feature = "http")]
+mod service;
 mod sync;
 
 pub use self::group::{Group, Outcome, Run};
+#[cfg(feature = "http")]
+pub use self::{
+    body::ResponseBody,
+    error::{BoxError, ShareError, SharedError},
+    flights::Stats,
+    handle::Handle,
+    key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},
+    layer::SingleflightLayer,
+    role::Role,
+    service::Singleflight,
+};
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    panic::resume_unwind,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -61,12 +62,6 @@ fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
-    /// Leaves `waker` at `place`. `false` if the flight has ended (F2).
-    pub(crate) fn register(&self, place: &mut Place, interest: Interest, waker: &Waker) -> bool {
-        let new = matches!(place, Place::None);
-        self.leave(place, interest, waker, new, |_| ()).is_some()
-    }
-
     /// Leaves `waker` at `place` and does `then` under the same lock (F2). `None` if the flight has ended.
     ///
     /// `new`: the waker is sure to be another than the one left there, so it is cloned without a look at that, which
@@ -102,14 +97,17 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Wakes those who wait for what the work says midway.
+    /// Wakes the leader, and the followers who wait for what the work says midway. A leader that drives is being polled
+    /// right now: it will look.
     pub(crate) fn wake_progress(&self) {
-        let wakers = self.state().places.take_progress();
-        wakers.wake();
-    }
-
-    pub(crate) fn wake_leader(&self) {
-        let wakers = self.state().places.take_leader();
+        let wakers = {
+            let mut state = self.state();
+            let mut wakers = state.places.take_progress();
+            if state.driver != Driver::Leader {
+                wakers.push(state.places.take(&Place::Leader));
+            }
+            wakers
+        };
         wakers.wake();
     }
 
@@ -186,6 +184,8 @@ where
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    ///
+    /// The leader's to say, before it has left: so no leaver has looked yet.
     pub(super) fn keep_on(&self, runtime: Runtime) {
         self.set_keeper(Keeper {
             runtime,
@@ -211,16 +211,21 @@ where
             }
         }
         let new = matches!(place, Place::None);
-        let work = self.leave(place, interest, cx.waker(), new, |state| {
-            match state.driver {
+        let leads = matches!(place, Place::Leader);
+        let turn = self.leave(place, interest, cx.waker(), new, |state| {
+            let work = match state.driver {
                 Driver::Callers => state.take_work(),
+                // The task has given the work back to its leader since it looked, and has found no waker to wake.
+                Driver::Leader if leads => state.take_work(),
                 _ => None,
-            }
+            };
+            (work, state.driver)
         });
-        match work {
+        match turn {
             None => Poll::Ready(Landed::Shared),
-            Some(None) => Poll::Pending,
-            Some(Some(work)) => self.poll_for_all(work, place),
+            Some((None, _)) => Poll::Pending,
+            Some((Some(work), Driver::Callers)) => self.poll_for_all(work, place),
+            Some((Some(work), _)) => self.poll_inline(work, true, place, cx),
         }
     }
 
@@ -234,18 +239,34 @@ where
     ) -> Poll<Landed<V>> {
         let work = match poll_work(work, cx) {
             Polled::Pending(work) => work,
-            Polled::Value(value) => return Poll::Ready(self.land_here(value)),
+            Polled::Value(value) => return Poll::Ready(self.landed_here(value)),
             Polled::Panicked(payload) => return Poll::Ready(self.crash_here(payload, place)),
         };
         // The waker is left in the lock in which the work goes back, lest a promotion lose it (F2, F3).
-        let back = self.leave(place, Interest::Progress, cx.waker(), !left, |state| {
-            state.put_back(work, Driver::Leader)
+        let mut work = Some(work);
+        let back = caught(|| {
+            self.leave(place, Interest::Progress, cx.waker(), !left, |state| {
+                work.take().map(|work| state.put_back(work, Driver::Leader))
+            })
         });
+        // A waker whose clone panics is the leader's own misfortune: the others still need the work.
+        let (back, panic) = match back {
+            Ok(back) => (back.flatten(), None),
+            Err(payload) => {
+                let back = work
+                    .take()
+                    .map(|work| self.state().put_back(work, Driver::Leader));
+                (back, Some(payload))
+            }
+        };
         if let Some((cancelled, wakers)) = back {
             wakers.wake();
-            drop(cancelled);
+            drop_quietly(cancelled);
         }
-        Poll::Pending
+        match panic {
+            Some(payload) => resume_unwind(payload),
+            None => Poll::Pending,
+        }
     }
 
     /// A caller polls with a waker that wakes all of them.
@@ -258,13 +279,13 @@ where
                 drop(cancelled);
                 Poll::Pending
             }
-            Polled::Value(value) => Poll::Ready(self.land_here(value)),
+            Polled::Value(value) => Poll::Ready(self.landed_here(value)),
             Polled::Panicked(payload) => Poll::Ready(self.crash_here(payload, place)),
         }
     }
 
-    fn land_here(&self, value: V) -> Landed<V> {
-        match self.land(value) {
+    fn landed_here(&self, value: V) -> Landed<V> {
+        match self.land_here(value) {
             Some(value) => Landed::Alone(value),
             None => Landed::Shared,
         }
@@ -315,8 +336,7 @@ where
                 if over { Poll::Ready(()) } else { Poll::Pending }
             }
             Polled::Value(value) => {
-                // Kept or shared, so never given back.
-                drop_quietly(self.land(value));
+                self.land(value);
                 Poll::Ready(())
             }
             Polled::Panicked(payload) => {
@@ -375,15 +395,23 @@ impl<K, V, C> Drop for Task<K, V, C> {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        let wakers = {
+        let (task, wakers) = {
             let mut state = flight.state();
-            state.task = None;
+            let task = state.task.take();
             if state.driver == Driver::Task {
+                if let Some(keeper) = state.take_keeper() {
+                    drop(state);
+                    drop(task);
+                    // Onto the runtime of who keeps the flight. If that is the one that shuts down, the new task is dropped
+                    // at once, and finds no keeper.
+                    return (keeper.spawn)(&keeper.runtime, flight);
+                }
                 flight.set_driver(&mut state, Driver::Callers);
             }
-            state.places.take_all()
+            (task, state.places.take_all())
         };
-        wakers.wake();
+        drop(task);
         flight.cancel_if_deserted();
+        wakers.wake();
     }
 }

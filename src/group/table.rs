@@ -72,7 +72,8 @@ pub(crate) enum Entered<K, V, C> {
     Led(Caller<K, V, C>),
     /// The caller must [`board`](Caller::board).
     Joined(Caller<K, V, C>),
-    Refused,
+    /// What the caller came with.
+    Refused(K, C),
 }
 
 // ===== impl Table =====
@@ -139,7 +140,8 @@ impl<K, V, C> Table<K, V, C> {
             }
         });
         if refused {
-            return Entered::Refused;
+            drop(entries);
+            return Entered::Refused(key, cargo);
         }
         let found = found.map(|entry| Arc::clone(&entry.flight));
         for flight in &stale {
@@ -147,7 +149,11 @@ impl<K, V, C> Table<K, V, C> {
         }
         if let Some(flight) = found {
             flight.count_in(keep);
-            return Entered::Joined(Caller::follower(flight));
+            let caller = Caller::follower(flight);
+            drop(entries);
+            // Here, not by the end of this function: if a drop panics then, the caller that is given back is leaked.
+            drop((key, cargo, detached));
+            return Entered::Joined(caller);
         }
         let flight = Arc::new(Flight::new(Arc::clone(shard), hash, cargo, keep));
         let entry = Entry {
@@ -156,7 +162,10 @@ impl<K, V, C> Table<K, V, C> {
             flight: Arc::clone(&flight),
         };
         entries.insert(entry);
-        Entered::Led(Caller::leader(flight))
+        let caller = Caller::leader(flight);
+        drop(entries);
+        drop(detached);
+        Entered::Led(caller)
     }
 
     /// The first flight that `matches`.
@@ -191,6 +200,15 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(feature = "http")]
 impl<K, V, C> Table<K, V, C> {
+    /// How many flights are `open`, which is asked under the locks.
+    pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
+        let count = |shard: &Arc<Shard<K, V, C>>| {
+            let entries = shard.entries.lock();
+            entries.iter().filter(|entry| open(&entry.flight)).count()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
     /// The flights of one hash.
     pub(crate) fn with_hash(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let entries = self.shard(hash).entries.lock();

@@ -1,6 +1,6 @@
 //! The callers' wakers: one place for each, taken under the flight's lock and woken outside it.
 
-use std::task::Waker;
+use std::{panic::resume_unwind, task::Waker};
 
 use slab::Slab;
 
@@ -60,9 +60,6 @@ struct Many {
     followers: Option<Box<Followers>>,
 }
 
-/// Goes on waking where one waker has panicked.
-struct Rest<I: Iterator<Item = Waker>>(I);
-
 // ===== impl Places =====
 
 impl Places {
@@ -112,9 +109,9 @@ impl Places {
         Wakers::one(self.leader.take())
     }
 
-    /// Of those who wait for progress, the leader always among them.
+    /// Of the followers who wait for progress.
     pub(crate) fn take_progress(&mut self) -> Wakers {
-        let mut wakers = self.take_leader();
+        let mut wakers = Wakers::default();
         if let Some(followers) = &mut self.followers
             && followers.progress > 0
         {
@@ -206,46 +203,33 @@ impl Wakers {
         }
     }
 
-    #[inline]
+    /// Wakes them. Dropping does the same: what was taken is woken on whatever way.
     pub(crate) fn wake(self) {
-        match self {
-            Self {
-                first,
-                many: Some(many),
-            } => many.wake(first),
-            Self { first, many: None } => {
-                if let Some(waker) = first {
-                    waker.wake();
-                }
-            }
-        }
+        drop(self);
     }
 }
 
-// ===== impl Many =====
-
-impl Many {
-    #[cold]
-    fn wake(self, first: Option<Waker>) {
-        let followers = self.followers.into_iter().flat_map(|all| all.places);
-        let mut all = Rest(
-            first
-                .into_iter()
-                .chain(self.wakers)
-                .chain(followers.filter_map(|(_, follower)| follower.waker)),
-        );
-        for waker in &mut all.0 {
-            waker.wake();
-        }
-    }
-}
-
-// ===== impl Rest =====
-
-impl<I: Iterator<Item = Waker>> Drop for Rest<I> {
+impl Drop for Wakers {
+    #[inline]
     fn drop(&mut self) {
-        for waker in &mut self.0 {
-            let _ = caught(|| waker.wake());
+        let (first, many) = (self.first.take(), self.many.take());
+        if first.is_some() || many.is_some() {
+            wake_all(first, many.unwrap_or_default());
         }
+    }
+}
+
+fn wake_all(first: Option<Waker>, many: Many) {
+    let followers = many.followers.into_iter().flat_map(|all| all.places);
+    let followers = followers.filter_map(|(_, follower)| follower.waker);
+    // One that panics keeps no other from its turn.
+    let mut panic = None;
+    for waker in first.into_iter().chain(many.wakers).chain(followers) {
+        panic = caught(|| waker.wake()).err().or(panic);
+    }
+    if let Some(payload) = panic
+        && !std::thread::panicking()
+    {
+        resume_unwind(payload);
     }
 }

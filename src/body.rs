@@ -1,0 +1,142 @@
+//! `ResponseBody`.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+
+use crate::{error::BoxError, exchange::ReadBody};
+
+/// The body of a response that has passed the layer: the inner service's own, or a reader of a copy that is shared.
+///
+/// Its errors are those of the inner body. Of a body that several callers could share they come as a
+/// [`SharedError`](crate::SharedError), which leads to the original.
+///
+/// # Panics
+///
+/// Polling it panics if the inner body panicked.
+#[pin_project]
+pub struct ResponseBody<B> {
+    #[pin]
+    kind: Kind<B>,
+}
+
+#[pin_project(project = KindProj)]
+enum Kind<B> {
+    /// At its end.
+    Empty,
+    /// As it came.
+    Inner(#[pin] B),
+    /// All that there is.
+    Whole(Frame<Bytes>),
+    /// Through the flight.
+    Shared(Box<dyn ReadBody>),
+}
+
+// ===== impl ResponseBody =====
+
+impl<B> ResponseBody<B> {
+    pub(crate) fn inner(body: B) -> Self {
+        Self {
+            kind: Kind::Inner(body),
+        }
+    }
+
+    pub(crate) fn whole(frame: Option<Frame<Bytes>>) -> Self {
+        Self {
+            kind: frame.map_or(Kind::Empty, Kind::Whole),
+        }
+    }
+
+    pub(crate) fn shared(reader: impl ReadBody + 'static) -> Self {
+        Self {
+            kind: Kind::Shared(Box::new(reader)),
+        }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut kind = self.project().kind;
+        let last = match kind.as_mut().project() {
+            KindProj::Empty => return Poll::Ready(None),
+            KindProj::Inner(body) => {
+                let frame = ready!(body.poll_frame(cx));
+                return Poll::Ready(frame.map(|frame| match frame {
+                    Ok(frame) => {
+                        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+                    }
+                    Err(error) => Err(error.into()),
+                }));
+            }
+            KindProj::Whole(frame) => {
+                let frame = std::mem::replace(frame, Frame::data(Bytes::new()));
+                Some(Ok(frame))
+            }
+            KindProj::Shared(reader) => match ready!(reader.poll_frame(cx)) {
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Some(Err(error)) => Some(Err(error.into())),
+                None => None,
+            },
+        };
+        // What was read to its end is given up at once.
+        kind.set(Kind::Empty);
+        Poll::Ready(last)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Inner(body) => body.is_end_stream(),
+            Kind::Whole(_) => false,
+            Kind::Shared(reader) => reader.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Inner(body) => body.size_hint(),
+            Kind::Whole(frame) => {
+                SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
+            }
+            Kind::Shared(reader) => reader.size_hint(),
+        }
+    }
+}
+
+/// An empty body.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self { kind: Kind::Empty }
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "Empty",
+            Kind::Inner(_) => "Inner",
+            Kind::Whole(_) => "Whole",
+            Kind::Shared(_) => "Shared",
+        };
+        f.debug_struct("ResponseBody")
+            .field("kind", &kind)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+//! One request's way through its flight: what the leader's call, the followers and the readers of the body do.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `oneshot` | one call of the inner service, readiness first |
+//! | `seat` | a caller's part in a flight, counted |
+//! | `join` | lead or join: which flight a request may have a part in |
+//! | `work` | what a flight does: the call, the verdict on its head, the body |
+//! | `verdict` | what the followers are told, and when |
+//! | `desk` | where the leader's own response is left for it |
+//! | `waiter` | a follower that waits for its head |
+//! | `reader` | a caller that reads the body |
+
+mod desk;
+mod join;
+mod oneshot;
+mod origin;
+mod reader;
+mod seat;
+mod verdict;
+mod waiter;
+mod work;
+
+pub(crate) use self::{
+    desk::{Answer, Desk},
+    join::{Joined, Newcomer},
+    oneshot::Oneshot,
+    origin::{Origin, OriginBody},
+    reader::{ReadBody, Reader},
+    seat::Seat,
+    waiter::{Next, Waiter},
+    work::{Asked, Work},
+};

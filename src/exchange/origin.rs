@@ -1,0 +1,40 @@
+//! The bounds on what is below the layer, said once.
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::error::{BoxError, ShareError};
+
+/// An inner service.
+pub(crate) trait Origin<ReqBody, ResBody>:
+    Service<
+        Request<ReqBody>,
+        Response = Response<ResBody>,
+        Future: Send + 'static,
+        Error: ShareError + Send + Sync + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, ReqBody, ResBody> Origin<ReqBody, ResBody> for S where
+    S: Service<
+            Request<ReqBody>,
+            Response = Response<ResBody>,
+            Future: Send + 'static,
+            Error: ShareError + Send + Sync + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// The body of its responses.
+pub(crate) trait OriginBody:
+    Body<Data: Send, Error: Into<BoxError>> + Send + 'static
+{
+}
+
+impl<B> OriginBody for B where B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}

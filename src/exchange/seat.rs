@@ -1,0 +1,100 @@
+//! A caller's part in one of the layer's flights.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::{
+    flights::{Cargo, Flight},
+    group::{Caller, Interest, Runtime},
+    rules::Variant,
+};
+
+/// A [`Caller`] that is counted in [`Stats::waiters`](crate::Stats), and still knows its flight when that has ended.
+pub(crate) struct Seat<K> {
+    flight: Arc<Flight<K>>,
+    caller: Caller<(), (), Cargo<K>>,
+    ended: bool,
+}
+
+// ===== impl Seat =====
+
+impl<K> Seat<K> {
+    pub(crate) fn new(caller: Caller<(), (), Cargo<K>>) -> Self {
+        let flight = Arc::clone(caller.flight());
+        flight.cargo.gauges.enter();
+        Self {
+            flight,
+            caller,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight<K>> {
+        &self.flight
+    }
+
+    /// The flight of which this is the leader's seat is for this variant: who differs need not wait for its head.
+    pub(crate) fn set_variant(&self, variant: Variant) {
+        self.flight.cargo.exchange.lock().variant = Some(variant);
+    }
+
+    pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
+        self.caller.take_waker()
+    }
+}
+
+impl<K: Send + Sync + 'static> Seat<K> {
+    /// The leader's first act.
+    pub(crate) fn start<F, Fut>(&mut self, work: F)
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.caller.start(work);
+    }
+
+    /// A follower's first act.
+    pub(crate) fn board(&self) {
+        self.flight.cargo.trace.joined();
+        self.caller.board();
+    }
+
+    /// The flight goes on though every caller leaves, if there is a runtime for it.
+    pub(crate) fn finish_abandoned(&self) {
+        if let Some(runtime) = Runtime::current() {
+            self.caller.keep_on(runtime);
+        }
+    }
+
+    /// Drives the flight where that is this caller's part, and leaves its waker. Ready when the flight has ended, which
+    /// may be asked again.
+    ///
+    /// # Panics
+    ///
+    /// If the flight crashed.
+    pub(crate) fn poll(&mut self, interest: Interest, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ended {
+            std::task::ready!(self.caller.poll(interest, cx));
+            self.ended = true;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<K> Drop for Seat<K> {
+    fn drop(&mut self) {
+        // The caller itself leaves the flight right after this.
+        self.flight.cargo.gauges.leave();
+    }
+}
+
+impl<K> fmt::Debug for Seat<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
+}

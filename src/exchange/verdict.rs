@@ -1,0 +1,388 @@
+//! What a flight's head, body and end mean for those who wait.
+//!
+//! Each function decides under the exchange's lock, tells every waiter while none is woken yet, and wakes them last. What
+//! nobody may join any more is out of the table before anybody is told.
+
+use std::{ops::ControlFlow, sync::Arc, task::Poll};
+
+use http::{Response, response};
+use http_body::{Body, SizeHint};
+
+use super::{
+    desk::Answer,
+    work::{Brief, Pulled},
+};
+use crate::{
+    error::{ShareError, SharedError},
+    flights::{Flight, Stage, Waiting},
+    group::Wakers,
+    key::KeyExtractor,
+    observe::Reason,
+    rules::{self, Variant, Vary},
+};
+
+/// What is to become of a response.
+pub(super) enum Verdict<B> {
+    /// It is its leader's alone, who has it.
+    Released,
+    Shared(Head, B),
+}
+
+/// A head that may be shared.
+pub(super) struct Head {
+    parts: response::Parts,
+    expected: Option<u64>,
+    hint: SizeHint,
+    is_empty: bool,
+    /// Whether its length was paid for.
+    announced: bool,
+}
+
+pub(super) enum Opened {
+    /// The whole response is there.
+    Over,
+    Streams,
+}
+
+/// From now on nobody joins the flight. Gives those for whom nothing was decided.
+pub(super) fn close<K>(flight: &Flight<K>) -> Vec<Arc<dyn Waiting<K>>> {
+    let (joined, waiting) = {
+        let mut exchange = flight.cargo.exchange.lock();
+        exchange.stage = Stage::Closed;
+        (exchange.joined, exchange.take_waiting())
+    };
+    if joined {
+        flight.release();
+    }
+    waiting
+}
+
+// ===== impl Head =====
+
+impl Head {
+    /// Whether the body is of a kind that is there at once: of a length that it itself knows.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.is_empty && self.hint.exact().is_some()
+    }
+}
+
+// ===== impl Brief =====
+
+impl<X, ResBody, E> Brief<X, ResBody, E>
+where
+    X: KeyExtractor,
+    E: ShareError + Send + Sync + 'static,
+{
+    /// The call has failed: everybody gets the same failure.
+    pub(super) fn fail(&self, mut error: E) {
+        let waiting = close(&self.flight);
+        let mut wakers = Wakers::default();
+        for waiter in waiting {
+            waiter.fail(&mut error, &mut wakers);
+        }
+        // Also where nobody waited, so that the leader's error is of the same make in company and alone.
+        drop(error.share());
+        self.desk.leave(Err(error));
+        wakers.wake();
+    }
+}
+
+impl<X, ResBody, E> Brief<X, ResBody, E>
+where
+    X: KeyExtractor,
+    ResBody: Body,
+{
+    /// The head has come: may others have the response at all?
+    pub(super) fn judge(&self, response: Response<ResBody>) -> Verdict<ResBody> {
+        let (parts, body) = response.into_parts();
+        let cargo = &self.flight.cargo;
+        let memory = &self.shared.flights.memory;
+        let shareable = rules::may_share(&self.asked.method, self.asked.has_credentials, &parts)
+            && (self.shared.settings.policy)(&parts);
+        if !shareable {
+            memory.remember(cargo.hash, cargo.key.clone());
+            return self.release(parts, body, Reason::Unshareable);
+        }
+        memory.clear(cargo.hash, &cargo.key);
+        let hint = body.size_hint();
+        let expected = rules::expected(&self.asked.method, &parts, &hint);
+        let limits = self.shared.settings.limits;
+        if expected.unwrap_or(0).max(hint.lower()) > limits.max_body as u64 {
+            return self.release(parts, body, Reason::TooLarge);
+        }
+        let mut head = Head {
+            is_empty: body.is_end_stream(),
+            parts,
+            expected,
+            hint,
+            announced: false,
+        };
+        // One that may turn out to need no copy is paid for when it does.
+        if !head.is_at_hand() || self.flight.is_shared() {
+            head.announced = true;
+            let mut exchange = cargo.exchange.lock();
+            if !exchange.tape.announce(head.expected, head.hint, limits) {
+                drop(exchange);
+                return self.release(head.parts, body, Reason::TooLarge);
+            }
+        }
+        Verdict::Shared(head, body)
+    }
+
+    /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
+    fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
+        let waiting = close(&self.flight);
+        let mut wakers = Wakers::default();
+        waiting
+            .iter()
+            .for_each(|waiter| waiter.forward(reason, &mut wakers));
+        let response = Response::from_parts(parts, body);
+        self.desk.leave(Ok(Answer::Untouched(response)));
+        wakers.wake();
+        Verdict::Released
+    }
+
+    /// Lets those begin who may, and moves those for whom the response is not. They are woken by the caller, once it has
+    /// pulled what there is of the body: a server that sees head and body together writes them together.
+    pub(super) fn open(
+        &self,
+        head: Head,
+        first: Poll<Option<Result<Pulled, SharedError>>>,
+        wakers: &mut Wakers,
+    ) -> Opened {
+        let Head {
+            parts,
+            expected,
+            hint,
+            is_empty,
+            announced,
+        } = head;
+        let first = match first {
+            Poll::Ready(Some(Ok(pulled))) if pulled.is_last => {
+                let len = pulled.frame.data_ref().map_or(0, |data| data.len() as u64);
+                if expected.is_none_or(|expected| expected == len) && self.close_alone() {
+                    self.desk
+                        .leave(Ok(Answer::Whole(parts, Some(pulled.frame))));
+                    return Opened::Over;
+                }
+                Poll::Ready(Some(Ok(pulled)))
+            }
+            other => other,
+        };
+        if is_empty && expected.unwrap_or(0) == 0 && self.close_alone() {
+            self.desk.leave(Ok(Answer::Whole(parts, None)));
+            return Opened::Over;
+        }
+
+        let variant = self.variant(&parts);
+        let copy = Arc::new(rules::copy_head(&parts));
+        let settings = &self.shared.settings;
+        let begins = expected.is_some() || settings.stream_unknown || is_empty;
+        let (moved, begun, fits) = {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            let fits = announced || exchange.tape.announce(expected, hint, settings.limits);
+            let (mut moved, mut begun) = (Vec::new(), Vec::new());
+            if fits {
+                exchange.stage = if begins {
+                    Stage::Open(Arc::clone(&copy))
+                } else {
+                    Stage::Collecting(Arc::clone(&copy))
+                };
+                for waiter in exchange.take_waiting() {
+                    if variant
+                        .as_ref()
+                        .is_some_and(|variant| waiter.differs(variant))
+                    {
+                        moved.push(waiter);
+                    } else if begins {
+                        begun.push(waiter);
+                    } else {
+                        exchange.link(waiter);
+                    }
+                }
+                exchange.variant.clone_from(&variant);
+            }
+            (moved, begun, fits)
+        };
+        if let Some(variant) = &variant {
+            for waiter in moved {
+                waiter.regroup(&self.flight, variant, wakers);
+            }
+        }
+        begun.iter().for_each(|waiter| waiter.begin(&copy, wakers));
+        self.desk.leave(Ok(Answer::Shared(parts)));
+        if !fits && self.outgrow(None).is_break() {
+            return Opened::Over;
+        }
+
+        let over = match first {
+            Poll::Pending => is_empty,
+            Poll::Ready(Some(Ok(pulled))) => {
+                let is_last = pulled.is_last;
+                self.receive(pulled).is_break() || is_last
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.land(Some(error));
+                return Opened::Over;
+            }
+            Poll::Ready(None) => true,
+        };
+        if over {
+            self.land(None);
+            return Opened::Over;
+        }
+        Opened::Streams
+    }
+
+    /// Which requests of this key the response is for, if not for all.
+    fn variant(&self, parts: &response::Parts) -> Option<Variant> {
+        // `*` is not shared in the first place.
+        let Vary::Fields(names) = Vary::of(parts) else {
+            return None;
+        };
+        let shared = &self.shared;
+        let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
+            names
+        } else {
+            // What the key tells is the same for all.
+            names
+                .iter()
+                .filter(|name| shared.may_differ(name))
+                .cloned()
+                .collect()
+        };
+        (!names.is_empty()).then(|| Variant::of_fields(names, &self.asked.fields))
+    }
+
+    /// Ends a flight whose whole response is there, if its leader is alone.
+    fn close_alone(&self) -> bool {
+        let mut exchange = self.flight.cargo.exchange.lock();
+        if !exchange.joined {
+            exchange.stage = Stage::Closed;
+        }
+        !exchange.joined
+    }
+
+    /// Whether to pull a frame from the source.
+    pub(super) fn may_pull(&self) -> bool {
+        // With somebody who waits, or kept without anybody, the source is read ahead.
+        let eager = self.flight.is_shared() || self.flight.callers() == 0;
+        let exchange = self.flight.cargo.exchange.lock();
+        let tape = &exchange.tape;
+        // All bytes are there: the end may be as well, and the flight be over no later than its last byte is read.
+        let complete = tape.expected() == Some(tape.received());
+        tape.may_pull(eager || complete)
+    }
+
+    /// The source has nothing more at the moment. One that has given all its bytes may still have to say that it has
+    /// ended; nobody need join for that.
+    pub(super) fn pause(&self) {
+        let complete = {
+            let exchange = self.flight.cargo.exchange.lock();
+            exchange.tape.expected() == Some(exchange.tape.received())
+        };
+        if complete {
+            self.flight.detach();
+        }
+    }
+
+    /// A frame has come. `Break`: nobody is left to read the body.
+    pub(super) fn receive(&self, pulled: Pulled) -> ControlFlow<()> {
+        let Pulled {
+            frame,
+            hint,
+            is_last,
+        } = pulled;
+        let limits = self.shared.settings.limits;
+        let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+        if self.flight.is_shared() {
+            let received = {
+                let exchange = self.flight.cargo.exchange.lock();
+                exchange.tape.expected() == Some(exchange.tape.received() + len)
+            };
+            if is_last || received {
+                // Before the last byte can be read, by readers on other threads.
+                self.flight.detach();
+            }
+        }
+        let (refused, spent) = {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            let refused = exchange.tape.push(frame, hint, limits).err();
+            (refused, exchange.tape.take_spent())
+        };
+        drop(spent);
+        match refused {
+            None => ControlFlow::Continue(()),
+            Some(frame) => self.outgrow(Some(Pulled {
+                frame,
+                hint,
+                is_last,
+            })),
+        }
+    }
+
+    /// The body does not fit, or is not what was promised: no whole copy of it will be kept.
+    fn outgrow(&self, pulled: Option<Pulled>) -> ControlFlow<()> {
+        self.flight.release();
+        let (waiting, spent) = {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            let window = exchange.joined && matches!(exchange.stage, Stage::Open(_));
+            exchange.stage = Stage::Closed;
+            let tape = &mut exchange.tape;
+            if let Some(Pulled { frame, hint, .. }) = pulled {
+                let received =
+                    tape.received() + frame.data_ref().map_or(0, |data| data.len() as u64);
+                match tape.expected() {
+                    Some(expected) if received > expected => tape.cut_followers(received),
+                    _ => tape.outgrow(window),
+                }
+                let refused = tape.push(frame, hint, self.shared.settings.limits);
+                debug_assert!(refused.is_ok(), "a tape that is not whole refuses no frame");
+            } else {
+                tape.outgrow(false);
+            }
+            let spent = tape.take_spent();
+            (exchange.take_waiting(), spent)
+        };
+        drop(spent);
+        let mut wakers = Wakers::default();
+        waiting
+            .iter()
+            .for_each(|waiter| waiter.forward(Reason::TooLarge, &mut wakers));
+        wakers.wake();
+        if self.flight.callers() == 0 {
+            return ControlFlow::Break(());
+        }
+        self.flight.demote();
+        ControlFlow::Continue(())
+    }
+
+    /// The source has ended, or has failed.
+    pub(super) fn land(&self, error: Option<SharedError>) {
+        if self.flight.is_shared() {
+            self.flight.detach();
+        }
+        let (head, waiting) = {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            let joined = exchange.joined;
+            match error {
+                Some(error) => exchange.tape.fail(error),
+                None => exchange.tape.finish(joined),
+            }
+            let head = match std::mem::replace(&mut exchange.stage, Stage::Closed) {
+                Stage::Collecting(head) => Some(head),
+                _ => None,
+            };
+            (head, exchange.take_waiting())
+        };
+        let mut wakers = Wakers::default();
+        for waiter in waiting {
+            match &head {
+                Some(head) => waiter.begin(head, &mut wakers),
+                // Nobody waits once others have begun.
+                None => waiter.forward(Reason::Leaderless, &mut wakers),
+            }
+        }
+        wakers.wake();
+    }
+}

@@ -1,0 +1,163 @@
+//! What the layer hangs on a flight.
+//!
+//! Locks nest in one order: a shard of the table, an exchange, a waiter, a flight's state. Under none of them is anything
+//! of the user's called, cloned, dropped or woken, but for the key's `Eq`.
+
+use std::{any::Any, sync::Arc};
+
+use http::{Method, response};
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::{
+    gauges::Gauges,
+    settings::Shared,
+    stamps::{Stamps, Target},
+};
+use crate::{
+    copy::Tape,
+    group::{self, Wakers},
+    key::KeyExtractor,
+    observe::{Reason, Trace},
+    rules::Variant,
+    sync::Mutex,
+};
+
+pub(crate) type Flight<K> = group::Flight<(), (), Cargo<K>>;
+
+pub(crate) struct Cargo<K> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
+    pub(crate) method: Method,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) trace: Trace,
+    /// The target's write stamps when the flight began; `None` where writes are not watched.
+    pub(crate) stamp: Option<(Target, u64)>,
+    /// From when on it is too old to be joined.
+    pub(crate) expires: Option<Instant>,
+    pub(crate) exchange: Mutex<Exchange<K>>,
+}
+
+/// How far a flight's request and response have come.
+pub(crate) struct Exchange<K> {
+    pub(crate) stage: Stage,
+    /// Which requests the flight's response is for, as far as that is known.
+    pub(crate) variant: Option<Variant>,
+    /// Followers for whom nothing has been decided yet.
+    pub(crate) waiting: Slab<Arc<dyn Waiting<K>>>,
+    pub(crate) tape: Tape,
+    /// Whether anybody has joined, known under this lock already.
+    pub(crate) joined: bool,
+}
+
+pub(crate) enum Stage {
+    /// There is no head yet.
+    Asked,
+    /// There is a head; followers wait until the whole body is known to fit.
+    Collecting(Arc<response::Parts>),
+    /// Followers begin.
+    Open(Arc<response::Parts>),
+    /// Nobody joins any more: the response may not be shared, or the flight is over.
+    Closed,
+}
+
+/// A follower that waits for its head, as the flight sees it: whatever service it came through.
+pub(crate) trait Waiting<K>: Send + Sync {
+    /// It is linked in the exchange at `slot`.
+    fn linked(&self, slot: usize);
+
+    /// Whether a response for `variant` is not for it.
+    fn differs(&self, variant: &Variant) -> bool;
+
+    /// Its response begins with this head.
+    fn begin(&self, head: &Arc<response::Parts>, wakers: &mut Wakers);
+
+    /// It makes its own call.
+    fn forward(&self, reason: Reason, wakers: &mut Wakers);
+
+    /// The call failed with `error`, of which it takes a share if its own service has the same type of error.
+    fn fail(&self, error: &mut dyn Any, wakers: &mut Wakers);
+
+    /// It moves from `flight` to the flight of its own variant, which it leads if there is none.
+    fn regroup(self: Arc<Self>, flight: &Flight<K>, variant: &Variant, wakers: &mut Wakers);
+}
+
+// ===== impl Cargo =====
+
+impl<K> Cargo<K> {
+    /// Of a flight that may begin now. `target`: whose writes are watched.
+    pub(crate) fn new<X>(
+        shared: &Shared<X>,
+        hash: u64,
+        key: K,
+        method: Method,
+        target: Option<Target>,
+    ) -> Self
+    where
+        X: KeyExtractor<Key = K>,
+    {
+        let Shared {
+            settings, flights, ..
+        } = shared;
+        Self {
+            hash,
+            key,
+            method,
+            gauges: Arc::clone(&flights.gauges),
+            trace: Trace::default(),
+            stamp: target.map(|target| (target, flights.stamps.read(target))),
+            expires: settings
+                .max_age
+                .and_then(|age| Instant::now().checked_add(age)),
+            exchange: Mutex::new(Exchange::new(Tape::new(Arc::clone(&flights.gauges.budget)))),
+        }
+    }
+
+    pub(crate) fn is_fresh(&self, stamps: &Stamps) -> bool {
+        self.stamp
+            .is_none_or(|(target, seen)| stamps.read(target) == seen)
+            && self.expires.is_none_or(|expires| Instant::now() <= expires)
+    }
+}
+
+// ===== impl Exchange =====
+
+impl<K> Exchange<K> {
+    pub(crate) fn new(tape: Tape) -> Self {
+        Self {
+            stage: Stage::Asked,
+            variant: None,
+            waiting: Slab::new(),
+            tape,
+            joined: false,
+        }
+    }
+
+    pub(crate) fn link(&mut self, waiter: Arc<dyn Waiting<K>>) {
+        let place = self.waiting.vacant_entry();
+        waiter.linked(place.key());
+        place.insert(waiter);
+    }
+
+    /// Takes `waiter` out of `slot`, if it is still there; to be dropped outside the lock.
+    pub(crate) fn unlink<W>(
+        &mut self,
+        slot: usize,
+        waiter: *const W,
+    ) -> Option<Arc<dyn Waiting<K>>> {
+        let linked = self.waiting.get(slot)?;
+        if std::ptr::addr_eq(Arc::as_ptr(linked), waiter) {
+            self.waiting.try_remove(slot)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn take_waiting(&mut self) -> Vec<Arc<dyn Waiting<K>>> {
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|(_, waiter)| waiter)
+            .collect()
+    }
+}

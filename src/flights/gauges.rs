@@ -1,0 +1,146 @@
+//! What a layer counts.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    copy::Budget,
+    observe::{self, Reason},
+    rules::Bypass,
+};
+
+const STRIPES: usize = 16;
+
+/// Counters in stripes, one for each few threads: two cores that serve different keys write no cache line together.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    stripes: [Stripe; STRIPES],
+    pub(crate) budget: Arc<Budget>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe {
+    led: AtomicU64,
+    joined: AtomicU64,
+    forwarded: AtomicU64,
+    bypassed: AtomicU64,
+    /// Raised on one thread and lowered on another, so that only the sum over all stripes, which wraps, means anything.
+    waiters: AtomicUsize,
+}
+
+/// What a layer's flights have done so far, and what they hold now. Made by [`Handle::stats`](crate::Handle::stats).
+///
+/// Each number is exact; together they are no snapshot of one instant while requests go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Requests that were forwarded to the inner service and could be joined.
+    pub led: u64,
+    /// Requests that joined another's flight, before its head or midway through its body.
+    pub joined: u64,
+    /// Requests that made their own call after all: of the joined ones those that were sent on, and those that could not
+    /// join (`max_waiters`, or a key known to be unshareable).
+    pub forwarded: u64,
+    /// Requests that were never to be coalesced.
+    pub bypassed: u64,
+    /// Flights that a new caller could join.
+    pub in_flight: usize,
+    /// Callers that have not yet got all that their flight owes them, leaders included.
+    pub waiters: usize,
+    /// Bytes set aside for the copies of bodies.
+    pub buffered_bytes: usize,
+}
+
+/// What happened to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Led,
+    Joined,
+    Forwarded(Reason),
+    Bypassed(Bypass),
+}
+
+// ===== impl Gauges =====
+
+impl Gauges {
+    pub(crate) fn new() -> Self {
+        Self {
+            stripes: Default::default(),
+            budget: Arc::default(),
+        }
+    }
+
+    pub(crate) fn count(&self, event: Event) {
+        let stripe = self.stripe();
+        let counter = match event {
+            Event::Led => {
+                observe::led();
+                &stripe.led
+            }
+            Event::Joined => &stripe.joined,
+            Event::Forwarded(reason) => {
+                observe::forwarded(reason);
+                &stripe.forwarded
+            }
+            Event::Bypassed(reason) => {
+                observe::bypassed(reason);
+                &stripe.bypassed
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enter(&self) {
+        observe::waiter_came();
+        self.stripe().waiters.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        observe::waiter_went();
+        self.stripe().waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self, in_flight: usize) -> Stats {
+        let sum = |counter: fn(&Stripe) -> &AtomicU64| {
+            let loads = self
+                .stripes
+                .iter()
+                .map(|stripe| counter(stripe).load(Ordering::Relaxed));
+            loads.sum()
+        };
+        let waiters = self
+            .stripes
+            .iter()
+            .map(|stripe| stripe.waiters.load(Ordering::Relaxed));
+        Stats {
+            led: sum(|stripe| &stripe.led),
+            joined: sum(|stripe| &stripe.joined),
+            forwarded: sum(|stripe| &stripe.forwarded),
+            bypassed: sum(|stripe| &stripe.bypassed),
+            in_flight,
+            waiters: waiters.fold(0, usize::wrapping_add),
+            buffered_bytes: self.budget.used(),
+        }
+    }
+
+    fn stripe(&self) -> &Stripe {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: Cell<Option<usize>> = const { Cell::new(None) };
+        }
+        let mine = MINE.with(|mine| {
+            mine.get().unwrap_or_else(|| {
+                let next = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
+                mine.set(Some(next));
+                next
+            })
+        });
+        &self.stripes[mine]
+    }
+}

@@ -1,0 +1,374 @@
+//! The layer's future.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Method, Request, Response, response};
+use http_body::Body;
+use pin_project::{pin_project, pinned_drop};
+use tokio::time::{Instant, Sleep};
+use tower_service::Service;
+
+use crate::{
+    body::ResponseBody,
+    error::{BoxError, ShareError},
+    exchange::{Answer, Desk, Next, Oneshot, Reader, Seat, Waiter},
+    flights::{Shared, Target},
+    group::Interest,
+    key::KeyExtractor,
+    observe::{self, Wait},
+    role::Way,
+    rules,
+};
+
+/// The response of a [`Singleflight`](crate::Singleflight) service.
+///
+/// # Cancel safety
+///
+/// Dropping it leaves the flight and harms no other caller. The last caller's leaving drops the inner call and frees the
+/// key at once, unless [`finish_abandoned`](crate::SingleflightLayer::finish_abandoned) is set.
+///
+/// # Panics
+///
+/// Polling it panics if the inner service did, and if it is polled again after it has given its response.
+#[pin_project(PinnedDrop)]
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct ResponseFuture<S, X, ReqBody, ResBody>
+where
+    // The states hold the service's future and its error, and the key's type.
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    shared: Arc<Shared<X>>,
+    #[pin]
+    state: State<S, X, ReqBody, ResBody>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    /// A call of its own.
+    Own {
+        #[pin]
+        call: Oneshot<S, ReqBody>,
+        way: Way,
+        /// What its response tells the layer.
+        tells: Tells<X::Key>,
+    },
+    Lead {
+        seat: Option<Seat<X::Key>>,
+        desk: Arc<Desk<ResBody, S::Error>>,
+        way: Way,
+    },
+    Begin {
+        seat: Option<Seat<X::Key>>,
+        head: Arc<response::Parts>,
+    },
+    Wait {
+        waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
+        since: Wait,
+        deadline: Option<Instant>,
+        /// Made when it is first needed.
+        sleep: Option<Pin<Box<Sleep>>>,
+    },
+    Done,
+}
+
+enum Tells<K> {
+    Nothing,
+    /// Whether a key that is remembered as unshareable still is.
+    Shareable(Known<K>),
+    /// That a write has succeeded.
+    Written(Target, Method),
+}
+
+/// A request whose key is remembered as unshareable.
+pub(crate) struct Known<K> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) method: Method,
+    pub(crate) has_credentials: bool,
+}
+
+// ===== impl ResponseFuture =====
+
+impl<S, X, ReqBody, ResBody> ResponseFuture<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    fn new(shared: Arc<Shared<X>>, state: State<S, X, ReqBody, ResBody>) -> Self {
+        Self { shared, state }
+    }
+
+    pub(crate) fn bypassed(
+        shared: Arc<Shared<X>>,
+        call: Oneshot<S, ReqBody>,
+        way: Way,
+        writes: Option<(Target, Method)>,
+    ) -> Self {
+        let tells = match writes {
+            Some((target, method)) => Tells::Written(target, method),
+            None => Tells::Nothing,
+        };
+        Self::new(shared, State::Own { call, way, tells })
+    }
+
+    /// Could not join a flight. `known`: because its key is known to be unshareable.
+    pub(crate) fn apart(
+        shared: Arc<Shared<X>>,
+        call: Oneshot<S, ReqBody>,
+        known: Option<Known<X::Key>>,
+    ) -> Self {
+        let tells = known.map_or(Tells::Nothing, Tells::Shareable);
+        let way = Way::Apart;
+        Self::new(shared, State::Own { call, way, tells })
+    }
+
+    pub(crate) fn lead(
+        shared: Arc<Shared<X>>,
+        seat: Seat<X::Key>,
+        desk: Arc<Desk<ResBody, S::Error>>,
+        way: Way,
+    ) -> Self {
+        let seat = Some(seat);
+        Self::new(shared, State::Lead { seat, desk, way })
+    }
+
+    pub(crate) fn begin(
+        shared: Arc<Shared<X>>,
+        seat: Seat<X::Key>,
+        head: Arc<response::Parts>,
+    ) -> Self {
+        let seat = Some(seat);
+        Self::new(shared, State::Begin { seat, head })
+    }
+
+    pub(crate) fn wait(
+        shared: Arc<Shared<X>>,
+        waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
+    ) -> Self {
+        // The clock is read only where somebody wants it.
+        let deadline = shared
+            .settings
+            .wait_timeout
+            .and_then(|wait| Instant::now().checked_add(wait));
+        Self::new(
+            shared,
+            State::Wait {
+                waiter,
+                since: Wait::begin(),
+                deadline,
+                sleep: None,
+            },
+        )
+    }
+}
+
+impl<X: KeyExtractor> Shared<X> {
+    /// What every response gets on its way out.
+    fn dress<B>(
+        &self,
+        mut parts: response::Parts,
+        body: ResponseBody<B>,
+        way: Way,
+    ) -> Response<ResponseBody<B>> {
+        parts.extensions.insert(way.role());
+        if let Some(cache_status) = &self.settings.cache_status {
+            cache_status.append(&mut parts.headers, way.forward());
+        }
+        Response::from_parts(parts, body)
+    }
+
+    fn dress_own<B>(&self, response: Response<B>, way: Way) -> Response<ResponseBody<B>> {
+        let (parts, body) = response.into_parts();
+        self.dress(parts, ResponseBody::inner(body), way)
+    }
+
+    /// A response that came to this caller alone tells the layer what its key, or its method, is about.
+    fn hear<B>(&self, tells: &Tells<X::Key>, response: Response<B>) -> Response<B> {
+        match tells {
+            Tells::Nothing => response,
+            Tells::Written(target, method) => {
+                if rules::invalidates(method, response.status()) {
+                    self.flights.stamps.write(*target);
+                }
+                response
+            }
+            Tells::Shareable(known) => {
+                let (parts, body) = response.into_parts();
+                if rules::may_share(&known.method, known.has_credentials, &parts)
+                    && (self.settings.policy)(&parts)
+                {
+                    self.flights.memory.clear(known.hash, &known.key);
+                }
+                Response::from_parts(parts, body)
+            }
+        }
+    }
+}
+
+impl<S, X, ReqBody, ResBody> Future for ResponseFuture<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: ShareError + Send + Sync + 'static,
+    ResBody: Body<Data: Send> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+    X: KeyExtractor,
+    ReqBody: Send + 'static,
+{
+    type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let shared = &**this.shared;
+        loop {
+            let next = match this.state.as_mut().project() {
+                StateProj::Own { call, way, tells } => {
+                    let response = ready!(call.poll(cx));
+                    let result = match response {
+                        Ok(response) => {
+                            let response = shared.hear(tells, response);
+                            Ok(shared.dress_own(response, *way))
+                        }
+                        Err(mut error) => {
+                            if way.role() == crate::Role::Forwarded {
+                                // As it would have been of a flight.
+                                drop(error.share());
+                            }
+                            Err(error)
+                        }
+                    };
+                    this.state.set(State::Done);
+                    return Poll::Ready(result);
+                }
+                StateProj::Lead { seat, desk, way } => {
+                    let part = seat.as_mut().expect("a leader has a seat");
+                    let over = part.poll(Interest::Progress, cx);
+                    let Some(answer) = desk.take() else {
+                        assert!(
+                            over.is_pending(),
+                            "a flight answers its leader before it ends"
+                        );
+                        return Poll::Pending;
+                    };
+                    let way = *way;
+                    let seat = seat.take();
+                    let result = answer.map(|answer| match answer {
+                        Answer::Untouched(response) => shared.dress_own(response, way),
+                        Answer::Whole(parts, frame) => {
+                            shared.dress(parts, ResponseBody::whole(frame), way)
+                        }
+                        Answer::Shared(parts) => {
+                            let seat = seat.expect("looked at just now");
+                            let body = ResponseBody::shared(Reader::new(seat, true));
+                            shared.dress(parts, body, way)
+                        }
+                    });
+                    this.state.set(State::Done);
+                    return Poll::Ready(result);
+                }
+                StateProj::Begin { seat, head } => {
+                    observe::followed();
+                    let seat = seat.take().expect("a follower that begins has a seat");
+                    let body = ResponseBody::shared(Reader::new(seat, false));
+                    let response = shared.dress(response::Parts::clone(head), body, Way::Followed);
+                    this.state.set(State::Done);
+                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Wait {
+                    waiter,
+                    since,
+                    deadline,
+                    sleep,
+                } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
+                    Poll::Ready(Next::Begin(seat, head)) => State::Begin {
+                        seat: Some(seat),
+                        head,
+                    },
+                    Poll::Ready(Next::Lead(seat, desk)) => State::Lead {
+                        seat: Some(seat),
+                        desk,
+                        way: Way::SentOn,
+                    },
+                    Poll::Ready(Next::Forward(service, request)) => sent_on(service, request),
+                    Poll::Ready(Next::Fail(error)) => {
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(error));
+                    }
+                    Poll::Pending => {
+                        let Some(deadline) = *deadline else {
+                            return Poll::Pending;
+                        };
+                        let sleep = sleep
+                            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                        ready!(sleep.as_mut().poll(cx));
+                        match waiter.give_up() {
+                            Some((service, request)) => since.ended(sent_on(service, request)),
+                            // Decided in this very moment.
+                            None => continue,
+                        }
+                    }
+                },
+                StateProj::Done => panic!("`ResponseFuture` polled after completion"),
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+fn sent_on<S, X, ReqBody, ResBody>(
+    service: S,
+    request: Request<ReqBody>,
+) -> State<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    State::Own {
+        call: Oneshot::new(service, request),
+        way: Way::SentOn,
+        tells: Tells::Nothing,
+    }
+}
+
+#[pinned_drop]
+impl<S, X, ReqBody, ResBody> PinnedDrop for ResponseFuture<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    fn drop(self: Pin<&mut Self>) {
+        if let StateProj::Wait { waiter, .. } = self.project().state.project() {
+            waiter.leave();
+        }
+    }
+}
+
+impl<S, X, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Own { .. } => "Own",
+            State::Lead { .. } => "Lead",
+            State::Begin { .. } => "Begin",
+            State::Wait { .. } => "Wait",
+            State::Done => "Done",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! `Handle`.
+
+use std::{fmt, sync::Arc};
+
+use crate::flights::{Flights, Stats};
+
+/// A way to the flights of a [`SingleflightLayer`](crate::SingleflightLayer), for code that is not a request.
+///
+/// It is cheap to clone and knows nothing of the services below the layer. Keys are those of the layer's extractor; for
+/// the default key make one with [`KeyExtractor::extract`](crate::KeyExtractor::extract), or use
+/// [`forget_if`](Self::forget_if).
+///
+/// ```
+/// use tower_singleflight::SingleflightLayer;
+///
+/// let layer = SingleflightLayer::new();
+/// let handle = layer.handle();
+///
+/// // After an import: whoever asks from now on gets an answer that was made from now on.
+/// let forgotten = handle.forget_if(|key| key.uri().path().starts_with("/articles/"));
+/// assert_eq!(forgotten, 0);
+/// assert_eq!(handle.in_flight(), 0);
+/// ```
+pub struct Handle<K> {
+    flights: Arc<Flights<K>>,
+}
+
+// ===== impl Handle =====
+
+impl<K> Handle<K> {
+    pub(crate) fn new(flights: Arc<Flights<K>>) -> Self {
+        Self { flights }
+    }
+
+    /// Forgets the flights of `key`, in all their variants: later requests start anew rather than wait for an earlier call,
+    /// as with Go's `Forget`. Those who have joined keep what they have joined. `true` if there was such a flight.
+    pub fn forget(&self, key: &K) -> bool
+    where
+        K: std::hash::Hash + Eq,
+    {
+        let hash = self.flights.table.hash(key);
+        let detached = self.flights.of(hash, key).filter(|flight| flight.detach());
+        detached.count() > 0
+    }
+
+    /// Forgets the flights for whose key `f` says so, and gives their number.
+    ///
+    /// `f` runs under no lock, and sees the flights of one moment in each part of the table: this is not one atomic step.
+    pub fn forget_if(&self, mut f: impl FnMut(&K) -> bool) -> usize {
+        let matching = self.flights.table.all().filter(|flight| {
+            self.flights.is_fresh(&flight.cargo) && f(&flight.cargo.key) && flight.detach()
+        });
+        matching.count()
+    }
+
+    /// Forgets all flights, and gives the number of those that were in the air.
+    #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
+    pub fn forget_all(&self) -> usize {
+        self.forget_if(|_| true)
+    }
+
+    /// The number of flights that a new caller could join.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.in_flight()
+    }
+
+    /// The number of callers of `key`'s flights, leaders included and in all variants; 0 if there is no such flight.
+    #[must_use]
+    pub fn waiters(&self, key: &K) -> usize
+    where
+        K: std::hash::Hash + Eq,
+    {
+        let hash = self.flights.table.hash(key);
+        self.flights
+            .of(hash, key)
+            .map(|flight| flight.callers())
+            .sum()
+    }
+
+    /// What the layer has done so far, and what it holds now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.flights.stats()
+    }
+
+    /// Switches coalescing on and off, while requests go on: off, every request bypasses. What is in flight stays so, and
+    /// nobody joins it.
+    pub fn set_enabled(&self, yes: bool) {
+        self.flights.set_enabled(yes);
+    }
+}
+
+impl<K> Clone for Handle<K> {
+    fn clone(&self) -> Self {
+        Self {
+            flights: Arc::clone(&self.flights),
+        }
+    }
+}
+
+impl<K> fmt::Debug for Handle<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("stats", &self.flights.stats())
+            .field("enabled", &self.flights.is_enabled())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,223 @@
+//! A keyed 128-bit digest over parts of any length.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+use highway::{HighwayHash, HighwayHasher, Key};
+
+/// Two messages with one digest can't be made without the secret, nor found by chance in the lifetime of a process.
+pub(super) type Digest = [u64; 2];
+
+/// Marks a part that is absent; no length is so large.
+const ABSENT: u64 = u64::MAX;
+
+/// Collects what is hashed, so that the hash sees one large piece rather than fifty small ones.
+///
+/// Every part is preceded by its length, so that no two sequences of parts give the same bytes.
+pub(super) struct Writer {
+    hasher: HighwayHasher,
+    buffer: [u8; Self::SIZE],
+    filled: usize,
+}
+
+/// The secret of this process: who can't know it can't make two requests collide.
+pub(super) fn secret() -> [u64; 4] {
+    static SECRET: OnceLock<[u64; 4]> = OnceLock::new();
+    // Each `RandomState` is a SipHash of its own, seeded by the operating system.
+    *SECRET.get_or_init(|| std::array::from_fn(|at| RandomState::new().hash_one(at)))
+}
+
+// ===== impl Writer =====
+
+impl Writer {
+    /// The head of a usual request fits.
+    const SIZE: usize = 768;
+
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: HighwayHasher::new(Key(secret())),
+            buffer: [0; Self::SIZE],
+            filled: 0,
+        }
+    }
+
+    /// A part that is always there.
+    #[inline]
+    pub(super) fn part(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes(bytes);
+    }
+
+    /// A part that may be absent, which differs from empty.
+    pub(super) fn optional(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.part(bytes),
+            None => self.number(ABSENT),
+        }
+    }
+
+    /// As [`part`](Self::part), with ASCII letters in lower case.
+    pub(super) fn lowercase(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        // Chunks that fit into the buffer, where they are changed.
+        for chunk in bytes.chunks(256) {
+            if self.filled + chunk.len() > Self::SIZE {
+                self.flush();
+            }
+            let start = self.filled;
+            self.bytes(chunk);
+            self.buffer[start..self.filled].make_ascii_lowercase();
+        }
+    }
+
+    /// A header field; its name is never longer than 16 bits can say, its value never than 48.
+    #[inline]
+    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.number((name.len() as u64) << 48 | value.len() as u64);
+        self.bytes(name);
+        self.bytes(value);
+    }
+
+    pub(super) fn finish(&mut self) -> Digest {
+        // Ends the list of fields, which has no length in front.
+        self.number(ABSENT);
+        self.flush();
+        self.hasher.clone().finalize128()
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        if let Some(free) = self.buffer[self.filled..].get_mut(..bytes.len()) {
+            copy(free, bytes);
+            self.filled += bytes.len();
+        } else {
+            self.overflow(bytes);
+        }
+    }
+
+    #[cold]
+    fn overflow(&mut self, bytes: &[u8]) {
+        self.flush();
+        if bytes.len() > Self::SIZE {
+            self.hasher.append(bytes);
+        } else {
+            self.bytes(bytes);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.hasher.append(&self.buffer[..self.filled]);
+        self.filled = 0;
+    }
+}
+
+/// Copies as `copy_from_slice`, faster where a name or a short value is copied: two fixed pieces that overlap.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    #[inline]
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+        let last = from.len() - N;
+        to[..N].copy_from_slice(&from[..N]);
+        to[last..last + N].copy_from_slice(&from[last..last + N]);
+    }
+    match from.len() {
+        4..8 => ends::<4>(to, from),
+        8..=16 => ends::<8>(to, from),
+        17..=32 => ends::<16>(to, from),
+        33..=64 => ends::<32>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digest(write: impl FnOnce(&mut Writer)) -> Digest {
+        let mut writer = Writer::new();
+        write(&mut writer);
+        writer.finish()
+    }
+
+    #[test]
+    fn the_secret_is_one_per_process_and_not_trivial() {
+        assert_eq!(secret(), secret());
+        let mut words = secret().to_vec();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), 4);
+    }
+
+    #[test]
+    fn bytes_do_not_move_between_parts() {
+        let all = [
+            digest(|writer| {
+                writer.part(b"ab");
+                writer.part(b"c");
+            }),
+            digest(|writer| {
+                writer.part(b"a");
+                writer.part(b"bc");
+            }),
+            digest(|writer| writer.part(b"abc")),
+            digest(|writer| writer.field(b"ab", b"c")),
+            digest(|writer| writer.field(b"a", b"bc")),
+            digest(|writer| {
+                writer.field(b"a", b"b");
+                writer.field(b"c", b"");
+            }),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+        }
+    }
+
+    #[test]
+    fn absent_differs_from_empty() {
+        assert_ne!(
+            digest(|writer| writer.optional(None)),
+            digest(|writer| writer.optional(Some(b"")))
+        );
+    }
+
+    #[test]
+    fn lower_case_is_lower_case_at_any_length() {
+        for length in [0, 1, 255, 256, 257, 1000, 5000] {
+            let mixed = vec![b'A'; length];
+            let lower = vec![b'a'; length];
+            assert_eq!(
+                digest(|writer| writer.lowercase(&mixed)),
+                digest(|writer| writer.part(&lower))
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_meet_the_buffer_does_not_matter(
+            lengths in proptest::collection::vec(prop_oneof![0..70_usize, 0..1500_usize], 0..12),
+        ) {
+            let part = |length: &usize| (0..*length).map(|at| at as u8).collect::<Vec<_>>();
+            let buffered = digest(|writer| {
+                for length in &lengths {
+                    writer.part(&part(length));
+                }
+            });
+            let mut whole = Vec::new();
+            for length in &lengths {
+                whole.extend_from_slice(&(*length as u64).to_le_bytes());
+                whole.extend_from_slice(&part(length));
+            }
+            whole.extend_from_slice(&ABSENT.to_le_bytes());
+            let mut hasher = HighwayHasher::new(Key(secret()));
+            hasher.append(&whole);
+            prop_assert_eq!(buffered, hasher.finalize128());
+        }
+    }
+}

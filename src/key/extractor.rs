@@ -1,0 +1,90 @@
+use std::hash::Hash;
+
+use http::{Method, Uri, request};
+
+/// Says which requests are identical: those with equal keys.
+///
+/// Every `Fn(&http::request::Parts) -> Option<K>` is one, so a closure or a function such as [`method_and_uri`] will
+/// do. [`RequestKeyExtractor`](crate::RequestKeyExtractor) is the default.
+///
+/// All callers with one key get one answer. **Whatever that answer depends on belongs in the key**: who asks, in
+/// which language, from which tenant. A key that leaves out the identity gives one user's page to another.
+///
+/// # Example
+///
+/// ```
+/// use http::{Method, request};
+/// use tower_singleflight::KeyExtractor;
+///
+/// // Tiles depend on their path alone; everything else is left alone.
+/// let tiles = |request: &request::Parts| {
+///     let path = request.uri.path();
+///     (request.method == Method::GET && path.starts_with("/tiles/")).then(|| path.to_owned())
+/// };
+///
+/// let (tile, ()) = http::Request::get("/tiles/3/1/2").body(())?.into_parts();
+/// assert_eq!(tiles.extract(&tile).as_deref(), Some("/tiles/3/1/2"));
+/// # Ok::<(), http::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// A panic of the extractor is that caller's alone: no other caller and no flight is touched by it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say which requests are identical",
+    label = "not a `KeyExtractor`",
+    note = "a closure needs its argument's type: `|request: &http::request::Parts| -> Option<K> {{ .. }}`",
+    note = "its key `K` must be `Hash + Eq + Clone + Send + Sync + 'static`"
+)]
+pub trait KeyExtractor: Send + Sync + 'static {
+    /// What identical requests have in common.
+    type Key: Hash + Eq + Clone + Send + Sync + 'static;
+
+    /// The key of a request, or `None` if it must not be coalesced.
+    fn extract(&self, request: &request::Parts) -> Option<Self::Key>;
+}
+
+impl<F, K> KeyExtractor for F
+where
+    F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    type Key = K;
+
+    fn extract(&self, request: &request::Parts) -> Option<K> {
+        self(request)
+    }
+}
+
+/// The bare key: the method and the URI of a GET or HEAD, `None` for any other method.
+///
+/// <div class="warning">
+///
+/// Only for services whose answer depends on nothing else: not on `Authorization` or `Cookie`, not on
+/// `Accept-Encoding`, not on `Range`, and not on `Host` where the URI has no authority. A response's `Vary` still
+/// keeps variants apart, if the service sends one.
+///
+/// </div>
+///
+/// # Example
+///
+/// ```
+/// use http::{Method, Request};
+/// use tower_singleflight::method_and_uri;
+///
+/// let (get, ()) = Request::get("/a?b").header("cookie", "c=d").body(())?.into_parts();
+/// assert_eq!(method_and_uri(&get), Some((Method::GET, "/a?b".parse()?)));
+///
+/// let (post, ()) = Request::post("/a?b").body(())?.into_parts();
+/// assert_eq!(method_and_uri(&post), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn method_and_uri(request: &request::Parts) -> Option<(Method, Uri)> {
+    may_have_key(&request.method).then(|| (request.method.clone(), request.uri.clone()))
+}
+
+/// The methods that are coalesced unless a key function opts others in.
+pub(super) fn may_have_key(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}

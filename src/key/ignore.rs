@@ -1,0 +1,275 @@
+//! The request fields that by convention carry neither identity nor representation.
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::rules::tokens;
+
+/// On which of the lists a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    /// A field of the connection over which a request came. `Proxy-Authorization` is none: it says who asks.
+    HopByHop,
+    /// A trace or request id, the proxies on the way, or the client's description of itself.
+    Convention,
+    No,
+}
+
+/// The names that a user has added.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Sorted by `as_str`, each once.
+    sorted: Vec<HeaderName>,
+    /// A bit for each length among them, the last for all that are longer: most names end their search here.
+    lengths: u64,
+}
+
+/// What one request's key leaves out.
+#[derive(Debug)]
+pub(super) struct Ignored<'a> {
+    user: &'a Names,
+    /// The request, if its `Connection` names fields.
+    named_by: Option<&'a HeaderMap>,
+}
+
+/// Whether a key may leave out a field of this name.
+pub(super) fn may_leave_out(user: &Names, name: &HeaderName) -> bool {
+    Listed::of(name.as_str().as_bytes()) != Listed::No || user.contains(name)
+}
+
+// ===== impl Listed =====
+
+impl Listed {
+    /// By length first, which sorts out most names.
+    ///
+    /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let convention = match name.len() {
+            2 if name == b"te" => return Self::HopByHop,
+            2 => name == b"b3",
+            3 => name == b"via" || name == b"dnt",
+            7 if name == b"upgrade" || name == b"trailer" => return Self::HopByHop,
+            7 => name == b"referer" || name == b"baggage" || name == b"sec-gpc",
+            8 => name == b"priority",
+            9 => name == b"x-real-ip" || name == b"forwarded",
+            10 if name == b"connection" || name == b"keep-alive" => return Self::HopByHop,
+            10 => name == b"user-agent" || name == b"tracestate",
+            11 => name == b"traceparent",
+            12 => name == b"x-request-id",
+            15 => name == b"x-forwarded-for" || name == b"x-amzn-trace-id",
+            16 if name == b"proxy-connection" => return Self::HopByHop,
+            16 => name == b"x-correlation-id",
+            17 if name == b"transfer-encoding" => return Self::HopByHop,
+            21 => name == b"x-cloud-trace-context",
+            25 => name == b"upgrade-insecure-requests",
+            _ => false,
+        };
+        let family = || match name {
+            [b's', ..] => name.starts_with(b"sec-ch-") || name.starts_with(b"sec-fetch-"),
+            [b'x', ..] => name.starts_with(b"x-b3-"),
+            _ => false,
+        };
+        if convention || family() {
+            Self::Convention
+        } else {
+            Self::No
+        }
+    }
+}
+
+// ===== impl Names =====
+
+impl Names {
+    pub(super) fn insert(&mut self, name: HeaderName) {
+        if let Err(at) = self.search(&name) {
+            self.lengths |= Self::bit(&name);
+            self.sorted.insert(at, name);
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[HeaderName] {
+        &self.sorted
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.lengths & Self::bit(name) != 0 && self.search(name).is_ok()
+    }
+
+    fn search(&self, name: &HeaderName) -> Result<usize, usize> {
+        let name = name.as_str();
+        self.sorted
+            .binary_search_by(|other| other.as_str().cmp(name))
+    }
+
+    fn bit(name: &HeaderName) -> u64 {
+        1 << name.as_str().len().min(63)
+    }
+}
+
+// ===== impl Ignored =====
+
+impl<'a> Ignored<'a> {
+    pub(super) fn new(user: &'a Names, request: &'a HeaderMap) -> Self {
+        // The usual values, which name nothing that could be left out otherwise.
+        let idle = |line: &HeaderValue| {
+            let line = line.as_bytes();
+            line.eq_ignore_ascii_case(b"keep-alive") || line.eq_ignore_ascii_case(b"close")
+        };
+        let names = request.get_all(CONNECTION).iter().any(|line| !idle(line));
+        Self {
+            user,
+            named_by: names.then_some(request),
+        }
+    }
+
+    /// Whether the field `name` is left out.
+    ///
+    /// A field that the request's own `Connection` names is in the key in any case: what a client writes there may put
+    /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
+    /// matter of course (`Connection: keep-alive`).
+    #[inline]
+    pub(super) fn contains(&self, name: &HeaderName) -> bool {
+        let bytes = name.as_str().as_bytes();
+        match Listed::of(bytes) {
+            Listed::HopByHop => true,
+            Listed::Convention => !self.is_named(bytes),
+            Listed::No => self.user.contains(name) && !self.is_named(bytes),
+        }
+    }
+
+    fn is_named(&self, name: &[u8]) -> bool {
+        self.named_by.is_some_and(|request| {
+            tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOP_BY_HOP: [&str; 7] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+
+    const CONVENTIONAL: [&str; 29] = [
+        "b3",
+        "baggage",
+        "dnt",
+        "forwarded",
+        "priority",
+        "referer",
+        "sec-ch-ua",
+        "sec-ch-ua-mobile",
+        "sec-ch-viewport-width",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-fetch-user",
+        "sec-gpc",
+        "traceparent",
+        "tracestate",
+        "upgrade-insecure-requests",
+        "user-agent",
+        "via",
+        "x-amzn-trace-id",
+        "x-b3-flags",
+        "x-b3-parentspanid",
+        "x-b3-sampled",
+        "x-b3-spanid",
+        "x-b3-traceid",
+        "x-cloud-trace-context",
+        "x-correlation-id",
+        "x-forwarded-for",
+        "x-real-ip",
+    ];
+
+    fn contains(user: &[&str], connection: &[&str], name: &str) -> bool {
+        let parse = |name: &str| name.parse::<HeaderName>().expect("a name");
+        let mut names = Names::default();
+        for name in user {
+            names.insert(parse(name));
+        }
+        let line = |line: &&str| (CONNECTION, line.parse().expect("a value"));
+        let request = connection.iter().map(line).collect();
+        Ignored::new(&names, &request).contains(&parse(name))
+    }
+
+    #[test]
+    fn every_field_of_the_list_is_left_out() {
+        for name in HOP_BY_HOP
+            .iter()
+            .chain(&CONVENTIONAL)
+            .chain(&["x-request-id"])
+        {
+            assert!(contains(&[], &[], name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_other_field_is_in_the_key() {
+        for name in [
+            "accept",
+            "authorization",
+            "b33",
+            "cookie",
+            "host",
+            "proxy-authorization",
+            "range",
+            "sec-chx",
+            "sec-websocket-key",
+            "user-agents",
+            "x-b3",
+            "x-client-ip",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-forwarded-user",
+            "x-request-idx",
+            "x-user-id",
+        ] {
+            assert!(!contains(&[], &[], name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_user_may_add_names() {
+        let long = "x-".repeat(40) + "long";
+        let user = ["x-noise", "accept-language", "a", "x-noise", &long];
+        for name in user {
+            assert!(contains(&user, &[], name), "{name}");
+        }
+        assert!(!contains(&user, &[], "x-other"));
+        assert!(!contains(&user, &[], &(long.clone() + "er")));
+        assert!(contains(&user, &[], "via"));
+    }
+
+    #[test]
+    fn connection_puts_a_listed_field_into_the_key() {
+        for name in CONVENTIONAL {
+            let upper = name.to_ascii_uppercase();
+            assert!(!contains(&[], &["close", &format!("te, {upper}")], name));
+            assert!(contains(&[], &["close", "x-other"], name));
+        }
+        assert!(!contains(&["x-noise"], &["X-Noise"], "x-noise"));
+    }
+
+    #[test]
+    fn connection_takes_no_field_out() {
+        assert!(!contains(&[], &["x-user-id"], "x-user-id"));
+        assert!(!contains(&[], &["close, authorization"], "authorization"));
+    }
+
+    #[test]
+    fn the_fixed_hop_by_hop_fields_are_left_out_although_connection_names_them() {
+        for name in HOP_BY_HOP {
+            assert!(contains(&[], &[name], name), "{name}");
+        }
+    }
+}

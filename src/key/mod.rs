@@ -1,0 +1,12 @@
+//! Which requests are identical.
+//!
+//! [`KeyExtractor`] is the hook, [`RequestKeyExtractor`] the default, [`method_and_uri`] the bare alternative.
+
+mod digest;
+mod extractor;
+mod host;
+mod ignore;
+mod request;
+
+pub use extractor::{KeyExtractor, method_and_uri};
+pub use request::{RequestKey, RequestKeyExtractor};

@@ -1,0 +1,236 @@
+//! `SingleflightLayer`.
+
+use std::{any::type_name, fmt, hash::Hash, sync::Arc, time::Duration};
+
+use http::{request, response};
+use tower_layer::Layer;
+
+use crate::{
+    cache_status::CacheStatus,
+    flights::{Flights, Settings, Shared},
+    handle::Handle,
+    key::{KeyExtractor, RequestKeyExtractor},
+    service::Singleflight,
+};
+
+/// Coalesces identical requests in flight onto one call of the inner service. See the [module docs](crate).
+///
+/// **The flights belong to the layer value and its clones, not to the services that it makes.** Servers call
+/// [`Layer::layer`] again and again (`axum::serve` for each connection), and all those services share their flights, as
+/// they must for anything to be coalesced. Two values made by two calls of `new` share nothing. So **one value over
+/// services that answer differently needs a key that tells them apart**; simpler is one value for each: a router nested in
+/// another sees the URI without its prefix, and two of them under one value would take each other's answers.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_singleflight::SingleflightLayer;
+///
+/// let app: Router = Router::new()
+///     .route("/", get(|| async { "one call, however many ask" }))
+///     .layer(SingleflightLayer::new());
+/// ```
+#[must_use = "a layer does nothing until it is put around a service"]
+pub struct SingleflightLayer<X = RequestKeyExtractor>
+where
+    // What is shared names the type of the extractor's keys.
+    X: KeyExtractor,
+{
+    shared: Arc<Shared<X>>,
+}
+
+// ===== impl SingleflightLayer =====
+
+impl SingleflightLayer {
+    /// A layer with the default key, [`RequestKeyExtractor`]: method, target URI, and every header field but those that by
+    /// convention carry neither identity nor representation.
+    pub fn new() -> Self {
+        Self::with_extractor(RequestKeyExtractor::new())
+    }
+
+    /// A layer whose key is what `key` gives; `None` is for a request that must not be coalesced.
+    ///
+    /// What two requests with the same key get is one response, so **the key must hold all that the answer depends on**:
+    /// the user, above all. A response's `Vary` is still obeyed, HEAD and GET are still kept apart (as are all methods),
+    /// and what [`rules`](crate::rules) says of requests holds, but that `key` may opt in methods other than GET and HEAD
+    /// by giving them a key. The request body of a follower is then dropped unread.
+    ///
+    /// ```
+    /// use tower_singleflight::SingleflightLayer;
+    ///
+    /// // One answer for each path and tenant, whatever else the request says.
+    /// let layer = SingleflightLayer::with_key(|request: &http::request::Parts| {
+    ///     let tenant = request.headers.get("x-tenant")?;
+    ///     Some((request.uri.path().to_owned(), tenant.clone()))
+    /// });
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of `key` is its caller's alone.
+    pub fn with_key<F, K>(key: F) -> SingleflightLayer<F>
+    where
+        F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+    {
+        SingleflightLayer::with_extractor(key)
+    }
+}
+
+impl<X: KeyExtractor> SingleflightLayer<X> {
+    /// A layer with a key of `extractor`'s.
+    pub fn with_extractor(extractor: X) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                extractor: Arc::new(extractor),
+                settings: Settings::default(),
+                flights: Arc::new(Flights::new()),
+            }),
+        }
+    }
+
+    fn set(self, set: impl FnOnce(&mut Settings)) -> Self {
+        let mut shared = Arc::unwrap_or_clone(self.shared);
+        set(&mut shared.settings);
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Which responses are shared, instead of [`rules::shareable`](crate::rules::shareable). `policy` sees the head, before
+    /// anything is given to a follower.
+    ///
+    /// Some things hold whatever it says: `Vary` is obeyed, a 403 to a request with credentials is its leader's alone, and
+    /// what answers a CONNECT or switches protocols is never shared.
+    ///
+    /// ```
+    /// use tower_singleflight::{SingleflightLayer, rules};
+    ///
+    /// // An origin in trouble is asked again by everybody.
+    /// let layer = SingleflightLayer::new()
+    ///     .share_when(|response| rules::shareable(response) && !response.status.is_server_error());
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of `policy` is a panic of the call: it reaches all who share it.
+    pub fn share_when<P>(self, policy: P) -> Self
+    where
+        P: Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.set(|settings| settings.policy = Arc::new(policy))
+    }
+
+    /// The largest body, in bytes, that is copied for followers. Default: 2 MiB.
+    ///
+    /// A larger one streams to its leader, and each follower makes its own call; as soon as the head arrives if the length
+    /// is known, else when the body outgrows this.
+    pub fn max_body(self, bytes: usize) -> Self {
+        self.set(|settings| settings.limits.max_body = bytes)
+    }
+
+    /// How many bytes all copies of the layer may hold together, a hard bound. Default: 256 MiB.
+    ///
+    /// A flight that doesn't get its share is not shared, as one over [`max_body`](Self::max_body).
+    pub fn max_buffered(self, bytes: usize) -> Self {
+        self.set(|settings| settings.limits.max_buffered = bytes)
+    }
+
+    /// Whether followers begin with the head also when the length of the body is unknown. Default: `false`, they begin
+    /// when it has ended.
+    ///
+    /// With `true` a body that outgrows [`max_body`](Self::max_body) goes on for those who have begun: the copy becomes a
+    /// window of that size behind the source, which is read as fast as the fastest of them asks. One that falls out of the
+    /// window, be it the leader, has its body ended with an error, it alone.
+    pub fn stream_unknown(self, yes: bool) -> Self {
+        self.set(|settings| settings.stream_unknown = yes)
+    }
+
+    /// How many callers a flight may have, its leader counted. One more makes its own call. Default: unlimited.
+    pub fn max_waiters(self, n: usize) -> Self {
+        self.set(|settings| settings.max_waiters = n)
+    }
+
+    /// How old a flight may be that is still joined; after that the next caller leads a new one. Default: any age.
+    ///
+    /// By Tokio's clock, which is read only where this is set.
+    pub fn max_age(self, age: Duration) -> Self {
+        self.set(|settings| settings.max_age = Some(age))
+    }
+
+    /// How long a follower waits for its head before it makes its own call. Default: as long as it takes.
+    ///
+    /// By Tokio's clock, from the call on. It needs Tokio's timer where the response is awaited.
+    pub fn wait_timeout(self, wait: Duration) -> Self {
+        self.set(|settings| settings.wait_timeout = Some(wait))
+    }
+
+    /// Whether a call goes on to its end although every caller has left. Default: `false`, it is dropped at once.
+    ///
+    /// It needs a Tokio runtime where the request is made; without one the call is dropped all the same.
+    pub fn finish_abandoned(self, yes: bool) -> Self {
+        self.set(|settings| settings.finish_abandoned = yes)
+    }
+
+    /// Appends a `Cache-Status` member ([RFC 9211]) of this name to every response. Default: off.
+    ///
+    /// | request | member |
+    /// | --- | --- |
+    /// | led a flight | `name; fwd=miss` |
+    /// | got the copy of another's response | `name; fwd=miss; collapsed` |
+    /// | had joined, and made its own call | `name; fwd=miss; collapsed=?0` |
+    /// | could not join, and made its own call | `name; fwd=miss` |
+    /// | had a method that is not coalesced | `name; fwd=method` |
+    /// | was not to be coalesced for another reason | `name; fwd=bypass` |
+    ///
+    /// # Panics
+    ///
+    /// If `name` can be neither a token nor a string of a structured field: if it is empty, or not printable ASCII.
+    ///
+    /// [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
+    pub fn cache_status(self, name: &str) -> Self {
+        let member = CacheStatus::new(name)
+            .unwrap_or_else(|error| panic!("`cache_status({name:?})`: {error}"));
+        self.set(|settings| settings.cache_status = Some(member))
+    }
+
+    /// A handle to the flights, for code that is not a request.
+    #[must_use]
+    pub fn handle(&self) -> Handle<X::Key> {
+        Handle::new(Arc::clone(&self.shared.flights))
+    }
+}
+
+impl<S, X: KeyExtractor> Layer<S> for SingleflightLayer<X> {
+    type Service = Singleflight<S, X>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Singleflight::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+/// The same flights and settings.
+impl<X: KeyExtractor> Clone for SingleflightLayer<X> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl Default for SingleflightLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<X: KeyExtractor> fmt::Debug for SingleflightLayer<X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleflightLayer")
+            .field("extractor", &format_args!("{}", type_name::<X>()))
+            .field("settings", &self.shared.settings)
+            .field("in_flight", &self.shared.flights.in_flight())
+            .finish()
+    }
+}

@@ -1,0 +1,66 @@
+//! `Role`.
+
+use crate::cache_status::Forward;
+
+/// What the layer did with a request; in the [extensions](http::Extensions) of every response that passed it.
+///
+/// ```
+/// # fn log(response: &http::Response<()>) {
+/// use tower_singleflight::Role;
+///
+/// if let Some(Role::Follower) = response.extensions().get() {
+///     // This response was made for an identical request.
+/// }
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Its request was forwarded to the inner service, and identical ones could join it.
+    Leader,
+    /// It is a copy of a response to an identical request.
+    Follower,
+    /// Its request could have shared a flight, but made a call of its own: the response that it waited for was not for it,
+    /// its key is known to be unshareable, or the flight had all the callers that it may have.
+    Forwarded,
+    /// Its request was never to be coalesced.
+    Bypassed,
+}
+
+/// Why a request made the call that it made, for `Cache-Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Led,
+    Followed,
+    /// Had joined, and was sent on.
+    SentOn,
+    /// Could not join.
+    Apart,
+    Bypassed,
+    /// Its method alone kept it from being coalesced.
+    Method,
+}
+
+// ===== impl Way =====
+
+impl Way {
+    pub(crate) fn role(self) -> Role {
+        match self {
+            Self::Led => Role::Leader,
+            Self::Followed => Role::Follower,
+            Self::SentOn | Self::Apart => Role::Forwarded,
+            Self::Bypassed | Self::Method => Role::Bypassed,
+        }
+    }
+
+    pub(crate) fn forward(self) -> Forward {
+        match self {
+            // Not collapsed with anything, nor meant to be (RFC 9211 section 2.6).
+            Self::Led | Self::Apart => Forward::Miss,
+            Self::Followed => Forward::Collapsed,
+            Self::SentOn => Forward::NotCollapsed,
+            Self::Bypassed => Forward::Bypass,
+            Self::Method => Forward::Method,
+        }
+    }
+}

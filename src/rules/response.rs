@@ -1,0 +1,398 @@
+//! Which responses are given to more than one caller, and what of them.
+
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, Method, StatusCode, response};
+
+use super::directives::{forbids, tokens, trim};
+use super::vary;
+
+/// Fields of the connection over which a message came, never of the message (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
+
+/// Whether a response may be given to every caller who asked the same: the default policy.
+///
+/// It says no to
+///
+/// * interim responses (1xx, 101 among them);
+/// * errors that speak of one client or one request rather than of the resource: 400, 401, 402, 406, 407, 408, 409,
+///   411, 413, 415, 417, 421, 422, 423, 424, 425, 428, 429 and 431;
+/// * `Set-Cookie`, `WWW-Authenticate`, `Proxy-Authenticate` and `Authentication-Info`;
+/// * `Cache-Control: no-store`, `private` and `no-cache`, with or without an argument, or a `Cache-Control` that
+///   cannot be parsed;
+/// * `Vary: *`, or a `Vary` that cannot be parsed;
+/// * `text/event-stream`, `multipart/x-mixed-replace` and every `application/grpc`.
+///
+/// Everything else is shared. So are 5xx: an origin in trouble is spared the herd.
+///
+/// Whatever a policy says, some responses are never shared and some not with everybody: the
+/// [module](crate::rules) lists those rules.
+///
+/// # Example
+///
+/// A policy that shares `private` responses of one content type as well, since the key tells users apart:
+///
+/// ```
+/// use http::{Response, header, response};
+/// use tower_singleflight::rules;
+///
+/// fn policy(response: &response::Parts) -> bool {
+///     let tile = response
+///         .headers
+///         .get(header::CONTENT_TYPE)
+///         .is_some_and(|kind| kind == "image/webp");
+///     tile || rules::shareable(response)
+/// }
+///
+/// let (page, ()) = Response::builder()
+///     .header("cache-control", "private")
+///     .header("content-type", "text/html")
+///     .body(())?
+///     .into_parts();
+/// assert!(!policy(&page));
+///
+/// let (tile, ()) = Response::builder()
+///     .header("cache-control", "private")
+///     .header("content-type", "image/webp")
+///     .body(())?
+///     .into_parts();
+/// assert!(policy(&tile));
+/// # Ok::<(), http::Error>(())
+/// ```
+#[must_use]
+pub fn shareable(response: &response::Parts) -> bool {
+    let headers = &response.headers;
+    !response.status.is_informational()
+        && !is_personal(response.status)
+        && ![
+            SET_COOKIE,
+            WWW_AUTHENTICATE,
+            PROXY_AUTHENTICATE,
+            AUTHENTICATION_INFO,
+        ]
+        .iter()
+        .any(|name| headers.contains_key(name))
+        && !forbids(
+            headers,
+            &CACHE_CONTROL,
+            &["no-store", "private", "no-cache"],
+        )
+        && !vary::is_everything(headers)
+        && !streams(headers)
+}
+
+/// Whether a response may be given to somebody else than its caller, whatever the policy says.
+pub(crate) fn may_share(
+    request_method: &Method,
+    request_has_credentials: bool,
+    response: &response::Parts,
+) -> bool {
+    // A 403 judges who asked, and who asked is in fields that a user's key may leave out.
+    let refusal = response.status == StatusCode::FORBIDDEN && request_has_credentials;
+    !response.status.is_informational()
+        && *request_method != Method::CONNECT
+        && !refusal
+        && !vary::is_everything(&response.headers)
+}
+
+/// Whether a request says who it is from.
+pub(crate) fn has_credentials(headers: &HeaderMap) -> bool {
+    [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
+/// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.
+pub(crate) fn copy_head(response: &response::Parts) -> response::Parts {
+    let mut copy = response.clone();
+    for name in tokens(&response.headers, &CONNECTION) {
+        if !is_end_to_end(name) {
+            if let Ok(name) = HeaderName::from_bytes(name) {
+                copy.headers.remove(name);
+            }
+        }
+    }
+    for name in &HOP_BY_HOP {
+        copy.headers.remove(name);
+    }
+    copy
+}
+
+/// The statuses whose cause lies with one client or one request.
+fn is_personal(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        400 | 401
+            | 402
+            | 406..=409
+            | 411
+            | 413
+            | 415
+            | 417
+            | 421..=425
+            | 428
+            | 429
+            | 431
+    )
+}
+
+/// Whether the body is a conversation with one reader rather than a representation.
+fn streams(headers: &HeaderMap) -> bool {
+    // Each member of what should not be a list: a garbled type that might be a stream is taken for one.
+    tokens(headers, &CONTENT_TYPE).any(|kind| {
+        let essence = kind.split(|byte| *byte == b';').next().map_or(kind, trim);
+        let grpc = b"application/grpc";
+        essence.eq_ignore_ascii_case(b"text/event-stream")
+            || essence.eq_ignore_ascii_case(b"multipart/x-mixed-replace")
+            || essence
+                .get(..grpc.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(grpc))
+    })
+}
+
+/// Whether a field is for the recipient of the content, so that `Connection` can't take it away.
+///
+/// A sender must not name such a field (RFC 9110 section 7.6.1). Obeying one who does would let a wrong or hostile
+/// `Connection` change what the copy means, and only for followers: without `Content-Type` a browser guesses, without
+/// `Content-Encoding` the bytes are noise, without `Content-Length` a cut is not seen, without `Cache-Control` or
+/// `Vary` a cache behind us hands the copy to strangers, without a security policy a page runs what it must not.
+fn is_end_to_end(name: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 3] = [b"content-", b"access-control-", b"cross-origin-"];
+    const NAMES: [&[u8]; 25] = [
+        b"accept-ranges",
+        b"age",
+        b"allow",
+        b"authentication-info",
+        b"cache-control",
+        b"cdn-cache-control",
+        b"clear-site-data",
+        b"date",
+        b"etag",
+        b"expires",
+        b"last-modified",
+        b"link",
+        b"location",
+        b"permissions-policy",
+        b"pragma",
+        b"proxy-authenticate",
+        b"referrer-policy",
+        b"retry-after",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"surrogate-control",
+        b"vary",
+        b"www-authenticate",
+        b"x-content-type-options",
+        b"x-frame-options",
+    ];
+    let starts = |prefix: &&[u8]| {
+        name.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    PREFIXES.iter().any(starts) || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Version;
+
+    use super::*;
+
+    type Fields<'a> = &'a [(&'a str, &'a [u8])];
+
+    fn response(status: u16, fields: Fields<'_>) -> response::Parts {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        response.body(()).expect("a response").into_parts().0
+    }
+
+    #[test]
+    fn the_status_decides_as_the_table_says() {
+        let personal = [
+            400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 421, 422, 423, 424, 425, 428,
+            429, 431,
+        ];
+        for status in 100..=999 {
+            let expected = status >= 200 && !personal.contains(&status);
+            assert_eq!(shareable(&response(status, &[])), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_speaks_to_one_client_forbids() {
+        let rows: &[(&str, &[u8])] = &[
+            ("set-cookie", b"a=b"),
+            ("set-cookie", b""),
+            ("www-authenticate", b"Basic"),
+            ("proxy-authenticate", b"Basic"),
+            ("authentication-info", b"nextnonce=\"x\""),
+            ("cache-control", b"no-store"),
+            ("cache-control", b"Private"),
+            ("cache-control", b"max-age=1, no-cache"),
+            ("cache-control", b"private=\"x-user\""),
+            ("cache-control", b"no-cache=\"set-cookie\""),
+            ("cache-control", b"max-age=60;private"),
+            ("cache-control", b"public, x=\"private"),
+            ("cache-control", b"\xff"),
+            ("vary", b"*"),
+            ("vary", b"accept, *"),
+            ("vary", b"accept encoding"),
+            ("content-type", b"text/event-stream"),
+            ("content-type", b"Text/Event-Stream ; charset=utf-8"),
+            ("content-type", b"multipart/x-mixed-replace;boundary=x"),
+            ("content-type", b"application/grpc"),
+            ("content-type", b"application/grpc+proto"),
+            ("content-type", b"application/grpc-web-text"),
+            ("content-type", b"text/html, text/event-stream"),
+        ];
+        for (name, value) in rows {
+            let value = *value;
+            let row = [(*name, value)];
+            assert!(
+                !shareable(&response(200, &row)),
+                "{name} {}",
+                value.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn an_ordinary_response_is_shared() {
+        let rows: &[Fields<'_>] = &[
+            &[],
+            &[("cache-control", b"max-age=60, public, must-revalidate")],
+            &[("cache-control", b"x=\"private, no-store\"")],
+            &[("cache-control", b"s-maxage=0")],
+            &[("vary", b"accept-encoding, cookie"), ("vary", b"")],
+            &[("content-type", b"text/html; x=text/event-stream")],
+            &[("content-type", b"text/event-stream-not")],
+            &[("content-type", b"application/json")],
+            &[("pragma", b"no-cache"), ("expires", b"0")],
+        ];
+        for fields in rows {
+            assert!(shareable(&response(200, fields)), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn forbidding_directives_are_found_in_any_line() {
+        let fields: Fields<'_> = &[("cache-control", b"public"), ("cache-control", b"private")];
+        assert!(!shareable(&response(200, fields)));
+    }
+
+    #[test]
+    fn some_responses_are_never_shared_whatever_the_policy_says() {
+        let get = Method::GET;
+        for status in [100, 101, 103, 199] {
+            assert!(!may_share(&get, false, &response(status, &[])));
+        }
+        assert!(!may_share(&Method::CONNECT, false, &response(200, &[])));
+        assert!(!may_share(&get, false, &response(200, &[("vary", b"*")])));
+        assert!(!may_share(&get, false, &response(200, &[("vary", b"a b")])));
+        assert!(!may_share(&get, true, &response(403, &[])));
+    }
+
+    #[test]
+    fn what_only_the_default_policy_forbids_a_policy_may_allow() {
+        let get = Method::GET;
+        assert!(may_share(&get, false, &response(403, &[])));
+        assert!(may_share(&get, true, &response(200, &[])));
+        assert!(may_share(&get, true, &response(401, &[])));
+        assert!(may_share(
+            &get,
+            false,
+            &response(200, &[("set-cookie", b"a=b")])
+        ));
+        assert!(may_share(
+            &Method::POST,
+            false,
+            &response(200, &[("cache-control", b"private"), ("vary", b"cookie")])
+        ));
+    }
+
+    #[test]
+    fn credentials_are_authorization_cookie_and_proxy_authorization() {
+        for name in ["authorization", "cookie", "proxy-authorization"] {
+            assert!(has_credentials(&response(200, &[(name, b"")]).headers));
+        }
+        assert!(!has_credentials(
+            &response(200, &[("x-user", b"a")]).headers
+        ));
+    }
+
+    #[test]
+    fn a_copy_keeps_status_version_extensions_and_every_end_to_end_field() {
+        let mut original = response(
+            203,
+            &[
+                ("set-cookie", b"a"),
+                ("set-cookie", b"b"),
+                ("content-length", b"5"),
+                ("trailer", b"x-sum"),
+                ("x-raw", b"\xff"),
+            ],
+        );
+        original.version = Version::HTTP_10;
+        original.extensions.insert(7_u8);
+        let copy = copy_head(&original);
+        assert_eq!(copy.status, original.status);
+        assert_eq!(copy.version, original.version);
+        assert_eq!(copy.headers, original.headers);
+        assert_eq!(copy.extensions.get(), Some(&7_u8));
+    }
+
+    #[test]
+    fn a_copy_lacks_the_hop_by_hop_fields_and_those_that_connection_names() {
+        let copy = copy_head(&response(
+            200,
+            &[
+                ("connection", b"close, X-Hop,\"bad\""),
+                ("connection", b"x-other"),
+                ("keep-alive", b"timeout=5"),
+                ("proxy-connection", b"close"),
+                ("te", b"trailers"),
+                ("transfer-encoding", b"chunked"),
+                ("upgrade", b"h2c"),
+                ("x-hop", b"1"),
+                ("x-hop", b"2"),
+                ("x-other", b"3"),
+                ("x-end", b"4"),
+            ],
+        ));
+        let names: Vec<_> = copy.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-end"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_a_field_that_the_content_needs() {
+        for name in [
+            "content-type",
+            "content-length",
+            "content-encoding",
+            "content-security-policy",
+            "access-control-allow-origin",
+            "vary",
+            "cache-control",
+            "etag",
+            "set-cookie",
+            "x-content-type-options",
+        ] {
+            let upper = name.to_ascii_uppercase();
+            let original = response(200, &[("connection", upper.as_bytes()), (name, b"x")]);
+            assert!(copy_head(&original).headers.contains_key(name), "{name}");
+        }
+    }
+}

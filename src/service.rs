@@ -1,0 +1,279 @@
+//! `Singleflight`.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderName, Method, Request, Response, request};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::{
+    body::ResponseBody,
+    error::{BoxError, ShareError},
+    exchange::{Asked, Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Seat, Waiter, Work},
+    flights::{Cargo, Event, Shared, Target, Waiting},
+    future::{Known, ResponseFuture},
+    key::KeyExtractor,
+    observe::Reason,
+    role::Way,
+    rules::{self, Bypass, Variant},
+};
+
+/// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
+/// [module docs](crate).
+///
+/// # Backpressure
+///
+/// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled
+/// ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and nobody who waits for another's call
+/// holds a permit. Load is shed by what stands above this layer or below it, not by its `poll_ready`.
+pub struct Singleflight<S, X>
+where
+    // What is shared names the type of the extractor's keys.
+    X: KeyExtractor,
+{
+    inner: S,
+    shared: Arc<Shared<X>>,
+}
+
+// ===== impl Singleflight =====
+
+impl<S, X: KeyExtractor> Singleflight<S, X> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared<X>>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed. Calls of it are not coalesced.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service, without the layer.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// The key of a request that may be coalesced.
+    fn key_of<B: Body>(&self, request: &request::Parts, body: &B) -> Result<X::Key, Bypass> {
+        if !self.shared.flights.is_enabled() {
+            return Err(Bypass::Disabled);
+        }
+        let has_body = rules::has_body(
+            &request.headers,
+            body.is_end_stream(),
+            body.size_hint().exact(),
+        );
+        if let Some(bypass) = rules::bypass(request, has_body) {
+            return Err(bypass);
+        }
+        let key = self.shared.extractor.extract(request);
+        key.ok_or(match request.method {
+            Method::GET | Method::HEAD => Bypass::NoKey,
+            _ => Bypass::Method,
+        })
+    }
+}
+
+impl<S, X, ReqBody, ResBody> Service<Request<ReqBody>> for Singleflight<S, X>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: ShareError + Send + Sync + 'static,
+    ResBody: Body<Data: Send> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+    X: KeyExtractor,
+    ReqBody: Body + Send + 'static,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, X, ReqBody, ResBody>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let key = match self.key_of(&parts, &body) {
+            Ok(key) => key,
+            Err(bypass) => return self.bypass(Request::from_parts(parts, body), bypass),
+        };
+        let flights = &self.shared.flights;
+        let hash = flights.table.hash(&key);
+        if flights.memory.knows(hash, &key) {
+            flights.gauges.count(Event::Forwarded(Reason::Remembered));
+            let known = Known {
+                hash,
+                key,
+                method: parts.method.clone(),
+                has_credentials: rules::has_credentials(&parts.headers),
+            };
+            let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
+            return ResponseFuture::apart(Arc::clone(&self.shared), call, Some(known));
+        }
+        let target = self.shared.default_key().map(|_| Target::read_of(&parts));
+        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
+        let newcomer = Newcomer {
+            flights,
+            max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| !variant.matches(&parts.headers),
+        };
+        match newcomer.enter(cargo, None) {
+            Joined::Led(seat, names) => self.lead(seat, names, Request::from_parts(parts, body)),
+            Joined::Begins(seat, head) => {
+                flights.gauges.count(Event::Joined);
+                seat.board();
+                ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
+            }
+            Joined::Waits(_) => unreachable!("nobody was given to wait"),
+            Joined::Full => self.crowded(Request::from_parts(parts, body)),
+            Joined::Unprepared(cargo) => self.follow(cargo, Request::from_parts(parts, body)),
+        }
+    }
+}
+
+impl<S, X> Singleflight<S, X>
+where
+    X: KeyExtractor,
+{
+    fn bypass<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        bypass: Bypass,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    {
+        self.shared.flights.gauges.count(Event::Bypassed(bypass));
+        let way = match bypass {
+            Bypass::Method => Way::Method,
+            _ => Way::Bypassed,
+        };
+        let (parts, body) = request.into_parts();
+        let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
+        let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
+        let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
+        ResponseFuture::bypassed(Arc::clone(&self.shared), call, way, target)
+    }
+
+    /// The flight has all the callers that it may have.
+    fn crowded<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    {
+        self.shared
+            .flights
+            .gauges
+            .count(Event::Forwarded(Reason::Full));
+        let call = Oneshot::begin(&mut self.inner, request);
+        ResponseFuture::apart(Arc::clone(&self.shared), call, None)
+    }
+
+    fn lead<ReqBody, ResBody>(
+        &mut self,
+        mut seat: Seat<X::Key>,
+        names: Option<Arc<[HeaderName]>>,
+        request: Request<ReqBody>,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        self.shared.flights.gauges.count(Event::Led);
+        if let Some(names) = names {
+            seat.set_variant(Variant::new(names, request.headers()));
+        }
+        if self.shared.settings.finish_abandoned {
+            seat.finish_abandoned();
+        }
+        let desk = Arc::new(Desk::new());
+        let flight = Arc::clone(seat.flight());
+        seat.start(|| {
+            let asked = Asked::new(&self.shared, &request);
+            let trace = &flight.cargo.trace;
+            trace.begin(&request);
+            let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
+            Work::new(
+                flight,
+                Arc::clone(&self.shared),
+                Arc::clone(&desk),
+                asked,
+                call,
+            )
+        });
+        ResponseFuture::lead(Arc::clone(&self.shared), seat, desk, Way::Led)
+    }
+
+    /// There is a flight whose head is not there: this request waits for it, or leads if that has ended meanwhile.
+    fn follow<ReqBody, ResBody>(
+        &mut self,
+        cargo: Cargo<X::Key>,
+        request: Request<ReqBody>,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        // The flight must be able to reach the request from the moment in which it counts this caller.
+        let clone = self.inner.clone();
+        let service = std::mem::replace(&mut self.inner, clone);
+        let waiter = Arc::new(Waiter::new(Arc::clone(&self.shared), service, request));
+        let newcomer = Newcomer {
+            flights: &self.shared.flights,
+            max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| waiter.differs(variant),
+        };
+        let linked: Arc<dyn Waiting<X::Key>> = waiter.clone();
+        let joined = newcomer.enter(cargo, Some(&linked));
+        if let Joined::Waits(seat) = joined {
+            self.shared.flights.gauges.count(Event::Joined);
+            seat.board();
+            waiter.sit(seat);
+            return ResponseFuture::wait(Arc::clone(&self.shared), waiter);
+        }
+        let (service, request) = waiter
+            .take_prospect()
+            .expect("nobody else has seen this waiter");
+        self.inner = service;
+        match joined {
+            Joined::Led(seat, names) => self.lead(seat, names, request),
+            Joined::Begins(seat, head) => {
+                self.shared.flights.gauges.count(Event::Joined);
+                seat.board();
+                ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
+            }
+            Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
+        }
+    }
+}
+
+impl<S: Clone, X: KeyExtractor> Clone for Singleflight<S, X> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: fmt::Debug, X: KeyExtractor> fmt::Debug for Singleflight<S, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Singleflight")
+            .field("inner", &self.inner)
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}
