@@ -35,14 +35,14 @@
 //! of `parking_lot` (as many locked instructions; nothing on distinct keys, 0 to 7 % alone, which does not earn a
 //! dependency), 128 or 256 shards, and reference counts that lie beside the shard's lock (nothing that could be measured).
 //!
-//! **One yield in the same proportion: 3.1 to 3.5 x.** A `Pending` adds 6 locked instructions, 33 ns: the work is put back
+//! **One yield in the same proportion: 3.1 to 4.0 x.** A `Pending` adds 6 locked instructions, 33 ns: the work is put back
 //! and taken again (4), the leader's waker is cloned and dropped (2), lest a promotion lose it.
 //!
-//! **Distinct keys on 4 workers at least 0.75 x limit-shard's calls: 0.5 to 0.85 x**, by the run: 0.66 to 0.85 x with the
-//! machine to itself, down to 0.5 x with builds beside. More workers help (124, 70, and with the machine to itself 40 to 54
-//! ns per call). On several cores the limit waits for three of a shard's cache lines that another core wrote last (lock,
-//! control bytes, bucket: 80 % of the time under its lock), and a flight, which lies beside the lock, for one; what is
-//! left is the solo call's own 14 locked instructions.
+//! **Distinct keys on 4 workers at least 0.75 x limit-shard's calls: 0.5 to 0.85 x.** It grows with the workers, and differs
+//! from run to run: the limit takes 24 to 26 ns in some and 41 to 45 in others, this crate 38 to 54 (more with builds
+//! beside). What the cores wait for is less than with the limit: one of a shard's cache lines that another core wrote
+//! last, since the first flight lies beside the lock, rather than three (lock, control bytes, bucket). What is left is the
+//! solo call's own 14 locked instructions.
 //!
 //! **Fan-out to 10: 1.2 x**, 200 ns, which is the task that drives the flight. That, too, is what a hot key with work of
 //! some nanoseconds shows (two calls per flight, a task for each); from 100 callers on it is lost in the wake-ups.
