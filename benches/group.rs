@@ -17,7 +17,7 @@
 //! 4 cores of an AMD EPYC, Rust 1.95, other builds running beside; `perf annotate` and `callgrind` on the loop of "solo,
 //! ready".
 //!
-//! **Solo, ready, at most 2.0 x limit-shard: 2.6 to 2.8 x** (2.2 x the limit with a flight's allocations). A locked
+//! **Solo, ready, at most 2.0 x limit-shard: 2.6 to 3.2 x**, by the process (2.1 to 2.5 x the limit with a flight's allocations). A locked
 //! instruction costs 5.5 ns here and nothing overlaps with it. The limit has 6 of them in its 44 ns: two sections of the
 //! shard's lock (4), the end of its `Arc` (2). A flight has 14, some 77 ns, which by itself is 1.75 x the limit:
 //!
@@ -29,23 +29,24 @@
 //! | 4 | the flight's `Arc`: the entry's copy of it made and dropped, the last one dropped, its weak count |
 //! | 2 | the shard's `Arc`, by which a flight that outlives its group finds home |
 //!
-//! The rest is a second allocation (10 ns), which the type's erasure needs, and 640 instructions. The peers that come near
-//! (singleflight-async, level with this crate here and ahead after a yield) neither box the work nor let anybody but its
+//! The rest is a second allocation (10 ns), which the type's erasure needs, and 660 instructions. The peers that come near
+//! (singleflight-async, level with this crate here or ahead, and ahead after a yield; after a yield all but the map of `Shared`
+//! and async_singleflight and moka are) neither box the work nor let anybody but its
 //! leader reach it: a leader that is dropped takes it along, and it is run again (see the counts). Tried and left: mutexes
-//! of `parking_lot` (as many locked instructions; nothing on distinct keys, 0 to 7 % alone, which does not earn a
-//! dependency), 128 or 256 shards, and reference counts that lie beside the shard's lock (nothing that could be measured).
+//! of `parking_lot` (as many locked instructions; nothing on distinct keys, 1 to 11 % alone, which does not earn a
+//! dependency), 128 or 256 shards (nothing), and reference counts beside the shard's lock (if anything slower).
 //!
 //! **One yield in the same proportion: 3.1 to 4.0 x.** A `Pending` adds 6 locked instructions, 33 ns: the work is put back
 //! and taken again (4), the leader's waker is cloned and dropped (2), lest a promotion lose it.
 //!
 //! **Distinct keys on 4 workers at least 0.75 x limit-shard's calls: 0.5 to 0.85 x.** It grows with the workers, and differs
-//! from run to run: the limit takes 24 to 26 ns in some and 41 to 45 in others, this crate 38 to 54 (more with builds
-//! beside). What the cores wait for is less than with the limit: one of a shard's cache lines that another core wrote
-//! last, since the first flight lies beside the lock, rather than three (lock, control bytes, bucket). What is left is the
-//! solo call's own 14 locked instructions.
+//! from run to run, for a reason not found: the limit takes 24 to 26 ns in some processes and 41 to 45 in others, this crate
+//! 38 to 54, and more with builds beside. With all of a shard's flights in a table three of its lines, last written by
+//! another core, took 80 % of the time in `Table::enter` (lock, control bytes, bucket); with the first flight beside the
+//! lock one does, yet the calls gained little by that. What is left is the solo call's own 14 locked instructions.
 //!
-//! **Fan-out to 10: 1.2 x**, 200 ns, which is the task that drives the flight. That, too, is what a hot key with work of
-//! some nanoseconds shows (two calls per flight, a task for each); from 100 callers on it is lost in the wake-ups.
+//! **Fan-out to 10: 1.2 x**, 200 ns, presumably the task that drives the flight (not profiled apart). A hot key with work of
+//! some nanoseconds has two calls per flight and pays for a task each time; there quick_cache is twice as fast.
 
 #![expect(
     clippy::disallowed_methods,

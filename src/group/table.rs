@@ -42,7 +42,8 @@ pub(crate) struct Shard<K, V, C> {
 
 /// The flights of one shard. The first lies beside the lock: while shards outnumber flights, which is most of the time, a
 /// call touches that one cache line and neither searches nor fills a table.
-// Measured against a table alone: 107 of 1,241 instructions of a solo call, and a fifth of its time on four workers.
+// Measured against a table alone: 113 of 1,247 instructions of a solo call, 2 % of its time; on four workers nothing to 5 % in
+// five runs, 22 % in a sixth.
 struct Entries<K, V, C> {
     first: Option<Entry<K, V, C>>,
     rest: HashTable<Entry<K, V, C>>,
