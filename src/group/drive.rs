@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     ending::{Message, Payload, caught, drop_quietly},
-    flight::{Driver, Flight, Keeper, Work, WorkState},
+    flight::{Driver, Flight, Keeper, State, Work, WorkState},
     runtime::Runtime,
     wakers::{Interest, Place},
 };
@@ -62,27 +62,38 @@ fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
-    /// Leaves `waker` at `place`. `false` if the flight has ended (F2).
-    pub(crate) fn register(&self, place: &mut Place, interest: Interest, waker: &Waker) -> bool {
-        // Cloned outside the lock (F6), and beforehand where it is sure to be needed.
-        let mut fresh = matches!(place, Place::None).then(|| waker.clone());
+    /// Leaves `waker` at `place` and does `then` under the same lock (F2). `None` if the flight has ended.
+    ///
+    /// `new`: the waker is sure to be another than the one left there, so it is cloned without a look at that, which
+    /// would take the lock once more.
+    fn leave<T>(
+        &self,
+        place: &mut Place,
+        interest: Interest,
+        waker: &Waker,
+        new: bool,
+        then: impl FnOnce(&mut State<K, V, C>) -> T,
+    ) -> Option<T> {
+        // Cloned, and the old one dropped, outside the lock (F6).
+        let mut fresh = new.then(|| waker.clone());
         loop {
             let mut state = self.state();
             if matches!(state.work, WorkState::Gone) {
-                return false;
+                return None;
             }
             let slot = state.places.slot(place, interest);
-            if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                return true;
+            if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+                let Some(new) = fresh.take() else {
+                    drop(state);
+                    fresh = Some(waker.clone());
+                    continue;
+                };
+                fresh = slot.replace(new);
             }
-            if let Some(fresh) = fresh {
-                let old = slot.replace(fresh);
-                drop(state);
-                drop(old);
-                return true;
-            }
+            let done = then(&mut state);
             drop(state);
-            fresh = Some(waker.clone());
+            drop(fresh);
+            return Some(done);
         }
     }
 
@@ -119,7 +130,7 @@ impl<K, V, C> Flight<K, V, C> {
         if self.callers() == 1 {
             let mut state = self.state();
             if !state.is_leaderless() {
-                state.driver = Driver::Leader;
+                self.set_driver(&mut state, Driver::Leader);
             }
         }
     }
@@ -133,14 +144,20 @@ where
 {
     /// Puts the work into the flight for the first time.
     pub(super) fn launch(&self, work: Work<V>) {
-        let (cancelled, wakers) = self.state().put_back(work, Driver::Leader);
+        let mut state = self.state();
+        if let (WorkState::Starting, Driver::Leader) = (&state.work, state.driver) {
+            state.work = WorkState::Idle(work);
+            return;
+        }
+        let (cancelled, wakers) = state.put_back(work, Driver::Leader);
+        drop(state);
         wakers.wake();
         drop(cancelled);
     }
 
     /// Hands the driving over to a task, if there is a runtime to run it, else to the callers.
     pub(super) fn promote(self: &Arc<Self>) {
-        if self.state().driver == Driver::Task {
+        if self.has_task() {
             return;
         }
         match Runtime::current() {
@@ -148,7 +165,7 @@ where
             None => {
                 let mut state = self.state();
                 if state.driver == Driver::Leader {
-                    state.driver = Driver::Callers;
+                    self.set_driver(&mut state, Driver::Callers);
                 }
             }
         }
@@ -160,7 +177,7 @@ where
             if state.driver == Driver::Task || matches!(state.work, WorkState::Gone) {
                 return;
             }
-            state.driver = Driver::Task;
+            self.set_driver(&mut state, Driver::Task);
         }
         Self::spawn(runtime, Arc::clone(self));
     }
@@ -190,41 +207,39 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Landed<V>> {
         if matches!(place, Place::Leader) {
-            let work = {
-                let mut state = self.state();
-                match state.driver {
-                    Driver::Leader => state.take_work(),
-                    _ => None,
-                }
-            };
-            if let Some(work) = work {
-                return self.poll_inline(work, place, cx);
+            let mut state = self.state();
+            if state.driver == Driver::Leader
+                && let Some(work) = state.take_work()
+            {
+                let left = state.places.holds(place, cx.waker());
+                drop(state);
+                return self.poll_inline(work, left, place, cx);
             }
         }
-        if !self.register(place, interest, cx.waker()) {
-            return Poll::Ready(Landed::Shared);
-        }
-        let (work, driver) = {
-            let mut state = self.state();
+        let new = matches!(place, Place::None);
+        let leads = matches!(place, Place::Leader);
+        let turn = self.leave(place, interest, cx.waker(), new, |state| {
             let work = match state.driver {
                 Driver::Callers => state.take_work(),
                 // The task has given the work back to its leader since it looked, and has found no waker to wake.
-                Driver::Leader if matches!(place, Place::Leader) => state.take_work(),
+                Driver::Leader if leads => state.take_work(),
                 _ => None,
             };
             (work, state.driver)
-        };
-        match work {
-            Some(work) if driver == Driver::Callers => self.poll_for_all(work, place),
-            Some(work) => self.poll_inline(work, place, cx),
-            None => Poll::Pending,
+        });
+        match turn {
+            None => Poll::Ready(Landed::Shared),
+            Some((None, _)) => Poll::Pending,
+            Some((Some(work), Driver::Callers)) => self.poll_for_all(work, place),
+            Some((Some(work), _)) => self.poll_inline(work, true, place, cx),
         }
     }
 
-    /// The leader polls with its own waker.
+    /// The leader polls with its own waker, which it may have `left` already.
     fn poll_inline(
         self: &Arc<Self>,
         work: Work<V>,
+        left: bool,
         place: &mut Place,
         cx: &mut Context<'_>,
     ) -> Poll<Landed<V>> {
@@ -234,36 +249,29 @@ where
             Polled::Panicked(payload) => return Poll::Ready(self.crash_here(payload, place)),
         };
         // The waker is left in the lock in which the work goes back, lest a promotion lose it (F2, F3).
-        let mut fresh = None;
-        loop {
-            let mut state = self.state();
-            let slot = state.places.slot(place, Interest::Progress);
-            let old = match slot.as_ref() {
-                Some(old) if old.will_wake(cx.waker()) => None,
-                _ => match fresh.take() {
-                    Some(fresh) => slot.replace(fresh),
-                    None => {
-                        drop(state);
-                        match caught(|| cx.waker().clone()) {
-                            Ok(waker) => fresh = Some(waker),
-                            // The leader's own misfortune: the others still need the work.
-                            Err(payload) => {
-                                let (cancelled, wakers) =
-                                    self.state().put_back(work, Driver::Leader);
-                                wakers.wake();
-                                drop_quietly(cancelled);
-                                resume_unwind(payload)
-                            }
-                        }
-                        continue;
-                    }
-                },
-            };
-            let (cancelled, wakers) = state.put_back(work, Driver::Leader);
-            drop(state);
+        let mut work = Some(work);
+        let back = caught(|| {
+            self.leave(place, Interest::Progress, cx.waker(), !left, |state| {
+                work.take().map(|work| state.put_back(work, Driver::Leader))
+            })
+        });
+        // A waker whose clone panics is the leader's own misfortune: the others still need the work.
+        let (back, panic) = match back {
+            Ok(back) => (back.flatten(), None),
+            Err(payload) => {
+                let back = work
+                    .take()
+                    .map(|work| self.state().put_back(work, Driver::Leader));
+                (back, Some(payload))
+            }
+        };
+        if let Some((cancelled, wakers)) = back {
             wakers.wake();
-            drop((old, cancelled));
-            return Poll::Pending;
+            drop_quietly(cancelled);
+        }
+        match panic {
+            Some(payload) => resume_unwind(payload),
+            None => Poll::Pending,
         }
     }
 
@@ -404,7 +412,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
                     // at once, and finds no keeper.
                     return (keeper.spawn)(&keeper.runtime, flight);
                 }
-                state.driver = Driver::Callers;
+                flight.set_driver(&mut state, Driver::Callers);
             }
             (task, state.places.take_all())
         };

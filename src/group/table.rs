@@ -12,7 +12,7 @@
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
-    mem,
+    mem, ptr,
     sync::Arc,
 };
 
@@ -37,7 +37,16 @@ pub(crate) struct Table<K, V, C> {
 /// no cache line together: neither a lock nor a reference count.
 #[repr(align(128))]
 pub(crate) struct Shard<K, V, C> {
-    entries: Mutex<HashTable<Entry<K, V, C>>>,
+    entries: Mutex<Entries<K, V, C>>,
+}
+
+/// The flights of one shard. The first lies beside the lock: while shards outnumber flights, which is most of the time, a
+/// call touches that one cache line and neither searches nor fills a table.
+// Measured against a table alone: 113 of 1,247 instructions of a solo call, 2 % of its time; on four workers nothing to 5 % in
+// five runs, 22 % in a sixth.
+struct Entries<K, V, C> {
+    first: Option<Entry<K, V, C>>,
+    rest: HashTable<Entry<K, V, C>>,
 }
 
 pub(crate) struct Entry<K, V, C> {
@@ -74,7 +83,7 @@ impl<K, V, C> Table<K, V, C> {
     pub(crate) fn new() -> Self {
         let shard = || {
             Arc::new(Shard {
-                entries: Mutex::new(HashTable::new()),
+                entries: Mutex::new(Entries::default()),
             })
         };
         let shards = if cfg!(loom) { 1 } else { SHARDS };
@@ -115,29 +124,29 @@ impl<K, V, C> Table<K, V, C> {
     ) -> Entered<K, V, C> {
         let shard = self.shard(hash);
         // Declared before the lock, so dropped after it (T4).
-        let mut stale = Vec::new();
         let mut detached = Vec::new();
+        let mut stale = Vec::new();
+        let mut refused = false;
         let mut entries = shard.entries.lock();
-        let mut found = None;
-        for entry in entries.iter_hash(hash).filter(|entry| entry.hash == hash) {
-            match visit(&key, &cargo, entry) {
-                Visit::Pass => {}
-                Visit::Join => {
-                    found = Some(Arc::clone(&entry.flight));
-                    break;
-                }
-                Visit::Detach => stale.push(Arc::clone(&entry.flight)),
-                Visit::Refuse => {
-                    drop(entries);
-                    return Entered::Refused(key, cargo);
-                }
+        let found = entries.find(hash, |entry| match visit(&key, &cargo, entry) {
+            Visit::Pass => false,
+            Visit::Join => true,
+            Visit::Detach => {
+                stale.push(Arc::clone(&entry.flight));
+                false
             }
+            Visit::Refuse => {
+                refused = true;
+                true
+            }
+        });
+        if refused {
+            drop(entries);
+            return Entered::Refused(key, cargo);
         }
+        let found = found.map(|entry| Arc::clone(&entry.flight));
         for flight in &stale {
-            if let Ok(entry) = entries.find_entry(hash, |entry| Arc::ptr_eq(&entry.flight, flight))
-            {
-                detached.push(entry.remove().0);
-            }
+            detached.extend(entries.remove(flight));
         }
         if let Some(flight) = found {
             flight.count_in(keep);
@@ -153,7 +162,7 @@ impl<K, V, C> Table<K, V, C> {
             key,
             flight: Arc::clone(&flight),
         };
-        entries.insert_unique(hash, entry, |entry| entry.hash);
+        entries.insert(entry);
         let caller = Caller::leader(flight);
         drop(entries);
         drop(detached);
@@ -168,7 +177,7 @@ impl<K, V, C> Table<K, V, C> {
     ) -> Option<Arc<Flight<K, V, C>>> {
         let mut matches = matches;
         let entries = self.shard(hash).entries.lock();
-        let entry = entries.find(hash, |entry| entry.hash == hash && matches(&entry.key))?;
+        let entry = entries.find(hash, |entry| matches(&entry.key))?;
         Some(Arc::clone(&entry.flight))
     }
 
@@ -205,7 +214,9 @@ impl<K, V, C> Table<K, V, C> {
     pub(crate) fn with_hash(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let entries = self.shard(hash).entries.lock();
         entries
-            .iter_hash(hash)
+            .first
+            .iter()
+            .chain(entries.rest.iter_hash(hash))
             .filter(|entry| entry.hash == hash)
             .map(|entry| Arc::clone(&entry.flight))
             .collect()
@@ -221,6 +232,59 @@ impl<K, V, C> Table<K, V, C> {
                 .collect();
             flights
         })
+    }
+}
+
+// ===== impl Entries =====
+
+impl<K, V, C> Entries<K, V, C> {
+    fn find(
+        &self,
+        hash: u64,
+        mut matches: impl FnMut(&Entry<K, V, C>) -> bool,
+    ) -> Option<&Entry<K, V, C>> {
+        let mut matches = |entry: &Entry<K, V, C>| entry.hash == hash && matches(entry);
+        match &self.first {
+            Some(first) if matches(first) => Some(first),
+            _ if self.rest.is_empty() => None,
+            _ => self.rest.find(hash, matches),
+        }
+    }
+
+    fn insert(&mut self, entry: Entry<K, V, C>) {
+        if self.first.is_none() {
+            self.first = Some(entry);
+        } else {
+            self.rest
+                .insert_unique(entry.hash, entry, |entry| entry.hash);
+        }
+    }
+
+    /// Takes `flight` out, if it is in (T3).
+    fn remove(&mut self, flight: &Flight<K, V, C>) -> Option<Entry<K, V, C>> {
+        let same = |entry: &Entry<K, V, C>| ptr::eq(Arc::as_ptr(&entry.flight), flight);
+        if self.first.as_ref().is_some_and(same) {
+            return self.first.take();
+        }
+        let found = self.rest.find_entry(flight.hash(), same).ok()?;
+        Some(found.remove().0)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry<K, V, C>> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+impl<K, V, C> Default for Entries<K, V, C> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            rest: HashTable::new(),
+        }
     }
 }
 
@@ -256,13 +320,9 @@ impl<K, V, C> Shard<K, V, C> {
         if !agreed() {
             return None;
         }
-        if let Ok(found) = entries.find_entry(flight.hash(), |entry| {
-            std::ptr::eq(Arc::as_ptr(&entry.flight), flight)
-        }) {
-            unlinked.entry = Some(found.remove().0);
-        }
-        if entries.is_empty() && entries.capacity() > KEPT_CAPACITY {
-            unlinked.table = Some(mem::take(&mut *entries));
+        unlinked.entry = entries.remove(flight);
+        if entries.rest.is_empty() && entries.rest.capacity() > KEPT_CAPACITY {
+            unlinked.table = Some(mem::take(&mut entries.rest));
         }
         Some(unlinked)
     }
