@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     drive::Landed,
-    ending::{Ending, Message, caught},
+    ending::{Ending, Message, Payload, caught, drop_quietly},
     flight::{Flight, Work},
     run::Outcome,
     runtime::Runtime,
@@ -43,6 +43,14 @@ impl<K, V, C> Caller<K, V, C> {
         self.flight
             .as_ref()
             .expect("the flight has ended for this caller")
+    }
+
+    /// What `flight`, which has ended, gave to its leader alone.
+    fn take_own(&self, flight: &Flight<K, V, C>) -> Option<Result<V, Payload>> {
+        match (&self.place, flight.ending()) {
+            (Place::Leader, Some(Ending::Unshared | Ending::Panicked(_))) => flight.take_own(),
+            _ => None,
+        }
     }
 }
 
@@ -84,7 +92,6 @@ where
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
-    #[cfg(feature = "http")]
     pub(crate) fn keep_on(&self, runtime: Runtime) {
         self.flight().keep_on(runtime);
     }
@@ -108,18 +115,24 @@ where
         let flight = self.flight.take().expect("looked at just now");
         match landed {
             Landed::Alone(value) => Poll::Ready(Ended::Alone(value)),
-            Landed::Panicked(payload) => resume_unwind(payload),
-            Landed::Shared => {
-                if let Some(Ending::Panicked(message)) = flight.ending() {
-                    if let Place::Leader = self.place
-                        && let Some(payload) = flight.take_payload()
-                    {
-                        resume_unwind(payload);
-                    }
-                    message.clone().resume();
-                }
-                Poll::Ready(Ended::Shared(flight))
+            Landed::Panicked(payload) => {
+                drop(flight);
+                resume_unwind(payload)
             }
+            Landed::Shared => match (flight.ending(), self.take_own(&flight)) {
+                (_, Some(Ok(value))) => Poll::Ready(Ended::Alone(value)),
+                (_, Some(Err(payload))) => {
+                    drop(flight);
+                    resume_unwind(payload)
+                }
+                (Some(Ending::Panicked(message)), None) => {
+                    let message = message.clone();
+                    // What it owns is not to be dropped in a panic.
+                    drop(flight);
+                    message.resume()
+                }
+                (_, None) => Poll::Ready(Ended::Shared(flight)),
+            },
         }
     }
 }
@@ -138,9 +151,13 @@ impl<K, V, C> Drop for Caller<K, V, C> {
             return;
         };
         if flight.ending().is_none() {
-            let left = flight.free(&self.place);
+            let (waker, own) = flight.free(&self.place);
+            drop_quietly(own);
             flight.count_out();
-            drop(left);
+            drop(waker);
+        } else {
+            // Else a payload whose drop panics would be left to a follower, which may be panicking with its message.
+            drop_quietly(self.take_own(&flight));
         }
     }
 }
@@ -177,7 +194,12 @@ impl<K, V, C> Ended<K, V, C> {
         // The last one to hold the flight takes the value; the others clone it, outside any lock.
         if Arc::strong_count(&flight) == 1 {
             match Arc::try_unwrap(flight).map(Flight::into_ending) {
-                Ok(Some(Ending::Value { value, shared })) => return Outcome { value, shared },
+                Ok(Some(Ending::Value(value))) => {
+                    return Outcome {
+                        value,
+                        shared: true,
+                    };
+                }
                 Ok(_) => unreachable!("a flight that gave a value has landed"),
                 Err(flight) => return cloned(&flight),
             }
@@ -188,9 +210,9 @@ impl<K, V, C> Ended<K, V, C> {
 
 fn cloned<K, V: Clone, C>(flight: &Flight<K, V, C>) -> Outcome<V> {
     match flight.ending() {
-        Some(Ending::Value { value, shared }) => Outcome {
+        Some(Ending::Value(value)) => Outcome {
             value: value.clone(),
-            shared: *shared,
+            shared: true,
         },
         _ => unreachable!("a flight that gave a value has landed"),
     }

@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    panic::resume_unwind,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -197,15 +198,19 @@ where
         if !self.register(place, interest, cx.waker()) {
             return Poll::Ready(Landed::Shared);
         }
-        let work = {
+        let (work, driver) = {
             let mut state = self.state();
-            match state.driver {
+            let work = match state.driver {
                 Driver::Callers => state.take_work(),
+                // The task has given the work back to its leader since it looked, and has found no waker to wake.
+                Driver::Leader if matches!(place, Place::Leader) => state.take_work(),
                 _ => None,
-            }
+            };
+            (work, state.driver)
         };
         match work {
-            Some(work) => self.poll_for_all(work, place),
+            Some(work) if driver == Driver::Callers => self.poll_for_all(work, place),
+            Some(work) => self.poll_inline(work, place, cx),
             None => Poll::Pending,
         }
     }
@@ -219,7 +224,7 @@ where
     ) -> Poll<Landed<V>> {
         let work = match poll_work(work, cx) {
             Polled::Pending(work) => work,
-            Polled::Value(value) => return Poll::Ready(self.land_here(value)),
+            Polled::Value(value) => return Poll::Ready(self.landed_here(value)),
             Polled::Panicked(payload) => return Poll::Ready(self.crash_here(payload, place)),
         };
         // The waker is left in the lock in which the work goes back, lest a promotion lose it (F2, F3).
@@ -233,7 +238,17 @@ where
                     Some(fresh) => slot.replace(fresh),
                     None => {
                         drop(state);
-                        fresh = Some(cx.waker().clone());
+                        match caught(|| cx.waker().clone()) {
+                            Ok(waker) => fresh = Some(waker),
+                            // The leader's own misfortune: the others still need the work.
+                            Err(payload) => {
+                                let (cancelled, wakers) =
+                                    self.state().put_back(work, Driver::Leader);
+                                wakers.wake();
+                                drop_quietly(cancelled);
+                                resume_unwind(payload)
+                            }
+                        }
                         continue;
                     }
                 },
@@ -256,13 +271,13 @@ where
                 drop(cancelled);
                 Poll::Pending
             }
-            Polled::Value(value) => Poll::Ready(self.land_here(value)),
+            Polled::Value(value) => Poll::Ready(self.landed_here(value)),
             Polled::Panicked(payload) => Poll::Ready(self.crash_here(payload, place)),
         }
     }
 
-    fn land_here(&self, value: V) -> Landed<V> {
-        match self.land(value) {
+    fn landed_here(&self, value: V) -> Landed<V> {
+        match self.land_here(value) {
             Some(value) => Landed::Alone(value),
             None => Landed::Shared,
         }
@@ -313,8 +328,7 @@ where
                 if over { Poll::Ready(()) } else { Poll::Pending }
             }
             Polled::Value(value) => {
-                // Kept or shared, so never given back.
-                drop_quietly(self.land(value));
+                self.land(value);
                 Poll::Ready(())
             }
             Polled::Panicked(payload) => {
@@ -373,15 +387,23 @@ impl<K, V, C> Drop for Task<K, V, C> {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        let wakers = {
+        let (task, wakers) = {
             let mut state = flight.state();
-            state.task = None;
+            let task = state.task.take();
             if state.driver == Driver::Task {
+                if let Some(keeper) = state.take_keeper() {
+                    drop(state);
+                    drop(task);
+                    // Onto the runtime of who keeps the flight. If that is the one that shuts down, the new task is dropped
+                    // at once, and finds no keeper.
+                    return (keeper.spawn)(&keeper.runtime, flight);
+                }
                 state.driver = Driver::Callers;
             }
-            state.places.take_all()
+            (task, state.places.take_all())
         };
-        wakers.wake();
+        drop(task);
         flight.cancel_if_deserted();
+        wakers.wake();
     }
 }

@@ -8,9 +8,12 @@ use std::{
 /// What `catch_unwind` gives.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The end of a shared flight.
+/// The end of a flight that several callers share, or that a task drove.
 pub(crate) enum Ending<V> {
-    Value { value: V, shared: bool },
+    /// To be cloned: somebody has joined the leader.
+    Value(V),
+    /// To be taken by the leader, whom nobody has joined.
+    Unshared,
     Panicked(Message),
 }
 

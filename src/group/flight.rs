@@ -9,7 +9,7 @@
 //!   the work, and each of the work's wake-ups wakes that task alone;
 //! * the **callers**, whichever is polled, where no Tokio runtime is at hand or the one that drove has shut down.
 //!
-//! # Invariants, cited as F1 to F7
+//! # Invariants, cited as F1 to F8
 //!
 //! 1. The work is in one place: not yet there (`Starting`), in the flight (`Idle`), in the hands of the one thread that
 //!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, lands it, or finds it `Gone` and drops it.
@@ -22,6 +22,8 @@
 //! 6. Under the lock nothing of the user's is called, polled, cloned, dropped or woken: work, wakers, values and payloads
 //!    are moved out and dropped or woken after it.
 //! 7. Locks nest in one order: a shard's, then a flight's.
+//! 8. A kept flight without callers is driven by a task. When that ends with its runtime, the flight moves to its keeper's,
+//!    and without a keeper is cancelled; both are decided under the shard's lock.
 
 use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
 
@@ -43,7 +45,7 @@ pub(crate) struct Flight<K, V, C> {
     callers: AtomicUsize,
     /// Whether a second caller ever joined. Written under the shard's lock.
     shared: AtomicBool,
-    /// Whether the flight outlives its callers. Set under the shard's lock.
+    /// Whether the flight outlives its callers while somebody else can drive it. Set under the shard's lock.
     kept: AtomicBool,
     ending: SetOnce<Ending<V>>,
     state: Mutex<State<K, V, C>>,
@@ -60,9 +62,9 @@ pub(super) struct State<K, V, C> {
     pub(super) rewake: bool,
     /// Whether the leader has left.
     leaderless: bool,
-    /// What the work panicked with, for the leader.
-    payload: Option<Payload>,
-    /// How a kept flight goes on when its last caller leaves.
+    /// What the work gave to the leader alone: the value that nobody shares, or what it panicked with.
+    own: Option<Result<V, Payload>>,
+    /// How a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     keeper: Option<Keeper<K, V, C>>,
 }
 
@@ -106,7 +108,7 @@ impl<K, V, C> Flight<K, V, C> {
                 task: None,
                 rewake: false,
                 leaderless: false,
-                payload: None,
+                own: None,
                 keeper: None,
             }),
             cargo,
@@ -149,7 +151,8 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
-        self.state().keeper = Some(keeper);
+        // Dropped after the lock.
+        let _old = self.state().keeper.replace(keeper);
         self.kept.store(true, Ordering::Release);
     }
 
@@ -170,51 +173,59 @@ impl<K, V, C> Flight<K, V, C> {
 
     // ===== landing =====
 
-    /// The work has ended with `value`, and its box is dropped. Unlinks the flight, and gives the value back if nobody
-    /// but the leader can want it; else publishes it.
-    pub(super) fn land(&self, value: V) -> Option<V> {
+    /// The work has ended with `value`, and its box is dropped. Unlinks the flight and publishes the value: a task polled.
+    pub(super) fn land(&self, value: V) {
         let unlinked = self.home.unlink(self);
-        let shared = self.is_shared();
-        let alone = !shared && !self.kept.load(Ordering::Acquire);
-        let given_back = if alone {
-            Some(value)
+        if self.is_shared() {
+            self.publish(Ending::Value(value), None);
         } else {
-            self.publish(Ending::Value { value, shared }, None);
+            self.publish(Ending::Unshared, Some(Ok(value)));
+        }
+        drop(unlinked);
+    }
+
+    /// As `land`, where a caller polled: gives it the value back if it is the leader and nobody has joined it.
+    pub(super) fn land_here(&self, value: V) -> Option<V> {
+        let unlinked = self.home.unlink(self);
+        let given_back = if self.is_shared() {
+            self.publish(Ending::Value(value), None);
             None
+        } else {
+            Some(value)
         };
         drop(unlinked);
         given_back
     }
 
-    /// The work has panicked. The leader's copy of the payload waits for it here, unless the leader itself has it.
+    /// The work has panicked. The leader's payload waits for it here, unless the leader itself has it.
     pub(super) fn crash(&self, message: Message, payload: Option<Payload>) {
         let unlinked = self.home.unlink(self);
-        self.publish(Ending::Panicked(message), payload);
+        self.publish(Ending::Panicked(message), payload.map(Err));
         drop(unlinked);
     }
 
-    fn publish(&self, ending: Ending<V>, payload: Option<Payload>) {
-        let (work, wakers, payload, spare) = {
+    fn publish(&self, ending: Ending<V>, own: Option<Result<V, Payload>>) {
+        let (work, wakers, own, spare) = {
             let mut state = self.state();
-            let payload = if state.leaderless {
-                payload
+            let own = if state.leaderless {
+                own
             } else {
-                mem::replace(&mut state.payload, payload)
+                mem::replace(&mut state.own, own)
             };
             let work = mem::replace(&mut state.work, WorkState::Gone);
             let spare = self.ending.set(ending).err();
             let mut wakers = state.places.close();
             // It may have found the work taken, and have parked.
             wakers.push(state.task.take());
-            (work, wakers, payload, spare)
+            (work, wakers, own, spare)
         };
         wakers.wake();
-        drop_quietly((work, payload, spare));
+        drop_quietly((work, own, spare));
     }
 
-    /// The leader's own payload of a panic that another polled.
-    pub(super) fn take_payload(&self) -> Option<Payload> {
-        self.state().payload.take()
+    /// What the leader alone gets of a flight that another polled.
+    pub(super) fn take_own(&self) -> Option<Result<V, Payload>> {
+        self.state().own.take()
     }
 
     // ===== leaving =====
@@ -235,7 +246,7 @@ impl<K, V, C> Flight<K, V, C> {
         }
         // Whoever joins does so under this lock, so the last one is known to be the last (T2).
         let unlinked = self.home.unlink_if(self, || {
-            self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.kept.load(Ordering::Acquire)
+            self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on()
         });
         match unlinked {
             Some(unlinked) => self.cancel(unlinked),
@@ -243,15 +254,23 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
+    /// Whether it is kept, and somebody other than its callers drives it or can (F8).
+    fn goes_on(&self) -> bool {
+        self.kept.load(Ordering::Acquire) && {
+            let state = self.state();
+            state.driver == Driver::Task || state.keeper.is_some()
+        }
+    }
+
     /// Lets a kept flight that its leader drove, and has left, go on in a task.
     fn keep(self: &Arc<Self>) {
         let keeper = {
             let mut state = self.state();
-            if state.driver == Driver::Task || matches!(state.work, WorkState::Gone) {
+            if state.driver == Driver::Task {
                 return;
             }
             // Without a keeper a caller has joined meanwhile, and drives.
-            let Some(keeper) = state.keeper.take() else {
+            let Some(keeper) = state.take_keeper() else {
                 return;
             };
             state.driver = Driver::Task;
@@ -262,10 +281,9 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Nobody drives the flight any more: if nobody waits for it either, it is over.
     pub(super) fn cancel_if_deserted(self: &Arc<Self>) {
-        let unlinked = self.home.unlink_if(self, || {
-            self.kept.store(false, Ordering::Release);
-            self.callers.load(Ordering::Acquire) == 0
-        });
+        let unlinked = self
+            .home
+            .unlink_if(self, || self.callers() == 0 && !self.goes_on());
         if let Some(unlinked) = unlinked {
             self.cancel(unlinked);
         }
@@ -293,17 +311,17 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     /// Frees a leaver's place, and gives what lay there, to be dropped by the leaver.
-    pub(super) fn free(&self, place: &Place) -> (Option<Waker>, Option<Payload>) {
+    pub(super) fn free(&self, place: &Place) -> (Option<Waker>, Option<Result<V, Payload>>) {
         let mut state = self.state();
         let waker = state.places.free(place);
-        let payload = match place {
+        let own = match place {
             Place::Leader => {
                 state.leaderless = true;
-                state.payload.take()
+                state.own.take()
             }
             _ => None,
         };
-        (waker, payload)
+        (waker, own)
     }
 }
 
@@ -312,6 +330,14 @@ impl<K, V, C> Flight<K, V, C> {
 impl<K, V, C> State<K, V, C> {
     pub(super) fn is_leaderless(&self) -> bool {
         self.leaderless
+    }
+
+    /// Takes the keeper, if the flight is not over.
+    pub(super) fn take_keeper(&mut self) -> Option<Keeper<K, V, C>> {
+        match self.work {
+            WorkState::Gone => None,
+            _ => self.keeper.take(),
+        }
     }
 
     /// Takes the work to poll it, if it is there to be taken (F1).

@@ -16,6 +16,8 @@ mod caller;
 mod drive;
 mod ending;
 mod flight;
+#[cfg(all(test, loom))]
+mod loom;
 mod run;
 mod runtime;
 mod singleflight;

@@ -7,6 +7,8 @@ use std::future::Future;
 pub(crate) struct Runtime {
     #[cfg(not(loom))]
     handle: tokio::runtime::Handle,
+    #[cfg(loom)]
+    place: Place,
 }
 
 #[cfg(not(loom))]
@@ -28,20 +30,49 @@ impl Runtime {
 
 #[cfg(loom)]
 loom::thread_local! {
-    /// Whether this thread of a model stands inside a runtime.
-    pub(crate) static INSIDE: std::cell::Cell<bool> = std::cell::Cell::new(true);
+    /// Where this thread of a model stands.
+    static HERE: std::cell::Cell<Place> = std::cell::Cell::new(Place::Runtime);
+}
+
+#[cfg(loom)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Runtime,
+    /// A runtime that shuts down after one poll of the task.
+    Dying,
+    /// Outside any runtime.
+    Nowhere,
+}
+
+/// Does `there` with this thread at `place`.
+#[cfg(all(test, loom))]
+pub(crate) fn at<T>(place: Place, there: impl FnOnce() -> T) -> T {
+    let back = HERE.with(|here| here.replace(place));
+    let done = there();
+    HERE.with(|here| here.set(back));
+    done
 }
 
 #[cfg(loom)]
 impl Runtime {
     pub(crate) fn current() -> Option<Self> {
-        INSIDE.with(std::cell::Cell::get).then_some(Self {})
+        let place = HERE.with(std::cell::Cell::get);
+        (place != Place::Nowhere).then_some(Self { place })
     }
 
     pub(crate) fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        loom::thread::spawn(move || loom::future::block_on(task));
+        let place = self.place;
+        loom::thread::spawn(move || {
+            let mut task = Box::pin(task);
+            if place == Place::Dying {
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                let _ = task.as_mut().poll(&mut cx);
+            } else {
+                loom::future::block_on(task);
+            }
+        });
     }
 }

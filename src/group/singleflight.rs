@@ -82,7 +82,8 @@ where
     }
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end though every caller
-    /// leaves. It is driven by a task of the current Tokio runtime, whether or not the result is awaited.
+    /// leaves. It is driven by a task, whether or not the result is awaited: of the current Tokio runtime, or of that which
+    /// drives it already and, when that shuts down, of the current one. With the last of these it ends.
     ///
     /// # Panics
     ///
@@ -108,23 +109,24 @@ where
             true => Visit::Join,
             false => Visit::Pass,
         };
-        let caller = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
+        let (caller, leads) = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
             Entered::Led(mut caller) => {
                 caller.start(work);
-                if let Some(runtime) = runtime {
-                    caller.board_on(runtime);
-                }
-                caller
+                (caller, true)
             }
             Entered::Joined(caller) => {
-                match runtime {
-                    Some(runtime) => caller.board_on(runtime),
-                    None => caller.board(),
-                }
-                caller
+                // Not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+                drop(work);
+                (caller, false)
             }
             Entered::Refused(..) => unreachable!("a group refuses nobody"),
         };
+        if let Some(runtime) = runtime {
+            caller.keep_on(runtime.clone());
+            caller.board_on(runtime);
+        } else if !leads {
+            caller.board();
+        }
         Run::new(caller)
     }
 

@@ -141,7 +141,11 @@ impl<K, V, C> Table<K, V, C> {
         }
         if let Some(flight) = found {
             flight.count_in(keep);
-            return Entered::Joined(Caller::follower(flight));
+            let caller = Caller::follower(flight);
+            drop(entries);
+            // Here, not by the end of this function: if a drop panics then, the caller that is given back is leaked.
+            drop((key, cargo, detached));
+            return Entered::Joined(caller);
         }
         let flight = Arc::new(Flight::new(Arc::clone(shard), hash, cargo, keep));
         let entry = Entry {
@@ -150,7 +154,10 @@ impl<K, V, C> Table<K, V, C> {
             flight: Arc::clone(&flight),
         };
         entries.insert_unique(hash, entry, |entry| entry.hash);
-        Entered::Led(Caller::leader(flight))
+        let caller = Caller::leader(flight);
+        drop(entries);
+        drop(detached);
+        Entered::Led(caller)
     }
 
     /// The first flight that `matches`.

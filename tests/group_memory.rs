@@ -1,0 +1,45 @@
+//! Memory is given back: a test binary of its own, whose allocator counts.
+
+mod group_support;
+
+use std::alloc::System;
+
+use cap::Cap;
+use group_support::{Gate, block_on};
+use tower_singleflight::Group;
+
+#[global_allocator]
+static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
+
+/// One test: another would allocate meanwhile.
+#[test]
+fn two_hundred_thousand_flights_at_once_give_their_memory_back() {
+    let group: Group<u32, u64> = Group::new();
+    let run = |ending: &dyn Fn(&Gate, Vec<_>)| {
+        let gate = Gate::new();
+        let runs: Vec<_> = (0..200_000)
+            .map(|key| group.run(key, || gate.clone().then(1)))
+            .collect();
+        assert_eq!(group.in_flight(), 200_000);
+        ending(&gate, runs);
+        assert_eq!(group.in_flight(), 0);
+    };
+    let cancelled = |_: &Gate, runs| drop(runs);
+    let forgotten = |_: &Gate, runs| {
+        assert_eq!(group.forget_all(), 200_000);
+        drop(runs);
+    };
+    let landed = |gate: &Gate, runs| {
+        gate.open();
+        for run in runs {
+            block_on(run);
+        }
+    };
+    let before = MEMORY.allocated();
+    for ending in [&cancelled as &dyn Fn(&Gate, Vec<_>), &forgotten, &landed] {
+        run(ending);
+        // The shards keep no more than small tables: 64 of them, each of at most 64 entries of 24 bytes.
+        let kept = MEMORY.allocated().saturating_sub(before);
+        assert!(kept < 256 * 1024, "{kept} bytes are kept");
+    }
+}
