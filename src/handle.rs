@@ -6,8 +6,8 @@ use crate::flights::{Flights, Stats};
 
 /// A way to the flights of a [`SingleflightLayer`](crate::SingleflightLayer), for code that is not a request.
 ///
-/// It is cheap to clone and knows nothing of the services below the layer, so it can be axum's state. Keys are those of the
-/// layer's extractor, [`RequestKey`](crate::RequestKey) by default; make one of those with
+/// It is cheap to clone and knows nothing of the services below the layer, so it can be axum's state. Keys are those of
+/// the layer's extractor, [`RequestKey`](crate::RequestKey) by default; make one of those with
 /// [`KeyExtractor::extract`](crate::KeyExtractor::extract), or use [`forget_if`](Self::forget_if).
 ///
 /// ```
@@ -98,8 +98,8 @@ impl<K> Handle<K> {
         self.flights.stats()
     }
 
-    /// Switches coalescing on and off, while requests go on: off, every request bypasses. What is in flight stays so, and
-    /// nobody joins it. A new layer is on.
+    /// Switches coalescing on and off, while requests go on: off, every request bypasses. What is in flight stays so,
+    /// and nobody joins it. A new layer is on.
     pub fn set_enabled(&self, yes: bool) {
         self.flights.set_enabled(yes);
     }
