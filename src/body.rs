@@ -14,8 +14,17 @@ use crate::{error::BoxError, exchange::ReadBody};
 
 /// The body of a response that has passed the layer: the inner service's own, or a reader of a copy that is shared.
 ///
-/// Its errors are those of the inner body. Of a body that several callers could share they come as a
-/// [`SharedError`](crate::SharedError), which leads to the original.
+/// # Errors
+///
+/// Those of the inner body. Of a body that several callers could share they come as a
+/// [`SharedError`](crate::SharedError), which leads to the original. Two more can end a copy: the source gave another
+/// number of bytes than it had announced; or with [`stream_unknown`](crate::SingleflightLayer::stream_unknown) this
+/// caller has read too slowly. A body that was not received whole never ends as if it were.
+///
+/// # Cancel safety
+///
+/// A frame is given once it has come, so a poll loses nothing. Dropping the body leaves the flight, as dropping the
+/// [`ResponseFuture`](crate::future::ResponseFuture) does.
 ///
 /// # Panics
 ///

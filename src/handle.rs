@@ -6,9 +6,9 @@ use crate::flights::{Flights, Stats};
 
 /// A way to the flights of a [`SingleflightLayer`](crate::SingleflightLayer), for code that is not a request.
 ///
-/// It is cheap to clone and knows nothing of the services below the layer. Keys are those of the layer's extractor; for
-/// the default key make one with [`KeyExtractor::extract`](crate::KeyExtractor::extract), or use
-/// [`forget_if`](Self::forget_if).
+/// It is cheap to clone and knows nothing of the services below the layer, so it can be axum's state. Keys are those of
+/// the layer's extractor, [`RequestKey`](crate::RequestKey) by default; make one of those with
+/// [`KeyExtractor::extract`](crate::KeyExtractor::extract), or use [`forget_if`](Self::forget_if).
 ///
 /// ```
 /// use tower_singleflight::SingleflightLayer;
@@ -34,6 +34,18 @@ impl<K> Handle<K> {
 
     /// Forgets the flights of `key`, in all their variants: later requests start anew rather than wait for an earlier call,
     /// as with Go's `Forget`. Those who have joined keep what they have joined. `true` if there was such a flight.
+    ///
+    /// After a write, call it when the write is done: a flight that began before that may have read the old state.
+    ///
+    /// ```
+    /// use tower_singleflight::{SingleflightLayer, method_and_uri};
+    ///
+    /// let layer = SingleflightLayer::with_key(method_and_uri);
+    /// let handle = layer.handle();
+    /// let key = (http::Method::GET, "/articles/7".parse()?);
+    /// assert!(!handle.forget(&key)); // nobody has asked
+    /// # Ok::<(), http::uri::InvalidUri>(())
+    /// ```
     pub fn forget(&self, key: &K) -> bool
     where
         K: std::hash::Hash + Eq,
@@ -79,13 +91,15 @@ impl<K> Handle<K> {
     }
 
     /// What the layer has done so far, and what it holds now.
+    ///
+    /// It looks at every flight in the air: for a scrape or a test, not for each request.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.flights.stats()
     }
 
-    /// Switches coalescing on and off, while requests go on: off, every request bypasses. What is in flight stays so, and
-    /// nobody joins it.
+    /// Switches coalescing on and off, while requests go on: off, every request bypasses. What is in flight stays so,
+    /// and nobody joins it. A new layer is on.
     pub fn set_enabled(&self, yes: bool) {
         self.flights.set_enabled(yes);
     }

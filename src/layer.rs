@@ -21,6 +21,9 @@ use crate::{
 /// services that answer differently needs a key that tells them apart**; simpler is one value for each: a router nested in
 /// another sees the URI without its prefix, and two of them under one value would take each other's answers.
 ///
+/// A setter changes the value it is called on. Called on a clone it leaves the original's settings as they were, and
+/// the flights are still shared.
+///
 /// ```
 /// use axum::{Router, routing::get};
 /// use tower_singleflight::SingleflightLayer;
@@ -49,21 +52,34 @@ impl SingleflightLayer {
 
     /// A layer whose key is what `key` gives; `None` is for a request that must not be coalesced.
     ///
-    /// What two requests with the same key get is one response, so **the key must hold all that the answer depends on**:
-    /// the user, above all. A response's `Vary` is still obeyed, HEAD and GET are still kept apart (as are all methods),
-    /// and what [`rules`](crate::rules) says of requests holds, but that `key` may opt in methods other than GET and HEAD
-    /// by giving them a key. The request body of a follower is then dropped unread.
+    /// <div class="warning">
+    ///
+    /// Two duties come with it:
+    ///
+    /// * What two requests with the same key get is one response, so **the key must hold all that the answer depends
+    ///   on**: the user, above all.
+    /// * **A key for a POST coalesces POSTs**: two writes become one, and the request body of a follower is dropped
+    ///   unread. Begin with [`method_and_uri`](crate::method_and_uri) and `?`, which gives `None` for every method but
+    ///   GET and HEAD, unless that is what you want.
+    ///
+    /// </div>
+    ///
+    /// Everything else that [`rules`](crate::rules) says holds: requests of different methods never share, a GET with a
+    /// body is not coalesced, a response's `Vary` is obeyed. But writes no longer detach the flights of their URI,
+    /// since nobody knows what a key of yours has to do with a URI: see [`Handle::forget`].
     ///
     /// ```
-    /// use tower_singleflight::SingleflightLayer;
+    /// use tower_singleflight::{SingleflightLayer, method_and_uri};
     ///
-    /// // One answer for each path and tenant, whatever else the request says.
-    /// let layer = SingleflightLayer::with_key(|request: &http::request::Parts| {
-    ///     let tenant = request.headers.get("x-tenant")?;
-    ///     Some((request.uri.path().to_owned(), tenant.clone()))
+    /// // One answer for each URI and language, whatever else the request says.
+    /// let layer = SingleflightLayer::with_key(|request| {
+    ///     let language = request.headers.get("accept-language").cloned();
+    ///     Some((method_and_uri(request)?, language))
     /// });
     /// # let _ = layer;
     /// ```
+    ///
+    /// More keys are in the [cookbook](crate::guide::cookbook).
     ///
     /// # Panics
     ///
@@ -78,7 +94,18 @@ impl SingleflightLayer {
 }
 
 impl<X: KeyExtractor> SingleflightLayer<X> {
-    /// A layer with a key of `extractor`'s.
+    /// A layer with the keys of `extractor`: the default one with a longer list of fields to ignore, or a type of
+    /// yours. For a closure [`with_key`](SingleflightLayer::with_key) is simpler: there the compiler knows its
+    /// argument's type.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_singleflight::{RequestKeyExtractor, SingleflightLayer};
+    ///
+    /// let ignored = HeaderName::from_static("x-client-version");
+    /// let layer = SingleflightLayer::with_extractor(RequestKeyExtractor::new().ignore_header(ignored));
+    /// # let _ = layer;
+    /// ```
     pub fn with_extractor(extractor: X) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -103,6 +130,9 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     /// Some things hold whatever it says: `Vary` is obeyed, a 403 to a request with credentials is its leader's alone, and
     /// what answers a CONNECT or switches protocols is never shared.
     ///
+    /// A key whose response is not shared is remembered for 60 seconds, or until it gives one that may be: its requests
+    /// do not wait for a head meanwhile, and so are not coalesced. (At most 4,096 keys; the oldest make room.)
+    ///
     /// ```
     /// use tower_singleflight::{SingleflightLayer, rules};
     ///
@@ -124,15 +154,17 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
 
     /// The largest body, in bytes, that is copied for followers. Default: 2 MiB.
     ///
-    /// A larger one streams to its leader, and each follower makes its own call; as soon as the head arrives if the length
-    /// is known, else when the body outgrows this.
+    /// A larger one streams to its leader, and each follower makes its own call; as soon as the head arrives if the
+    /// length is known, else when the body outgrows this. With [`stream_unknown`](Self::stream_unknown) it is the size
+    /// of the window instead.
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.limits.max_body = bytes)
     }
 
     /// How many bytes all copies of the layer may hold together, a hard bound. Default: 256 MiB.
     ///
-    /// A flight that doesn't get its share is not shared, as one over [`max_body`](Self::max_body).
+    /// A flight that doesn't get its share is not shared, as one over [`max_body`](Self::max_body). What is held now is
+    /// [`Stats::buffered_bytes`](crate::Stats::buffered_bytes).
     pub fn max_buffered(self, bytes: usize) -> Self {
         self.set(|settings| settings.limits.max_buffered = bytes)
     }
@@ -147,7 +179,8 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         self.set(|settings| settings.stream_unknown = yes)
     }
 
-    /// How many callers a flight may have, its leader counted. One more makes its own call. Default: unlimited.
+    /// How many callers a flight may have, its leader counted. One more makes its own call. Default: unlimited. With 1
+    /// (or 0) there are no followers.
     pub fn max_waiters(self, n: usize) -> Self {
         self.set(|settings| settings.max_waiters = n)
     }
@@ -161,14 +194,17 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
 
     /// How long a follower waits for its head before it makes its own call. Default: as long as it takes.
     ///
-    /// By Tokio's clock, from the call on. It needs Tokio's timer where the response is awaited.
+    /// By Tokio's clock, from the call on. It needs Tokio's timer where the response is awaited. The flight goes on for
+    /// the others. It is no time-out of the request: for that put Tower's above the layer.
     pub fn wait_timeout(self, wait: Duration) -> Self {
         self.set(|settings| settings.wait_timeout = Some(wait))
     }
 
     /// Whether a call goes on to its end although every caller has left. Default: `false`, it is dropped at once.
     ///
-    /// It needs a Tokio runtime where the request is made; without one the call is dropped all the same.
+    /// For calls that fill a cache ([recipe](crate::guide::cookbook#fill-a-cache-although-the-caller-leaves)). Requests
+    /// that come meanwhile join. It needs a Tokio runtime where the request is made; without one the call is dropped
+    /// all the same.
     pub fn finish_abandoned(self, yes: bool) -> Self {
         self.set(|settings| settings.finish_abandoned = yes)
     }

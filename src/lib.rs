@@ -1,4 +1,6 @@
-//! Request coalescing for Tower.
+// Its links and examples are of what the feature brings.
+#![cfg_attr(feature = "http", doc = include_str!("guide/overview.md"))]
+#![cfg_attr(not(feature = "http"), doc = include_str!("guide/group.md"))]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -21,6 +23,8 @@ pub mod future;
     expect(dead_code, reason = "hooks for the floors above")
 )]
 mod group;
+#[cfg(all(any(doc, doctest), feature = "http"))]
+pub mod guide;
 #[cfg(feature = "http")]
 mod handle;
 #[cfg(feature = "http")]

@@ -25,6 +25,10 @@ use crate::{
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
 /// [module docs](crate).
 ///
+/// Of the inner service it asks that it is `Clone` (a `Buffer` makes any service so), that it, its future and its
+/// bodies are `Send + 'static`, and that its error is one that several callers can have ([`ShareError`]). The
+/// responses' bodies are [`ResponseBody`]s.
+///
 /// # Backpressure
 ///
 /// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled

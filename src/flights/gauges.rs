@@ -36,7 +36,9 @@ struct Stripe {
 
 /// What a layer's flights have done so far, and what they hold now. Made by [`Handle::stats`](crate::Handle::stats).
 ///
-/// Each number is exact; together they are no snapshot of one instant while requests go on.
+/// Each number is exact; together they are no snapshot of one instant while requests go on. The counters begin at 0
+/// with the layer value and never fall. The inner service has had `led + forwarded + bypassed` calls, less those whose
+/// caller left before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

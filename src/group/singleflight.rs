@@ -85,6 +85,19 @@ where
     /// leaves. It is driven by a task, whether or not the result is awaited: of the current Tokio runtime, or of that which
     /// drives it already and, when that shuts down, of the current one. With the last of these it ends.
     ///
+    /// ```
+    /// use tower_singleflight::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// drop(group.spawn("answer", || async { 42 }));
+    /// assert_eq!(group.in_flight(), 1); // its caller has left, the work goes on
+    /// let joined = group.run("answer", || async { unreachable!("the flight above leads") });
+    /// assert_eq!(joined.await.value, 42);
+    /// # }
+    /// ```
+    ///
     /// # Panics
     ///
     /// Outside a Tokio runtime, before it takes the key; else as `run`.
@@ -132,6 +145,19 @@ where
 
     /// Forgets `key`: later callers start anew rather than wait for an earlier call, as with Go's `Forget`. Those who have
     /// joined keep the old flight. `true` if there was a flight to forget.
+    ///
+    /// ```
+    /// use tower_singleflight::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let before = group.run(String::from("answer"), || async { 1 });
+    /// assert!(group.forget("answer"));
+    /// let after = group.run(String::from("answer"), || async { 2 });
+    /// assert_eq!((before.await.value, after.await.value), (1, 2));
+    /// # }
+    /// ```
     pub fn forget<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,

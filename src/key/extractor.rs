@@ -8,7 +8,8 @@ use http::{Method, Uri, request};
 /// do. [`RequestKeyExtractor`](crate::RequestKeyExtractor) is the default.
 ///
 /// All callers with one key get one answer. **Whatever that answer depends on belongs in the key**: who asks, in
-/// which language, from which tenant. A key that leaves out the identity gives one user's page to another.
+/// which language, from which tenant. A key that leaves out the identity gives one user's page to another. And a key
+/// for a method other than GET and HEAD opts that method in: two POSTs of one key are one call.
 ///
 /// # Example
 ///

@@ -14,7 +14,7 @@ use super::ignore::{self, Ignored, Names};
 ///
 /// * the method, which is GET or HEAD (any other is not coalesced);
 /// * the URI, and the `Host` field where it says something else; scheme and host compare without regard to case, all
-///   else byte by byte;
+///   else byte by byte. One in absolute form (HTTP/2, a proxy's) and one in origin form (HTTP/1.1) don't meet;
 /// * **every request header field** but those below: the same lines, byte by byte. An `Authorization`, `Cookie`,
 ///   `Accept-Encoding`, `Range` or unknown `X-User-Id` that differs keeps two requests apart without anyone having
 ///   thought of it.
