@@ -208,9 +208,11 @@ where
     ) -> Poll<Landed<V>> {
         if matches!(place, Place::Leader) {
             let mut state = self.state();
-            if state.driver == Driver::Leader
-                && let Some(work) = state.take_work()
-            {
+            let work = match state.driver {
+                Driver::Leader => state.take_work(),
+                _ => None,
+            };
+            if let Some(work) = work {
                 let left = state.places.holds(place, cx.waker());
                 drop(state);
                 return self.poll_inline(work, left, place, cx);

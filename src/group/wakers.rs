@@ -112,12 +112,11 @@ impl Places {
     /// Of the followers who wait for progress.
     pub(crate) fn take_progress(&mut self) -> Wakers {
         let mut wakers = Wakers::default();
-        if let Some(followers) = &mut self.followers
-            && followers.progress > 0
-        {
-            followers.take(&mut wakers, |follower| {
+        match &mut self.followers {
+            Some(followers) if followers.progress > 0 => followers.take(&mut wakers, |follower| {
                 follower.interest == Interest::Progress
-            });
+            }),
+            _ => {}
         }
         wakers
     }
@@ -227,9 +226,8 @@ fn wake_all(first: Option<Waker>, many: Many) {
     for waker in first.into_iter().chain(many.wakers).chain(followers) {
         panic = caught(|| waker.wake()).err().or(panic);
     }
-    if let Some(payload) = panic
-        && !std::thread::panicking()
-    {
-        resume_unwind(payload);
+    match panic {
+        Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+        _ => {}
     }
 }
