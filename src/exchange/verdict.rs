@@ -288,8 +288,10 @@ where
 
     /// Whether to pull a frame from the source.
     pub(super) fn may_pull(&self) -> bool {
-        // With somebody who waits, or kept without anybody, the source is read ahead.
-        let eager = self.flight.is_shared() || self.flight.callers() == 0;
+        // With somebody who waits, or kept without anybody, the source is read ahead. The callers are looked at first: one
+        // who joins a kept flight between the two looks would else be taken for a leader alone, and the task that drives
+        // pause for ever.
+        let eager = self.flight.callers() == 0 || self.flight.is_shared();
         let exchange = self.flight.cargo.exchange.lock();
         let tape = &exchange.tape;
         // All bytes are there: the end may be as well, and the flight be over no later than its last byte is read.

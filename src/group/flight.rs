@@ -159,8 +159,9 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// One more caller. Only under the lock of its shard, while it is linked there (T2).
     pub(super) fn count_in(&self, keep: bool) {
-        self.callers.fetch_add(1, Ordering::AcqRel);
+        // In this order: who sees more callers than it knew of, sees that they share.
         self.shared.store(true, Ordering::Release);
+        self.callers.fetch_add(1, Ordering::AcqRel);
         if keep {
             self.kept.store(true, Ordering::Release);
         }
