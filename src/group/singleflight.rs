@@ -43,6 +43,10 @@ use super::{
 /// runtime does, so that a leader which is dropped, or kept without being polled, stops nobody. Outside Tokio whichever
 /// caller is polled drives the work.
 ///
+/// So the runtime of a second caller must be running: one that is neither run nor dropped (a current-thread runtime between
+/// two `block_on`s) stalls the flights that it drives, for callers on other runtimes too. `K`'s `Eq` must not use the group:
+/// keys are compared under a lock.
+///
 /// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
 pub struct Group<K, V> {
     table: Arc<Table<K, V, ()>>,
