@@ -72,6 +72,9 @@ impl<K> Handle<K> {
     }
 
     /// The number of flights that a new caller could join.
+    ///
+    /// It looks at every flight in the air, a part of the table at a time, and requests of that part wait meanwhile: for a
+    /// scrape or a test, not for each request.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.flights.in_flight()
@@ -92,7 +95,7 @@ impl<K> Handle<K> {
 
     /// What the layer has done so far, and what it holds now.
     ///
-    /// It looks at every flight in the air: for a scrape or a test, not for each request.
+    /// It costs what [`in_flight`](Self::in_flight) does; the other numbers are sums of a few counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.flights.stats()
@@ -102,6 +105,12 @@ impl<K> Handle<K> {
     /// and nobody joins it. A new layer is on.
     pub fn set_enabled(&self, yes: bool) {
         self.flights.set_enabled(yes);
+    }
+
+    /// What [`set_enabled`](Self::set_enabled) was last told, by whichever handle; `true` if it never was.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.flights.is_enabled()
     }
 }
 

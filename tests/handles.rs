@@ -176,6 +176,17 @@ async fn forget_all_gives_the_number_of_flights() {
     assert_idle(&handle);
 }
 
+#[test]
+fn every_handle_tells_whether_the_layer_is_on() {
+    let layer = SingleflightLayer::new();
+    let other = layer.handle();
+    assert!(other.is_enabled(), "a new layer is on");
+    layer.handle().set_enabled(false);
+    assert!(!other.is_enabled());
+    other.set_enabled(true);
+    assert!(layer.handle().is_enabled());
+}
+
 #[tokio::test]
 async fn switched_off_every_request_bypasses_and_on_again_they_coalesce() {
     let origin = Origin::page();

@@ -4,10 +4,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -50,7 +47,6 @@ pub(crate) struct Admin {
     target: String,
     /// `false` if the proxy was started without the layer.
     layer: bool,
-    enabled: AtomicBool,
     started: Instant,
 }
 
@@ -63,7 +59,6 @@ impl Admin {
             upstream,
             target: cli.upstream.to_string(),
             layer: !cli.no_coalesce,
-            enabled: AtomicBool::new(!cli.no_coalesce),
             started: Instant::now(),
         }
     }
@@ -85,6 +80,10 @@ impl Admin {
         axum::serve(listener, router).await
     }
 
+    fn is_enabled(&self) -> bool {
+        self.layer && self.flights.is_enabled()
+    }
+
     fn snapshot(&self) -> Value {
         let counters = self.upstream.counters();
         // Calls first: a request that comes meanwhile must not look like a call without a request.
@@ -94,7 +93,7 @@ impl Admin {
             "uptime_ms": u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "upstream": self.target,
             "layer": self.layer,
-            "enabled": self.enabled.load(Ordering::Relaxed),
+            "enabled": self.is_enabled(),
             "requests": counters.requests.load(Ordering::Relaxed),
             "upstream_calls": calls,
             "upstream_failures": counters.failures.load(Ordering::Relaxed),
@@ -144,8 +143,8 @@ async fn events(
 }
 
 async fn prometheus(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let enabled = admin.enabled.load(Ordering::Relaxed);
-    let text = metrics::text(admin.upstream.counters(), &admin.flights.stats(), enabled);
+    let (counters, stats) = (admin.upstream.counters(), admin.flights.stats());
+    let text = metrics::text(counters, &stats, admin.is_enabled());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
@@ -180,7 +179,6 @@ async fn enabled(
         return Err((StatusCode::CONFLICT, "started with --no-coalesce\n"));
     }
     admin.flights.set_enabled(on);
-    admin.enabled.store(on, Ordering::Relaxed);
     Ok(Json(json!({ "enabled": on })))
 }
 
