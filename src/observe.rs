@@ -1,5 +1,8 @@
 //! What is told to `tracing` and `metrics`; nothing, at no cost, where their features are off.
 //!
+//! Subscribers and recorders are the user's, and they are told in the middle of what concerns many callers. Their panics
+//! go no further than here.
+//!
 //! # Metrics
 //!
 //! | name | kind | labels | what |
@@ -11,6 +14,8 @@
 //! | `singleflight_wait_seconds` | histogram | | how long a follower waited for its head, or to be sent on |
 //! | `singleflight_callers` | histogram | | callers that a flight has had |
 
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+use crate::group::{caught, drop_quietly};
 use crate::rules::Bypass;
 
 /// Why a request that could have shared a flight made its own call.
@@ -52,11 +57,17 @@ impl Reason {
     }
 }
 
+/// Calls an observer. What it panics with the hook has reported.
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+fn tell<T>(observer: impl FnOnce() -> T) -> Option<T> {
+    caught(observer).map_err(drop_quietly).ok()
+}
+
 // ===== requests =====
 
 pub(crate) fn bypassed(reason: Bypass) {
     #[cfg(feature = "tracing")]
-    tracing::trace!(reason = reason.as_str(), "bypassed");
+    tell(|| tracing::trace!(reason = reason.as_str(), "bypassed"));
     #[cfg(feature = "metrics")]
     request("bypassed", reason.as_str());
 }
@@ -73,39 +84,82 @@ pub(crate) fn followed() {
     request("follower", "");
 }
 
-pub(crate) fn forwarded(reason: Reason) {
-    #[cfg(feature = "tracing")]
-    tracing::debug!(reason = reason.as_str(), "forwarded");
-    #[cfg(feature = "metrics")]
-    request("forwarded", reason.as_str());
-}
-
 #[cfg(feature = "metrics")]
 fn request(role: &'static str, reason: &'static str) {
-    metrics::counter!("singleflight_requests_total", "role" => role, "reason" => reason)
-        .increment(1);
+    tell(|| {
+        metrics::counter!("singleflight_requests_total", "role" => role, "reason" => reason)
+            .increment(1);
+    });
+}
+
+/// Whose request it is that something is told of, wherever and by whom it is decided: the span in which the service was
+/// called.
+pub(crate) struct Asker {
+    #[cfg(feature = "tracing")]
+    span: Span,
+}
+
+/// A span whose end is told like all else.
+#[cfg(feature = "tracing")]
+struct Span(tracing::Span);
+
+// ===== impl Asker =====
+
+impl Asker {
+    /// Who calls now.
+    pub(crate) fn here() -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            span: Span::new(tracing::Span::current),
+        }
+    }
+
+    /// It makes its own call.
+    pub(crate) fn forwarded(&self, reason: Reason) {
+        #[cfg(feature = "tracing")]
+        tell(|| tracing::debug!(parent: &self.span.0, reason = reason.as_str(), "forwarded"));
+        #[cfg(feature = "metrics")]
+        request("forwarded", reason.as_str());
+    }
+}
+
+// ===== impl Span =====
+
+#[cfg(feature = "tracing")]
+impl Span {
+    fn new(make: impl FnOnce() -> tracing::Span) -> Self {
+        Self(tell(make).unwrap_or_else(tracing::Span::none))
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Drop for Span {
+    fn drop(&mut self) {
+        let span = std::mem::replace(&mut self.0, tracing::Span::none());
+        tell(|| drop(span));
+    }
 }
 
 // ===== gauges =====
 
 pub(crate) fn waiter_came() {
     #[cfg(feature = "metrics")]
-    metrics::gauge!("singleflight_waiters").increment(1.0);
+    tell(|| metrics::gauge!("singleflight_waiters").increment(1.0));
 }
 
 pub(crate) fn waiter_went() {
     #[cfg(feature = "metrics")]
-    metrics::gauge!("singleflight_waiters").decrement(1.0);
+    tell(|| metrics::gauge!("singleflight_waiters").decrement(1.0));
 }
 
 pub(crate) fn buffered(bytes: usize) {
     #[cfg(feature = "metrics")]
-    metrics::gauge!("singleflight_buffered_bytes").increment(bytes as f64);
+    tell(|| metrics::gauge!("singleflight_buffered_bytes").increment(bytes as f64));
 }
 
 pub(crate) fn released(bytes: usize) {
     #[cfg(feature = "metrics")]
-    metrics::gauge!("singleflight_buffered_bytes").decrement(bytes as f64);
+    tell(|| metrics::gauge!("singleflight_buffered_bytes").decrement(bytes as f64));
 }
 
 // ===== flights =====
@@ -121,7 +175,7 @@ pub(crate) struct Trace {
 struct Begun {
     /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
     #[cfg(feature = "tracing")]
-    span: tracing::Span,
+    span: Span,
     #[cfg(feature = "metrics")]
     callers: std::sync::atomic::AtomicU32,
 }
@@ -135,6 +189,10 @@ pub(crate) enum Fate {
     Panicked,
 }
 
+/// Inside a flight's span until it is dropped.
+#[cfg(feature = "tracing")]
+struct Entered<'a>(Option<tracing::span::Entered<'a>>);
+
 /// Tells of a call that panics before there is a future.
 struct Calling<'a> {
     trace: &'a Trace,
@@ -145,22 +203,25 @@ struct Calling<'a> {
 
 impl Trace {
     /// The flight has a leader, whose request this is.
-    pub(crate) fn begin<B>(&self, request: &http::Request<B>) {
+    pub(crate) fn begin<B>(&self, leader: &Asker, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
             let begun = Begun {
                 #[cfg(feature = "tracing")]
-                span: tracing::info_span!(
-                    "singleflight",
-                    method = %request.method(),
-                    path = request.uri().path(),
-                ),
+                span: Span::new(|| {
+                    tracing::info_span!(
+                        parent: &leader.span.0,
+                        "singleflight",
+                        method = %request.method(),
+                        path = request.uri().path(),
+                    )
+                }),
                 #[cfg(feature = "metrics")]
                 callers: std::sync::atomic::AtomicU32::new(1),
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
-            metrics::gauge!("singleflight_flights").increment(1.0);
+            tell(|| metrics::gauge!("singleflight_flights").increment(1.0));
         }
     }
 
@@ -176,14 +237,14 @@ impl Trace {
     }
 
     /// A follower has joined: its span follows from the flight's.
-    pub(crate) fn joined(&self) {
+    pub(crate) fn joined(&self, follower: &Asker) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
             #[cfg(feature = "tracing")]
-            {
-                tracing::Span::current().follows_from(&begun.span);
-                tracing::debug!(parent: &begun.span, "joined");
-            }
+            tell(|| {
+                follower.span.0.follows_from(&begun.span.0);
+                tracing::debug!(parent: &follower.span.0, "joined");
+            });
             #[cfg(feature = "metrics")]
             begun
                 .callers
@@ -194,7 +255,10 @@ impl Trace {
     /// Runs a part of the flight in its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self.begun.get().map(|begun| begun.span.enter());
+        let _entered = self
+            .begun
+            .get()
+            .map(|begun| Entered(tell(|| begun.span.0.enter())));
         part()
     }
 
@@ -203,18 +267,26 @@ impl Trace {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
             #[cfg(feature = "tracing")]
-            match fate {
-                Fate::Landed => tracing::trace!(parent: &begun.span, "landed"),
-                Fate::Cancelled => tracing::debug!(parent: &begun.span, "cancelled"),
-                Fate::Panicked => tracing::error!(parent: &begun.span, "panicked"),
-            }
+            tell(|| match fate {
+                Fate::Landed => tracing::trace!(parent: &begun.span.0, "landed"),
+                Fate::Cancelled => tracing::debug!(parent: &begun.span.0, "cancelled"),
+                Fate::Panicked => tracing::error!(parent: &begun.span.0, "panicked"),
+            });
             #[cfg(feature = "metrics")]
-            {
+            tell(|| {
                 metrics::gauge!("singleflight_flights").decrement(1.0);
                 let callers = begun.callers.load(std::sync::atomic::Ordering::Relaxed);
                 metrics::histogram!("singleflight_callers").record(callers);
-            }
+            });
         }
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let entered = self.0.take();
+        tell(|| drop(entered));
     }
 }
 
@@ -245,7 +317,7 @@ impl Wait {
     /// Passes on what ended it.
     pub(crate) fn ended<T>(&self, next: T) -> T {
         #[cfg(feature = "metrics")]
-        metrics::histogram!("singleflight_wait_seconds").record(self.since.elapsed());
+        tell(|| metrics::histogram!("singleflight_wait_seconds").record(self.since.elapsed()));
         next
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
     key::KeyExtractor,
-    observe::Reason,
+    observe::{Asker, Reason},
     role::Way,
     rules::{self, Bypass, Variant},
 };
@@ -113,7 +113,7 @@ where
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
         if flights.memory.knows(hash, &key) {
-            flights.gauges.count(Event::Forwarded(Reason::Remembered));
+            flights.gauges.forward(&Asker::here(), Reason::Remembered);
             let known = Known {
                 hash,
                 key,
@@ -134,7 +134,7 @@ where
             Joined::Led(seat, names) => self.lead(seat, names, Request::from_parts(parts, body)),
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
-                seat.board();
+                seat.board(&Asker::here());
                 ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
             }
             Joined::Waits(_) => unreachable!("nobody was given to wait"),
@@ -179,7 +179,7 @@ where
         self.shared
             .flights
             .gauges
-            .count(Event::Forwarded(Reason::Full));
+            .forward(&Asker::here(), Reason::Full);
         let call = Oneshot::begin(&mut self.inner, request);
         ResponseFuture::apart(Arc::clone(&self.shared), call, None)
     }
@@ -207,7 +207,7 @@ where
         seat.start(|| {
             let asked = Asked::new(&self.shared, &request);
             let trace = &flight.cargo.trace;
-            trace.begin(&request);
+            trace.begin(&Asker::here(), &request);
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
             Work::new(
                 flight,
@@ -244,7 +244,7 @@ where
         let joined = newcomer.enter(cargo, Some(&linked));
         if let Joined::Waits(seat) = joined {
             self.shared.flights.gauges.count(Event::Joined);
-            seat.board();
+            seat.board(waiter.asker());
             waiter.sit(seat);
             return ResponseFuture::wait(Arc::clone(&self.shared), waiter);
         }
@@ -256,7 +256,7 @@ where
             Joined::Led(seat, names) => self.lead(seat, names, request),
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
-                seat.board();
+                seat.board(&Asker::here());
                 ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
             }
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),

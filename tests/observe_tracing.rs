@@ -12,7 +12,7 @@ use std::{
 use http::{Request, Response, header};
 use support::{Gated, get, page};
 use tower::{Layer, Service};
-use tower_singleflight::SingleflightLayer;
+use tower_singleflight::{SingleflightLayer, method_and_uri};
 use tracing::{
     Event, Instrument, Subscriber,
     field::{Field, Visit},
@@ -94,6 +94,18 @@ impl Capture {
             .iter()
             .find(|(_, (other, ..))| other == name)
             .map(|(id, (_, fields, parent))| (*id, fields.clone(), *parent))
+    }
+
+    /// The names of the spans that such events are in.
+    fn spans_of(&self, text: &str) -> Vec<String> {
+        let log = self.0.lock().unwrap();
+        let events = log
+            .events
+            .iter()
+            .filter(|(fields, _)| fields.contains(text));
+        events
+            .map(|(_, span)| span.map_or(String::new(), |id| log.spans[&id].0.clone()))
+            .collect()
     }
 
     fn has_event(&self, text: &str) -> bool {
@@ -181,6 +193,91 @@ async fn bypassed_and_forwarded_requests_say_why() {
     service.call(post).await.unwrap();
     assert!(capture.has_event("reason=\"unshareable\""));
     assert!(capture.has_event("reason=\"method\""));
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_follower_is_told_in_the_span_that_it_called_in() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let gated = Gated::new();
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(gated.service(|| {
+        let mut response: Response<_> = page();
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, "a=b".parse().unwrap());
+        response
+    }));
+    let (leader, follower) = (
+        tracing::info_span!("leader"),
+        tracing::info_span!("follower"),
+    );
+    let first = leader.in_scope(|| service.call(get("/")));
+    let second = follower.in_scope(|| service.call(get("/")));
+    gated.gate.add_permits(2);
+    // Both are polled in no span, and the flight's task decides.
+    let _ = tokio::join!(first, second);
+    assert_eq!(capture.spans_of("joined"), ["follower"]);
+    assert_eq!(capture.spans_of("forwarded"), ["follower"]);
+    assert_eq!(layer.handle().in_flight(), 0);
+}
+
+#[tokio::test]
+async fn the_flight_of_a_variant_is_part_of_its_own_leaders_request() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let gated = Gated::new();
+    let layer = SingleflightLayer::with_key(method_and_uri);
+    let mut service = layer.layer(gated.service(|| {
+        let mut response: Response<_> = page();
+        response
+            .headers_mut()
+            .insert(header::VARY, "accept-encoding".parse().unwrap());
+        response
+    }));
+    let mut ask = |name: &'static str, coding: &'static str| {
+        let mut request = get("/");
+        let coding = header::HeaderValue::from_static(coding);
+        request
+            .headers_mut()
+            .insert(header::ACCEPT_ENCODING, coding);
+        let caller = tracing::info_span!("caller", name);
+        caller.in_scope(|| service.call(request))
+    };
+    let (first, second, third) = (ask("a", "gzip"), ask("b", "br"), ask("c", "br"));
+    gated.gate.add_permits(2);
+    let _ = tokio::join!(first, second, third);
+    assert_eq!(layer.handle().in_flight(), 0);
+
+    let log = capture.0.lock().unwrap();
+    let caller = |id: u64| log.spans[&id].1.clone();
+    let flights = log
+        .spans
+        .iter()
+        .filter(|(_, span)| span.0 == "singleflight");
+    let mut leaders: Vec<_> = flights.map(|(_, span)| caller(span.2.unwrap())).collect();
+    leaders.sort();
+    assert_eq!(leaders, ["name=\"a\" ", "name=\"b\" "]);
+    // Both followed the first flight, and the last one then that of its variant.
+    let follows: Vec<_> = log
+        .follows
+        .iter()
+        .map(|(follower, flight)| (caller(*follower), caller(log.spans[flight].2.unwrap())))
+        .collect();
+    let pair = |follower: &str, leader: &str| {
+        (
+            format!("name=\"{follower}\" "),
+            format!("name=\"{leader}\" "),
+        )
+    };
+    assert!(
+        follows.starts_with(&[pair("b", "a"), pair("c", "a")]),
+        "{follows:?}"
+    );
+    assert!(
+        follows[2..].iter().all(|link| *link == pair("c", "b")),
+        "{follows:?}"
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     flights::{Cargo, Flight, Stage},
     group::{Caller, Interest, Runtime},
+    observe::Asker,
     rules::Variant,
 };
 
@@ -57,8 +58,8 @@ impl<K: Send + Sync + 'static> Seat<K> {
     }
 
     /// A follower's first act.
-    pub(crate) fn board(&self) {
-        self.flight.cargo.trace.joined();
+    pub(crate) fn board(&self, follower: &Asker) {
+        self.flight.cargo.trace.joined(follower);
         self.caller.board();
     }
 

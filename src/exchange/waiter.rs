@@ -28,10 +28,10 @@ use super::{
 };
 use crate::{
     error::ShareError,
-    flights::{Cargo, Event, Flight, Shared, Waiting},
+    flights::{Cargo, Flight, Shared, Waiting},
     group::{Interest, Payload, Wakers, caught, drop_quietly},
     key::KeyExtractor,
-    observe::Reason,
+    observe::{Asker, Reason},
     rules::Variant,
     sync::{AtomicUsize, Mutex, Ordering},
 };
@@ -43,6 +43,7 @@ where
     X: KeyExtractor,
 {
     shared: Arc<Shared<X>>,
+    asker: Asker,
     /// Where it is linked in its flight's exchange. Written and read under the exchange's lock.
     slot: AtomicUsize,
     #[expect(clippy::type_complexity, reason = "the waiter's own parameters")]
@@ -92,6 +93,7 @@ where
     pub(crate) fn new(shared: Arc<Shared<X>>, service: S, request: Request<ReqBody>) -> Self {
         Self {
             shared,
+            asker: Asker::here(),
             slot: AtomicUsize::new(usize::MAX),
             state: Mutex::new(State {
                 turn: Turn::Waiting,
@@ -103,6 +105,16 @@ where
                 gone: false,
             }),
         }
+    }
+
+    /// Told under no lock.
+    fn sent_on(&self, reason: Reason) {
+        self.shared.flights.gauges.forward(&self.asker, reason);
+    }
+
+    /// Who asks, for a seat that it boards by itself.
+    pub(crate) fn asker(&self) -> &Asker {
+        &self.asker
     }
 
     /// The request comes back from a waiter that nobody else has seen.
@@ -198,10 +210,7 @@ where
                 let seat = state.seat.take();
                 drop(state);
                 drop(seat);
-                self.shared
-                    .flights
-                    .gauges
-                    .count(Event::Forwarded(Reason::Leaderless));
+                self.sent_on(Reason::Leaderless);
                 continue;
             }
             drop(state);
@@ -223,10 +232,7 @@ where
             state.gone = true;
             (state.seat.take(), prospect)
         };
-        self.shared
-            .flights
-            .gauges
-            .count(Event::Forwarded(Reason::Timeout));
+        self.sent_on(Reason::Timeout);
         if let Some(seat) = seat {
             self.retire(seat);
         }
@@ -299,10 +305,7 @@ where
             }
             return;
         };
-        self.shared
-            .flights
-            .gauges
-            .count(Event::Forwarded(Reason::Vary));
+        self.sent_on(Reason::Vary);
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
@@ -310,7 +313,7 @@ where
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let asked = Asked::new(&self.shared, &request);
-            flight.cargo.trace.begin(&request);
+            flight.cargo.trace.begin(&self.asker, &request);
             let call = Oneshot::new(service, request);
             Work::new(
                 flight,
@@ -402,14 +405,13 @@ where
 
     fn forward(&self, reason: Reason, wakers: &mut Wakers) {
         if self.decide(Turn::Forwarded(None), wakers) {
-            self.shared.flights.gauges.count(Event::Forwarded(reason));
+            self.sent_on(reason);
         }
     }
 
     fn refuse(&self, flight: &Arc<Flight<X::Key>>, wakers: &mut Wakers) {
         if self.decide(Turn::Forwarded(Some(Arc::clone(flight))), wakers) {
-            let event = Event::Forwarded(Reason::Unshareable);
-            self.shared.flights.gauges.count(event);
+            self.sent_on(Reason::Unshareable);
         }
     }
 
@@ -464,11 +466,11 @@ where
                 self.state.lock().leading = Some(seat);
             }
             Ok(Joined::Waits(seat)) => {
-                seat.board();
+                seat.board(&self.asker);
                 self.resit(seat, None, moves, wakers);
             }
             Ok(Joined::Begins(seat, head)) => {
-                seat.board();
+                seat.board(&self.asker);
                 self.resit(seat, Some(head), moves, wakers);
             }
             Ok(Joined::Full | Joined::Unprepared(_)) => self.forward(Reason::Full, wakers),

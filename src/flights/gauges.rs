@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     copy::Budget,
-    observe::{self, Reason},
+    observe::{self, Asker, Reason},
     rules::Bypass,
 };
 
@@ -64,7 +64,6 @@ pub struct Stats {
 pub(crate) enum Event {
     Led,
     Joined,
-    Forwarded(Reason),
     Bypassed(Bypass),
 }
 
@@ -86,16 +85,18 @@ impl Gauges {
                 &stripe.led
             }
             Event::Joined => &stripe.joined,
-            Event::Forwarded(reason) => {
-                observe::forwarded(reason);
-                &stripe.forwarded
-            }
             Event::Bypassed(reason) => {
                 observe::bypassed(reason);
                 &stripe.bypassed
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `asker` makes its own call after all.
+    pub(crate) fn forward(&self, asker: &Asker, reason: Reason) {
+        asker.forwarded(reason);
+        self.stripe().forwarded.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self) {
