@@ -118,7 +118,9 @@ async fn main() -> std::io::Result<()> {
     let page = Bytes::from("x".repeat(cli.bytes));
     let latency = Duration::from_millis(cli.latency_ms);
     let clock = Clock::start();
-    let listener = TcpListener::bind(cli.listen).await?;
+    let listener = TcpListener::bind(cli.listen)
+        .await
+        .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", cli.listen)))?;
     println!("listening on http://{}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;

@@ -35,6 +35,8 @@ impl<K> Handle<K> {
     /// Forgets the flights of `key`, in all their variants: later requests start anew rather than wait for an earlier call,
     /// as with Go's `Forget`. Those who have joined keep what they have joined. `true` if there was such a flight.
     ///
+    /// The default key is made of a whole request; to forget by URI is easier with [`forget_if`](Self::forget_if).
+    ///
     /// After a write, call it when the write is done: a flight that began before that may have read the old state.
     ///
     /// ```

@@ -65,9 +65,9 @@ async fn main() -> io::Result<()> {
 
 impl Proxy {
     pub(crate) async fn bind(cli: Cli) -> io::Result<Self> {
-        let listener = TcpListener::bind(cli.listen).await?;
+        let listener = listen(cli.listen).await?;
         let admin = match cli.admin {
-            Some(address) => Some(TcpListener::bind(address).await?),
+            Some(address) => Some(listen(address).await?),
             None => None,
         };
         let mut layer = SingleflightLayer::new()
@@ -137,6 +137,12 @@ impl Proxy {
             result = admin => result,
         }
     }
+}
+
+/// Of two addresses the error must say which.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
 async fn signal() {
