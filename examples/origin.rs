@@ -16,7 +16,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use http::{Request, Response, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, time::Instant};
 
 #[derive(Parser)]
 struct Cli {
@@ -54,6 +54,10 @@ struct Call;
 // ===== impl Clock =====
 
 impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread of its own, and no test"
+    )]
     fn start() -> Self {
         let (sender, calls) = mpsc::channel::<(Instant, oneshot::Sender<()>)>();
         thread::spawn(move || {

@@ -5,6 +5,7 @@ mod support;
 
 use http::{Request, header};
 use http_body_util::BodyExt;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{Gated, get, page};
 use tower::{Layer, Service};
@@ -172,5 +173,68 @@ fn a_request_that_is_sent_on_counts_with_its_reason() {
     assert_eq!(
         value(&snapshotter, "singleflight_requests_total", "unshareable"),
         1.0
+    );
+}
+
+thread_local! {
+    /// A call that the recorder makes while it is told of the buffered bytes, once.
+    static ASKS: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Asks the layer for the very flight that it is told of.
+struct Curious;
+
+impl metrics::Recorder for Curious {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        if key.name() == "singleflight_buffered_bytes" {
+            if let Some(ask) = ASKS.with(|asks| asks.borrow_mut().take()) {
+                ask();
+            }
+        }
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn a_recorder_is_told_of_bytes_under_no_lock() {
+    let layer = SingleflightLayer::new();
+    let handle = layer.handle();
+    let (sender, answered) = std::sync::mpsc::channel();
+    // On a thread of its own: under the flight's lock the call would never come back.
+    std::thread::spawn(move || {
+        metrics::with_local_recorder(&Curious, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let gated = Gated::new();
+                let mut service = layer.layer(gated.service(page));
+                let (first, second) = (service.call(get("/")), service.call(get("/")));
+                let mut again = service.clone();
+                ASKS.set(Some(Box::new(move || drop(again.call(get("/"))))));
+                gated.gate.add_permits(2);
+                let _ = tokio::join!(first, second);
+            });
+        });
+        assert!(ASKS.take().is_none(), "it was never told");
+        sender.send(()).unwrap();
+    });
+    let answered = answered.recv_timeout(std::time::Duration::from_secs(20));
+    answered.expect("the recorder is called under a lock");
+    assert_eq!(
+        (
+            handle.stats().led + handle.stats().joined,
+            handle.in_flight()
+        ),
+        (3, 0)
     );
 }

@@ -13,6 +13,7 @@ use crate::{
     copy::{Cursor, Read},
     error::SharedError,
     group::Interest,
+    observe,
 };
 
 /// Reads the tape from its first frame, and has the source pulled where it gets ahead.
@@ -46,8 +47,12 @@ impl<K> Reader<K> {
     }
 
     fn read(&mut self) -> Read {
-        let mut exchange = self.seat.flight().cargo.exchange.lock();
-        exchange.tape.read(&mut self.cursor, self.leads)
+        let read = {
+            let mut exchange = self.seat.flight().cargo.exchange.lock();
+            exchange.tape.read(&mut self.cursor, self.leads)
+        };
+        observe::settle();
+        read
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     flights::{Cargo, Flight, Stage},
     group::{Caller, Interest, Runtime},
-    observe::Asker,
+    observe::{self, Asker},
     rules::Variant,
 };
 
@@ -99,6 +99,7 @@ impl<K> Drop for Seat<K> {
             is_over.then(|| exchange.tape.take_all())
         };
         drop(copy);
+        observe::settle();
     }
 }
 

@@ -31,12 +31,13 @@ pub(crate) struct Cargo<K> {
     /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
     pub(crate) method: Method,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) trace: Trace,
     /// The target's write stamps when the flight began; `None` where writes are not watched.
     pub(crate) stamp: Option<(Target, u64)>,
     /// From when on it is too old to be joined.
     pub(crate) expires: Option<Instant>,
     pub(crate) exchange: Mutex<Exchange<K>>,
+    /// After the exchange: it tells of what that gives back when it is dropped.
+    pub(crate) trace: Trace,
 }
 
 /// How far a flight's request and response have come.
