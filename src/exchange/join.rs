@@ -48,7 +48,9 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
             .flights
             .table
             .enter(hash, (), cargo, false, |(), mine, entry| {
-                let flight = entry.flight();
+                let Some(flight) = entry.flight() else {
+                    return Visit::Pass;
+                };
                 let theirs = &flight.cargo;
                 if theirs.key != mine.key || theirs.method != mine.method {
                     return Visit::Pass;

@@ -30,7 +30,8 @@ use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
 use super::{
     ending::{Ending, Message, Payload, drop_quietly},
     runtime::Runtime,
-    table::{Shard, Unlinked},
+    shard::{Shard, Unlinked},
+    solo::Solo,
     wakers::{Place, Places, Wakers},
 };
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
@@ -41,6 +42,8 @@ pub(crate) type Work<V> = Pin<Box<dyn Future<Output = V> + Send>>;
 pub(crate) struct Flight<K, V, C> {
     home: Arc<Shard<K, V, C>>,
     hash: u64,
+    /// Its entry's (T3).
+    number: u64,
     /// Raised under the shard's lock (T2).
     callers: AtomicUsize,
     /// Whether a second caller ever joined. Written under the shard's lock.
@@ -62,6 +65,8 @@ pub(super) struct State<K, V, C> {
     pub(super) places: Places,
     /// The driving task's waker, once it has been polled.
     pub(super) task: Option<Waker>,
+    /// Where a task is to be spawned by whoever has the work, once that is put back.
+    pub(super) handover: Option<Runtime>,
     /// Whether the work was woken while a caller polled it.
     pub(super) rewake: bool,
     /// Whether the leader has left.
@@ -87,6 +92,15 @@ pub(super) enum Driver {
     Callers,
 }
 
+/// What is left to do, outside the lock, when work was put back.
+#[must_use = "whoever is to go on must hear of it"]
+pub(super) struct Back<V> {
+    /// Work that was cancelled while it was polled.
+    pub(super) cancelled: Option<Work<V>>,
+    pub(super) wakers: Wakers,
+    pub(super) spawn_on: Option<Runtime>,
+}
+
 /// A runtime and the function that spawns there: leaving happens in a `Drop`, which can't name the bounds of a spawn.
 pub(crate) struct Keeper<K, V, C> {
     pub(super) runtime: Runtime,
@@ -97,10 +111,17 @@ pub(crate) struct Keeper<K, V, C> {
 
 impl<K, V, C> Flight<K, V, C> {
     /// A flight with its leader counted in.
-    pub(super) fn new(home: Arc<Shard<K, V, C>>, hash: u64, cargo: C, keep: bool) -> Self {
+    pub(super) fn new(
+        home: Arc<Shard<K, V, C>>,
+        hash: u64,
+        number: u64,
+        cargo: C,
+        keep: bool,
+    ) -> Self {
         Self {
             home,
             hash,
+            number,
             callers: AtomicUsize::new(1),
             shared: AtomicBool::new(false),
             kept: AtomicBool::new(keep),
@@ -111,6 +132,7 @@ impl<K, V, C> Flight<K, V, C> {
                 driver: Driver::Leader,
                 places: Places::default(),
                 task: None,
+                handover: None,
                 rewake: false,
                 leaderless: false,
                 own: None,
@@ -120,8 +142,21 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
+    /// A flight that goes on where a solo one was.
+    pub(super) fn of_solo(
+        home: Arc<Shard<K, V, C>>,
+        hash: u64,
+        number: u64,
+        solo: Solo<V>,
+        cargo: C,
+    ) -> Self {
+        let flight = Self::new(home, hash, number, cargo, false);
+        {
+            let mut state = flight.state();
+            state.work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
+            state.places = Places::with_leader(solo.waker);
+        }
+        flight
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<K, V, C>> {
@@ -174,15 +209,26 @@ impl<K, V, C> Flight<K, V, C> {
         self.kept.store(true, Ordering::Release);
     }
 
+    /// Takes the flight out of the table, if it is in. What is given is to be dropped outside any lock.
+    fn unlink(&self) -> Unlinked<K, V, C> {
+        self.home.lock().unlink(self.hash, self.number)
+    }
+
+    /// As `unlink`, where `agreed`, which is asked under the shard's lock, says yes; else `None`.
+    fn unlink_if(&self, agreed: impl FnOnce() -> bool) -> Option<Unlinked<K, V, C>> {
+        let mut entries = self.home.lock();
+        agreed().then(|| entries.unlink(self.hash, self.number))
+    }
+
     /// From now on nobody joins; who has joined goes on. Whether it was linked.
     pub(crate) fn detach(&self) -> bool {
-        self.home.unlink(self).was_linked()
+        self.unlink().was_linked()
     }
 
     /// As `detach`; and from now on the flight ends when its last caller leaves, whatever was said before.
     #[cfg(feature = "http")]
     pub(crate) fn release(&self) {
-        let unlinked = self.home.unlink_if(self, || {
+        let unlinked = self.unlink_if(|| {
             self.kept.store(false, Ordering::Release);
             true
         });
@@ -199,7 +245,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// The work has ended with `value`, and its box is dropped. Unlinks the flight and publishes the value: a task polled.
     pub(super) fn land(&self, value: V) {
-        let unlinked = self.home.unlink(self);
+        let unlinked = self.unlink();
         if self.is_shared() {
             self.publish(Ending::Value(value), None);
         } else {
@@ -210,7 +256,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// As `land`, where a caller polled: gives it the value back if it is the leader and nobody has joined it.
     pub(super) fn land_here(&self, value: V) -> Option<V> {
-        let unlinked = self.home.unlink(self);
+        let unlinked = self.unlink();
         let given_back = if self.is_shared() {
             self.publish(Ending::Value(value), None);
             None
@@ -223,7 +269,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// The work has panicked. The leader's payload waits for it here, unless the leader itself has it.
     pub(super) fn crash(&self, message: Message, payload: Option<Payload>) {
-        let unlinked = self.home.unlink(self);
+        let unlinked = self.unlink();
         self.publish(Ending::Panicked(message), payload.map(Err));
         drop(unlinked);
     }
@@ -269,9 +315,8 @@ impl<K, V, C> Flight<K, V, C> {
             }
         }
         // Whoever joins does so under this lock, so the last one is known to be the last (T2).
-        let unlinked = self.home.unlink_if(self, || {
-            self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on()
-        });
+        let unlinked =
+            self.unlink_if(|| self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on());
         match unlinked {
             Some(unlinked) => self.cancel(unlinked),
             None => self.keep(),
@@ -305,9 +350,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Nobody drives the flight any more: if nobody waits for it either, it is over.
     pub(super) fn cancel_if_deserted(self: &Arc<Self>) {
-        let unlinked = self
-            .home
-            .unlink_if(self, || self.callers() == 0 && !self.goes_on());
+        let unlinked = self.unlink_if(|| self.callers() == 0 && !self.goes_on());
         if let Some(unlinked) = unlinked {
             self.cancel(unlinked);
         }
@@ -380,24 +423,38 @@ impl<K, V, C> State<K, V, C> {
         Wakers::one(self.task.clone())
     }
 
-    /// Puts work back after a poll, and gives whom to wake because the driver has changed meanwhile (F3). Work that was
-    /// cancelled during the poll is given back, to be dropped.
-    pub(super) fn put_back(
-        &mut self,
-        work: Work<V>,
-        polled_as: Driver,
-    ) -> (Option<Work<V>>, Wakers) {
+    /// Puts work back after a poll, and says what is to be done because the driver has changed meanwhile (F3).
+    pub(super) fn put_back(&mut self, work: Work<V>, polled_as: Driver) -> Back<V> {
+        let mut back = Back::default();
         match self.work {
             WorkState::Starting | WorkState::Polling => self.work = WorkState::Idle(work),
             WorkState::Idle(_) => unreachable!("work is in one place"),
-            WorkState::Gone => return (Some(work), Wakers::default()),
+            WorkState::Gone => {
+                back.cancelled = Some(work);
+                return back;
+            }
         }
-        let wakers = match self.driver {
-            driver if driver == polled_as && !mem::take(&mut self.rewake) => Wakers::default(),
-            Driver::Leader => self.places.take_leader(),
-            Driver::Task => self.wake_task(),
-            Driver::Callers => self.places.take_all(),
-        };
-        (None, wakers)
+        match self.driver {
+            driver if driver == polled_as && !mem::take(&mut self.rewake) => {}
+            Driver::Leader => back.wakers = self.places.take_leader(),
+            Driver::Callers => back.wakers = self.places.take_all(),
+            Driver::Task => match self.handover.take() {
+                Some(runtime) => back.spawn_on = Some(runtime),
+                None => back.wakers = self.wake_task(),
+            },
+        }
+        back
+    }
+}
+
+// ===== impl Back =====
+
+impl<V> Default for Back<V> {
+    fn default() -> Self {
+        Self {
+            cancelled: None,
+            wakers: Wakers::default(),
+            spawn_on: None,
+        }
     }
 }

@@ -4,9 +4,12 @@
 //! | --- | --- |
 //! | [`singleflight`] | [`Group`] |
 //! | `run` | [`Run`] and [`Outcome`], what a caller holds and gets |
-//! | `table` | key to flight, sharded |
+//! | `table` | key to flight: lead or join, forget |
+//! | `shard` | one lock of it, and the entries behind that |
+//! | `solo` | a flight whose leader is alone: an entry and nothing else |
 //! | `flight` | one flight: its states, landing and leaving, with the invariants |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
+//! | `task` | that task |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `wakers` | where the callers' wakers are kept |
 //! | `ending` | value or panic |
@@ -20,8 +23,11 @@ mod flight;
 mod loom;
 mod run;
 mod runtime;
+mod shard;
 mod singleflight;
+mod solo;
 mod table;
+mod task;
 mod wakers;
 
 #[cfg(feature = "http")]

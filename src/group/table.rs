@@ -12,47 +12,23 @@
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
-    mem, ptr,
     sync::Arc,
 };
 
-use hashbrown::HashTable;
-
-use super::{caller::Caller, flight::Flight};
-use crate::sync::Mutex;
+use super::{
+    caller::Caller,
+    flight::Flight,
+    shard::{Entries, Entry, Shard},
+    solo::SoloLeader,
+};
 
 /// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs a page or two.
 const SHARDS: usize = 64;
-
-/// An emptied shard with a larger table gives its memory back.
-const KEPT_CAPACITY: usize = 64;
 
 /// `key -> flight`. A key may have several flights, which `visit` tells apart (the layer's variants).
 pub(crate) struct Table<K, V, C> {
     shards: Box<[Arc<Shard<K, V, C>>]>,
     hasher: RandomState,
-}
-
-/// One lock, one table. Aligned, and behind an `Arc` of its own, so that calls with distinct keys on distinct cores touch
-/// no cache line together: neither a lock nor a reference count.
-#[repr(align(128))]
-pub(crate) struct Shard<K, V, C> {
-    entries: Mutex<Entries<K, V, C>>,
-}
-
-/// The flights of one shard. The first lies beside the lock: while shards outnumber flights, which is most of the time, a
-/// call touches that one cache line and neither searches nor fills a table.
-// Measured against a table alone: 113 of 1,247 instructions of a solo call, 2 % of its time; on four workers nothing to 5 % in
-// five runs, 22 % in a sixth.
-struct Entries<K, V, C> {
-    first: Option<Entry<K, V, C>>,
-    rest: HashTable<Entry<K, V, C>>,
-}
-
-pub(crate) struct Entry<K, V, C> {
-    hash: u64,
-    key: K,
-    flight: Arc<Flight<K, V, C>>,
 }
 
 /// What a caller makes of a flight whose hash is that of its key.
@@ -68,9 +44,9 @@ pub(crate) enum Visit {
     Refuse,
 }
 
-pub(crate) enum Entered<K, V, C> {
+pub(crate) enum Entered<K, V, C, L = Caller<K, V, C>> {
     /// The caller must [`start`](Caller::start) the work.
-    Led(Caller<K, V, C>),
+    Led(L),
     /// The caller must [`board`](Caller::board).
     Joined(Caller<K, V, C>),
     /// What the caller came with.
@@ -81,14 +57,9 @@ pub(crate) enum Entered<K, V, C> {
 
 impl<K, V, C> Table<K, V, C> {
     pub(crate) fn new() -> Self {
-        let shard = || {
-            Arc::new(Shard {
-                entries: Mutex::new(Entries::default()),
-            })
-        };
         let shards = if cfg!(loom) { 1 } else { SHARDS };
         Self {
-            shards: (0..shards).map(|_| shard()).collect(),
+            shards: (0..shards).map(|_| Arc::new(Shard::new())).collect(),
             hasher: RandomState::new(),
         }
     }
@@ -120,19 +91,37 @@ impl<K, V, C> Table<K, V, C> {
         key: K,
         cargo: C,
         keep: bool,
-        mut visit: impl FnMut(&K, &C, &Entry<K, V, C>) -> Visit,
+        visit: impl FnMut(&K, &C, &Entry<K, V, C>) -> Visit,
     ) -> Entered<K, V, C> {
+        self.enter_as(hash, key, cargo, keep, visit, |entries, key, cargo| {
+            let home = Arc::clone(self.shard(hash));
+            let flight = Flight::new(home, hash, entries.next_number(), cargo, keep);
+            let flight = Arc::new(flight);
+            entries.link_whole(hash, key, Arc::clone(&flight));
+            Caller::leader(flight)
+        })
+    }
+
+    fn enter_as<L>(
+        &self,
+        hash: u64,
+        key: K,
+        cargo: C,
+        keep: bool,
+        mut visit: impl FnMut(&K, &C, &Entry<K, V, C>) -> Visit,
+        lead: impl FnOnce(&mut Entries<K, V, C>, K, C) -> L,
+    ) -> Entered<K, V, C, L> {
         let shard = self.shard(hash);
         // Declared before the lock, so dropped after it (T4).
         let mut detached = Vec::new();
         let mut stale = Vec::new();
         let mut refused = false;
-        let mut entries = shard.entries.lock();
-        let found = entries.find(hash, |entry| match visit(&key, &cargo, entry) {
+        let mut entries = shard.lock();
+        let found = entries.find_mut(hash, |entry| match visit(&key, &cargo, entry) {
             Visit::Pass => false,
             Visit::Join => true,
             Visit::Detach => {
-                stale.push(Arc::clone(&entry.flight));
+                stale.push(entry.number());
                 false
             }
             Visit::Refuse => {
@@ -144,58 +133,101 @@ impl<K, V, C> Table<K, V, C> {
             drop(entries);
             return Entered::Refused(key, cargo);
         }
-        let found = found.map(|entry| Arc::clone(&entry.flight));
-        for flight in &stale {
-            detached.extend(entries.remove(flight));
-        }
-        if let Some(flight) = found {
+        if let Some(entry) = found {
+            let number = entry.number();
+            let (flight, cargo) = match entry.take_solo() {
+                None => (entry.flight().map(Arc::clone), Some(cargo)),
+                Some(solo) => {
+                    // A solo flight carries nothing: what the first to join has is as good as its leader's.
+                    let home = Arc::clone(shard);
+                    let flight = Arc::new(Flight::of_solo(home, hash, number, solo, cargo));
+                    entry.become_whole(Arc::clone(&flight));
+                    entries.put_aside(number, Arc::clone(&flight));
+                    (Some(flight), None)
+                }
+            };
+            let flight = flight.expect("solo or whole");
             flight.count_in(keep);
             let caller = Caller::follower(flight);
+            for number in stale {
+                detached.push(entries.unlink(hash, number));
+            }
             drop(entries);
             // Here, not by the end of this function: if a drop panics then, the caller that is given back is leaked.
             drop((key, cargo, detached));
             return Entered::Joined(caller);
         }
-        let flight = Arc::new(Flight::new(Arc::clone(shard), hash, cargo, keep));
-        let entry = Entry {
-            hash,
-            key,
-            flight: Arc::clone(&flight),
-        };
-        entries.insert(entry);
-        let caller = Caller::leader(flight);
+        for number in stale {
+            detached.push(entries.unlink(hash, number));
+        }
+        let leader = lead(&mut entries, key, cargo);
         drop(entries);
         drop(detached);
-        Entered::Led(caller)
+        Entered::Led(leader)
     }
 
-    /// The first flight that `matches`.
-    pub(crate) fn find(
-        &self,
-        hash: u64,
-        matches: impl FnMut(&K) -> bool,
-    ) -> Option<Arc<Flight<K, V, C>>> {
-        let mut matches = matches;
-        let entries = self.shard(hash).entries.lock();
-        let entry = entries.find(hash, |entry| matches(&entry.key))?;
-        Some(Arc::clone(&entry.flight))
-    }
-
-    pub(crate) fn clear(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let cleared = mem::take(&mut *shard.entries.lock());
-                cleared.len()
-            })
-            .sum()
+    /// How many callers the first flight has that `matches`; 0 if there is none.
+    pub(crate) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
+        let entries = self.shard(hash).lock();
+        let entry = entries.find(hash, |entry| matches(entry.key()));
+        entry.map_or(0, |entry| {
+            entry.flight().map_or(1, |flight| flight.callers())
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.entries.lock().len())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+impl<K, V> Table<K, V, ()> {
+    /// As `enter`; who leads does so [solo](super::solo), until somebody joins.
+    pub(crate) fn enter_solo(
+        &self,
+        hash: u64,
+        key: K,
+        visit: impl FnMut(&K, &(), &Entry<K, V, ()>) -> Visit,
+    ) -> Entered<K, V, (), SoloLeader<K, V, ()>> {
+        self.enter_as(hash, key, (), false, visit, |entries, key, ()| {
+            let number = entries.next_number();
+            entries.link_solo(hash, key);
+            SoloLeader::new(Arc::clone(self.shard(hash)), hash, number)
+        })
+    }
+
+    /// Detaches the first flight that `matches`: nobody joins it any more, who has joined goes on. Whether there is one.
+    pub(crate) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let Some(entry) = entries.find_mut(hash, |entry| matches(entry.key())) else {
+            return false;
+        };
+        let number = entry.number();
+        if let Some(solo) = entry.take_solo() {
+            let flight = Flight::of_solo(Arc::clone(shard), hash, number, solo, ());
+            entries.put_aside(number, Arc::new(flight));
+        }
+        let unlinked = entries.unlink(hash, number);
+        drop(entries);
+        unlinked.was_linked()
+    }
+
+    /// As `detach`, of all, a shard at a time. Their number.
+    pub(crate) fn detach_all(&self) -> usize {
+        let detach = |shard: &Arc<Shard<K, V, ()>>| {
+            let mut entries = shard.lock();
+            let mut all = entries.take_all();
+            for entry in &mut all {
+                if let Some(solo) = entry.take_solo() {
+                    let (hash, number) = (entry.hash(), entry.number());
+                    let flight = Flight::of_solo(Arc::clone(shard), hash, number, solo, ());
+                    entries.put_aside(number, Arc::new(flight));
+                }
+            }
+            drop(entries);
+            all.len()
+        };
+        self.shards.iter().map(detach).sum()
     }
 }
 
@@ -204,149 +236,26 @@ impl<K, V, C> Table<K, V, C> {
     /// How many flights are `open`, which is asked under the locks.
     pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
         let count = |shard: &Arc<Shard<K, V, C>>| {
-            let entries = shard.entries.lock();
-            entries.iter().filter(|entry| open(&entry.flight)).count()
+            let entries = shard.lock();
+            let flights = entries.iter().filter_map(Entry::flight);
+            flights.filter(|flight| open(flight)).count()
         };
         self.shards.iter().map(count).sum()
     }
 
     /// The flights of one hash.
     pub(crate) fn with_hash(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(hash).entries.lock();
-        entries
-            .first
-            .iter()
-            .chain(entries.rest.iter_hash(hash))
-            .filter(|entry| entry.hash == hash)
-            .map(|entry| Arc::clone(&entry.flight))
-            .collect()
+        let entries = self.shard(hash).lock();
+        let flights = entries.with_hash(hash).filter_map(Entry::flight);
+        flights.map(Arc::clone).collect()
     }
 
     /// All flights, a shard at a time: not one moment's picture.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
         self.shards.iter().flat_map(|shard| {
-            let entries = shard.entries.lock();
-            let flights: Vec<_> = entries
-                .iter()
-                .map(|entry| Arc::clone(&entry.flight))
-                .collect();
-            flights
+            let entries = shard.lock();
+            let flights = entries.iter().filter_map(Entry::flight);
+            flights.map(Arc::clone).collect::<Vec<_>>()
         })
-    }
-}
-
-// ===== impl Entries =====
-
-impl<K, V, C> Entries<K, V, C> {
-    fn find(
-        &self,
-        hash: u64,
-        mut matches: impl FnMut(&Entry<K, V, C>) -> bool,
-    ) -> Option<&Entry<K, V, C>> {
-        let mut matches = |entry: &Entry<K, V, C>| entry.hash == hash && matches(entry);
-        match &self.first {
-            Some(first) if matches(first) => Some(first),
-            _ if self.rest.is_empty() => None,
-            _ => self.rest.find(hash, matches),
-        }
-    }
-
-    fn insert(&mut self, entry: Entry<K, V, C>) {
-        if self.first.is_none() {
-            self.first = Some(entry);
-        } else {
-            self.rest
-                .insert_unique(entry.hash, entry, |entry| entry.hash);
-        }
-    }
-
-    /// Takes `flight` out, if it is in (T3).
-    fn remove(&mut self, flight: &Flight<K, V, C>) -> Option<Entry<K, V, C>> {
-        let same = |entry: &Entry<K, V, C>| ptr::eq(Arc::as_ptr(&entry.flight), flight);
-        if self.first.as_ref().is_some_and(same) {
-            return self.first.take();
-        }
-        let found = self.rest.find_entry(flight.hash(), same).ok()?;
-        Some(found.remove().0)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Entry<K, V, C>> {
-        self.first.iter().chain(&self.rest)
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-}
-
-impl<K, V, C> Default for Entries<K, V, C> {
-    fn default() -> Self {
-        Self {
-            first: None,
-            rest: HashTable::new(),
-        }
-    }
-}
-
-// ===== impl Entry =====
-
-impl<K, V, C> Entry<K, V, C> {
-    pub(crate) fn key(&self) -> &K {
-        &self.key
-    }
-
-    #[cfg(feature = "http")]
-    pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
-        &self.flight
-    }
-}
-
-// ===== impl Shard =====
-
-impl<K, V, C> Shard<K, V, C> {
-    /// Unlinks `flight` if it is still linked (T3). The entry is the caller's to drop, outside the lock.
-    pub(crate) fn unlink(&self, flight: &Flight<K, V, C>) -> Unlinked<K, V, C> {
-        self.unlink_if(flight, || true).unwrap_or_default()
-    }
-
-    /// As `unlink`, where `agreed`, which is asked under the lock, says yes; else `None`.
-    pub(crate) fn unlink_if(
-        &self,
-        flight: &Flight<K, V, C>,
-        agreed: impl FnOnce() -> bool,
-    ) -> Option<Unlinked<K, V, C>> {
-        let mut unlinked = Unlinked::default();
-        let mut entries = self.entries.lock();
-        if !agreed() {
-            return None;
-        }
-        unlinked.entry = entries.remove(flight);
-        if entries.rest.is_empty() && entries.rest.capacity() > KEPT_CAPACITY {
-            unlinked.table = Some(mem::take(&mut entries.rest));
-        }
-        Some(unlinked)
-    }
-}
-
-/// What was taken out of a table: dropped outside its lock (T4).
-#[must_use = "drop it where no lock is held"]
-pub(crate) struct Unlinked<K, V, C> {
-    entry: Option<Entry<K, V, C>>,
-    table: Option<HashTable<Entry<K, V, C>>>,
-}
-
-impl<K, V, C> Unlinked<K, V, C> {
-    /// Whether a flight was in the table.
-    pub(crate) fn was_linked(&self) -> bool {
-        self.entry.is_some()
-    }
-}
-
-impl<K, V, C> Default for Unlinked<K, V, C> {
-    fn default() -> Self {
-        Self {
-            entry: None,
-            table: None,
-        }
     }
 }
