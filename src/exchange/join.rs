@@ -47,7 +47,7 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
         let entered = self
             .flights
             .table
-            .enter(hash, (), cargo, false, |(), mine, entry| {
+            .enter(hash, (), cargo, |(), mine, entry| {
                 let Some(flight) = entry.flight() else {
                     return Visit::Pass;
                 };

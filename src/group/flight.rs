@@ -30,7 +30,7 @@ use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
 use super::{
     ending::{Ending, Message, Payload, drop_quietly},
     runtime::Runtime,
-    shard::{Shard, Unlinked},
+    shard::{Entry, Shard},
     solo::Solo,
     wakers::{Place, Places, Wakers},
 };
@@ -142,23 +142,6 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// A flight that goes on where a solo one was.
-    pub(super) fn of_solo(
-        home: Arc<Shard<K, V, C>>,
-        hash: u64,
-        number: u64,
-        solo: Solo<V>,
-        cargo: C,
-    ) -> Self {
-        let flight = Self::new(home, hash, number, cargo, false);
-        {
-            let mut state = flight.state();
-            state.work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
-            state.places = Places::with_leader(solo.waker);
-        }
-        flight
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, State<K, V, C>> {
         self.state.lock()
     }
@@ -210,19 +193,22 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     /// Takes the flight out of the table, if it is in. What is given is to be dropped outside any lock.
-    fn unlink(&self) -> Unlinked<K, V, C> {
+    fn unlink(&self) -> Option<Entry<K, V, C>> {
         self.home.lock().unlink(self.hash, self.number)
     }
 
-    /// As `unlink`, where `agreed`, which is asked under the shard's lock, says yes; else `None`.
-    fn unlink_if(&self, agreed: impl FnOnce() -> bool) -> Option<Unlinked<K, V, C>> {
+    /// As `unlink`, where `agreed`, which is asked under the shard's lock, says yes; else `Err`.
+    fn unlink_if(&self, agreed: impl FnOnce() -> bool) -> Result<Option<Entry<K, V, C>>, ()> {
         let mut entries = self.home.lock();
-        agreed().then(|| entries.unlink(self.hash, self.number))
+        match agreed() {
+            true => Ok(entries.unlink(self.hash, self.number)),
+            false => Err(()),
+        }
     }
 
     /// From now on nobody joins; who has joined goes on. Whether it was linked.
     pub(crate) fn detach(&self) -> bool {
-        self.unlink().was_linked()
+        self.unlink().is_some()
     }
 
     /// As `detach`; and from now on the flight ends when its last caller leaves, whatever was said before.
@@ -318,8 +304,8 @@ impl<K, V, C> Flight<K, V, C> {
         let unlinked =
             self.unlink_if(|| self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on());
         match unlinked {
-            Some(unlinked) => self.cancel(unlinked),
-            None => self.keep(),
+            Ok(unlinked) => self.cancel(unlinked),
+            Err(()) => self.keep(),
         }
     }
 
@@ -351,12 +337,12 @@ impl<K, V, C> Flight<K, V, C> {
     /// Nobody drives the flight any more: if nobody waits for it either, it is over.
     pub(super) fn cancel_if_deserted(self: &Arc<Self>) {
         let unlinked = self.unlink_if(|| self.callers() == 0 && !self.goes_on());
-        if let Some(unlinked) = unlinked {
+        if let Ok(unlinked) = unlinked {
             self.cancel(unlinked);
         }
     }
 
-    fn cancel(&self, unlinked: Unlinked<K, V, C>) {
+    fn cancel(&self, unlinked: Option<Entry<K, V, C>>) {
         let (work, task) = {
             let mut state = self.state();
             // Work that is being polled is dropped by who polls it, as soon as that poll returns (F1).
@@ -389,6 +375,24 @@ impl<K, V, C> Flight<K, V, C> {
             _ => None,
         };
         (waker, own)
+    }
+}
+
+impl<K, V> Flight<K, V, ()> {
+    /// A flight that goes on where a solo one was.
+    pub(super) fn of_solo(
+        home: Arc<Shard<K, V, ()>>,
+        hash: u64,
+        number: u64,
+        solo: Solo<V>,
+    ) -> Self {
+        let flight = Self::new(home, hash, number, (), false);
+        {
+            let mut state = flight.state();
+            state.work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
+            state.places = Places::with_leader(solo.waker);
+        }
+        flight
     }
 }
 

@@ -28,7 +28,8 @@ use super::{
     caller::{Caller, Ended},
     flight::Flight,
     runtime::{Place, at},
-    table::{Entered, Table, Visit},
+    table::Table,
+    visit::{Entered, Visit},
     wakers::Interest,
 };
 
@@ -522,7 +523,7 @@ fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;
     loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
-        let enter = || table.enter(table.hash(&KEY), KEY, (), false, |_, (), _| Visit::Join);
+        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
         let Entered::Led(mut leader) = enter() else {
             unreachable!("nobody else leads")

@@ -7,6 +7,7 @@
 //! | `table` | key to flight: lead or join, forget |
 //! | `shard` | one lock of it, and the entries behind that |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `visit` | the same for flights that carry something, as a floor above enters them |
 //! | `flight` | one flight: its states, landing and leaving, with the invariants |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
@@ -28,6 +29,8 @@ mod singleflight;
 mod solo;
 mod table;
 mod task;
+#[cfg(any(feature = "http", loom))]
+mod visit;
 mod wakers;
 
 #[cfg(feature = "http")]
@@ -36,7 +39,8 @@ pub(crate) use self::{
     ending::{Payload, caught, drop_quietly},
     flight::Flight,
     runtime::Runtime,
-    table::{Entered, Table, Visit},
+    table::Table,
+    visit::{Entered, Visit},
     wakers::{Interest, Wakers},
 };
 pub use self::{

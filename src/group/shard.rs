@@ -25,7 +25,7 @@ pub(super) struct Entries<K, V, C> {
     first: Option<Entry<K, V, C>>,
     rest: HashTable<Entry<K, V, C>>,
     /// Flights that were solo, by number, until their leaders come for them: the entry may go before they do.
-    aside: Option<Box<HashTable<Aside<K, V, C>>>>,
+    aside: AsideTable<K, V, C>,
     /// The number of the next entry.
     next: u64,
 }
@@ -44,16 +44,12 @@ enum Held<K, V, C> {
     Whole(Arc<Flight<K, V, C>>),
 }
 
+/// Boxed, so that lock and first entry fit into a cache line or two.
+type AsideTable<K, V, C> = Option<Box<HashTable<Aside<K, V, C>>>>;
+
 struct Aside<K, V, C> {
     number: u64,
     flight: Arc<Flight<K, V, C>>,
-}
-
-/// What was taken out of a shard: dropped outside its lock (T4).
-#[must_use = "drop it where no lock is held"]
-pub(crate) struct Unlinked<K, V, C> {
-    entry: Option<Entry<K, V, C>>,
-    table: Option<HashTable<Entry<K, V, C>>>,
 }
 
 // ===== impl Shard =====
@@ -91,19 +87,6 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
-    pub(super) fn find_mut(
-        &mut self,
-        hash: u64,
-        mut matches: impl FnMut(&Entry<K, V, C>) -> bool,
-    ) -> Option<&mut Entry<K, V, C>> {
-        let mut matches = |entry: &Entry<K, V, C>| entry.hash == hash && matches(entry);
-        match &mut self.first {
-            Some(first) if matches(first) => Some(first),
-            _ if self.rest.is_empty() => None,
-            _ => self.rest.find_mut(hash, matches),
-        }
-    }
-
     fn by_number(&mut self, hash: u64, number: u64) -> Option<&mut Entry<K, V, C>> {
         match &mut self.first {
             Some(first) if first.number == number => Some(first),
@@ -112,24 +95,31 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
-    /// The number of the entry that is linked next.
-    pub(super) fn next_number(&self) -> u64 {
-        self.next
+    /// Gives the number.
+    pub(super) fn link_solo(&mut self, hash: u64, key: K) -> u64 {
+        self.link(hash, key, Held::Solo(Solo::default()))
     }
 
-    pub(super) fn link_solo(&mut self, hash: u64, key: K) {
-        self.link(hash, key, Held::Solo(Solo::default()));
-    }
-
-    pub(super) fn link_whole(&mut self, hash: u64, key: K, flight: Arc<Flight<K, V, C>>) {
-        self.link(hash, key, Held::Whole(flight));
+    pub(super) fn link_whole(
+        &mut self,
+        home: &Arc<Shard<K, V, C>>,
+        hash: u64,
+        key: K,
+        cargo: C,
+        keep: bool,
+    ) -> Arc<Flight<K, V, C>> {
+        let flight = Flight::new(Arc::clone(home), hash, self.next, cargo, keep);
+        let flight = Arc::new(flight);
+        self.link(hash, key, Held::Whole(Arc::clone(&flight)));
+        flight
     }
 
     #[inline]
-    fn link(&mut self, hash: u64, key: K, flight: Held<K, V, C>) {
+    fn link(&mut self, hash: u64, key: K, flight: Held<K, V, C>) -> u64 {
+        let number = self.next;
         let entry = Entry {
             hash,
-            number: self.next,
+            number,
             key,
             flight,
         };
@@ -139,23 +129,23 @@ impl<K, V, C> Entries<K, V, C> {
         } else {
             self.rest.insert_unique(hash, entry, |entry| entry.hash);
         }
+        number
     }
 
-    /// Takes the entry of this number out, if it is in (T3), and with it the table that it leaves large and empty.
-    pub(super) fn unlink(&mut self, hash: u64, number: u64) -> Unlinked<K, V, C> {
-        let mut unlinked = Unlinked::default();
+    /// Takes the entry of this number out, if it is in (T3): to be dropped outside the lock (T4).
+    pub(super) fn unlink(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
         match &self.first {
-            Some(first) if first.number == number => unlinked.entry = self.first.take(),
-            _ if self.rest.is_empty() => {}
+            Some(first) if first.number == number => self.first.take(),
+            _ if self.rest.is_empty() => None,
             _ => {
                 let found = self.rest.find_entry(hash, |entry| entry.number == number);
-                unlinked.entry = found.ok().map(|entry| entry.remove().0);
+                let entry = found.ok()?.remove().0;
                 if self.rest.is_empty() && self.rest.capacity() > KEPT_CAPACITY {
-                    unlinked.table = Some(mem::take(&mut self.rest));
+                    self.rest = HashTable::new();
                 }
+                Some(entry)
             }
         }
-        unlinked
     }
 
     /// A flight's solo part, unless it has become whole.
@@ -167,17 +157,9 @@ impl<K, V, C> Entries<K, V, C> {
     }
 
     /// As `unlink`, unless the flight has become whole.
-    pub(super) fn unlink_solo(&mut self, hash: u64, number: u64) -> Option<Unlinked<K, V, C>> {
+    pub(super) fn unlink_solo(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
         self.solo(hash, number)?;
-        Some(self.unlink(hash, number))
-    }
-
-    /// Leaves what a solo flight has become to its leader.
-    pub(super) fn put_aside(&mut self, number: u64, flight: Arc<Flight<K, V, C>>) {
-        let aside = Aside { number, flight };
-        self.aside
-            .get_or_insert_default()
-            .insert_unique(spread(number), aside, |aside| spread(aside.number));
+        self.unlink(hash, number)
     }
 
     /// What its leader finds of a flight that was solo.
@@ -186,13 +168,12 @@ impl<K, V, C> Entries<K, V, C> {
         let found = aside.find_entry(spread(number), |aside| aside.number == number);
         let flight = found.ok()?.remove().0.flight;
         if aside.is_empty() && aside.capacity() > KEPT_CAPACITY {
-            // It holds nothing of the user's.
             self.aside = None;
         }
         Some(flight)
     }
 
-    /// Takes all entries out, and gives the capacity of a large table back.
+    /// Takes all entries out.
     pub(super) fn take_all(&mut self) -> Vec<Entry<K, V, C>> {
         let (first, rest) = (self.first.take(), mem::take(&mut self.rest));
         first.into_iter().chain(rest).collect()
@@ -214,6 +195,30 @@ impl<K, V, C> Entries<K, V, C> {
     }
 }
 
+impl<K, V> Entries<K, V, ()> {
+    /// The flight of this number, of which nobody but its leader knew if it was solo; and the leader finds it aside.
+    pub(super) fn whole(
+        &mut self,
+        home: &Arc<Shard<K, V, ()>>,
+        hash: u64,
+        number: u64,
+    ) -> Option<Arc<Flight<K, V, ()>>> {
+        // Not `by_number`, which borrows what is aside too.
+        let entry = match &mut self.first {
+            Some(first) if first.number == number => first,
+            _ => self.rest.find_mut(hash, |entry| entry.number == number)?,
+        };
+        Some(entry.whole(home, &mut self.aside))
+    }
+
+    /// As `whole`, of all.
+    pub(super) fn all_whole(&mut self, home: &Arc<Shard<K, V, ()>>) {
+        for entry in self.first.iter_mut().chain(&mut self.rest) {
+            entry.whole(home, &mut self.aside);
+        }
+    }
+}
+
 /// Numbers follow each other, and hash tables look at the highest bits too.
 fn spread(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -221,11 +226,31 @@ fn spread(number: u64) -> u64 {
 
 // ===== impl Entry =====
 
-impl<K, V, C> Entry<K, V, C> {
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
+impl<K, V> Entry<K, V, ()> {
+    fn whole(
+        &mut self,
+        home: &Arc<Shard<K, V, ()>>,
+        aside: &mut AsideTable<K, V, ()>,
+    ) -> Arc<Flight<K, V, ()>> {
+        let solo = match &mut self.flight {
+            Held::Whole(flight) => return Arc::clone(flight),
+            Held::Solo(solo) => mem::take(solo),
+        };
+        let flight = Flight::of_solo(Arc::clone(home), self.hash, self.number, solo);
+        let flight = Arc::new(flight);
+        self.flight = Held::Whole(Arc::clone(&flight));
+        let left = Aside {
+            number: self.number,
+            flight: Arc::clone(&flight),
+        };
+        aside
+            .get_or_insert_default()
+            .insert_unique(spread(self.number), left, |left| spread(left.number));
+        flight
     }
+}
 
+impl<K, V, C> Entry<K, V, C> {
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -234,41 +259,11 @@ impl<K, V, C> Entry<K, V, C> {
         &self.key
     }
 
-    /// Takes the flight out of the entry if it is solo, to be given back [`whole`](Self::become_whole) or unlinked.
-    pub(super) fn take_solo(&mut self) -> Option<Solo<V>> {
-        match &mut self.flight {
-            Held::Solo(solo) => Some(mem::take(solo)),
-            Held::Whole(_) => None,
-        }
-    }
-
-    pub(super) fn become_whole(&mut self, flight: Arc<Flight<K, V, C>>) {
-        self.flight = Held::Whole(flight);
-    }
-
     /// `None` for a flight that is solo.
     pub(crate) fn flight(&self) -> Option<&Arc<Flight<K, V, C>>> {
         match &self.flight {
             Held::Solo(_) => None,
             Held::Whole(flight) => Some(flight),
-        }
-    }
-}
-
-// ===== impl Unlinked =====
-
-impl<K, V, C> Unlinked<K, V, C> {
-    /// Whether a flight was in the table.
-    pub(crate) fn was_linked(&self) -> bool {
-        self.entry.is_some()
-    }
-}
-
-impl<K, V, C> Default for Unlinked<K, V, C> {
-    fn default() -> Self {
-        Self {
-            entry: None,
-            table: None,
         }
     }
 }

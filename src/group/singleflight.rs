@@ -5,8 +5,7 @@ use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 use super::{
     run::{Part, Run},
     runtime::Runtime,
-    shard::Entry,
-    table::{Entered, Table, Visit},
+    table::{Table, Turn},
 };
 
 /// Go's [`singleflight.Group`][go] for asynchronous work: of the callers that ask for the same key at the same time, one
@@ -84,18 +83,17 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         let hash = self.table.hash(&key);
-        match self.table.enter_solo(hash, key, same_key) {
-            Entered::Led(mut leader) => Run::new(match leader.start(work) {
+        match self.table.enter_solo(hash, key) {
+            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
                 None => Part::Solo(leader),
                 Some(caller) => Part::Caller(caller),
             }),
-            Entered::Joined(caller) => {
+            Turn::Follows(caller) => {
                 // Not by the end of this function: if its drop panics then, the caller that is given back is leaked.
                 drop(work);
                 caller.board();
                 Run::new(Part::Caller(caller))
             }
-            Entered::Refused(..) => unreachable!("a group refuses nobody"),
         }
     }
 
@@ -128,17 +126,16 @@ where
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
         let hash = self.table.hash(&key);
-        let caller = match self.table.enter(hash, key, (), true, same_key) {
-            Entered::Led(mut caller) => {
+        let caller = match self.table.enter_kept(hash, key) {
+            Turn::Leads(mut caller) => {
                 caller.start(work);
                 caller
             }
-            Entered::Joined(caller) => {
+            Turn::Follows(caller) => {
                 // As in `run`.
                 drop(work);
                 caller
             }
-            Entered::Refused(..) => unreachable!("a group refuses nobody"),
         };
         caller.keep_on(runtime.clone());
         caller.board_on(&runtime);
@@ -192,13 +189,6 @@ where
     {
         let hash = self.table.hash(key);
         self.table.callers(hash, |other| other.borrow() == key)
-    }
-}
-
-fn same_key<K: Eq, V>(key: &K, (): &(), entry: &Entry<K, V, ()>) -> Visit {
-    match entry.key() == key {
-        true => Visit::Join,
-        false => Visit::Pass,
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     drive::{Polled, poll_work},
     ending::{Payload, caught},
     flight::Work,
-    shard::{Shard, Unlinked},
+    shard::{Entry, Shard},
 };
 
 /// What the table holds of it.
@@ -63,11 +63,11 @@ impl<K, V, C> SoloLeader<K, V, C> {
     }
 
     /// Ends the flight, if it is solo still (T1, T2); or gives the caller that the leader has become.
-    fn unlink(&mut self) -> Result<Unlinked<K, V, C>, Caller<K, V, C>> {
+    fn unlink(&mut self) -> Result<Entry<K, V, C>, Caller<K, V, C>> {
         let home = self.home.take().expect("polled after completion");
         let mut entries = home.lock();
         match entries.unlink_solo(self.hash, self.number) {
-            Some(unlinked) => Ok(unlinked),
+            Some(entry) => Ok(entry),
             None => {
                 let flight = entries.take_aside(self.number);
                 drop(entries);
@@ -118,8 +118,8 @@ where
         };
         match poll_work(work, cx) {
             Polled::Value(value) => Poll::Ready(match self.unlink() {
-                Ok(unlinked) => {
-                    drop(unlinked);
+                Ok(entry) => {
+                    drop(entry);
                     Ok(value)
                 }
                 Err(caller) => caller.land(value),
@@ -163,8 +163,8 @@ where
 
     fn crash(&mut self, payload: Payload) -> ! {
         match self.unlink() {
-            Ok(unlinked) => {
-                drop(unlinked);
+            Ok(entry) => {
+                drop(entry);
                 resume_unwind(payload)
             }
             Err(mut caller) => caller.crash(payload),
