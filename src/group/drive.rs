@@ -10,8 +10,9 @@ use std::{
 
 use super::{
     ending::{Message, Payload, caught, drop_quietly},
-    flight::{Back, Driver, Flight, Keeper, State, Work, WorkState},
+    flight::{Flight, Work},
     runtime::Runtime,
+    state::{Back, Driver, Keeper, State, WorkState},
     task::Task,
     wakers::{Interest, Place},
 };

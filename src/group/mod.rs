@@ -9,6 +9,7 @@
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
 //! | `visit` | the same for flights that carry something, as a floor above enters them |
 //! | `flight` | one flight: its states, landing and leaving, with the invariants |
+//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
@@ -27,6 +28,7 @@ mod runtime;
 mod shard;
 mod singleflight;
 mod solo;
+mod state;
 mod table;
 mod task;
 #[cfg(any(feature = "http", loom))]

@@ -52,6 +52,13 @@ struct Aside<K, V, C> {
     flight: Arc<Flight<K, V, C>>,
 }
 
+/// Where a flight is linked, or was.
+pub(super) struct Link<K, V, C> {
+    pub(super) shard: Arc<Shard<K, V, C>>,
+    hash: u64,
+    number: u64,
+}
+
 // ===== impl Shard =====
 
 impl<K, V, C> Shard<K, V, C> {
@@ -71,6 +78,27 @@ impl<K, V, C> Shard<K, V, C> {
     }
 }
 
+// ===== impl Link =====
+
+impl<K, V, C> Link<K, V, C> {
+    /// Takes the flight out of the table, if it is in (T3). What is given is to be dropped outside any lock (T4).
+    pub(super) fn unlink(&self) -> Option<Entry<K, V, C>> {
+        self.shard.lock().unlink(self)
+    }
+
+    /// As `unlink`, where `agreed`, which is asked under the shard's lock, says yes; else `Err`.
+    pub(super) fn unlink_if(
+        &self,
+        agreed: impl FnOnce() -> bool,
+    ) -> Result<Option<Entry<K, V, C>>, ()> {
+        let mut entries = self.shard.lock();
+        match agreed() {
+            true => Ok(entries.unlink(self)),
+            false => Err(()),
+        }
+    }
+}
+
 // ===== impl Entries =====
 
 impl<K, V, C> Entries<K, V, C> {
@@ -87,53 +115,64 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
-    fn by_number(&mut self, hash: u64, number: u64) -> Option<&mut Entry<K, V, C>> {
-        match &mut self.first {
-            Some(first) if first.number == number => Some(first),
-            _ if self.rest.is_empty() => None,
-            _ => self.rest.find_mut(hash, |entry| entry.number == number),
-        }
+    /// A new solo flight.
+    pub(super) fn link_solo(
+        &mut self,
+        shard: &Arc<Shard<K, V, C>>,
+        hash: u64,
+        key: K,
+    ) -> Link<K, V, C> {
+        let link = self.next(shard, hash);
+        self.link(&link, key, Held::Solo(Solo::default()));
+        link
     }
 
-    /// Gives the number.
-    pub(super) fn link_solo(&mut self, hash: u64, key: K) -> u64 {
-        self.link(hash, key, Held::Solo(Solo::default()))
-    }
-
+    /// A new flight for whoever leads it.
     pub(super) fn link_whole(
         &mut self,
-        home: &Arc<Shard<K, V, C>>,
+        shard: &Arc<Shard<K, V, C>>,
         hash: u64,
         key: K,
         cargo: C,
         keep: bool,
     ) -> Arc<Flight<K, V, C>> {
-        let flight = Flight::new(Arc::clone(home), hash, self.next, cargo, keep);
-        let flight = Arc::new(flight);
-        self.link(hash, key, Held::Whole(Arc::clone(&flight)));
+        let flight = Arc::new(Flight::new(self.next(shard, hash), cargo, keep));
+        self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));
         flight
     }
 
-    #[inline]
-    fn link(&mut self, hash: u64, key: K, flight: Held<K, V, C>) -> u64 {
+    fn next(&mut self, shard: &Arc<Shard<K, V, C>>, hash: u64) -> Link<K, V, C> {
         let number = self.next;
-        let entry = Entry {
+        self.next += 1;
+        Link {
+            shard: Arc::clone(shard),
             hash,
             number,
+        }
+    }
+
+    #[inline]
+    fn link(&mut self, link: &Link<K, V, C>, key: K, flight: Held<K, V, C>) {
+        let entry = Entry {
+            hash: link.hash,
+            number: link.number,
             key,
             flight,
         };
-        self.next += 1;
         if self.first.is_none() {
             self.first = Some(entry);
         } else {
-            self.rest.insert_unique(hash, entry, |entry| entry.hash);
+            self.rest
+                .insert_unique(link.hash, entry, |entry| entry.hash);
         }
-        number
     }
 
-    /// Takes the entry of this number out, if it is in (T3): to be dropped outside the lock (T4).
-    pub(super) fn unlink(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
+    fn unlink(&mut self, link: &Link<K, V, C>) -> Option<Entry<K, V, C>> {
+        self.remove(link.hash, link.number)
+    }
+
+    /// Takes an entry out, if it is in (T3): to be dropped outside the lock (T4).
+    pub(super) fn remove(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
         match &self.first {
             Some(first) if first.number == number => self.first.take(),
             _ if self.rest.is_empty() => None,
@@ -148,24 +187,31 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
-    /// A flight's solo part, unless it has become whole.
-    pub(super) fn solo(&mut self, hash: u64, number: u64) -> Option<&mut Solo<V>> {
-        match &mut self.by_number(hash, number)?.flight {
+    /// What there is of a solo flight, unless it has become whole.
+    pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V>> {
+        let entry = match &mut self.first {
+            Some(first) if first.number == link.number => first,
+            _ if self.rest.is_empty() => return None,
+            _ => self
+                .rest
+                .find_mut(link.hash, |entry| entry.number == link.number)?,
+        };
+        match &mut entry.flight {
             Held::Solo(solo) => Some(solo),
             Held::Whole(_) => None,
         }
     }
 
     /// As `unlink`, unless the flight has become whole.
-    pub(super) fn unlink_solo(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
-        self.solo(hash, number)?;
-        self.unlink(hash, number)
+    pub(super) fn unlink_solo(&mut self, link: &Link<K, V, C>) -> Option<Entry<K, V, C>> {
+        self.solo(link)?;
+        self.unlink(link)
     }
 
     /// What its leader finds of a flight that was solo.
-    pub(super) fn take_aside(&mut self, number: u64) -> Option<Arc<Flight<K, V, C>>> {
+    pub(super) fn take_aside(&mut self, link: &Link<K, V, C>) -> Option<Arc<Flight<K, V, C>>> {
         let aside = self.aside.as_mut()?;
-        let found = aside.find_entry(spread(number), |aside| aside.number == number);
+        let found = aside.find_entry(spread(link.number), |aside| aside.number == link.number);
         let flight = found.ok()?.remove().0.flight;
         if aside.is_empty() && aside.capacity() > KEPT_CAPACITY {
             self.aside = None;
@@ -199,22 +245,21 @@ impl<K, V> Entries<K, V, ()> {
     /// The flight of this number, of which nobody but its leader knew if it was solo; and the leader finds it aside.
     pub(super) fn whole(
         &mut self,
-        home: &Arc<Shard<K, V, ()>>,
+        shard: &Arc<Shard<K, V, ()>>,
         hash: u64,
         number: u64,
     ) -> Option<Arc<Flight<K, V, ()>>> {
-        // Not `by_number`, which borrows what is aside too.
         let entry = match &mut self.first {
             Some(first) if first.number == number => first,
             _ => self.rest.find_mut(hash, |entry| entry.number == number)?,
         };
-        Some(entry.whole(home, &mut self.aside))
+        Some(entry.whole(shard, &mut self.aside))
     }
 
     /// As `whole`, of all.
-    pub(super) fn all_whole(&mut self, home: &Arc<Shard<K, V, ()>>) {
+    pub(super) fn all_whole(&mut self, shard: &Arc<Shard<K, V, ()>>) {
         for entry in self.first.iter_mut().chain(&mut self.rest) {
-            entry.whole(home, &mut self.aside);
+            entry.whole(shard, &mut self.aside);
         }
     }
 }
@@ -229,15 +274,19 @@ fn spread(number: u64) -> u64 {
 impl<K, V> Entry<K, V, ()> {
     fn whole(
         &mut self,
-        home: &Arc<Shard<K, V, ()>>,
+        shard: &Arc<Shard<K, V, ()>>,
         aside: &mut AsideTable<K, V, ()>,
     ) -> Arc<Flight<K, V, ()>> {
         let solo = match &mut self.flight {
             Held::Whole(flight) => return Arc::clone(flight),
             Held::Solo(solo) => mem::take(solo),
         };
-        let flight = Flight::of_solo(Arc::clone(home), self.hash, self.number, solo);
-        let flight = Arc::new(flight);
+        let link = Link {
+            shard: Arc::clone(shard),
+            hash: self.hash,
+            number: self.number,
+        };
+        let flight = Arc::new(Flight::of_solo(link, solo));
         self.flight = Held::Whole(Arc::clone(&flight));
         let left = Aside {
             number: self.number,

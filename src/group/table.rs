@@ -1,14 +1,16 @@
 //! The flights in the air, by key, in shards.
 //!
-//! Invariants, cited as T1 to T4:
+//! Invariants, cited as T1 to T5:
 //!
 //! 1. An entry is in the table exactly while a new caller may join its flight. Whoever ends or abandons a flight unlinks
 //!    it under the shard's lock *before* anybody can see the end, so nobody joins a flight that is over.
 //! 2. A caller is counted under the shard's lock in which it found the flight, and the last one is counted out under the
 //!    lock in which the flight is unlinked: nobody joins a flight that its last caller has just left.
-//! 3. An entry is removed by identity, never by key: `forget` may have let a successor in.
+//! 3. An entry is removed by its number, never by key: `forget` may have let a successor in.
 //! 4. Under a shard's lock keys are compared and entries linked and unlinked. Entries, which own a user's key, are
 //!    dropped after the lock is released.
+//! 5. A solo flight is its leader's alone to take. Whoever else has to do with it makes it whole, under the shard's lock, and
+//!    leaves it aside, where its leader finds it although the entry may have gone.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -78,8 +80,7 @@ impl<K, V> Table<K, V, ()> {
         K: Eq,
     {
         self.enter_as(hash, key, false, |shard, entries, key| {
-            let number = entries.link_solo(hash, key);
-            SoloLeader::new(Arc::clone(shard), hash, number)
+            SoloLeader::new(entries.link_solo(shard, hash, key))
         })
     }
 
@@ -137,7 +138,7 @@ impl<K, V> Table<K, V, ()> {
         };
         let number = entry.number();
         let flight = entries.whole(shard, hash, number);
-        let unlinked = entries.unlink(hash, number);
+        let unlinked = entries.remove(hash, number);
         drop(entries);
         drop(unlinked);
         flight.is_some()

@@ -13,7 +13,8 @@ use std::{
 use super::{
     drive::{Polled, poll_work},
     ending::Message,
-    flight::{Driver, Flight, WorkState},
+    flight::Flight,
+    state::{Driver, WorkState},
 };
 
 /// The task that drives a shared flight. It borrows the work poll by poll, so that the last caller's leaving can drop it

@@ -70,7 +70,7 @@ impl<K, V, C> Table<K, V, C> {
         }
         let found = found.and_then(|entry| entry.flight().map(Arc::clone));
         for number in stale {
-            detached.push(entries.unlink(hash, number));
+            detached.push(entries.remove(hash, number));
         }
         if let Some(flight) = found {
             flight.count_in(false);
@@ -85,7 +85,10 @@ impl<K, V, C> Table<K, V, C> {
         drop(detached);
         Entered::Led(caller)
     }
+}
 
+#[cfg(feature = "http")]
+impl<K, V, C> Table<K, V, C> {
     /// How many flights are `open`, which is asked under the locks.
     pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
         let count = |shard: &Arc<Shard<K, V, C>>| {
