@@ -636,6 +636,32 @@ fn loom_an_unshared_value_is_handed_over() {
     });
 }
 
+/// A caller is counted while another thread looks: who sees it sees that the flight is shared.
+///
+/// Catches: `count_in` raises `callers` before it sets `shared` (the layer's task, which looks at both, may then park for ever).
+#[test]
+fn loom_who_sees_a_second_caller_sees_that_they_share() {
+    loom::model(|| {
+        let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
+        let enter = |table: &Table<u32, u32, ()>| {
+            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
+        };
+        let Entered::Led(leader) = enter(&table) else {
+            unreachable!("nobody else leads")
+        };
+        let joiner = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || drop(enter(&table)))
+        };
+        if leader.flight().callers() > 1 {
+            assert!(leader.flight().is_shared());
+        }
+        joiner.join().unwrap();
+        drop(leader);
+        assert_eq!(table.len(), 0);
+    });
+}
+
 /// A task gives the flight back to its leader (`demote`) while that is looking who drives.
 ///
 /// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker, which it once did; `put_back`
