@@ -1,0 +1,173 @@
+//! The frames that are held, oldest first.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+
+use super::budget::{Budget, Reservation};
+
+/// So many frames are held at the price of their bytes alone. Beyond, a frame costs at least the room of its entry: a body
+/// in millions of tiny frames must not hold a multiple of what the budget says.
+const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// A queue of frames that are paid for.
+#[derive(Debug)]
+pub(super) struct Reel {
+    pieces: VecDeque<Piece>,
+    /// The index of `pieces[0]` in the whole body.
+    first: u64,
+    /// Bytes of data in `pieces`.
+    held: usize,
+    reservation: Reservation,
+    /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
+    spent: Vec<Content>,
+}
+
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) content: Content,
+    /// What it was charged from the budget.
+    pub(super) charge: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Data(Bytes),
+    /// Boxed: a map is several times the size of `Bytes`, and there is at most one.
+    Trailers(Box<HeaderMap>),
+}
+
+// ===== impl Reel =====
+
+impl Reel {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            first: 0,
+            held: 0,
+            reservation: Reservation::new(budget),
+            spent: Vec::new(),
+        }
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The index that the next frame will have.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.pieces.len() as u64
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) fn get(&self, place: usize) -> Option<&Content> {
+        self.pieces.get(place).map(|piece| &piece.content)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter()
+    }
+
+    // ===== the account =====
+
+    /// What one more frame of this length costs.
+    pub(super) fn price(&self, len: usize) -> usize {
+        if self.pieces.len() < CHEAP_FRAMES {
+            len
+        } else {
+            len.max(size_of::<Piece>())
+        }
+    }
+
+    /// Pays for frames to come, if the budget has so much.
+    pub(super) fn pay(&mut self, bytes: usize, limit: usize) -> bool {
+        self.reservation.grow(bytes, limit)
+    }
+
+    pub(super) fn paid(&self) -> usize {
+        self.reservation.bytes()
+    }
+
+    /// Takes back what was paid for frames that will not come.
+    pub(super) fn refund(&mut self) {
+        let charged: usize = self.pieces.iter().map(|piece| piece.charge).sum();
+        self.reservation
+            .shrink(self.reservation.bytes().saturating_sub(charged));
+    }
+
+    // ===== the frames =====
+
+    /// Adds a frame for which `charge` was paid. Gives the bytes of its data.
+    pub(super) fn add(&mut self, frame: Frame<Bytes>, charge: usize) -> usize {
+        let Some(content) = Content::of(frame) else {
+            self.reservation.shrink(charge);
+            return 0;
+        };
+        let len = content.len();
+        self.held += len;
+        self.pieces.push_back(Piece { content, charge });
+        len
+    }
+
+    /// A frame that nobody will read.
+    pub(super) fn waste(&mut self, frame: Frame<Bytes>) {
+        self.spent.extend(Content::of(frame));
+    }
+
+    /// Gives up the oldest frame.
+    pub(super) fn pop(&mut self) -> bool {
+        let oldest = self.take_oldest();
+        let popped = oldest.is_some();
+        self.spent.extend(oldest);
+        popped
+    }
+
+    pub(super) fn take_oldest(&mut self) -> Option<Content> {
+        let Piece { content, charge } = self.pieces.pop_front()?;
+        self.first += 1;
+        self.held -= content.len();
+        self.reservation.shrink(charge);
+        Some(content)
+    }
+
+    /// Everything that is held, and paid for, to be dropped outside the lock.
+    pub(super) fn take_all(&mut self) -> impl Sized + use<> {
+        self.held = 0;
+        self.reservation.shrink(self.reservation.bytes());
+        (mem::take(&mut self.pieces), mem::take(&mut self.spent))
+    }
+
+    /// The frames that are gone since the last time, to be dropped outside the lock.
+    pub(super) fn take_spent(&mut self) -> impl Sized + use<> {
+        mem::take(&mut self.spent)
+    }
+}
+
+// ===== impl Content =====
+
+impl Content {
+    /// `None` for a kind of frame that `http-body` may grow some day: nothing that could be copied.
+    pub(super) fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok()?;
+                Some(Self::Trailers(Box::new(trailers)))
+            }
+        }
+    }
+
+    /// Bytes of data.
+    fn len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}
