@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `tape` | what the source has given, and who may read which part of it |
 //! | `reel` | the frames that are held, and what each was charged |
+//! | `packer` | small frames, copied out of the large buffers that they were cut from |
 //! | `budget` | `max_buffered`: the bytes of all copies together |
 
 mod budget;
+mod packer;
 mod reel;
 mod tape;
 

@@ -1,4 +1,12 @@
 //! The frames that are held, oldest first.
+//!
+//! Invariants:
+//!
+//! 1. What was paid is what the pieces were charged, and what was paid in advance for frames to come. A piece is charged its
+//!    price, or nothing.
+//! 2. What is alive because of the pieces is little more than their prices: their bytes, a quarter of these, the places of
+//!    `CHEAP_FRAMES`, and the buffers of the few frames that the packer leaves as they came.
+//! 3. Nothing of the user's is dropped here: it goes to `spent`.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
@@ -6,11 +14,20 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::budget::{Budget, Reservation};
+use super::{
+    budget::{Budget, Reservation},
+    packer::Packer,
+};
 
-/// So many frames are held at the price of their bytes alone. Beyond, a frame costs at least the room of its entry: a body
-/// in millions of tiny frames must not hold a multiple of what the budget says.
+/// So many frames are held at the price of their bytes alone.
 const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// Beyond, a shorter frame is also charged its place: a body in millions of tiny frames must not hold a multiple of what the
+/// budget says.
+const TINY: usize = if cfg!(test) { 32 } else { 512 };
+
+/// A frame's place in a queue that doubles as it grows.
+const PLACE: usize = 2 * size_of::<Piece>();
 
 /// A queue of frames that are paid for.
 #[derive(Debug)]
@@ -21,6 +38,7 @@ pub(super) struct Reel {
     /// Bytes of data in `pieces`.
     held: usize,
     reservation: Reservation,
+    packer: Packer,
     /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
     spent: Vec<Content>,
 }
@@ -48,6 +66,7 @@ impl Reel {
             first: 0,
             held: 0,
             reservation: Reservation::new(budget),
+            packer: Packer::default(),
             spent: Vec::new(),
         }
     }
@@ -61,6 +80,7 @@ impl Reel {
         self.first + self.pieces.len() as u64
     }
 
+    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held
     }
@@ -78,11 +98,19 @@ impl Reel {
 
     /// What one more frame of this length costs.
     pub(super) fn price(&self, len: usize) -> usize {
-        if self.pieces.len() < CHEAP_FRAMES {
+        if self.pieces.len() < CHEAP_FRAMES || len >= TINY {
             len
         } else {
-            len.max(size_of::<Piece>())
+            len + PLACE
         }
+    }
+
+    /// Whether with a frame of this length and this price there are more bytes than `limit`, or more places than would
+    /// take as much.
+    pub(super) fn outgrows(&self, len: usize, price: usize, limit: usize) -> bool {
+        let held = self.held + len;
+        let places = (self.reservation.bytes() + price).saturating_sub(held);
+        held > limit || places > limit
     }
 
     /// Pays for frames to come, if the budget has so much.
@@ -90,6 +118,7 @@ impl Reel {
         self.reservation.grow(bytes, limit)
     }
 
+    #[cfg(test)]
     pub(super) fn paid(&self) -> usize {
         self.reservation.bytes()
     }
@@ -103,13 +132,19 @@ impl Reel {
 
     // ===== the frames =====
 
-    /// Adds a frame for which `charge` was paid. Gives the bytes of its data.
-    pub(super) fn add(&mut self, frame: Frame<Bytes>, charge: usize) -> usize {
-        let Some(content) = Content::of(frame) else {
+    /// Adds a frame for which `charge` was paid, and which is not just to pass if it `stays`. Gives the bytes of its data.
+    pub(super) fn add(&mut self, frame: Frame<Bytes>, charge: usize, stays: bool) -> usize {
+        let Some(mut content) = Content::of(frame) else {
             self.reservation.shrink(charge);
             return 0;
         };
         let len = content.len();
+        if let (Content::Data(data), true) = (&mut content, stays) {
+            if let Some(packed) = self.packer.pack(data, self.held) {
+                let original = mem::replace(data, packed);
+                self.spent.push(Content::Data(original));
+            }
+        }
         self.held += len;
         self.pieces.push_back(Piece { content, charge });
         len
@@ -140,7 +175,12 @@ impl Reel {
     pub(super) fn take_all(&mut self) -> impl Sized + use<> {
         self.held = 0;
         self.reservation.shrink(self.reservation.bytes());
-        (mem::take(&mut self.pieces), mem::take(&mut self.spent))
+        let packer = mem::take(&mut self.packer);
+        (
+            mem::take(&mut self.pieces),
+            mem::take(&mut self.spent),
+            packer,
+        )
     }
 
     /// The frames that are gone since the last time, to be dropped outside the lock.

@@ -5,7 +5,8 @@
 //! 1. While the tape is `Whole` it holds every frame from the first, so whoever joins can read from the start.
 //! 2. A reader gets frames in their order and without a gap, then the end that the source had; one for whom a frame is
 //!    gone gets an error, never a clean end.
-//! 3. What the tape holds is paid for from the budget, but for one frame in transit, which a pass-through holds as well.
+//! 3. What the tape holds is paid for from the budget (by the reel, which says what counts), but for one frame in transit,
+//!    which a pass-through holds as well.
 //! 4. Only a whole tape is filled ahead of its readers. Else a frame is pulled when a reader has asked for it.
 
 use std::{mem, sync::Arc};
@@ -157,7 +158,7 @@ impl Tape {
             let charge = self.reel.price(len);
             let fits = match self.expected {
                 Some(expected) => received <= expected,
-                None => self.reel.paid() + charge <= limits.max_body,
+                None => !self.reel.outgrows(len, charge, limits.max_body),
             };
             // A promised length was paid for with the head.
             let due = charge - if self.prepaid { len } else { 0 };
@@ -173,7 +174,8 @@ impl Tape {
 
     fn add(&mut self, frame: Frame<Bytes>, hint: SizeHint, charge: usize) {
         self.hint = hint;
-        self.received += self.reel.add(frame, charge) as u64;
+        let stays = self.mode != Mode::Leader;
+        self.received += self.reel.add(frame, charge, stays) as u64;
     }
 
     /// Adds a frame behind which older ones go (C3).
@@ -184,9 +186,12 @@ impl Tape {
             Mode::Window => self.asked.saturating_sub(1),
             Mode::Whole | Mode::Leader | Mode::Nobody => self.led,
         };
-        while self.reel.first() < had && self.reel.held() + len > limits.max_body && self.reel.pop()
-        {
-        }
+        while self.reel.first() < had
+            && self
+                .reel
+                .outgrows(len, self.reel.price(len), limits.max_body)
+            && self.reel.pop()
+        {}
         let charge = self.reel.price(len);
         let paid = loop {
             if self.reel.pay(charge, limits.max_buffered) {
@@ -412,7 +417,9 @@ mod tests {
         fn push(&mut self, len: usize) {
             let number = self.pushed.len();
             let received: usize = self.pushed.iter().sum::<usize>() + len;
-            let due = self.tape.reel.paid() + self.tape.reel.price(len);
+            let price = self.tape.reel.price(len);
+            let due = self.tape.reel.paid() + price;
+            let outgrows = self.tape.reel.outgrows(len, price, self.limits.max_body);
             let refused = self
                 .tape
                 .push(frame(number, len), SizeHint::new(), self.limits)
@@ -430,8 +437,7 @@ mod tests {
                 }
                 expected => {
                     assert!(
-                        expected.is_some()
-                            || due > self.limits.max_body.min(self.limits.max_buffered),
+                        expected.is_some() || outgrows || due > self.limits.max_buffered,
                         "a frame that fits is refused"
                     );
                     self.tape.outgrow(self.windowed);
