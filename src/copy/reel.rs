@@ -41,6 +41,8 @@ pub(super) struct Reel {
     packer: Packer,
     /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
     spent: Vec<Content>,
+    /// One more of them: what was packed last, and is fetched before the next comes.
+    unpacked: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Reel {
             reservation: Reservation::new(budget),
             packer: Packer::default(),
             spent: Vec::new(),
+            unpacked: None,
         }
     }
 
@@ -141,8 +144,8 @@ impl Reel {
         let len = content.len();
         if let (Content::Data(data), true) = (&mut content, stays) {
             if let Some(packed) = self.packer.pack(data, self.held) {
-                let original = mem::replace(data, packed);
-                self.spent.push(Content::Data(original));
+                let earlier = self.unpacked.replace(mem::replace(data, packed));
+                self.spent.extend(earlier.map(Content::Data));
             }
         }
         self.held += len;
@@ -176,16 +179,12 @@ impl Reel {
         self.held = 0;
         self.reservation.shrink(self.reservation.bytes());
         let packer = mem::take(&mut self.packer);
-        (
-            mem::take(&mut self.pieces),
-            mem::take(&mut self.spent),
-            packer,
-        )
+        (mem::take(&mut self.pieces), packer, self.take_spent())
     }
 
     /// The frames that are gone since the last time, to be dropped outside the lock.
     pub(super) fn take_spent(&mut self) -> impl Sized + use<> {
-        mem::take(&mut self.spent)
+        (mem::take(&mut self.spent), self.unpacked.take())
     }
 }
 
