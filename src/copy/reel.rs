@@ -108,12 +108,16 @@ impl Reel {
         }
     }
 
-    /// Whether with a frame of this length and this price there are more bytes than `limit`, or more places than would
-    /// take as much.
-    pub(super) fn outgrows(&self, len: usize, price: usize, limit: usize) -> bool {
-        let held = self.held + len;
-        let places = (self.reservation.bytes() + price).saturating_sub(held);
-        held > limit || places > limit
+    /// Whether with one more frame, of this length, there are more bytes than `limit`, or so many frames that their places
+    /// take more.
+    pub(super) fn outgrows(&self, len: usize, limit: usize) -> bool {
+        self.held + len > limit || self.is_crowded(limit)
+    }
+
+    /// Whether the frames' places would take more than this, with one more.
+    pub(super) fn is_crowded(&self, limit: usize) -> bool {
+        let frames = self.pieces.len() + 1;
+        frames.saturating_sub(CHEAP_FRAMES) * size_of::<Piece>() > limit
     }
 
     /// Pays for frames to come, if the budget has so much.

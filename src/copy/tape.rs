@@ -154,22 +154,34 @@ impl Tape {
             self.reel.waste(frame);
         } else if self.mode == Mode::Whole {
             let len = frame.data_ref().map_or(0, Bytes::len);
-            let received = self.received + len as u64;
-            let charge = self.reel.price(len);
-            let fits = match self.expected {
-                Some(expected) => received <= expected,
-                None => !self.reel.outgrows(len, charge, limits.max_body),
-            };
-            // A promised length was paid for with the head.
-            let due = charge - if self.prepaid { len } else { 0 };
-            if !fits || !self.reel.pay(due, limits.max_buffered) {
+            let Some(charge) = self.pay_whole(len, limits) else {
                 return Err(frame);
-            }
+            };
             self.add(frame, hint, charge);
         } else {
             self.follow(frame, hint, limits);
         }
         Ok(())
+    }
+
+    /// What a frame of this length was charged, if the tape can stay whole with it.
+    fn pay_whole(&mut self, len: usize, limits: Limits) -> Option<usize> {
+        let price = self.reel.price(len);
+        let Some(expected) = self.expected else {
+            let fits = !self.reel.outgrows(len, limits.max_body);
+            return (fits && self.reel.pay(price, limits.max_buffered)).then_some(price);
+        };
+        if self.received + len as u64 > expected {
+            return None;
+        }
+        debug_assert!(self.prepaid, "what could not be paid for is not kept whole");
+        // A promised length was paid for with the head; and kept, though there be nothing left for the frames' places.
+        if self.reel.pay(price - len, limits.max_buffered) {
+            Some(price)
+        } else {
+            let expected = usize::try_from(expected).ok()?;
+            (!self.reel.is_crowded(expected)).then_some(len)
+        }
     }
 
     fn add(&mut self, frame: Frame<Bytes>, hint: SizeHint, charge: usize) {
@@ -186,12 +198,9 @@ impl Tape {
             Mode::Window => self.asked.saturating_sub(1),
             Mode::Whole | Mode::Leader | Mode::Nobody => self.led,
         };
-        while self.reel.first() < had
-            && self
-                .reel
-                .outgrows(len, self.reel.price(len), limits.max_body)
-            && self.reel.pop()
-        {}
+        while self.reel.first() < had && self.reel.outgrows(len, limits.max_body) && self.reel.pop()
+        {
+        }
         let charge = self.reel.price(len);
         let paid = loop {
             if self.reel.pay(charge, limits.max_buffered) {
@@ -419,7 +428,7 @@ mod tests {
             let received: usize = self.pushed.iter().sum::<usize>() + len;
             let price = self.tape.reel.price(len);
             let due = self.tape.reel.paid() + price;
-            let outgrows = self.tape.reel.outgrows(len, price, self.limits.max_body);
+            let outgrows = self.tape.reel.outgrows(len, self.limits.max_body);
             let refused = self
                 .tape
                 .push(frame(number, len), SizeHint::new(), self.limits)
@@ -436,10 +445,14 @@ mod tests {
                     (self.cut, self.windowed) = (true, false);
                 }
                 expected => {
-                    assert!(
-                        expected.is_some() || outgrows || due > self.limits.max_buffered,
-                        "a frame that fits is refused"
-                    );
+                    let unpaid = match expected {
+                        Some(expected) => {
+                            due - len > self.limits.max_buffered
+                                && self.tape.reel.is_crowded(expected as usize)
+                        }
+                        None => outgrows || due > self.limits.max_buffered,
+                    };
+                    assert!(unpaid, "a frame that fits is refused");
                     self.tape.outgrow(self.windowed);
                 }
             }
