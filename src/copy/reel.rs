@@ -3,9 +3,10 @@
 //! Invariants:
 //!
 //! 1. What was paid is what the pieces were charged, and what was paid in advance for frames to come. A piece is charged its
-//!    price, or nothing.
-//! 2. What is alive because of the pieces is little more than their prices: their bytes, a quarter of these, the places of
-//!    `CHEAP_FRAMES`, and the buffers of the few frames that the packer leaves as they came.
+//!    price, or its bytes alone where its tape has promised them, or nothing while it passes.
+//! 2. What is alive because of the pieces is little more than their prices: their bytes, a quarter of these where they were
+//!    packed and as much again where they were not, the places of `CHEAP_FRAMES`, and the buffers of the few small frames
+//!    that the packer leaves as they came.
 //! 3. Nothing of the user's is dropped here: it goes to `spent`.
 
 use std::{collections::VecDeque, mem, sync::Arc};
@@ -116,6 +117,7 @@ impl Reel {
 
     /// Whether the frames' places would take more than this, with one more.
     pub(super) fn is_crowded(&self, limit: usize) -> bool {
+        // Bare, and so half the price: a body of many short lines is not to be over `max_body` for its lines.
         let frames = self.pieces.len() + 1;
         frames.saturating_sub(CHEAP_FRAMES) * size_of::<Piece>() > limit
     }
