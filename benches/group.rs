@@ -4,6 +4,7 @@
 //! cargo bench --bench group                    # everything, some two minutes
 //! cargo bench --bench group -- fan-out         # scenarios whose name holds the word
 //! GROUP_TABLE=only cargo bench --bench group   # the table alone, without criterion
+//! BENCH_JSON=FILE cargo bench --bench group    # the table also as JSON, which `benches/plot.py` draws
 //! ```
 //!
 //! First a table of ratios: the contestants of a scenario take turns, round by round, so that whatever else the machine
@@ -55,6 +56,7 @@
 
 mod counting;
 mod peers;
+mod results;
 
 use std::{
     cell::Cell,
@@ -81,6 +83,18 @@ use peers::{
     AsyncSingleflight, LimitShard, LimitShardBoxed, Moka, Peer, QuickCache, RsSingleflight,
     SharedMap, SingleflightAsync, ThisCrate, Uncoalesced, Value,
 };
+use results::Results;
+
+/// The crates whose versions the numbers depend on.
+const PEERS: &[&str] = &[
+    "async_singleflight",
+    "futures-util",
+    "moka",
+    "quick_cache",
+    "rs-singleflight",
+    "singleflight-async",
+    "tokio",
+];
 
 /// How many tasks call at the same time where several do.
 const TASKS: usize = 64;
@@ -336,8 +350,7 @@ async fn all_wait(watch: &Watch, callers: usize) {
 }
 
 /// From the end of the work to the last of `callers`, each in a task of its own.
-fn fan_out<P: Peer>(callers: usize) -> impl FnMut(u64) -> Duration {
-    let runtime = one_thread();
+fn fan_out<P: Peer>(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64) -> Duration {
     move |rounds| {
         let mut sum = Duration::ZERO;
         for _ in 0..rounds {
@@ -372,8 +385,7 @@ fn fan_out<P: Peer>(callers: usize) -> impl FnMut(u64) -> Duration {
 }
 
 /// The limit of a fan-out: bare `Notify::notify_waiters`, no value.
-fn fan_out_bare(callers: usize) -> impl FnMut(u64) -> Duration {
-    let runtime = one_thread();
+fn fan_out_bare(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64) -> Duration {
     move |rounds| {
         let mut sum = Duration::ZERO;
         for _ in 0..rounds {
@@ -642,7 +654,7 @@ fn follower_polls<P: Peer>(runtime: &Runtime) -> usize {
     POLLS.replace(0).saturating_sub(2)
 }
 
-fn print_counts(filter: &str) {
+fn print_counts(filter: &str, results: &mut Results) {
     if !"counts".contains(filter) {
         return;
     }
@@ -675,6 +687,22 @@ fn print_counts(filter: &str) {
             counts.follower_polls,
             counts.executions,
         );
+        results.counted(
+            counts.name,
+            &[
+                ("allocations, solo", counts.solo_allocations),
+                ("value clones, solo", counts.solo_clones),
+                ("allocations, one Pending", counts.pending_allocations),
+                ("allocations per follower", counts.follower_allocations),
+                ("bytes per flight", counts.flight_bytes),
+                ("bytes per follower", counts.follower_bytes),
+                (
+                    "polls of a follower for 100 wake-ups",
+                    counts.follower_polls as f64,
+                ),
+                ("executions, leader aborted", counts.executions as f64),
+            ],
+        );
     }
 }
 
@@ -695,15 +723,24 @@ fn scenarios() -> Vec<Scenario> {
     let scenario = limit.with(Uncoalesced::NAME, solo::<Uncoalesced>(1));
     all.push(peers!(scenario, solo(1)));
 
+    let one: &'static Runtime = Box::leak(Box::new(one_thread()));
     for callers in [10, 100, 1_000, 10_000] {
         let scenario = Scenario::new(format!("fan-out to {callers}"))
-            .with("notify_waiters", fan_out_bare(callers));
-        all.push(peers!(scenario, fan_out(callers)));
+            .with("notify_waiters", fan_out_bare(one, callers));
+        all.push(peers!(scenario, fan_out(one, callers)));
     }
 
+    let scenario = Scenario::new("fan-out to 1000, workers 4")
+        .turn(10 * TURN)
+        .with("notify_waiters", fan_out_bare(workers(4), 1_000));
+    all.push(peers!(scenario, fan_out(workers(4), 1_000)));
+
     let scenario = Scenario::new("leader aborted while 100 wait")
-        .with("notify_waiters", fan_out_bare(100))
-        .with("tower-singleflight, fan-out", fan_out::<ThisCrate>(100));
+        .with("notify_waiters", fan_out_bare(one, 100))
+        .with(
+            "tower-singleflight, fan-out",
+            fan_out::<ThisCrate>(one, 100),
+        );
     all.push(peers!(scenario, leader_aborted(100)));
 
     for threads in [1, 2, 4] {
@@ -771,7 +808,7 @@ fn calls_per_turn(timed: &mut Timed, turn: Duration) -> u64 {
     }
 }
 
-fn print_table(scenario: &mut Scenario) {
+fn print_table(scenario: &mut Scenario, results: &mut Results) {
     println!("\n## {}\n", scenario.name);
     println!("| contestant | ns per call | x limit |");
     println!("| --- | --: | --: |");
@@ -791,6 +828,7 @@ fn print_table(scenario: &mut Scenario) {
         }
     }
     for (index, (name, _)) in scenario.contestants.iter().enumerate() {
+        results.timed(&scenario.name, name, &times[index], &ratios[index]);
         let (time, ratio) = (times[index].clone(), ratios[index].clone());
         println!("| {name} | {:.1} | {:.2} |", median(time), median(ratio));
     }
@@ -806,12 +844,14 @@ fn main() {
         .any(|argument| argument == "--test" || argument == "--list");
 
     if plain && mode != "none" {
-        print_counts(&filter);
+        let mut results = Results::new("group", PEERS);
+        print_counts(&filter, &mut results);
         for mut scenario in scenarios() {
             if scenario.name.contains(&filter) {
-                print_table(&mut scenario);
+                print_table(&mut scenario, &mut results);
             }
         }
+        results.write();
     }
     if mode == "only" {
         return;
