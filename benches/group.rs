@@ -557,6 +557,8 @@ struct Counts {
     follower_allocations: f64,
     flight_bytes: f64,
     follower_bytes: f64,
+    /// Of a caller's own future, in neither of the two above.
+    future_bytes: i64,
     follower_polls: usize,
     executions: usize,
 }
@@ -598,10 +600,11 @@ fn counts<P: Peer>() -> Counts {
         (
             per(allocated.calls as i64) - 1.0,
             per(allocated.bytes) - own as f64,
+            own,
         )
     };
-    let (_, flight_bytes) = hold(|turn| turn);
-    let (follower_allocations, follower_bytes) = hold(|_| 0);
+    let (_, flight_bytes, future_bytes) = hold(|turn| turn);
+    let (follower_allocations, follower_bytes, _) = hold(|_| 0);
 
     Counts {
         name: P::NAME,
@@ -611,6 +614,7 @@ fn counts<P: Peer>() -> Counts {
         follower_allocations,
         flight_bytes,
         follower_bytes,
+        future_bytes,
         follower_polls: follower_polls::<P>(&one_thread()),
         executions: abort_leader::<P>(&one_thread(), 100).1,
     }
@@ -661,9 +665,9 @@ fn print_counts(filter: &str, results: &mut Results) {
     println!("\n## counts\n");
     println!(
         "| contestant | allocations, solo | value clones, solo | allocations, one Pending | allocations per follower \
-         | bytes per flight | bytes per follower | polls of a follower for 100 wake-ups | executions, leader aborted |"
+         | bytes per flight | bytes per follower | bytes of a caller's future | polls of a follower for 100 wake-ups | executions, leader aborted |"
     );
-    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: |");
+    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
     let all = [
         counts::<ThisCrate>,
         counts::<SharedMap>,
@@ -676,7 +680,7 @@ fn print_counts(filter: &str, results: &mut Results) {
     for count in all {
         let counts = count();
         println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} |",
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} | {} |",
             counts.name,
             counts.solo_allocations,
             counts.solo_clones,
@@ -684,6 +688,7 @@ fn print_counts(filter: &str, results: &mut Results) {
             counts.follower_allocations,
             counts.flight_bytes,
             counts.follower_bytes,
+            counts.future_bytes,
             counts.follower_polls,
             counts.executions,
         );
@@ -696,6 +701,7 @@ fn print_counts(filter: &str, results: &mut Results) {
                 ("allocations per follower", counts.follower_allocations),
                 ("bytes per flight", counts.flight_bytes),
                 ("bytes per follower", counts.follower_bytes),
+                ("bytes of a caller's future", counts.future_bytes as f64),
                 (
                     "polls of a follower for 100 wake-ups",
                     counts.follower_polls as f64,
