@@ -56,23 +56,23 @@
 
 mod counting;
 mod peers;
+mod polling;
 mod results;
+mod rounds;
 
 use std::{
     cell::Cell,
-    env,
     future::{Future, poll_fn},
     hint::black_box,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use criterion::{Criterion, SamplingMode};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Notify, Semaphore},
@@ -83,7 +83,9 @@ use peers::{
     AsyncSingleflight, LimitShard, LimitShardBoxed, Moka, Peer, QuickCache, RsSingleflight,
     SharedMap, SingleflightAsync, ThisCrate, Uncoalesced, Value,
 };
+use polling::{poll_to_end, waker};
 use results::Results;
+use rounds::{Scenario, TURN, median, median_of};
 
 /// The crates whose versions the numbers depend on.
 const PEERS: &[&str] = &[
@@ -98,41 +100,6 @@ const PEERS: &[&str] = &[
 
 /// How many tasks call at the same time where several do.
 const TASKS: usize = 64;
-
-/// Interleaved rounds behind each line of the table.
-const ROUNDS: usize = 25;
-
-/// What a contestant's turn takes at least, except for those whose single run is longer.
-const TURN: Duration = Duration::from_millis(2);
-
-/// Calls so many times, and gives how long that took.
-type Timed = Box<dyn FnMut(u64) -> Duration>;
-
-struct Scenario {
-    name: String,
-    turn: Duration,
-    contestants: Vec<(&'static str, Timed)>,
-}
-
-impl Scenario {
-    fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            turn: TURN,
-            contestants: Vec::new(),
-        }
-    }
-
-    fn with(mut self, name: &'static str, timed: impl FnMut(u64) -> Duration + 'static) -> Self {
-        self.contestants.push((name, Box::new(timed)));
-        self
-    }
-
-    fn turn(mut self, turn: Duration) -> Self {
-        self.turn = turn;
-        self
-    }
-}
 
 /// Everybody who coalesces: `scenario.with(NAME, $timed::<P>(arguments))` for each.
 macro_rules! peers {
@@ -149,34 +116,6 @@ macro_rules! peers {
 }
 
 // ===== a caller's surroundings =====
-
-/// A waker that costs what a task's does: an atomic count.
-struct Idle(AtomicU64);
-
-impl Wake for Idle {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn waker() -> Waker {
-    Waker::from(Arc::new(Idle(AtomicU64::new(0))))
-}
-
-/// Polls until it is ready; nothing here waits for anybody.
-fn poll_to_end<F: Future>(future: F, waker: &Waker) -> F::Output {
-    let mut future = pin!(future);
-    let mut cx = Context::from_waker(waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-    }
-}
 
 /// `Pending` so many times, waking each time.
 async fn yields(mut times: u32) {
@@ -792,89 +731,28 @@ fn scenarios() -> Vec<Scenario> {
 
 // ===== measuring =====
 
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
-}
-
-/// How many calls fill a turn.
-fn calls_per_turn(timed: &mut Timed, turn: Duration) -> u64 {
-    let mut calls = 1;
-    // What is set up but once is no part of it.
-    timed(calls);
-    loop {
-        let began = Instant::now();
-        timed(calls);
-        let took = began.elapsed();
-        if took >= turn {
-            return calls;
-        }
-        let more = turn.as_secs_f64() / took.as_secs_f64().max(1e-9);
-        calls = (calls as f64 * more.clamp(1.2, 100.0)).ceil() as u64;
-    }
-}
-
 fn print_table(scenario: &mut Scenario, results: &mut Results) {
     println!("\n## {}\n", scenario.name);
     println!("| contestant | ns per call | x limit |");
     println!("| --- | --: | --: |");
-    let calls: Vec<_> = scenario
-        .contestants
-        .iter_mut()
-        .map(|(_, timed)| calls_per_turn(timed, scenario.turn))
-        .collect();
-    let mut times = vec![Vec::new(); calls.len()];
-    let mut ratios = times.clone();
-    for _ in 0..ROUNDS {
-        let mut limit = None;
-        for (index, (_, timed)) in scenario.contestants.iter_mut().enumerate() {
-            let time = timed(calls[index]).as_secs_f64() * 1e9 / calls[index] as f64;
-            times[index].push(time);
-            ratios[index].push(time / *limit.get_or_insert(time));
-        }
-    }
-    for (index, (name, _)) in scenario.contestants.iter().enumerate() {
-        results.timed(&scenario.name, name, &times[index], &ratios[index]);
-        let (time, ratio) = (times[index].clone(), ratios[index].clone());
-        println!("| {name} | {:.1} | {:.2} |", median(time), median(ratio));
+    let times = scenario.take_turns();
+    for ((name, _), own) in scenario.contestants.iter().zip(&times) {
+        results.timed(&scenario.name, name, own, &times[0]);
+        let ratio = median_of(own, &times[0], |own, limit| own / limit);
+        println!("| {name} | {:.1} | {ratio:.2} |", median(own.clone()));
     }
 }
 
 fn main() {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let filter = filter.cloned().unwrap_or_default();
-    let mode = env::var("GROUP_TABLE").unwrap_or_default();
-    let plain = !arguments
-        .iter()
-        .any(|argument| argument == "--test" || argument == "--list");
-
-    if plain && mode != "none" {
+    let tables = |filter: &str| {
         let mut results = Results::new("group", PEERS);
-        print_counts(&filter, &mut results);
+        print_counts(filter, &mut results);
         for mut scenario in scenarios() {
-            if scenario.name.contains(&filter) {
+            if scenario.name.contains(filter) {
                 print_table(&mut scenario, &mut results);
             }
         }
         results.write();
-    }
-    if mode == "only" {
-        return;
-    }
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(200))
-        .sample_size(10)
-        .nresamples(1_000)
-        .configure_from_args();
-    for scenario in scenarios() {
-        let mut group = criterion.benchmark_group(scenario.name);
-        group.sampling_mode(SamplingMode::Flat);
-        for (name, mut timed) in scenario.contestants {
-            group.bench_function(name, |bencher| bencher.iter_custom(&mut timed));
-        }
-        group.finish();
-    }
-    criterion.final_summary();
+    };
+    rounds::run("GROUP_TABLE", tables, scenarios);
 }

@@ -89,10 +89,10 @@ def figures(number):
 
 def about(data):
     about, machine = data["about"], data["about"]["machine"]
-    where = f"{machine['cpu']} (family {machine['family']}), {machine['cores']} cores, {machine['kernel']}"
+    where = f"{machine['cpu']} (family {machine['family']}), {machine['kernel']}, {machine['cores']} cores"
     what = f"{' '.join(about['rustc'].split()[:2])}, tokio {about['versions']['tokio']}, " \
         f"{OURS} {about['versions'][OURS]} at {about['commit']}{' with changes' if about['changed'] else ''}, {about['date']}"
-    busy = ", other work running beside" if machine["load"] > machine["cores"] / 4 else ""
+    busy = f", {about['busy']:.1f} of them busy with other work" if about["busy"] > 0.3 else ""
     return where + busy, what
 
 

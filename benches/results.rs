@@ -1,6 +1,6 @@
 //! What a bench measured, as JSON for `benches/plot.py`: `BENCH_JSON=FILE cargo bench ...` writes it.
 
-use std::{env, fs, process::Command, thread};
+use std::{env, fs, process::Command, thread, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -14,8 +14,11 @@ pub(crate) struct Results {
 impl Results {
     /// `crates` are those beside this one whose versions are told.
     pub(crate) fn new(bench: &str, crates: &[&str]) -> Self {
+        let asked = env::var_os("BENCH_JSON").is_some();
         let about = json!({
             "bench": bench,
+            // Other work beside the bench makes its times worth little.
+            "busy": if asked { busy() } else { 0.0 },
             "command": command(bench),
             "date": output("date", &["-u", "+%F"]),
             "machine": machine(),
@@ -31,14 +34,15 @@ impl Results {
         }
     }
 
-    /// The rounds of a contestant: nanoseconds per call, and in relation to the scenario's limit, its first contestant.
-    pub(crate) fn timed(&mut self, scenario: &str, contestant: &str, ns: &[f64], ratios: &[f64]) {
+    /// Nanoseconds per call of a contestant in each round, and of the scenario's limit, its first contestant.
+    pub(crate) fn timed(&mut self, scenario: &str, contestant: &str, ns: &[f64], limit: &[f64]) {
+        let ratios: Vec<_> = ns.iter().zip(limit).map(|(ns, limit)| ns / limit).collect();
         self.timings.push(json!({
             "scenario": scenario,
             "contestant": contestant,
             "rounds": ns.len(),
             "ns": quartiles(ns),
-            "ratio": quartiles(ratios),
+            "ratio": quartiles(&ratios),
         }));
     }
 
@@ -50,10 +54,12 @@ impl Results {
         }
     }
 
-    pub(crate) fn write(self) {
+    pub(crate) fn write(mut self) {
         let Ok(file) = env::var("BENCH_JSON") else {
             return;
         };
+        let before = self.about["busy"].as_f64().unwrap_or_default();
+        self.about["busy"] = json!(before.max(busy()));
         // A line for each measurement, so that a diff shows what changed.
         let lines = |rows: &[Value]| {
             let rows: Vec<_> = rows.iter().map(|row| format!("    {row}")).collect();
@@ -94,9 +100,27 @@ fn machine() -> Value {
         "family": of_cpu("cpu family"),
         "cores": thread::available_parallelism().map_or(0, Into::into),
         "kernel": output("uname", &["-sr"]),
-        // Other work beside the bench makes its times worth little.
-        "load": output("cut", &["-d ", "-f1", "/proc/loadavg"]).parse().unwrap_or(0.0),
     })
+}
+
+/// How many cores others use in half a second in which this process does nothing.
+fn busy() -> f64 {
+    let ticks = || -> Vec<f64> {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let all = stat.lines().next().unwrap_or_default().split_whitespace();
+        all.skip(1).filter_map(|ticks| ticks.parse().ok()).collect()
+    };
+    let before = ticks();
+    thread::sleep(Duration::from_millis(500));
+    let passed: Vec<_> = ticks()
+        .iter()
+        .zip(before)
+        .map(|(now, then)| now - then)
+        .collect();
+    // user, nice, system, idle, iowait, ...
+    let idle: f64 = passed.iter().skip(3).take(2).sum();
+    let cores = thread::available_parallelism().map_or(1, Into::into);
+    rounded((1.0 - idle / passed.iter().sum::<f64>()) * cores as f64)
 }
 
 /// The command that does it again.
