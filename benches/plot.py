@@ -26,8 +26,9 @@ PEERS = {
     "async_singleflight": ("async_singleflight", "async_singleflight"),
     "quick_cache": ("quick_cache", "quick_cache"),
     "moka": ("moka", "moka"),
+    "tower-resilience-coalesce, method and URI": ("tower-resilience-coalesce", None),
 }
-# The README's rows: scenario, what the table calls it, what the sentence calls it.
+# The README's rows: scenario, what the table calls it, what the sentence calls it. Of the layer they are optional.
 ROWS = [
     ("solo, ready", "alone, the work ready at once", "alone"),
     ("solo, one yield", "alone, the work once `Pending`", "once `Pending`"),
@@ -37,6 +38,11 @@ ROWS = [
     ("fan-out to 10", "fan-out to 10 callers, 1 worker", "fan-out to 10"),
     ("fan-out to 1000, workers 4", "fan-out to 1,000 callers, 4 workers", "to 1,000"),
 ]
+LAYER_ROWS = [
+    ("solo", "the layer, alone", "the layer alone"),
+    ("hot, 64 callers of one key", "the layer, 64 callers of one key, each", "the layer with 64 callers"),
+]
+LAYER_TITLES = {"solo": "alone", "bypassed": "not coalesced", "hot, 64 callers of one key": "64 of one key, each", "axum's Router, solo": "alone, over axum"}
 
 
 # ===== the results =====
@@ -60,6 +66,18 @@ def limit(scenario):
 
 def median(row, of="ratio"):
     return row[of][1]
+
+
+def rows_of(data, layer):
+    for source, rows in [(data, ROWS), (layer, LAYER_ROWS)]:
+        for name, *words in rows:
+            if source and (source is data or name in source["scenarios"]):
+                yield source["scenarios"][name], *words
+
+
+def is_ours(name):
+    """With what settings ever."""
+    return name.startswith(OURS)
 
 
 def peers_of(scenario):
@@ -162,10 +180,10 @@ def section(drawing, head, more):
 
 def names(drawing, order, versions):
     for row, name in enumerate(order):
-        label, crate = PEERS.get(name, (name, name))
+        label, crate = PEERS.get(name, (name.removeprefix(f"{OURS}, "), None))
         y = drawing.y + 36 + row * ROW
         drawing.parts.append(
-            f'<text x="{MARGIN}" y="{y + 4}"><tspan class="{"bold ours" if name == OURS else ""}">{escape(label)}</tspan>'
+            f'<text x="{MARGIN}" y="{y + 4}"><tspan class="{"bold " * (name == OURS)}{"ours" * is_ours(name)}">{escape(label)}</tspan>'
             f'<tspan class="soft small" dx="5">{escape(str(versions.get(crate) or ""))}</tspan></text>')
 
 
@@ -182,7 +200,7 @@ def panel(drawing, place, title, below, ticks, across, rows):
 
 
 def kind_of(name, value, own):
-    return "ours" if name == OURS else "better" if value < own * (1 - LEVEL) else "peer"
+    return "ours" if is_ours(name) else "better" if value < own * (1 - LEVEL) else "peer"
 
 
 def value_beside(drawing, x, y, text, kind, left):
@@ -193,22 +211,23 @@ def ratios(drawing, data, panels, order):
     """Panels in a row with one scale: a mark for each contestant's time in relation to the limit's, the spread behind it."""
     shown = [row["ratio"] for _, scenario, _ in panels for name, row in data["scenarios"][scenario].items() if name in order]
     low, high = min(first for first, _, _ in shown), max(third for _, _, third in shown) * 1.05
-    low = low / 1.5 if low < 1 else 1 / 1.05
+    low = low / 2 if low < 1 else 1 / 1.05
     ticks = {tick: f"{tick}×" for tick in ((1, 2, 5) if high < 9.5 else (1, 3, 10, 30, 100, 300, 1000)) if tick < high}
     for place, scenario, title in panels:
         rows, left = data["scenarios"][scenario], column(place)
         across = lambda value: left + COLUMN * math.log(value / low) / math.log(high / low)
         y = panel(drawing, place, title, f"1× = {time(median(rows[limit(rows)], 'ns'))}", ticks, across, len(order))
-        own = median(rows[OURS])
+        ours = [median(rows[name]) for name in order if name in rows and is_ours(name)]
+        own, best = ours[0], min(ours)
         drawing.line(across(own), y - 12, across(own), y + len(order) * ROW - 4, "guide")
         for name in order:
             if name in rows:
                 first, value, third = rows[name]["ratio"]
-                kind, to_left = kind_of(name, value, own), across(value) > left + COLUMN - 38
-                to_left |= kind == "better" and across(first) > left + 36
+                kind, to_left = kind_of(name, value, best), across(value) > left + COLUMN - 38
+                to_left |= kind == "better" and across(first) > left + 44
                 drawing.line(across(first), y, across(third), y, f"{kind} spread")
                 drawing.mark(across(value), y, kind)
-                beside = min(across(first), across(value) - 0) if to_left else max(across(third), across(value))
+                beside = across(first if to_left else third)
                 value_beside(drawing, beside, y, figures(value), kind, to_left)
             y += ROW
 
@@ -247,7 +266,7 @@ def growth(drawing, data, rows):
     drawing.text(column(2), top + 2, "beside N other flights, or N waiters of one flight", "bold")
     drawing.text(column(2), top + 16, "ns per call", "soft small")
     for count, name in [(1, "N = 1"), (1_000, "1,000"), (1_000_000, "1 million")]:
-        drawing.text(across(count), bottom + 12, name, "soft small middle")
+        drawing.text(across(count), bottom + 14, name, "soft small" + " middle" * (count > 1))
     step = next(step for step in (10, 20, 50, 100, 200, 500, 1000) if high / step < 5)
     for ns in range(0, int(high) + 1, step):
         drawing.line(left, up(ns), left + width, up(ns), "grid")
@@ -272,7 +291,7 @@ def plot(data, layer):
     title = "What a call costs, in multiples of the least that it could cost"
     drawing.text(MARGIN, 34, title, "title")
     for x, y, kind, words in [(0, 58, "ours", "this crate; the dotted line leads down from it"),
-                              (330, 58, "better", f"a peer that does better than this crate, by more than {LEVEL:.0%}"),
+                              (330, 58, "better", f"a peer that does better than this crate, by more than {LEVEL * 100:.0f} %"),
                               (0, 78, "peer", "any other peer, the best on the whole first")]:
         drawing.mark(MARGIN + x + 6, y - 4, kind)
         drawing.text(MARGIN + x + 18, y, words, "soft")
@@ -287,7 +306,7 @@ def plot(data, layer):
         names(drawing, order, data["about"]["versions"])
         for each in draw:
             each()
-        drawing.y += 36 + len(order) * ROW + 14
+        drawing.y += 50 + len(order) * ROW
 
     row_of_panels(
         "Alone: nobody else wants the key", "Limit: a sharded map behind locks, an Arc put in and taken out; it coalesces nothing.",
@@ -312,7 +331,7 @@ def plot(data, layer):
         lambda: counts(drawing, data, 3, "runs of the work", "first of 101 leaves", order, ["executions, leader aborted"]),
         lambda: counts(drawing, data, 4, "polls of a follower", "100 wakes of the work", order, ["polls of a follower for 100 wake-ups"]))
     if layer:
-        finish_layer(drawing, layer)
+        plot_layer(drawing, layer)
 
     drawing.line(MARGIN, drawing.y + 8, WIDTH - MARGIN, drawing.y + 8, "grid")
     drawing.y += 12
@@ -321,28 +340,29 @@ def plot(data, layer):
         drawing.y += 16
         drawing.text(MARGIN, drawing.y, line, "soft small")
     drawing.y += 14
-    return drawing.svg(title, " ".join(text.replace("`", "") for text in sentences(data)))
+    return drawing.svg(title, " ".join(text.replace("`", "") for text in sentences(data, layer)))
 
 
-def finish_layer(drawing, data):
-    """The scenarios of the layer's bench, four in a row."""
-    scenarios = [(name, rows) for name, rows in data["scenarios"].items() if OURS in rows]
-    for start in range(0, len(scenarios), 4):
-        part = scenarios[start:start + 4]
-        order = list(dict.fromkeys(name for _, rows in part for name in rows if name != limit(rows)))
-        section(drawing, "The layer: a request through the middleware", "Limit: " + ", ".join(dict.fromkeys(limit(rows) for _, rows in part)) + ".")
+def plot_layer(drawing, data):
+    """The scenarios of the layer's bench, five in a row."""
+    scenarios = list(data["scenarios"].items())
+    for start in range(0, len(scenarios), 5):
+        part = scenarios[start:start + 5]
+        order = list(dict.fromkeys(name for _, rows in part for name in rows if is_ours(name) or name in PEERS))
+        order.sort(key=lambda name: (name != OURS, name in PEERS))
+        versions = ", ".join(f"{name} {version}" for name, version in data["about"]["versions"].items() if name not in (OURS, "tokio"))
+        section(drawing, "The layer: a request from call to the end of the body", f"Limit: the bare service. {versions}; the peer's key is the method and the URI.")
         names(drawing, order, data["about"]["versions"])
-        ratios(drawing, data, [(place, name, name) for place, (name, _) in enumerate(part)], order)
-        drawing.y += 36 + len(order) * ROW + 14
+        ratios(drawing, data, [(place, name, LAYER_TITLES.get(name, name)) for place, (name, _) in enumerate(part)], order)
+        drawing.y += 50 + len(order) * ROW
 
 
 # ===== the README =====
 
-def table(data):
+def table(data, layer):
     yield "| time of a call, or of a fan-out | limit | this crate | fastest peer |"
     yield "| --- | --: | --: | --- |"
-    for name, words, _ in ROWS:
-        rows = data["scenarios"][name]
+    for rows, words, _ in rows_of(data, layer):
         best = min(peers_of(rows), key=lambda peer: median(rows[peer]))
         cell = lambda who: f"{time(median(rows[who], 'ns'))} ({figures(median(rows[who]))}×)"
         bold = lambda text, yes: f"**{text}**" if yes else text
@@ -350,32 +370,41 @@ def table(data):
             f"| {bold(cell(best), relative(rows, best) <= 1)} {PEERS[best][0]} |"
 
 
-def sentences(data):
+def sentences(data, layer):
     """What the numbers say, made of them, so that it cannot be false."""
     count = lambda what, name=OURS: data["counted"][name, what]
     wins = {}
-    for name, _, words in ROWS:
-        rows = data["scenarios"][name]
+    for rows, _, words in rows_of(data, layer):
         for peer in peers_of(rows):
             if faster(rows, peer):
                 wins.setdefault(PEERS[peer][0], []).append(f"{words} {relative(rows, peer):.2f}")
-    yield f"Faster than this crate by more than {LEVEL:.0%}, in parts of its time: " + \
+    yield f"Faster than this crate by more than {LEVEL * 100:.0f} %, in parts of its time: " + \
         "; ".join(f"{peer} ({', '.join(cases)})" for peer, cases in wins.items()) + "." if wins else \
-        f"In no row is a peer faster than this crate by more than {LEVEL:.0%}."
+        f"In no row is a peer faster than this crate by more than {LEVEL * 100:.0f} %."
     again = {}
     for name, (words, _) in PEERS.items():
+        if (name, "executions, leader aborted") not in data["counted"]:
+            continue
         again.setdefault(int(count("executions, leader aborted", name)), []).append(words.replace(OURS, "this crate"))
     yield "When the first of 101 callers leaves, the work runs " + "; ".join(
         f"{ {1: 'once', 2: 'twice'}.get(runs, f'{runs} times') } in {', '.join(who)}" for runs, who in sorted(again.items())) + "."
     future = count("bytes of a caller's future")
     yield f"A flight holds {count('bytes per flight'):.0f} bytes and its boxed work, a follower {count('bytes per follower'):.0f}, " \
         f"each beside a future of {future:.0f}; a call alone makes {count('allocations, solo'):.3g} allocations, a follower " \
-        f"{count('allocations per follower'):.1g}."
+        f"{'none' if count('allocations per follower') < 0.01 else figures(count('allocations per follower'))}."
 
 
-def section_of_readme(data):
-    text = " ".join([*sentences(data), "; ".join(about(data)) + "."])
-    return "\n".join([*table(data), "", *textwrap.wrap(text, 119, break_on_hyphens=False)])
+def sentences_of_proxy(proxy):
+    """How many times as many requests per second as without the layer."""
+    if proxy:
+        ratios = {name: of["ratio"] for name, of in proxy.get("results", proxy).items() if isinstance(of, dict) and "ratio" in of}
+        yield "Requests per second through the example proxy, in relation to it without the layer: " + \
+            "; ".join(f"{figures(ratio)}× ({name})" for name, ratio in ratios.items()) + "."
+
+
+def section_of_readme(data, layer, proxy):
+    text = " ".join([*sentences(data, layer), *sentences_of_proxy(proxy), "; ".join(about(data)) + "."])
+    return "\n".join([*table(data, layer), "", *textwrap.wrap(text, 119, break_on_hyphens=False)])
 
 
 def spliced(readme, made):
@@ -403,13 +432,15 @@ def main():
     if options.measure:
         measure()
     data, layer = load("group"), load("layer")
-    made = {SVG: plot(data, layer), README: spliced(README.read_text(), section_of_readme(data))}
+    proxy = RESULTS / "proxy.json"
+    proxy = json.loads(proxy.read_text()) if proxy.exists() else None
+    made = {SVG: plot(data, layer), README: spliced(README.read_text(), section_of_readme(data, layer, proxy))}
     for file, text in made.items():
         if not options.check:
             file.write_text(text)
         elif file.read_text() != text:
             raise SystemExit(f"{file.relative_to(ROOT)} is not what benches/results has: run benches/plot.py")
-    print(section_of_readme(data))
+    print(section_of_readme(data, layer, proxy))
 
 
 main()
