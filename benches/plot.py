@@ -8,7 +8,7 @@
 Python's standard library and git's checkout suffice. Leave the machine alone while it measures: a result that began on a
 busy machine says so.
 """
-import argparse, json, math, os, pathlib, shutil, subprocess, textwrap
+import argparse, json, math, os, pathlib, shutil, subprocess
 from xml.sax.saxutils import escape
 
 BENCHES = pathlib.Path(__file__).resolve().parent
@@ -212,7 +212,7 @@ def ratios(drawing, data, panels, order):
     shown = [row["ratio"] for _, scenario, _ in panels for name, row in data["scenarios"][scenario].items() if name in order]
     low, high = min(first for first, _, _ in shown), max(third for _, _, third in shown) * 1.05
     low = low / 2 if low < 1 else 1 / 1.05
-    ticks = {tick: f"{tick}×" for tick in ((1, 2, 5) if high < 9.5 else (1, 3, 10, 30, 100, 300, 1000)) if tick < high}
+    ticks = {tick: f"{tick}×" for tick in ((1, 2, 4, 8) if high < 9.5 else (1, 3, 10, 30, 100, 300, 1000)) if tick < high}
     for place, scenario, title in panels:
         rows, left = data["scenarios"][scenario], column(place)
         across = lambda value: left + COLUMN * math.log(value / low) / math.log(high / low)
@@ -288,7 +288,7 @@ def plot(data, layer):
     overall = lambda name: sum(math.log(relative(data["scenarios"][scenario], name)) for scenario, _, _ in ROWS)
     order = [OURS, *sorted((name for name in contestants if name != OURS), key=overall)]
 
-    title = "What a call costs, in multiples of the least that it could cost"
+    title = "What a call costs, in multiples of a limit"
     drawing.text(MARGIN, 34, title, "title")
     for x, y, kind, words in [(0, 58, "ours", "this crate; the dotted line leads down from it"),
                               (330, 58, "better", f"a peer that does better than this crate, by more than {LEVEL * 100:.0f} %"),
@@ -296,7 +296,7 @@ def plot(data, layer):
         drawing.mark(MARGIN + x + 6, y - 4, kind)
         drawing.text(MARGIN + x + 18, y, words, "soft")
     drawing.line(MARGIN + 336, 67, MARGIN + 336, 81, "limit")
-    drawing.text(MARGIN + 348, 78, "1×, the limit. Left is better; the scale of times is logarithmic", "soft")
+    drawing.text(MARGIN + 348, 78, "1×: the limit that each part names. Left is better; scales of times are logarithmic", "soft")
     drawing.text(MARGIN, 98, f"Medians of {data['timings'][0]['rounds']} rounds in which all took turns, each in relation to the limit "
                  "in the same round; the bar behind a mark is the middle half of the rounds.", "soft small")
     drawing.y = 102
@@ -396,15 +396,21 @@ def sentences(data, layer):
 
 def sentences_of_proxy(proxy):
     """How many times as many requests per second as without the layer."""
-    if proxy:
-        ratios = {name: of["ratio"] for name, of in proxy.get("results", proxy).items() if isinstance(of, dict) and "ratio" in of}
-        yield "Requests per second through the example proxy, in relation to it without the layer: " + \
-            "; ".join(f"{figures(ratio)}× ({name})" for name, ratio in ratios.items()) + "."
+    ratios = {each["name"]: each["ratios"].get("per_second") for each in proxy["scenarios"]} if proxy else {}
+    if any(ratios.values()):
+        yield "Requests per second through the example proxy, with the layer by without: " + \
+            "; ".join(f"{figures(ratio['median'])} ({name})" for name, ratio in ratios.items() if ratio) + "."
 
 
 def section_of_readme(data, layer, proxy):
-    text = " ".join([*sentences(data, layer), *sentences_of_proxy(proxy), "; ".join(about(data)) + "."])
-    return "\n".join([*table(data, layer), "", *textwrap.wrap(text, 119, break_on_hyphens=False)])
+    """A line for each thing said: the README is as long whatever the numbers are."""
+    faster, *counted = sentences(data, layer)
+    limits = "Limits: a locked map in and out, for a call alone or with its own key; no coalescing, for keys in common; " \
+        f"tokio's `notify_waiters`, for a fan-out{'; the bare service, for the layer' * bool(layer)}. " \
+        "Mutex + Shared is what one writes by hand, with futures-util."
+    where = "; ".join(about(data)) + ". All of it again: `benches/plot.py --measure`."
+    image = "![The time of this crate and of all its peers, in relation to a limit, scenario by scenario](benches/results.svg)"
+    return "\n".join([*table(data, layer), "", faster, limits, " ".join([*counted, *sentences_of_proxy(proxy)]), where, "", image])
 
 
 def spliced(readme, made):
