@@ -24,7 +24,7 @@ impl Results {
             "machine": machine(),
             "rustc": output("rustc", &["--version"]),
             "commit": output("git", &["rev-parse", "--short", "HEAD"]),
-            "changed": !output("git", &["status", "--porcelain", "--", "src", "Cargo.lock"]).is_empty(),
+            "changed": !output("git", &["status", "--porcelain", "--", "src", "Cargo.lock", "Cargo.toml"]).is_empty(),
             "versions": versions(crates),
         });
         Self {
