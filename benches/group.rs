@@ -4,6 +4,7 @@
 //! cargo bench --bench group                    # everything, some two minutes
 //! cargo bench --bench group -- fan-out         # scenarios whose name holds the word
 //! GROUP_TABLE=only cargo bench --bench group   # the table alone, without criterion
+//! BENCH_JSON=FILE cargo bench --bench group    # the table also as JSON, which `benches/plot.py` draws
 //! ```
 //!
 //! First a table of ratios: the contestants of a scenario take turns, round by round, so that whatever else the machine
@@ -55,22 +56,23 @@
 
 mod counting;
 mod peers;
+mod polling;
+mod results;
+mod rounds;
 
 use std::{
     cell::Cell,
-    env,
     future::{Future, poll_fn},
     hint::black_box,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use criterion::{Criterion, SamplingMode};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Notify, Semaphore},
@@ -81,44 +83,23 @@ use peers::{
     AsyncSingleflight, LimitShard, LimitShardBoxed, Moka, Peer, QuickCache, RsSingleflight,
     SharedMap, SingleflightAsync, ThisCrate, Uncoalesced, Value,
 };
+use polling::{poll_to_end, waker};
+use results::Results;
+use rounds::{Scenario, TURN, median, median_of};
+
+/// The crates whose versions the numbers depend on.
+const PEERS: &[&str] = &[
+    "async_singleflight",
+    "futures-util",
+    "moka",
+    "quick_cache",
+    "rs-singleflight",
+    "singleflight-async",
+    "tokio",
+];
 
 /// How many tasks call at the same time where several do.
 const TASKS: usize = 64;
-
-/// Interleaved rounds behind each line of the table.
-const ROUNDS: usize = 25;
-
-/// What a contestant's turn takes at least, except for those whose single run is longer.
-const TURN: Duration = Duration::from_millis(2);
-
-/// Calls so many times, and gives how long that took.
-type Timed = Box<dyn FnMut(u64) -> Duration>;
-
-struct Scenario {
-    name: String,
-    turn: Duration,
-    contestants: Vec<(&'static str, Timed)>,
-}
-
-impl Scenario {
-    fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            turn: TURN,
-            contestants: Vec::new(),
-        }
-    }
-
-    fn with(mut self, name: &'static str, timed: impl FnMut(u64) -> Duration + 'static) -> Self {
-        self.contestants.push((name, Box::new(timed)));
-        self
-    }
-
-    fn turn(mut self, turn: Duration) -> Self {
-        self.turn = turn;
-        self
-    }
-}
 
 /// Everybody who coalesces: `scenario.with(NAME, $timed::<P>(arguments))` for each.
 macro_rules! peers {
@@ -135,34 +116,6 @@ macro_rules! peers {
 }
 
 // ===== a caller's surroundings =====
-
-/// A waker that costs what a task's does: an atomic count.
-struct Idle(AtomicU64);
-
-impl Wake for Idle {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn waker() -> Waker {
-    Waker::from(Arc::new(Idle(AtomicU64::new(0))))
-}
-
-/// Polls until it is ready; nothing here waits for anybody.
-fn poll_to_end<F: Future>(future: F, waker: &Waker) -> F::Output {
-    let mut future = pin!(future);
-    let mut cx = Context::from_waker(waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-    }
-}
 
 /// `Pending` so many times, waking each time.
 async fn yields(mut times: u32) {
@@ -336,8 +289,7 @@ async fn all_wait(watch: &Watch, callers: usize) {
 }
 
 /// From the end of the work to the last of `callers`, each in a task of its own.
-fn fan_out<P: Peer>(callers: usize) -> impl FnMut(u64) -> Duration {
-    let runtime = one_thread();
+fn fan_out<P: Peer>(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64) -> Duration {
     move |rounds| {
         let mut sum = Duration::ZERO;
         for _ in 0..rounds {
@@ -372,8 +324,7 @@ fn fan_out<P: Peer>(callers: usize) -> impl FnMut(u64) -> Duration {
 }
 
 /// The limit of a fan-out: bare `Notify::notify_waiters`, no value.
-fn fan_out_bare(callers: usize) -> impl FnMut(u64) -> Duration {
-    let runtime = one_thread();
+fn fan_out_bare(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64) -> Duration {
     move |rounds| {
         let mut sum = Duration::ZERO;
         for _ in 0..rounds {
@@ -545,6 +496,8 @@ struct Counts {
     follower_allocations: f64,
     flight_bytes: f64,
     follower_bytes: f64,
+    /// Of a caller's own future, in neither of the two above.
+    future_bytes: i64,
     follower_polls: usize,
     executions: usize,
 }
@@ -586,10 +539,11 @@ fn counts<P: Peer>() -> Counts {
         (
             per(allocated.calls as i64) - 1.0,
             per(allocated.bytes) - own as f64,
+            own,
         )
     };
-    let (_, flight_bytes) = hold(|turn| turn);
-    let (follower_allocations, follower_bytes) = hold(|_| 0);
+    let (_, flight_bytes, future_bytes) = hold(|turn| turn);
+    let (follower_allocations, follower_bytes, _) = hold(|_| 0);
 
     Counts {
         name: P::NAME,
@@ -599,6 +553,7 @@ fn counts<P: Peer>() -> Counts {
         follower_allocations,
         flight_bytes,
         follower_bytes,
+        future_bytes,
         follower_polls: follower_polls::<P>(&one_thread()),
         executions: abort_leader::<P>(&one_thread(), 100).1,
     }
@@ -642,16 +597,16 @@ fn follower_polls<P: Peer>(runtime: &Runtime) -> usize {
     POLLS.replace(0).saturating_sub(2)
 }
 
-fn print_counts(filter: &str) {
+fn print_counts(filter: &str, results: &mut Results) {
     if !"counts".contains(filter) {
         return;
     }
     println!("\n## counts\n");
     println!(
         "| contestant | allocations, solo | value clones, solo | allocations, one Pending | allocations per follower \
-         | bytes per flight | bytes per follower | polls of a follower for 100 wake-ups | executions, leader aborted |"
+         | bytes per flight | bytes per follower | bytes of a caller's future | polls of a follower for 100 wake-ups | executions, leader aborted |"
     );
-    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: |");
+    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
     let all = [
         counts::<ThisCrate>,
         counts::<SharedMap>,
@@ -664,7 +619,7 @@ fn print_counts(filter: &str) {
     for count in all {
         let counts = count();
         println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} |",
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} | {} |",
             counts.name,
             counts.solo_allocations,
             counts.solo_clones,
@@ -672,8 +627,26 @@ fn print_counts(filter: &str) {
             counts.follower_allocations,
             counts.flight_bytes,
             counts.follower_bytes,
+            counts.future_bytes,
             counts.follower_polls,
             counts.executions,
+        );
+        results.counted(
+            counts.name,
+            &[
+                ("allocations, solo", counts.solo_allocations),
+                ("value clones, solo", counts.solo_clones),
+                ("allocations, one Pending", counts.pending_allocations),
+                ("allocations per follower", counts.follower_allocations),
+                ("bytes per flight", counts.flight_bytes),
+                ("bytes per follower", counts.follower_bytes),
+                ("bytes of a caller's future", counts.future_bytes as f64),
+                (
+                    "polls of a follower for 100 wake-ups",
+                    counts.follower_polls as f64,
+                ),
+                ("executions, leader aborted", counts.executions as f64),
+            ],
         );
     }
 }
@@ -695,15 +668,24 @@ fn scenarios() -> Vec<Scenario> {
     let scenario = limit.with(Uncoalesced::NAME, solo::<Uncoalesced>(1));
     all.push(peers!(scenario, solo(1)));
 
+    let one: &'static Runtime = Box::leak(Box::new(one_thread()));
     for callers in [10, 100, 1_000, 10_000] {
         let scenario = Scenario::new(format!("fan-out to {callers}"))
-            .with("notify_waiters", fan_out_bare(callers));
-        all.push(peers!(scenario, fan_out(callers)));
+            .with("notify_waiters", fan_out_bare(one, callers));
+        all.push(peers!(scenario, fan_out(one, callers)));
     }
 
+    let scenario = Scenario::new("fan-out to 1000, workers 4")
+        .turn(10 * TURN)
+        .with("notify_waiters", fan_out_bare(workers(4), 1_000));
+    all.push(peers!(scenario, fan_out(workers(4), 1_000)));
+
     let scenario = Scenario::new("leader aborted while 100 wait")
-        .with("notify_waiters", fan_out_bare(100))
-        .with("tower-singleflight, fan-out", fan_out::<ThisCrate>(100));
+        .with("notify_waiters", fan_out_bare(one, 100))
+        .with(
+            "tower-singleflight, fan-out",
+            fan_out::<ThisCrate>(one, 100),
+        );
     all.push(peers!(scenario, leader_aborted(100)));
 
     for threads in [1, 2, 4] {
@@ -749,86 +731,28 @@ fn scenarios() -> Vec<Scenario> {
 
 // ===== measuring =====
 
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
-}
-
-/// How many calls fill a turn.
-fn calls_per_turn(timed: &mut Timed, turn: Duration) -> u64 {
-    let mut calls = 1;
-    // What is set up but once is no part of it.
-    timed(calls);
-    loop {
-        let began = Instant::now();
-        timed(calls);
-        let took = began.elapsed();
-        if took >= turn {
-            return calls;
-        }
-        let more = turn.as_secs_f64() / took.as_secs_f64().max(1e-9);
-        calls = (calls as f64 * more.clamp(1.2, 100.0)).ceil() as u64;
-    }
-}
-
-fn print_table(scenario: &mut Scenario) {
+fn print_table(scenario: &mut Scenario, results: &mut Results) {
     println!("\n## {}\n", scenario.name);
     println!("| contestant | ns per call | x limit |");
     println!("| --- | --: | --: |");
-    let calls: Vec<_> = scenario
-        .contestants
-        .iter_mut()
-        .map(|(_, timed)| calls_per_turn(timed, scenario.turn))
-        .collect();
-    let mut times = vec![Vec::new(); calls.len()];
-    let mut ratios = times.clone();
-    for _ in 0..ROUNDS {
-        let mut limit = None;
-        for (index, (_, timed)) in scenario.contestants.iter_mut().enumerate() {
-            let time = timed(calls[index]).as_secs_f64() * 1e9 / calls[index] as f64;
-            times[index].push(time);
-            ratios[index].push(time / *limit.get_or_insert(time));
-        }
-    }
-    for (index, (name, _)) in scenario.contestants.iter().enumerate() {
-        let (time, ratio) = (times[index].clone(), ratios[index].clone());
-        println!("| {name} | {:.1} | {:.2} |", median(time), median(ratio));
+    let times = scenario.take_turns();
+    for ((name, _), own) in scenario.contestants.iter().zip(&times) {
+        results.timed(&scenario.name, name, own, &times[0]);
+        let ratio = median_of(own, &times[0], |own, limit| own / limit);
+        println!("| {name} | {:.1} | {ratio:.2} |", median(own.clone()));
     }
 }
 
 fn main() {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let filter = filter.cloned().unwrap_or_default();
-    let mode = env::var("GROUP_TABLE").unwrap_or_default();
-    let plain = !arguments
-        .iter()
-        .any(|argument| argument == "--test" || argument == "--list");
-
-    if plain && mode != "none" {
-        print_counts(&filter);
+    let tables = |filter: &str| {
+        let mut results = Results::new("group", PEERS);
+        print_counts(filter, &mut results);
         for mut scenario in scenarios() {
-            if scenario.name.contains(&filter) {
-                print_table(&mut scenario);
+            if scenario.name.contains(filter) {
+                print_table(&mut scenario, &mut results);
             }
         }
-    }
-    if mode == "only" {
-        return;
-    }
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(200))
-        .sample_size(10)
-        .nresamples(1_000)
-        .configure_from_args();
-    for scenario in scenarios() {
-        let mut group = criterion.benchmark_group(scenario.name);
-        group.sampling_mode(SamplingMode::Flat);
-        for (name, mut timed) in scenario.contestants {
-            group.bench_function(name, |bencher| bencher.iter_custom(&mut timed));
-        }
-        group.finish();
-    }
-    criterion.final_summary();
+        results.write();
+    };
+    rounds::run("GROUP_TABLE", tables, scenarios);
 }

@@ -229,7 +229,7 @@ def main():
                            ("requests a second, of the pass-through's", ">=", .97, ratios["per_second"]["median"])]),
         # 256 connections that wait 5 ms ask at most 51,200 times a second, whoever answers.
         "hot": dict(name="one hot key, 256 connections, origin 5 ms", latency=5, measure=hot(256), targets=one_call),
-        "beside": dict(name="the same, origin and proxy on one core", latency=5, measure=hot(256), targets=one_call, beside=True),
+        "beside": dict(name="one hot key, 256 connections, origin 5 ms on the proxy's core", latency=5, measure=hot(256), targets=one_call, beside=True),
         "crowd": dict(name="one hot key, 1,024 connections, origin 5 ms", latency=5, measure=hot(1024), targets=one_call),
         "burst": dict(name="burst of 1,000 on one key, origin 50 ms", latency=50, measure=lambda url, used: burst(url, used, 1000),
                       targets=lambda median, ratios: [
@@ -238,9 +238,7 @@ def main():
                           ("the last client has its response, ms", "<=", 100, median("with", "last_ms"))]),
     }
     chosen = [options.only] if options.only else list(scenarios)
-    results = {}
-    for key in chosen:
-        results[key] = compare(rounds=options.rounds, **scenarios[key])
+    results = [{"key": key} | compare(rounds=options.rounds, **scenarios[key]) for key in chosen]
     if options.json:
         options.json.write_text(json.dumps(about | {"scenarios": results}, indent=1) + "\n")
 

@@ -20,6 +20,33 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///     .map_err(|error: io::Error| Arc::new(error)); // or `tower::BoxError::from`
 /// # let _ = stack.into_inner();
 /// ```
+///
+/// # "Implementation of `ShareError` is not general enough"
+///
+/// So says rustc where an async block that is to be spawned awaits a `oneshot` over a closure that answers with
+/// `Ok::<_, BoxError>(..)`. It is a [limitation] of rustc's, which Tower's own `Timeout` meets as well; no implementation
+/// of the trait is general enough for it. Make the closure an `async fn`, or box the service, or spawn the future itself:
+///
+/// ```
+/// # use bytes::Bytes;
+/// # use http::{Request, Response};
+/// # use http_body_util::{Empty, Full};
+/// use tower::{BoxError, Layer, ServiceExt, service_fn};
+/// use tower_singleflight::SingleflightLayer;
+///
+/// # let runtime = tokio::runtime::Runtime::new().unwrap();
+/// # let _entered = runtime.enter();
+/// # let request = Request::new(Empty::<Bytes>::new());
+/// let service = service_fn(|_: Request<Empty<Bytes>>| async {
+///     Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("page")))
+/// });
+/// let service = SingleflightLayer::new().layer(service);
+/// // Not: tokio::spawn(async move { service.oneshot(request).await })
+/// let response = tokio::spawn(service.oneshot(request));
+/// # assert!(runtime.block_on(response).unwrap().is_ok());
+/// ```
+///
+/// [limitation]: https://github.com/rust-lang/rust/issues/110338
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be shared between the callers of a flight",
     label = "the inner service's error must be cheap to share",

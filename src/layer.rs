@@ -163,6 +163,15 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
 
     /// How many bytes all copies of the layer may hold together, a hard bound. Default: 256 MiB.
     ///
+    /// Counted are the bytes of the bodies and, of a body in more than 1,024 frames, 80 more for the place of each further
+    /// one that is shorter than 512 bytes. A body in so many frames that 40 for each come to more than
+    /// [`max_body`](Self::max_body) is over that; one whose length was known, and is set aside, may have that many whose
+    /// places are not counted, rather than fail where nothing is left.
+    ///
+    /// What a frame was cut from isn't known here. Small ones (under 4 KiB) are copied together, but for a body's first
+    /// 16, so that they hold no more than their bytes; a larger one is shared as it came, with its buffer: from hyper's
+    /// HTTP/1 client up to twice its bytes.
+    ///
     /// A flight that doesn't get its share is not shared, as one over [`max_body`](Self::max_body). What is held now is
     /// [`Stats::buffered_bytes`](crate::Stats::buffered_bytes).
     pub fn max_buffered(self, bytes: usize) -> Self {

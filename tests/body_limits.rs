@@ -291,6 +291,33 @@ async fn a_body_in_millions_of_tiny_frames_costs_no_multiple_of_its_price() {
     assert_nothing_left(&handle);
 }
 
+/// What was promised with the head is kept though nothing is left for the frames' places.
+#[tokio::test]
+async fn a_known_length_that_was_paid_for_is_kept_whole_in_however_many_frames() {
+    const FRAMES: usize = 4_096;
+    const TEXT: &str = "all in frames of forty bytes, or so.....";
+    let len = FRAMES * TEXT.len();
+    let (mut service, mut origin, handle) = stack(&layer().max_buffered(len));
+    let mut leader = service.call(get());
+    assert_pending(&mut leader);
+    let mut follower = service.call(get());
+    let feed = origin.call().begin_known(len as u64);
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    for _ in 0..FRAMES {
+        feed.send(TEXT);
+        settle().await;
+        assert_eq!(frame(&mut leader), data(TEXT));
+        assert_eq!(handle.stats().buffered_bytes, len);
+    }
+    feed.end();
+    settle().await;
+    let body = now(&mut follower).into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), len);
+    drop(leader);
+    assert_nothing_left(&handle);
+}
+
 #[tokio::test]
 async fn one_more_than_max_waiters_makes_its_own_call() {
     let (mut service, mut origin, handle) = stack(&layer().max_waiters(2));

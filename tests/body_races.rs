@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, SizeHint};
 use http_body_util::BodyExt;
-use tower::{Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, SingleflightLayer};
 
 /// Runs `f` on a thread of its own, and fails rather than hangs if that waits for itself.
@@ -378,4 +378,75 @@ async fn a_key_that_panics_while_a_follower_is_moved_leaves_nobody_waiting() {
     assert!(moved.await.unwrap().is_ok());
     assert!(other.await.unwrap_err().is_panic());
     assert_nothing_left(&handle);
+}
+
+/// A mebibyte, byte by byte without a pause until somebody is known to have joined, and the rest at once.
+struct Hurried {
+    joined: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
+    left: usize,
+}
+
+impl Body for Hurried {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        self.begun.store(true, Ordering::Release);
+        let len = match self.joined.load(Ordering::Acquire) {
+            true => self.left,
+            false => self.left.min(1),
+        };
+        self.left -= len;
+        let frame = http_body::Frame::data(Bytes::from_static(&[b'x'; 1 << 20]).slice(..len));
+        Poll::Ready((len > 0).then_some(Ok(frame)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+/// No code of a user's runs between the task's two looks, at the callers and at whether they share, so no gate can hold
+/// them apart: only many rounds find one that joins in between. Such a task pauses, and nobody wakes it.
+#[test]
+fn one_who_joins_a_kept_flight_while_its_task_looks_who_is_there_is_not_overlooked() {
+    within_a_minute(|| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).build().unwrap();
+        let _entered = runtime.enter();
+        for round in 0..3_000 {
+            let (joined, begun) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+            let flags = (joined.clone(), begun.clone());
+            let layer = layer().finish_abandoned(true);
+            let handle = layer.handle();
+            let mut service = layer.layer(service_fn(move |_: Req| {
+                let (joined, begun) = flags.clone();
+                let left = 1 << 20;
+                let body = Hurried {
+                    joined,
+                    begun,
+                    left,
+                };
+                std::future::ready(Ok::<_, BoxError>(Response::new(body)))
+            }));
+            drop(service.call(get()));
+            while !begun.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            for _ in 0..round % 64 {
+                std::hint::spin_loop();
+            }
+            let follower = service.call(get());
+            joined.store(true, Ordering::Release);
+            runtime.block_on(async {
+                let body = follower.await.unwrap().into_body();
+                assert_eq!(body.collect().await.unwrap().to_bytes().len(), 1 << 20);
+            });
+            assert_nothing_left(&handle);
+        }
+    });
 }

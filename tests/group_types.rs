@@ -40,7 +40,7 @@ fn the_types_exist_for_any_key_and_value() {
 #[test]
 fn sizes_are_small() {
     assert_eq!(size_of::<Group<[u8; 99], [u8; 99]>>(), size_of::<usize>());
-    assert_eq!(size_of::<Run<[u8; 99], [u8; 99]>>(), 3 * size_of::<usize>());
+    assert_eq!(size_of::<Run<[u8; 99], [u8; 99]>>(), 4 * size_of::<usize>());
     assert_eq!(size_of::<Outcome<u64>>(), 16);
 }
 

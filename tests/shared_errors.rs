@@ -318,3 +318,30 @@ async fn a_limit_that_is_shut_fails_all_at_once() {
     assert_eq!(origin.calls(), 0);
     assert_idle(&layer.handle());
 }
+
+/// Each of the remedies against rustc's "implementation of `ShareError` is not general enough", which it says of the same
+/// stack with `service_fn(|_| async { Ok::<_, BoxError>(..) })` and `oneshot` inside the block.
+#[tokio::test]
+async fn the_documented_ways_to_spawn_a_stack_of_boxed_errors_compile() {
+    async fn page(_: Asked) -> Result<Page, BoxError> {
+        Ok(Response::new(Full::from("page")))
+    }
+
+    let layer = SingleflightLayer::new();
+    let closure = || {
+        let service = service_fn(|_: Asked| async {
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("page")))
+        });
+        layer.layer(service)
+    };
+    let named = layer.layer(service_fn(page));
+    let named = tokio::spawn(async move { named.oneshot(get("/named")).await });
+    let boxed = closure().boxed();
+    let boxed = tokio::spawn(async move { boxed.oneshot(get("/boxed")).await });
+    let itself = tokio::spawn(closure().oneshot(get("/itself")));
+    for response in [named, itself] {
+        assert!(response.await.unwrap().is_ok());
+    }
+    assert!(boxed.await.unwrap().is_ok());
+    assert_idle(&layer.handle());
+}

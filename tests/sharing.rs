@@ -196,3 +196,31 @@ async fn nobody_sees_another_users_refusal_under_a_key_without_users() {
     assert_eq!(origin.calls(), 3);
     assert_idle(&layer.handle());
 }
+
+#[tokio::test]
+async fn a_403_to_an_anonymous_leader_is_not_for_those_who_say_who_they_are() {
+    for name in ["authorization", "cookie", "proxy-authorization"] {
+        let origin = Origin::new(move |request| {
+            let known = request.headers.contains_key(name);
+            Response::builder()
+                .status(if known { 200 } else { 403 })
+                .body(Bytes::new())
+                .expect("a response")
+        });
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let service = layer.layer(origin.clone());
+        let known: Fields<'_> = &[(name, b"a")];
+        let asked = [&[][..], &[], known, known].map(|fields| {
+            let request = request("GET", "/", fields);
+            ask(&service, request)
+        });
+        origin.open();
+        let got = all(asked).await;
+        let statuses: Vec<_> = got.iter().map(|got| got.head.status.as_u16()).collect();
+        assert_eq!(statuses, [403, 403, 200, 200], "{name}");
+        use Role::{Follower, Forwarded, Leader};
+        assert_eq!(roles(&got), [Leader, Follower, Forwarded, Follower]);
+        assert_eq!(origin.calls(), 2);
+        assert_idle(&layer.handle());
+    }
+}

@@ -2,10 +2,14 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `tape` | the frames that were received, and who may read which |
+//! | `tape` | what the source has given, and who may read which part of it |
+//! | `reel` | the frames that are held, and what each was charged |
+//! | `packer` | small frames, copied out of the large buffers that they were cut from |
 //! | `budget` | `max_buffered`: the bytes of all copies together |
 
 mod budget;
+mod packer;
+mod reel;
 mod tape;
 
 pub(crate) use self::{

@@ -5,30 +5,25 @@
 //! 1. While the tape is `Whole` it holds every frame from the first, so whoever joins can read from the start.
 //! 2. A reader gets frames in their order and without a gap, then the end that the source had; one for whom a frame is
 //!    gone gets an error, never a clean end.
-//! 3. What the tape holds is paid for from the budget, but for one frame in transit, which a pass-through holds as well.
+//! 3. What the tape holds is paid for from the budget (by the reel, which says what counts), but for one frame in transit,
+//!    which a pass-through holds as well.
 //! 4. Only a whole tape is filled ahead of its readers. Else a frame is pulled when a reader has asked for it.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::budget::{Budget, Reservation};
+use super::{
+    budget::Budget,
+    reel::{Content, Reel},
+};
 use crate::error::{FellBehind, LengthMismatch, SharedError};
-
-/// So many frames are held at the price of their bytes alone. Beyond, a frame costs at least the room of its entry: a body
-/// in millions of tiny frames must not hold a multiple of what the budget says.
-const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
 
 /// See the [module docs](self).
 #[derive(Debug)]
 pub(crate) struct Tape {
-    pieces: VecDeque<Piece>,
-    /// The index of `pieces[0]` in the whole body.
-    first: u64,
-    /// Bytes of data in `pieces`.
-    held: usize,
+    reel: Reel,
     /// Bytes of data received in all.
     received: u64,
     /// How many the response has promised.
@@ -45,9 +40,6 @@ pub(crate) struct Tape {
     end: Option<End>,
     /// Followers read no further, for this reason.
     cut: Option<SharedError>,
-    reservation: Reservation,
-    /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
-    spent: Vec<Content>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,20 +67,6 @@ pub(crate) enum Read {
     },
 }
 
-#[derive(Debug)]
-struct Piece {
-    content: Content,
-    /// What it was charged from the budget.
-    charge: usize,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    Data(Bytes),
-    /// Boxed: a map is several times the size of `Bytes`, and there is at most one.
-    Trailers(Box<HeaderMap>),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Everything is kept.
@@ -112,9 +90,7 @@ enum End {
 impl Tape {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self {
-            pieces: VecDeque::new(),
-            first: 0,
-            held: 0,
+            reel: Reel::new(budget),
             received: 0,
             expected: None,
             prepaid: false,
@@ -124,8 +100,6 @@ impl Tape {
             led: 0,
             end: None,
             cut: None,
-            reservation: Reservation::new(budget),
-            spent: Vec::new(),
         }
     }
 
@@ -145,7 +119,7 @@ impl Tape {
             return true;
         };
         self.prepaid = usize::try_from(expected).is_ok_and(|bytes| {
-            bytes <= limits.max_body && self.reservation.grow(bytes, limits.max_buffered)
+            bytes <= limits.max_body && self.reel.pay(bytes, limits.max_buffered)
         });
         self.prepaid
     }
@@ -163,13 +137,8 @@ impl Tape {
         match self.mode {
             Mode::Whole if eager => true,
             Mode::Nobody => false,
-            _ => self.asked > self.next(),
+            _ => self.asked > self.reel.next(),
         }
-    }
-
-    /// The index that the next frame will have.
-    fn next(&self) -> u64 {
-        self.first + self.pieces.len() as u64
     }
 
     /// Adds a frame to a whole tape, or to one that only follows. `Err` gives the frame back: the tape can't stay whole
@@ -182,20 +151,12 @@ impl Tape {
     ) -> Result<(), Frame<Bytes>> {
         if self.mode == Mode::Nobody {
             // Of work that was cancelled while it was polled.
-            self.spent.extend(Content::of(frame));
+            self.reel.waste(frame);
         } else if self.mode == Mode::Whole {
             let len = frame.data_ref().map_or(0, Bytes::len);
-            let received = self.received + len as u64;
-            let charge = self.price(len);
-            let fits = match self.expected {
-                Some(expected) => received <= expected,
-                None => self.reservation.bytes() + charge <= limits.max_body,
-            };
-            // A promised length was paid for with the head.
-            let due = charge - if self.prepaid { len } else { 0 };
-            if !fits || !self.reservation.grow(due, limits.max_buffered) {
+            let Some(charge) = self.pay_whole(len, limits) else {
                 return Err(frame);
-            }
+            };
             self.add(frame, hint, charge);
         } else {
             self.follow(frame, hint, limits);
@@ -203,25 +164,30 @@ impl Tape {
         Ok(())
     }
 
-    fn price(&self, len: usize) -> usize {
-        if self.pieces.len() < CHEAP_FRAMES {
-            len
+    /// What a frame of this length was charged, if the tape can stay whole with it.
+    fn pay_whole(&mut self, len: usize, limits: Limits) -> Option<usize> {
+        let price = self.reel.price(len);
+        let Some(expected) = self.expected else {
+            let fits = !self.reel.outgrows(len, limits.max_body);
+            return (fits && self.reel.pay(price, limits.max_buffered)).then_some(price);
+        };
+        if self.received + len as u64 > expected {
+            return None;
+        }
+        debug_assert!(self.prepaid, "what could not be paid for is not kept whole");
+        // A promised length was paid for with the head; and kept, though there be nothing left for the frames' places.
+        if self.reel.pay(price - len, limits.max_buffered) {
+            Some(price)
         } else {
-            len.max(size_of::<Piece>())
+            let expected = usize::try_from(expected).ok()?;
+            (!self.reel.is_crowded(expected)).then_some(len)
         }
     }
 
     fn add(&mut self, frame: Frame<Bytes>, hint: SizeHint, charge: usize) {
         self.hint = hint;
-        let Some(content) = Content::of(frame) else {
-            self.reservation.shrink(charge);
-            return;
-        };
-        if let Content::Data(data) = &content {
-            self.held += data.len();
-            self.received += data.len() as u64;
-        }
-        self.pieces.push_back(Piece { content, charge });
+        let stays = self.mode != Mode::Leader;
+        self.received += self.reel.add(frame, charge, stays) as u64;
     }
 
     /// Adds a frame behind which older ones go (C3).
@@ -232,48 +198,30 @@ impl Tape {
             Mode::Window => self.asked.saturating_sub(1),
             Mode::Whole | Mode::Leader | Mode::Nobody => self.led,
         };
-        while self.first < had && self.held + len > limits.max_body && self.pop() {}
-        let charge = self.price(len);
+        while self.reel.first() < had && self.reel.outgrows(len, limits.max_body) && self.reel.pop()
+        {
+        }
+        let charge = self.reel.price(len);
         let paid = loop {
-            if self.reservation.grow(charge, limits.max_buffered) {
+            if self.reel.pay(charge, limits.max_buffered) {
                 break charge;
             }
-            if self.first >= had || !self.pop() {
+            if self.reel.first() >= had || !self.reel.pop() {
                 break 0;
             }
         };
         self.add(frame, hint, paid);
     }
 
-    /// Gives up the oldest frame.
-    fn pop(&mut self) -> bool {
-        let oldest = self.take_oldest();
-        let popped = oldest.is_some();
-        self.spent.extend(oldest);
-        popped
-    }
-
     /// Nobody will read: everything that is held, and paid for, to be dropped outside the lock.
     pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
         self.mode = Mode::Nobody;
-        self.held = 0;
-        self.reservation.shrink(self.reservation.bytes());
-        (mem::take(&mut self.pieces), mem::take(&mut self.spent))
+        self.reel.take_all()
     }
 
     /// The frames that are gone since the last time, to be dropped outside the lock.
     pub(crate) fn take_spent(&mut self) -> impl Sized + use<> {
-        mem::take(&mut self.spent)
-    }
-
-    fn take_oldest(&mut self) -> Option<Content> {
-        let Piece { content, charge } = self.pieces.pop_front()?;
-        self.first += 1;
-        if let Content::Data(data) = &content {
-            self.held -= data.len();
-        }
-        self.reservation.shrink(charge);
-        Some(content)
+        self.reel.take_spent()
     }
 
     /// From now on frames are kept for no longer than the window, or than the leader needs them.
@@ -288,16 +236,14 @@ impl Tape {
         }
         if mem::take(&mut self.prepaid) {
             // What was paid in advance for frames that nobody will keep.
-            let charged: usize = self.pieces.iter().map(|piece| piece.charge).sum();
-            self.reservation
-                .shrink(self.reservation.bytes().saturating_sub(charged));
+            self.reel.refund();
         }
     }
 
     /// Only the leader will read on, so what it has had is gone.
     fn leave_to_leader(&mut self) {
         self.mode = Mode::Leader;
-        while self.first < self.led && self.pop() {}
+        while self.reel.first() < self.led && self.reel.pop() {}
     }
 
     /// The source has broken its word: followers get an error instead of what is left, the leader goes on.
@@ -337,7 +283,7 @@ impl Tape {
             Some(error) if !leads => return Read::Failed(error.clone()),
             _ => {}
         }
-        let Some(place) = cursor.frames.checked_sub(self.first) else {
+        let Some(place) = cursor.frames.checked_sub(self.reel.first()) else {
             return Read::Failed(SharedError::new(FellBehind));
         };
         #[expect(
@@ -345,11 +291,9 @@ impl Tape {
             reason = "an index beyond `usize` is beyond the end too"
         )]
         let content = if leads && self.mode == Mode::Leader && place == 0 {
-            self.take_oldest()
+            self.reel.take_oldest()
         } else {
-            self.pieces
-                .get(place as usize)
-                .map(|piece| piece.content.clone())
+            self.reel.get(place as usize).cloned()
         };
         if let Some(content) = content {
             cursor.frames += 1;
@@ -380,7 +324,7 @@ impl Tape {
     }
 
     pub(crate) fn is_end_for(&self, cursor: &Cursor) -> bool {
-        matches!(self.end, Some(End::Complete)) && cursor.frames == self.next()
+        matches!(self.end, Some(End::Complete)) && cursor.frames == self.reel.next()
     }
 
     pub(crate) fn size_hint_for(&self, cursor: &Cursor) -> SizeHint {
@@ -395,21 +339,6 @@ impl Tape {
         }
         hint.set_lower(self.hint.lower().saturating_add(unread));
         hint
-    }
-}
-
-// ===== impl Content =====
-
-impl Content {
-    /// `None` for a kind of frame that `http-body` may grow some day: nothing that could be copied.
-    fn of(frame: Frame<Bytes>) -> Option<Self> {
-        match frame.into_data() {
-            Ok(data) => Some(Self::Data(data)),
-            Err(frame) => {
-                let trailers = frame.into_trailers().ok()?;
-                Some(Self::Trailers(Box::new(trailers)))
-            }
-        }
     }
 }
 
@@ -497,7 +426,9 @@ mod tests {
         fn push(&mut self, len: usize) {
             let number = self.pushed.len();
             let received: usize = self.pushed.iter().sum::<usize>() + len;
-            let due = self.tape.reservation.bytes() + self.tape.price(len);
+            let price = self.tape.reel.price(len);
+            let due = self.tape.reel.paid() + price;
+            let outgrows = self.tape.reel.outgrows(len, self.limits.max_body);
             let refused = self
                 .tape
                 .push(frame(number, len), SizeHint::new(), self.limits)
@@ -514,11 +445,14 @@ mod tests {
                     (self.cut, self.windowed) = (true, false);
                 }
                 expected => {
-                    assert!(
-                        expected.is_some()
-                            || due > self.limits.max_body.min(self.limits.max_buffered),
-                        "a frame that fits is refused"
-                    );
+                    let unpaid = match expected {
+                        Some(expected) => {
+                            due - len > self.limits.max_buffered
+                                && self.tape.reel.is_crowded(expected as usize)
+                        }
+                        None => outgrows || due > self.limits.max_buffered,
+                    };
+                    assert!(unpaid, "a frame that fits is refused");
                     self.tape.outgrow(self.windowed);
                 }
             }
@@ -607,32 +541,32 @@ mod tests {
         /// C3, to the byte.
         fn check_account(&self) {
             let tape = &self.tape;
-            let held = tape.pieces.iter().map(|piece| match &piece.content {
+            let held = tape.reel.pieces().map(|piece| match &piece.content {
                 Content::Data(data) => data.len(),
                 Content::Trailers(_) => 0,
             });
             let held: Vec<usize> = held.collect();
-            assert_eq!(tape.held, held.iter().sum::<usize>());
-            let charges = tape.pieces.iter().map(|piece| piece.charge);
+            assert_eq!(tape.reel.held(), held.iter().sum::<usize>());
+            let charges = tape.reel.pieces().map(|piece| piece.charge);
             let charged: usize = charges.sum();
             let reserved = match tape.expected {
                 _ if self.cleared => 0,
                 // Of what was paid with the head, the bytes that came are a part.
-                Some(expected) if tape.prepaid => expected as usize + charged - tape.held,
+                Some(expected) if tape.prepaid => expected as usize + charged - tape.reel.held(),
                 _ => charged,
             };
-            assert_eq!(tape.reservation.bytes(), reserved, "C3");
+            assert_eq!(tape.reel.paid(), reserved, "C3");
             assert_eq!(self.budget.used(), reserved, "C3");
             assert!(reserved <= self.limits.max_buffered, "C3");
-            let unpaid = tape.pieces.iter().zip(&held);
+            let unpaid = tape.reel.pieces().zip(&held);
             let unpaid = unpaid.filter(|(piece, len)| piece.charge < **len).count();
             assert!(unpaid <= 1 || !tape.prepaid, "C3");
             if self.whole {
-                assert_eq!((tape.first, unpaid), (0, 0), "C1");
-                assert!(tape.held <= self.limits.max_body);
+                assert_eq!((tape.reel.first(), unpaid), (0, 0), "C1");
+                assert!(tape.reel.held() <= self.limits.max_body);
             }
             if self.cleared {
-                assert_eq!((tape.held, reserved), (0, 0));
+                assert_eq!((tape.reel.held(), reserved), (0, 0));
             }
         }
     }

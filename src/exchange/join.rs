@@ -47,8 +47,10 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
         let entered = self
             .flights
             .table
-            .enter(hash, (), cargo, false, |(), mine, entry| {
-                let flight = entry.flight();
+            .enter(hash, (), cargo, |(), mine, entry| {
+                let Some(flight) = entry.flight() else {
+                    return Visit::Pass;
+                };
                 let theirs = &flight.cargo;
                 if theirs.key != mine.key || theirs.method != mine.method {
                     return Visit::Pass;

@@ -72,12 +72,27 @@ where
     {
         match caught(|| Box::pin(work()) as Work<V>) {
             Ok(work) => self.flight().launch(work),
-            Err(payload) => {
-                if let Some(flight) = self.flight.take() {
-                    flight.crash(Message::of(&payload), None);
-                }
-                resume_unwind(payload)
+            Err(payload) => self.crash(payload),
+        }
+    }
+
+    /// The leader's work has panicked in its own hands.
+    pub(super) fn crash(&mut self, payload: Payload) -> ! {
+        if let Some(flight) = self.flight.take() {
+            flight.crash(Message::of(&payload), None);
+        }
+        resume_unwind(payload)
+    }
+
+    /// The leader's work has given `value` in its own hands. Given back if nobody shares it; else this is to be polled.
+    pub(super) fn land(mut self, value: V) -> Result<V, Self> {
+        let value = self.flight().land_here(value);
+        match value {
+            Some(value) => {
+                self.flight = None;
+                Ok(value)
             }
+            None => Err(self),
         }
     }
 

@@ -3,22 +3,22 @@
 //! The invariants cited here are those of [`flight`](super::flight).
 
 use std::{
-    future::Future,
     panic::resume_unwind,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
 };
 
 use super::{
     ending::{Message, Payload, caught, drop_quietly},
-    flight::{Driver, Flight, Keeper, State, Work, WorkState},
+    flight::{Flight, Work},
     runtime::Runtime,
+    state::{Back, Driver, Keeper, State, WorkState},
+    task::Task,
     wakers::{Interest, Place},
 };
 
 /// What became of a poll of the work.
-enum Polled<V> {
+pub(super) enum Polled<V> {
     Pending(Work<V>),
     Value(V),
     Panicked(Payload),
@@ -34,14 +34,8 @@ pub(crate) enum Landed<V> {
     Panicked(Payload),
 }
 
-/// The task that drives a shared flight. It borrows the work poll by poll, so that the last caller's leaving can drop it
-/// at once; dropped by a runtime that shuts down, it gives the flight back to its callers.
-pub(super) struct Task<K, V, C> {
-    flight: Option<Arc<Flight<K, V, C>>>,
-    polled: bool,
-}
-
-fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
+/// Polls the work, and drops it when that was its last poll.
+pub(super) fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
     match caught(|| work.as_mut().poll(cx)) {
         Ok(Poll::Pending) => Polled::Pending(work),
         // A work whose drop panics has panicked for all, though it gave a value.
@@ -143,16 +137,15 @@ where
     C: Send + Sync + 'static,
 {
     /// Puts the work into the flight for the first time.
-    pub(super) fn launch(&self, work: Work<V>) {
+    pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
         let mut state = self.state();
         if let (WorkState::Starting, Driver::Leader) = (&state.work, state.driver) {
             state.work = WorkState::Idle(work);
             return;
         }
-        let (cancelled, wakers) = state.put_back(work, Driver::Leader);
+        let back = state.put_back(work, Driver::Leader);
         drop(state);
-        wakers.wake();
-        drop(cancelled);
+        self.finish(back);
     }
 
     /// Hands the driving over to a task, if there is a runtime to run it, else to the callers.
@@ -178,15 +171,26 @@ where
                 return;
             }
             self.set_driver(&mut state, Driver::Task);
+            if !matches!(state.work, WorkState::Idle(_)) {
+                // Who has the work spawns the task when it puts that back, and needs none if it lands it.
+                state.handover = Some(runtime.clone());
+                return;
+            }
         }
         Self::spawn(runtime, Arc::clone(self));
     }
 
     fn spawn(runtime: &Runtime, flight: Arc<Self>) {
-        runtime.spawn(Task {
-            flight: Some(flight),
-            polled: false,
-        });
+        runtime.spawn(Task::new(flight));
+    }
+
+    /// Does what is left to do when work was put back.
+    pub(super) fn finish(self: &Arc<Self>, back: Back<V>) {
+        back.wakers.wake();
+        if let Some(runtime) = &back.spawn_on {
+            Self::spawn(runtime, Arc::clone(self));
+        }
+        drop_quietly(back.cancelled);
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
@@ -267,9 +271,8 @@ where
                 (back, Some(payload))
             }
         };
-        if let Some((cancelled, wakers)) = back {
-            wakers.wake();
-            drop_quietly(cancelled);
+        if let Some(back) = back {
+            self.finish(back);
         }
         match panic {
             Some(payload) => resume_unwind(payload),
@@ -282,9 +285,8 @@ where
         let waker = Waker::from(Arc::clone(self));
         match poll_work(work, &mut Context::from_waker(&waker)) {
             Polled::Pending(work) => {
-                let (cancelled, wakers) = self.state().put_back(work, Driver::Callers);
-                wakers.wake();
-                drop(cancelled);
+                let back = self.state().put_back(work, Driver::Callers);
+                self.finish(back);
                 Poll::Pending
             }
             Polled::Value(value) => Poll::Ready(self.landed_here(value)),
@@ -312,47 +314,6 @@ where
             }
         }
     }
-
-    /// The task's turn. Ready when it has nothing left to drive.
-    fn poll_task(&self, cx: &mut Context<'_>, first: bool) -> Poll<()> {
-        let waker = first.then(|| cx.waker().clone());
-        let work = {
-            let mut state = self.state();
-            if let Some(waker) = waker {
-                state.task = Some(waker);
-            }
-            match state.work {
-                WorkState::Gone => return Poll::Ready(()),
-                _ if state.driver != Driver::Task => return Poll::Ready(()),
-                _ => state.take_work(),
-            }
-        };
-        let Some(work) = work else {
-            // Whoever has the work wakes this task after putting it back (F3).
-            return Poll::Pending;
-        };
-        match poll_work(work, cx) {
-            Polled::Pending(work) => {
-                let (cancelled, wakers, driver) = {
-                    let mut state = self.state();
-                    let (cancelled, wakers) = state.put_back(work, Driver::Task);
-                    (cancelled, wakers, state.driver)
-                };
-                wakers.wake();
-                let over = cancelled.is_some() || driver != Driver::Task;
-                drop_quietly(cancelled);
-                if over { Poll::Ready(()) } else { Poll::Pending }
-            }
-            Polled::Value(value) => {
-                self.land(value);
-                Poll::Ready(())
-            }
-            Polled::Panicked(payload) => {
-                self.crash(Message::of(&payload), Some(payload));
-                Poll::Ready(())
-            }
-        }
-    }
 }
 
 /// Wakes every caller: nobody knows which of them will be polled.
@@ -373,53 +334,6 @@ where
             state.rewake |= matches!(state.work, WorkState::Polling);
             state.places.take_all()
         };
-        wakers.wake();
-    }
-}
-
-// ===== impl Task =====
-
-impl<K, V, C> Future for Task<K, V, C>
-where
-    K: Send + 'static,
-    V: Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let first = !std::mem::replace(&mut self.polled, true);
-        let flight = self.flight.as_ref().expect("task polled after completion");
-        let polled = flight.poll_task(cx, first);
-        if polled.is_ready() {
-            self.flight = None;
-        }
-        polled
-    }
-}
-
-impl<K, V, C> Drop for Task<K, V, C> {
-    fn drop(&mut self) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        let (task, wakers) = {
-            let mut state = flight.state();
-            let task = state.task.take();
-            if state.driver == Driver::Task {
-                if let Some(keeper) = state.take_keeper() {
-                    drop(state);
-                    drop(task);
-                    // Onto the runtime of who keeps the flight. If that is the one that shuts down, the new task is dropped
-                    // at once, and finds no keeper.
-                    return (keeper.spawn)(&keeper.runtime, flight);
-                }
-                flight.set_driver(&mut state, Driver::Callers);
-            }
-            (task, state.places.take_all())
-        };
-        drop(task);
-        flight.cancel_if_deserted();
         wakers.wake();
     }
 }

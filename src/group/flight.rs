@@ -2,11 +2,12 @@
 //!
 //! # The driver
 //!
-//! The work lies boxed in the flight and is driven by one of
+//! The work lies boxed in the flight (a group's, until somebody joins, in the [table](super::solo)) and is driven by one of
 //!
 //! * its **leader**, inline, while the leader is alone: no task, no wake-up across threads;
 //! * a **task**, from the moment a second caller joins: neither a leader that has gone nor one that is not polled stops
-//!   the work, and each of the work's wake-ups wakes that task alone;
+//!   the work, and each of the work's wake-ups wakes that task alone. Work that is made or polled at that moment is handed
+//!   over by whoever has it, and needs no task if it ends there;
 //! * the **callers**, whichever is polled, where no Tokio runtime is at hand or the one that drove has shut down.
 //!
 //! # Invariants, cited as F1 to F8
@@ -15,7 +16,7 @@
 //!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, lands it, or finds it `Gone` and drops it.
 //! 2. A caller leaves its waker before it returns `Pending`, under the same lock in which it last saw the flight open.
 //! 3. Whoever puts work back looks at the driver under the same lock: if that has changed meanwhile, the new driver is
-//!    woken, since it may have found the work taken and parked.
+//!    spawned, or woken, since it may have found the work taken and parked.
 //! 4. `ending` is set once, under the lock in which the work becomes `Gone` and all wakers are taken; after that no place
 //!    is taken or freed, and finished callers read `ending` without a lock.
 //! 5. The flight is unlinked from the table before `ending` is set (T1).
@@ -29,18 +30,21 @@ use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
 
 use super::{
     ending::{Ending, Message, Payload, drop_quietly},
-    runtime::Runtime,
-    table::{Shard, Unlinked},
-    wakers::{Place, Places, Wakers},
+    shard::{Entry, Link},
+    solo::Solo,
+    state::{Driver, Keeper, State, WorkState},
+    wakers::Place,
 };
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
 
 pub(crate) type Work<V> = Pin<Box<dyn Future<Output = V> + Send>>;
 
 /// See the [module docs](self). `C` is what a floor above hangs on the flight.
+// In this order: at the end every caller reads `ending`, and then lowers the reference count that lies before all this. With
+// the state in between that is not one cache line.
+#[repr(C)]
 pub(crate) struct Flight<K, V, C> {
-    home: Arc<Shard<K, V, C>>,
-    hash: u64,
+    link: Link<K, V, C>,
     /// Raised under the shard's lock (T2).
     callers: AtomicUsize,
     /// Whether a second caller ever joined. Written under the shard's lock.
@@ -51,77 +55,34 @@ pub(crate) struct Flight<K, V, C> {
     /// that has just gone finds, when polled, what is so.
     // Measured: a join and leave in 77 ns rather than 88.
     has_task: AtomicBool,
-    ending: SetOnce<Ending<V>>,
     state: Mutex<State<K, V, C>>,
+    ending: SetOnce<Ending<V>>,
     pub(crate) cargo: C,
-}
-
-pub(super) struct State<K, V, C> {
-    pub(super) work: WorkState<V>,
-    pub(super) driver: Driver,
-    pub(super) places: Places,
-    /// The driving task's waker, once it has been polled.
-    pub(super) task: Option<Waker>,
-    /// Whether the work was woken while a caller polled it.
-    pub(super) rewake: bool,
-    /// Whether the leader has left.
-    leaderless: bool,
-    /// What the work gave to the leader alone: the value that nobody shares, or what it panicked with.
-    own: Option<Result<V, Payload>>,
-    /// How a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
-    keeper: Option<Box<Keeper<K, V, C>>>,
-}
-
-/// F1.
-pub(super) enum WorkState<V> {
-    Starting,
-    Idle(Work<V>),
-    Polling,
-    Gone,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Driver {
-    Leader,
-    Task,
-    Callers,
-}
-
-/// A runtime and the function that spawns there: leaving happens in a `Drop`, which can't name the bounds of a spawn.
-pub(crate) struct Keeper<K, V, C> {
-    pub(super) runtime: Runtime,
-    pub(super) spawn: fn(&Runtime, Arc<Flight<K, V, C>>),
 }
 
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
     /// A flight with its leader counted in.
-    pub(super) fn new(home: Arc<Shard<K, V, C>>, hash: u64, cargo: C, keep: bool) -> Self {
+    pub(super) fn new(link: Link<K, V, C>, cargo: C, keep: bool) -> Self {
+        Self::with_state(link, cargo, keep, State::new(WorkState::Starting, None))
+    }
+
+    fn with_state(link: Link<K, V, C>, cargo: C, keep: bool, state: State<K, V, C>) -> Self {
         Self {
-            home,
-            hash,
+            link,
             callers: AtomicUsize::new(1),
             shared: AtomicBool::new(false),
             kept: AtomicBool::new(keep),
             has_task: AtomicBool::new(false),
             ending: SetOnce::new(),
-            state: Mutex::new(State {
-                work: WorkState::Starting,
-                driver: Driver::Leader,
-                places: Places::default(),
-                task: None,
-                rewake: false,
-                leaderless: false,
-                own: None,
-                keeper: None,
-            }),
+            state: Mutex::new(state),
             cargo,
         }
     }
 
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
+    pub(super) fn link(&self) -> &Link<K, V, C> {
+        &self.link
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<K, V, C>> {
@@ -176,13 +137,13 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// From now on nobody joins; who has joined goes on. Whether it was linked.
     pub(crate) fn detach(&self) -> bool {
-        self.home.unlink(self).was_linked()
+        self.link.unlink().is_some()
     }
 
     /// As `detach`; and from now on the flight ends when its last caller leaves, whatever was said before.
     #[cfg(feature = "http")]
     pub(crate) fn release(&self) {
-        let unlinked = self.home.unlink_if(self, || {
+        let unlinked = self.link.unlink_if(|| {
             self.kept.store(false, Ordering::Release);
             true
         });
@@ -199,7 +160,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// The work has ended with `value`, and its box is dropped. Unlinks the flight and publishes the value: a task polled.
     pub(super) fn land(&self, value: V) {
-        let unlinked = self.home.unlink(self);
+        let unlinked = self.link.unlink();
         if self.is_shared() {
             self.publish(Ending::Value(value), None);
         } else {
@@ -210,7 +171,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// As `land`, where a caller polled: gives it the value back if it is the leader and nobody has joined it.
     pub(super) fn land_here(&self, value: V) -> Option<V> {
-        let unlinked = self.home.unlink(self);
+        let unlinked = self.link.unlink();
         let given_back = if self.is_shared() {
             self.publish(Ending::Value(value), None);
             None
@@ -223,7 +184,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// The work has panicked. The leader's payload waits for it here, unless the leader itself has it.
     pub(super) fn crash(&self, message: Message, payload: Option<Payload>) {
-        let unlinked = self.home.unlink(self);
+        let unlinked = self.link.unlink();
         self.publish(Ending::Panicked(message), payload.map(Err));
         drop(unlinked);
     }
@@ -269,12 +230,12 @@ impl<K, V, C> Flight<K, V, C> {
             }
         }
         // Whoever joins does so under this lock, so the last one is known to be the last (T2).
-        let unlinked = self.home.unlink_if(self, || {
-            self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on()
-        });
+        let unlinked = self
+            .link
+            .unlink_if(|| self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on());
         match unlinked {
-            Some(unlinked) => self.cancel(unlinked),
-            None => self.keep(),
+            Ok(unlinked) => self.cancel(unlinked),
+            Err(()) => self.keep(),
         }
     }
 
@@ -306,14 +267,14 @@ impl<K, V, C> Flight<K, V, C> {
     /// Nobody drives the flight any more: if nobody waits for it either, it is over.
     pub(super) fn cancel_if_deserted(self: &Arc<Self>) {
         let unlinked = self
-            .home
-            .unlink_if(self, || self.callers() == 0 && !self.goes_on());
-        if let Some(unlinked) = unlinked {
+            .link
+            .unlink_if(|| self.callers() == 0 && !self.goes_on());
+        if let Ok(unlinked) = unlinked {
             self.cancel(unlinked);
         }
     }
 
-    fn cancel(&self, unlinked: Unlinked<K, V, C>) {
+    fn cancel(&self, unlinked: Option<Entry<K, V, C>>) {
         let (work, task) = {
             let mut state = self.state();
             // Work that is being polled is dropped by who polls it, as soon as that poll returns (F1).
@@ -349,55 +310,10 @@ impl<K, V, C> Flight<K, V, C> {
     }
 }
 
-// ===== impl State =====
-
-impl<K, V, C> State<K, V, C> {
-    pub(super) fn is_leaderless(&self) -> bool {
-        self.leaderless
-    }
-
-    /// Takes the keeper, if the flight is not over.
-    pub(super) fn take_keeper(&mut self) -> Option<Box<Keeper<K, V, C>>> {
-        match self.work {
-            WorkState::Gone => None,
-            _ => self.keeper.take(),
-        }
-    }
-
-    /// Takes the work to poll it, if it is there to be taken (F1).
-    pub(super) fn take_work(&mut self) -> Option<Work<V>> {
-        match mem::replace(&mut self.work, WorkState::Polling) {
-            WorkState::Idle(work) => Some(work),
-            other => {
-                self.work = other;
-                None
-            }
-        }
-    }
-
-    /// A clone of the task's waker, which is Tokio's and not the user's (F6).
-    pub(super) fn wake_task(&self) -> Wakers {
-        Wakers::one(self.task.clone())
-    }
-
-    /// Puts work back after a poll, and gives whom to wake because the driver has changed meanwhile (F3). Work that was
-    /// cancelled during the poll is given back, to be dropped.
-    pub(super) fn put_back(
-        &mut self,
-        work: Work<V>,
-        polled_as: Driver,
-    ) -> (Option<Work<V>>, Wakers) {
-        match self.work {
-            WorkState::Starting | WorkState::Polling => self.work = WorkState::Idle(work),
-            WorkState::Idle(_) => unreachable!("work is in one place"),
-            WorkState::Gone => return (Some(work), Wakers::default()),
-        }
-        let wakers = match self.driver {
-            driver if driver == polled_as && !mem::take(&mut self.rewake) => Wakers::default(),
-            Driver::Leader => self.places.take_leader(),
-            Driver::Task => self.wake_task(),
-            Driver::Callers => self.places.take_all(),
-        };
-        (None, wakers)
+impl<K, V> Flight<K, V, ()> {
+    /// A flight that goes on where a solo one was.
+    pub(super) fn of_solo(link: Link<K, V, ()>, solo: Solo<V>) -> Self {
+        let work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
+        Self::with_state(link, (), false, State::new(work, solo.waker))
     }
 }

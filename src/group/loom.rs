@@ -28,7 +28,8 @@ use super::{
     caller::{Caller, Ended},
     flight::Flight,
     runtime::{Place, at},
-    table::{Entered, Table, Visit},
+    table::Table,
+    visit::{Entered, Visit},
     wakers::Interest,
 };
 
@@ -102,12 +103,66 @@ fn follow(group: &Group<u32, u32>) -> Run<u32, u32> {
     })
 }
 
+/// Flights as a group's callers enter them, or as those of a floor above: there a leader is never solo.
+#[derive(Clone)]
+enum Flights {
+    Group(Group<u32, u32>),
+    Table(Arc<Table<u32, u32, ()>>),
+}
+
+/// A caller that has entered either way.
+type Call = Pin<Box<dyn Future<Output = Outcome<u32>> + Send>>;
+
+impl Flights {
+    fn of_a_group() -> Self {
+        Self::Group(Group::new())
+    }
+
+    fn of_a_floor_above() -> Self {
+        Self::Table(Arc::new(Table::new()))
+    }
+
+    fn run<F, Fut>(&self, work: F) -> Call
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = u32> + Send + 'static,
+    {
+        let table = match self {
+            Self::Group(group) => return Box::pin(group.run(KEY, work)),
+            Self::Table(table) => table,
+        };
+        let mut caller = match table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join) {
+            Entered::Led(mut caller) => {
+                caller.start(work);
+                caller
+            }
+            Entered::Joined(caller) => {
+                caller.board();
+                caller
+            }
+            Entered::Refused(..) => unreachable!("not asked for"),
+        };
+        Box::pin(poll_fn(move |cx| {
+            let ended = std::task::ready!(caller.poll(Interest::End, cx));
+            Poll::Ready(ended.into_outcome())
+        }))
+    }
+
+    fn in_flight(&self) -> usize {
+        match self {
+            Self::Group(group) => group.in_flight(),
+            Self::Table(table) => table.len(),
+        }
+    }
+}
+
 /// Join against complete: one joins the flight or starts anew, and never gets what had ended before.
 ///
-/// Catches: `land_here` reads `is_shared` before it unlinks (the joiner never hears of the value).
-fn join_against_complete(place: Place) {
+/// Catches: `SoloLeader::poll` doesn't look whether the flight is whole; of a floor above, `land_here` reads `is_shared`
+/// before it unlinks (the joiner never hears of the value).
+fn join_against_complete(place: Place, flights: fn() -> Flights) {
     loom::model(move || {
-        let group = Group::new();
+        let flights = flights();
         let running = Arc::new(AtomicUsize::new(0));
         let work = |value| {
             let running = Arc::clone(&running);
@@ -117,21 +172,26 @@ fn join_against_complete(place: Place) {
                 value
             }
         };
-        let leader = group.run(KEY, work(1));
+        let leader = flights.run(work(1));
         let leader = thread::spawn(move || block_on(leader));
-        let joiner = at(place, || group.run(KEY, work(2)));
+        let joiner = at(place, || flights.run(work(2)));
         let joiner = block_on(joiner);
         let leader = leader.join().unwrap();
         let shared = leader.shared;
         assert_eq!(leader, outcome(1, shared));
         assert_eq!(joiner, outcome(if shared { 1 } else { 2 }, shared));
-        assert_eq!(group.in_flight(), 0);
+        assert_eq!(flights.in_flight(), 0);
     });
 }
 
 #[test]
 fn loom_join_against_complete() {
-    join_against_complete(Place::Runtime);
+    join_against_complete(Place::Runtime, Flights::of_a_group);
+}
+
+#[test]
+fn loom_join_against_complete_on_a_floor_above() {
+    join_against_complete(Place::Runtime, Flights::of_a_floor_above);
 }
 
 /// As above where the callers drive.
@@ -139,24 +199,72 @@ fn loom_join_against_complete() {
 /// Catches: `publish` or `land` unlinks last; `register` doesn't look whether the flight has ended.
 #[test]
 fn loom_join_against_complete_outside_a_runtime() {
-    join_against_complete(Place::Nowhere);
+    join_against_complete(Place::Nowhere, Flights::of_a_group);
+    join_against_complete(Place::Nowhere, Flights::of_a_floor_above);
+}
+
+/// Join against start: whoever comes second joins, also while the first's work is being made.
+///
+/// Catches: `SoloLeader::put_back` keeps the work of a flight that has become whole meanwhile; `put_back` forgets the
+/// `handover`.
+#[test]
+fn loom_join_against_start() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let first = {
+            let (group, gate) = (group.clone(), gate.clone());
+            thread::spawn(move || block_on(lead(&group, &gate)))
+        };
+        let second = lead(&group, &gate);
+        gate.open();
+        let second = block_on(second);
+        let first = first.join().unwrap();
+        assert_eq!((first.value, second.value), (1, 1));
+        assert_eq!(first.shared, second.shared);
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Forget against the leader's poll: the leader is woken although its flight has moved.
+///
+/// Catches: `Flight::of_solo` loses the leader's waker; `SoloLeader::poll` puts the work back where it was.
+#[test]
+fn loom_forget_against_the_leaders_poll() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = lead(&group, &gate);
+        let leader = thread::spawn(move || block_on(leader));
+        assert!(group.forget(&KEY));
+        assert_eq!(group.in_flight(), 0);
+        gate.open();
+        assert_eq!(leader.join().unwrap(), outcome(1, false));
+    });
 }
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
 /// Catches: `count_out` counts the last one out before it takes the shard's lock (T2): the joiner waits for cancelled work.
-#[test]
-fn loom_join_against_the_last_one_leaving() {
-    loom::model(|| {
-        let group = Group::new();
-        let leader = group.run(KEY, || async { 1 });
+fn join_against_the_last_one_leaving(flights: fn() -> Flights) {
+    loom::model(move || {
+        let flights = flights();
+        let leader = flights.run(|| async { 1 });
         let leaver = thread::spawn(move || drop(leader));
-        let joiner = block_on(group.run(KEY, || async { 2 }));
+        let joiner = block_on(flights.run(|| async { 2 }));
         let joined = joiner.value == 1;
         assert_eq!(joiner, outcome(if joined { 1 } else { 2 }, joined));
         leaver.join().unwrap();
-        assert_eq!(group.in_flight(), 0);
+        assert_eq!(flights.in_flight(), 0);
     });
+}
+
+#[test]
+fn loom_join_against_the_last_one_leaving() {
+    join_against_the_last_one_leaving(Flights::of_a_group);
+}
+
+#[test]
+fn loom_join_against_the_last_one_leaving_on_a_floor_above() {
+    join_against_the_last_one_leaving(Flights::of_a_floor_above);
 }
 
 /// The last two leave at once: exactly one of them cancels, and the task ends.
@@ -205,18 +313,33 @@ fn loom_the_last_one_leaves_while_the_task_polls() {
 ///
 /// Catches: `poll_inline` registers the leader's waker after it has put the work back, in a lock of its own, without
 /// looking whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
-#[test]
-fn loom_promotion_against_the_leaders_inline_poll() {
-    loom::model(|| {
-        let (group, gate) = (Group::new(), Gate::new());
-        let leader = lead(&group, &gate);
+fn promotion_against_the_leaders_inline_poll(flights: fn() -> Flights) {
+    loom::model(move || {
+        let (flights, gate) = (flights(), Gate::new());
+        let leader = {
+            let gate = gate.clone();
+            flights.run(|| async {
+                gate.pass().await;
+                1
+            })
+        };
         let leader = thread::spawn(move || block_on(leader));
-        let follower = follow(&group);
+        let follower = flights.run(|| -> std::future::Ready<u32> { unreachable!() });
         gate.open();
         assert_eq!(block_on(follower), outcome(1, true));
         assert_eq!(leader.join().unwrap(), outcome(1, true));
-        assert_eq!(group.in_flight(), 0);
+        assert_eq!(flights.in_flight(), 0);
     });
+}
+
+#[test]
+fn loom_promotion_against_the_leaders_inline_poll() {
+    promotion_against_the_leaders_inline_poll(Flights::of_a_group);
+}
+
+#[test]
+fn loom_promotion_against_the_leaders_inline_poll_on_a_floor_above() {
+    promotion_against_the_leaders_inline_poll(Flights::of_a_floor_above);
 }
 
 /// As above, and the leader is parked for good after one poll.
@@ -513,6 +636,32 @@ fn loom_an_unshared_value_is_handed_over() {
     });
 }
 
+/// A caller is counted while another thread looks: who sees it sees that the flight is shared.
+///
+/// Catches: `count_in` raises `callers` before it sets `shared` (the layer's task, which looks at both, may then park for ever).
+#[test]
+fn loom_who_sees_a_second_caller_sees_that_they_share() {
+    loom::model(|| {
+        let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
+        let enter = |table: &Table<u32, u32, ()>| {
+            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
+        };
+        let Entered::Led(leader) = enter(&table) else {
+            unreachable!("nobody else leads")
+        };
+        let joiner = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || drop(enter(&table)))
+        };
+        if leader.flight().callers() > 1 {
+            assert!(leader.flight().is_shared());
+        }
+        joiner.join().unwrap();
+        drop(leader);
+        assert_eq!(table.len(), 0);
+    });
+}
+
 /// A task gives the flight back to its leader (`demote`) while that is looking who drives.
 ///
 /// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker, which it once did; `put_back`
@@ -522,7 +671,7 @@ fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;
     loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
-        let enter = || table.enter(table.hash(&KEY), KEY, (), false, |_, (), _| Visit::Join);
+        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
         let Entered::Led(mut leader) = enter() else {
             unreachable!("nobody else leads")

@@ -4,9 +4,14 @@
 //! | --- | --- |
 //! | [`singleflight`] | [`Group`] |
 //! | `run` | [`Run`] and [`Outcome`], what a caller holds and gets |
-//! | `table` | key to flight, sharded |
+//! | `table` | key to flight: lead or join, forget |
+//! | `shard` | one lock of it, and the entries behind that |
+//! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `visit` | the same for flights that carry something, as a floor above enters them |
 //! | `flight` | one flight: its states, landing and leaving, with the invariants |
+//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
+//! | `task` | that task |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `wakers` | where the callers' wakers are kept |
 //! | `ending` | value or panic |
@@ -20,8 +25,14 @@ mod flight;
 mod loom;
 mod run;
 mod runtime;
+mod shard;
 mod singleflight;
+mod solo;
+mod state;
 mod table;
+mod task;
+#[cfg(any(feature = "http", loom))]
+mod visit;
 mod wakers;
 
 #[cfg(feature = "http")]
@@ -30,7 +41,8 @@ pub(crate) use self::{
     ending::{Payload, caught, drop_quietly},
     flight::Flight,
     runtime::Runtime,
-    table::{Entered, Table, Visit},
+    table::Table,
+    visit::{Entered, Visit},
     wakers::{Interest, Wakers},
 };
 pub use self::{

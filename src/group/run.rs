@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{caller::Caller, wakers::Interest};
+use super::{caller::Caller, solo::SoloLeader, wakers::Interest};
 
 /// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
@@ -23,7 +23,12 @@ use super::{caller::Caller, wakers::Interest};
 /// Polling it panics if the work did, and if it is polled again after it has given its outcome.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct Run<K, V> {
-    caller: Caller<K, V, ()>,
+    part: Part<K, V>,
+}
+
+pub(super) enum Part<K, V> {
+    Solo(SoloLeader<K, V, ()>),
+    Caller(Caller<K, V, ()>),
 }
 
 /// What a flight gave, as each of its callers gets it.
@@ -49,8 +54,8 @@ pub struct Outcome<V> {
 // ===== impl Run =====
 
 impl<K, V> Run<K, V> {
-    pub(super) fn new(caller: Caller<K, V, ()>) -> Self {
-        Self { caller }
+    pub(super) fn new(part: Part<K, V>) -> Self {
+        Self { part }
     }
 }
 
@@ -62,13 +67,31 @@ where
     type Output = Outcome<V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = ready!(self.caller.poll(Interest::End, cx));
+        if let Part::Solo(leader) = &mut self.part {
+            match ready!(leader.poll(cx)) {
+                Ok(value) => {
+                    return Poll::Ready(Outcome {
+                        value,
+                        shared: false,
+                    });
+                }
+                Err(caller) => self.part = Part::Caller(caller),
+            }
+        }
+        let Part::Caller(caller) = &mut self.part else {
+            unreachable!("a solo leader is ready with a value or a caller")
+        };
+        let ended = ready!(caller.poll(Interest::End, cx));
         Poll::Ready(ended.into_outcome())
     }
 }
 
 impl<K, V> fmt::Debug for Run<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Run").field(&self.caller).finish()
+        let part: &dyn fmt::Debug = match &self.part {
+            Part::Solo(leader) => leader,
+            Part::Caller(caller) => caller,
+        };
+        f.debug_tuple("Run").field(part).finish()
     }
 }

@@ -3,9 +3,9 @@
 use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 
 use super::{
-    run::Run,
+    run::{Part, Run},
     runtime::Runtime,
-    table::{Entered, Entry, Table, Visit},
+    table::{Table, Turn},
 };
 
 /// Go's [`singleflight.Group`][go] for asynchronous work: of the callers that ask for the same key at the same time, one
@@ -82,7 +82,19 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        self.enter(key, work, None)
+        let hash = self.table.hash(&key);
+        match self.table.enter_solo(hash, key) {
+            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
+                None => Part::Solo(leader),
+                Some(caller) => Part::Caller(caller),
+            }),
+            Turn::Follows(caller) => {
+                // Not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+                drop(work);
+                caller.board();
+                Run::new(Part::Caller(caller))
+            }
+        }
     }
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end though every caller
@@ -113,38 +125,21 @@ where
         let runtime = Runtime::current().expect(
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
-        self.enter(key, work, Some(&runtime))
-    }
-
-    fn enter<F, Fut>(&self, key: K, work: F, runtime: Option<&Runtime>) -> Run<K, V>
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = V> + Send + 'static,
-    {
         let hash = self.table.hash(&key);
-        let visit = |key: &K, (): &(), entry: &Entry<K, V, ()>| match entry.key() == key {
-            true => Visit::Join,
-            false => Visit::Pass,
-        };
-        let (caller, leads) = match self.table.enter(hash, key, (), runtime.is_some(), visit) {
-            Entered::Led(mut caller) => {
+        let caller = match self.table.enter_kept(hash, key) {
+            Turn::Leads(mut caller) => {
                 caller.start(work);
-                (caller, true)
+                caller
             }
-            Entered::Joined(caller) => {
-                // Not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+            Turn::Follows(caller) => {
+                // As in `run`.
                 drop(work);
-                (caller, false)
+                caller
             }
-            Entered::Refused(..) => unreachable!("a group refuses nobody"),
         };
-        if let Some(runtime) = runtime {
-            caller.keep_on(runtime.clone());
-            caller.board_on(runtime);
-        } else if !leads {
-            caller.board();
-        }
-        Run::new(caller)
+        caller.keep_on(runtime.clone());
+        caller.board_on(&runtime);
+        Run::new(Part::Caller(caller))
     }
 
     /// Forgets `key`: later callers start anew rather than wait for an earlier call, as with Go's `Forget`. Those who have
@@ -167,17 +162,15 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let flight = self
-            .table
-            .find(self.table.hash(key), |other| other.borrow() == key);
-        flight.is_some_and(|flight| flight.detach())
+        let hash = self.table.hash(key);
+        self.table.detach(hash, |other| other.borrow() == key)
     }
 
     /// Forgets all keys, and gives the number of flights that were in the air. One shard after the other: a flight that
     /// begins meanwhile may stay.
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
-        self.table.clear()
+        self.table.detach_all()
     }
 
     /// The number of flights that a new caller could join.
@@ -194,10 +187,8 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let flight = self
-            .table
-            .find(self.table.hash(key), |other| other.borrow() == key);
-        flight.map_or(0, |flight| flight.callers())
+        let hash = self.table.hash(key);
+        self.table.callers(hash, |other| other.borrow() == key)
     }
 }
 

@@ -1,94 +1,52 @@
 //! The flights in the air, by key, in shards.
 //!
-//! Invariants, cited as T1 to T4:
+//! Invariants, cited as T1 to T5:
 //!
 //! 1. An entry is in the table exactly while a new caller may join its flight. Whoever ends or abandons a flight unlinks
 //!    it under the shard's lock *before* anybody can see the end, so nobody joins a flight that is over.
 //! 2. A caller is counted under the shard's lock in which it found the flight, and the last one is counted out under the
 //!    lock in which the flight is unlinked: nobody joins a flight that its last caller has just left.
-//! 3. An entry is removed by identity, never by key: `forget` may have let a successor in.
+//! 3. An entry is removed by its number, never by key: `forget` may have let a successor in.
 //! 4. Under a shard's lock keys are compared and entries linked and unlinked. Entries, which own a user's key, are
 //!    dropped after the lock is released.
+//! 5. A solo flight is its leader's alone to take. Whoever else has to do with it makes it whole, under the shard's lock, and
+//!    leaves it aside, where its leader finds it although the entry may have gone.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
-    mem, ptr,
     sync::Arc,
 };
 
-use hashbrown::HashTable;
-
-use super::{caller::Caller, flight::Flight};
-use crate::sync::Mutex;
+use super::{
+    caller::Caller,
+    shard::{Entries, Entry, Shard},
+    solo::SoloLeader,
+};
 
 /// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs a page or two.
 const SHARDS: usize = 64;
 
-/// An emptied shard with a larger table gives its memory back.
-const KEPT_CAPACITY: usize = 64;
-
-/// `key -> flight`. A key may have several flights, which `visit` tells apart (the layer's variants).
+/// `key -> flight`. Under a floor above a key may have several flights, which [`visit`](super::visit) tells apart.
 pub(crate) struct Table<K, V, C> {
-    shards: Box<[Arc<Shard<K, V, C>>]>,
+    pub(super) shards: Box<[Arc<Shard<K, V, C>>]>,
     hasher: RandomState,
 }
 
-/// One lock, one table. Aligned, and behind an `Arc` of its own, so that calls with distinct keys on distinct cores touch
-/// no cache line together: neither a lock nor a reference count.
-#[repr(align(128))]
-pub(crate) struct Shard<K, V, C> {
-    entries: Mutex<Entries<K, V, C>>,
-}
-
-/// The flights of one shard. The first lies beside the lock: while shards outnumber flights, which is most of the time, a
-/// call touches that one cache line and neither searches nor fills a table.
-// Measured against a table alone: 113 of 1,247 instructions of a solo call, 2 % of its time; on four workers nothing to 5 % in
-// five runs, 22 % in a sixth.
-struct Entries<K, V, C> {
-    first: Option<Entry<K, V, C>>,
-    rest: HashTable<Entry<K, V, C>>,
-}
-
-pub(crate) struct Entry<K, V, C> {
-    hash: u64,
-    key: K,
-    flight: Arc<Flight<K, V, C>>,
-}
-
-/// What a caller makes of a flight whose hash is that of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Visit {
-    /// Not mine.
-    Pass,
-    /// I am one of its callers from now on.
-    Join,
-    /// Mine, but nobody may join it any more.
-    Detach,
-    /// Mine, and I may neither join it nor lead another.
-    Refuse,
-}
-
-pub(crate) enum Entered<K, V, C> {
-    /// The caller must [`start`](Caller::start) the work.
-    Led(Caller<K, V, C>),
+/// What a caller of a group gets: `L` if it leads.
+pub(super) enum Turn<K, V, L> {
+    /// The caller must start the work.
+    Leads(L),
     /// The caller must [`board`](Caller::board).
-    Joined(Caller<K, V, C>),
-    /// What the caller came with.
-    Refused(K, C),
+    Follows(Caller<K, V, ()>),
 }
 
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
     pub(crate) fn new() -> Self {
-        let shard = || {
-            Arc::new(Shard {
-                entries: Mutex::new(Entries::default()),
-            })
-        };
         let shards = if cfg!(loom) { 1 } else { SHARDS };
         Self {
-            shards: (0..shards).map(|_| shard()).collect(),
+            shards: (0..shards).map(|_| Arc::new(Shard::new())).collect(),
             hasher: RandomState::new(),
         }
     }
@@ -106,247 +64,95 @@ impl<K, V, C> Table<K, V, C> {
         (hash >> 32) as usize & (self.shards.len() - 1)
     }
 
-    fn shard(&self, hash: u64) -> &Arc<Shard<K, V, C>> {
+    pub(super) fn shard(&self, hash: u64) -> &Arc<Shard<K, V, C>> {
         &self.shards[self.index(hash)]
     }
 
-    /// Joins the first flight for which `visit` says so, else leads a new one with `cargo`. With `keep` the flight goes
-    /// on to its end though every caller leaves.
-    ///
-    /// `visit` runs under the lock: it may compare keys, and link the caller to what the flight carries.
-    pub(crate) fn enter(
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+impl<K, V> Table<K, V, ()> {
+    /// Joins the flight of `key`, or leads a new one [solo](super::solo), until somebody joins.
+    pub(super) fn enter_solo(&self, hash: u64, key: K) -> Turn<K, V, SoloLeader<K, V, ()>>
+    where
+        K: Eq,
+    {
+        self.enter_as(hash, key, false, |shard, entries, key| {
+            SoloLeader::new(entries.link_solo(shard, hash, key))
+        })
+    }
+
+    /// Joins the flight of `key`, or leads a new one: either goes on to its end though every caller leaves.
+    pub(super) fn enter_kept(&self, hash: u64, key: K) -> Turn<K, V, Caller<K, V, ()>>
+    where
+        K: Eq,
+    {
+        self.enter_as(hash, key, true, |shard, entries, key| {
+            Caller::leader(entries.link_whole(shard, hash, key, (), true))
+        })
+    }
+
+    #[inline]
+    fn enter_as<L>(
         &self,
         hash: u64,
         key: K,
-        cargo: C,
         keep: bool,
-        mut visit: impl FnMut(&K, &C, &Entry<K, V, C>) -> Visit,
-    ) -> Entered<K, V, C> {
+        lead: impl FnOnce(&Arc<Shard<K, V, ()>>, &mut Entries<K, V, ()>, K) -> L,
+    ) -> Turn<K, V, L>
+    where
+        K: Eq,
+    {
         let shard = self.shard(hash);
-        // Declared before the lock, so dropped after it (T4).
-        let mut detached = Vec::new();
-        let mut stale = Vec::new();
-        let mut refused = false;
-        let mut entries = shard.entries.lock();
-        let found = entries.find(hash, |entry| match visit(&key, &cargo, entry) {
-            Visit::Pass => false,
-            Visit::Join => true,
-            Visit::Detach => {
-                stale.push(Arc::clone(&entry.flight));
-                false
-            }
-            Visit::Refuse => {
-                refused = true;
-                true
-            }
-        });
-        if refused {
-            drop(entries);
-            return Entered::Refused(key, cargo);
-        }
-        let found = found.map(|entry| Arc::clone(&entry.flight));
-        for flight in &stale {
-            detached.extend(entries.remove(flight));
-        }
-        if let Some(flight) = found {
-            flight.count_in(keep);
-            let caller = Caller::follower(flight);
-            drop(entries);
-            // Here, not by the end of this function: if a drop panics then, the caller that is given back is leaked.
-            drop((key, cargo, detached));
-            return Entered::Joined(caller);
-        }
-        let flight = Arc::new(Flight::new(Arc::clone(shard), hash, cargo, keep));
-        let entry = Entry {
-            hash,
-            key,
-            flight: Arc::clone(&flight),
+        let mut entries = shard.lock();
+        let Some(entry) = entries.find(hash, |entry| *entry.key() == key) else {
+            return Turn::Leads(lead(shard, &mut entries, key));
         };
-        entries.insert(entry);
-        let caller = Caller::leader(flight);
+        let number = entry.number();
+        let flight = entries.whole(shard, hash, number);
+        let flight = flight.expect("found under this lock");
+        flight.count_in(keep);
+        let caller = Caller::follower(flight);
         drop(entries);
-        drop(detached);
-        Entered::Led(caller)
+        // Here, not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+        drop(key);
+        Turn::Follows(caller)
     }
 
-    /// The first flight that `matches`.
-    pub(crate) fn find(
-        &self,
-        hash: u64,
-        matches: impl FnMut(&K) -> bool,
-    ) -> Option<Arc<Flight<K, V, C>>> {
-        let mut matches = matches;
-        let entries = self.shard(hash).entries.lock();
-        let entry = entries.find(hash, |entry| matches(&entry.key))?;
-        Some(Arc::clone(&entry.flight))
+    /// How many callers the first flight has that `matches`; 0 if there is none.
+    pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
+        let entries = self.shard(hash).lock();
+        let entry = entries.find(hash, |entry| matches(entry.key()));
+        let callers = |entry: &Entry<K, V, ()>| entry.flight().map_or(1, |flight| flight.callers());
+        entry.map_or(0, callers)
     }
 
-    pub(crate) fn clear(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let cleared = mem::take(&mut *shard.entries.lock());
-                cleared.len()
-            })
-            .sum()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.entries.lock().len())
-            .sum()
-    }
-}
-
-#[cfg(feature = "http")]
-impl<K, V, C> Table<K, V, C> {
-    /// How many flights are `open`, which is asked under the locks.
-    pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
-        let count = |shard: &Arc<Shard<K, V, C>>| {
-            let entries = shard.entries.lock();
-            entries.iter().filter(|entry| open(&entry.flight)).count()
+    /// Detaches the first flight that `matches`: nobody joins it any more, who has joined goes on. Whether there is one.
+    pub(super) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let Some(entry) = entries.find(hash, |entry| matches(entry.key())) else {
+            return false;
         };
-        self.shards.iter().map(count).sum()
+        let number = entry.number();
+        let flight = entries.whole(shard, hash, number);
+        let unlinked = entries.remove(hash, number);
+        drop(entries);
+        drop(unlinked);
+        flight.is_some()
     }
 
-    /// The flights of one hash.
-    pub(crate) fn with_hash(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(hash).entries.lock();
-        entries
-            .first
-            .iter()
-            .chain(entries.rest.iter_hash(hash))
-            .filter(|entry| entry.hash == hash)
-            .map(|entry| Arc::clone(&entry.flight))
-            .collect()
-    }
-
-    /// All flights, a shard at a time: not one moment's picture.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
-        self.shards.iter().flat_map(|shard| {
-            let entries = shard.entries.lock();
-            let flights: Vec<_> = entries
-                .iter()
-                .map(|entry| Arc::clone(&entry.flight))
-                .collect();
-            flights
-        })
-    }
-}
-
-// ===== impl Entries =====
-
-impl<K, V, C> Entries<K, V, C> {
-    fn find(
-        &self,
-        hash: u64,
-        mut matches: impl FnMut(&Entry<K, V, C>) -> bool,
-    ) -> Option<&Entry<K, V, C>> {
-        let mut matches = |entry: &Entry<K, V, C>| entry.hash == hash && matches(entry);
-        match &self.first {
-            Some(first) if matches(first) => Some(first),
-            _ if self.rest.is_empty() => None,
-            _ => self.rest.find(hash, matches),
-        }
-    }
-
-    fn insert(&mut self, entry: Entry<K, V, C>) {
-        if self.first.is_none() {
-            self.first = Some(entry);
-        } else {
-            self.rest
-                .insert_unique(entry.hash, entry, |entry| entry.hash);
-        }
-    }
-
-    /// Takes `flight` out, if it is in (T3).
-    fn remove(&mut self, flight: &Flight<K, V, C>) -> Option<Entry<K, V, C>> {
-        let same = |entry: &Entry<K, V, C>| ptr::eq(Arc::as_ptr(&entry.flight), flight);
-        if self.first.as_ref().is_some_and(same) {
-            return self.first.take();
-        }
-        let found = self.rest.find_entry(flight.hash(), same).ok()?;
-        Some(found.remove().0)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Entry<K, V, C>> {
-        self.first.iter().chain(&self.rest)
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-}
-
-impl<K, V, C> Default for Entries<K, V, C> {
-    fn default() -> Self {
-        Self {
-            first: None,
-            rest: HashTable::new(),
-        }
-    }
-}
-
-// ===== impl Entry =====
-
-impl<K, V, C> Entry<K, V, C> {
-    pub(crate) fn key(&self) -> &K {
-        &self.key
-    }
-
-    #[cfg(feature = "http")]
-    pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
-        &self.flight
-    }
-}
-
-// ===== impl Shard =====
-
-impl<K, V, C> Shard<K, V, C> {
-    /// Unlinks `flight` if it is still linked (T3). The entry is the caller's to drop, outside the lock.
-    pub(crate) fn unlink(&self, flight: &Flight<K, V, C>) -> Unlinked<K, V, C> {
-        self.unlink_if(flight, || true).unwrap_or_default()
-    }
-
-    /// As `unlink`, where `agreed`, which is asked under the lock, says yes; else `None`.
-    pub(crate) fn unlink_if(
-        &self,
-        flight: &Flight<K, V, C>,
-        agreed: impl FnOnce() -> bool,
-    ) -> Option<Unlinked<K, V, C>> {
-        let mut unlinked = Unlinked::default();
-        let mut entries = self.entries.lock();
-        if !agreed() {
-            return None;
-        }
-        unlinked.entry = entries.remove(flight);
-        if entries.rest.is_empty() && entries.rest.capacity() > KEPT_CAPACITY {
-            unlinked.table = Some(mem::take(&mut entries.rest));
-        }
-        Some(unlinked)
-    }
-}
-
-/// What was taken out of a table: dropped outside its lock (T4).
-#[must_use = "drop it where no lock is held"]
-pub(crate) struct Unlinked<K, V, C> {
-    entry: Option<Entry<K, V, C>>,
-    table: Option<HashTable<Entry<K, V, C>>>,
-}
-
-impl<K, V, C> Unlinked<K, V, C> {
-    /// Whether a flight was in the table.
-    pub(crate) fn was_linked(&self) -> bool {
-        self.entry.is_some()
-    }
-}
-
-impl<K, V, C> Default for Unlinked<K, V, C> {
-    fn default() -> Self {
-        Self {
-            entry: None,
-            table: None,
-        }
+    /// As `detach`, of all, a shard at a time. Their number.
+    pub(super) fn detach_all(&self) -> usize {
+        let detach = |shard: &Arc<Shard<K, V, ()>>| {
+            let mut entries = shard.lock();
+            entries.all_whole(shard);
+            let all = entries.take_all();
+            drop(entries);
+            all.len()
+        };
+        self.shards.iter().map(detach).sum()
     }
 }

@@ -63,6 +63,13 @@ struct Many {
 // ===== impl Places =====
 
 impl Places {
+    pub(crate) fn with_leader(waker: Option<Waker>) -> Self {
+        Self {
+            leader: waker,
+            followers: None,
+        }
+    }
+
     /// The waker kept at `place`, which is created for one that has none.
     pub(crate) fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
         if let Place::Leader = place {

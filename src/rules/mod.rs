@@ -15,7 +15,7 @@
 //! | request | an unsafe method answered by 2xx or 3xx ends the sharing of older flights of its URI | [RFC 9111 4.4] |
 //! | response | 1xx, and any answer to `CONNECT`, is its caller's alone | [RFC 9110 15.2] |
 //! | response | `Vary: *`, or a `Vary` that cannot be parsed, is its caller's alone | [RFC 9110 12.5.5] |
-//! | response | 403 to a request with `Authorization`, `Cookie` or `Proxy-Authorization` is its caller's alone | [RFC 9110 15.5.4] |
+//! | response | 403 to a request with `Authorization`, `Cookie` or `Proxy-Authorization` is its caller's alone; to one without it counts as if `Vary` also named these | [RFC 9110 15.5.4] |
 //! | response | it goes to no request that differs in a field that `Vary` names | [RFC 9111 4.1] |
 //! | response | 206, 304, 412 and 416 count as if `Vary` also named `Range`, `If-Range`, `If-Match`, `If-None-Match`, `If-Modified-Since` and `If-Unmodified-Since` | [RFC 9110 13.2], [RFC 9110 14.2] |
 //! | response, default policy | not 400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 421, 422, 423, 424, 425, 428, 429, 431: each speaks of one client or one request | [RFC 9110 15.5], [RFC 6585], [RFC 8470] |

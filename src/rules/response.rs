@@ -19,6 +19,9 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
+/// Where a request says who it is from.
+pub(super) const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+
 const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
 
 /// Whether a response may be given to every caller who asked the same: the default policy.
@@ -108,9 +111,7 @@ pub(crate) fn may_share(
 
 /// Whether a request says who it is from.
 pub(crate) fn has_credentials(headers: &HeaderMap) -> bool {
-    [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION]
-        .iter()
-        .any(|name| headers.contains_key(name))
+    CREDENTIALS.iter().any(|name| headers.contains_key(name))
 }
 
 /// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, StatusCode, response};
 
-use super::{directives::tokens, fields::Fields};
+use super::{directives::tokens, fields::Fields, response::CREDENTIALS};
 
 /// What the answers to conditions and ranges depend on without saying so (RFC 9110 sections 13 and 14).
 const CONDITIONS: [HeaderName; 6] = [
@@ -58,14 +58,14 @@ impl Vary {
                 None => return Self::Everything,
             }
         }
-        if matches!(
-            response.status,
+        match response.status {
             StatusCode::PARTIAL_CONTENT
-                | StatusCode::NOT_MODIFIED
-                | StatusCode::PRECONDITION_FAILED
-                | StatusCode::RANGE_NOT_SATISFIABLE
-        ) {
-            names.extend(CONDITIONS);
+            | StatusCode::NOT_MODIFIED
+            | StatusCode::PRECONDITION_FAILED
+            | StatusCode::RANGE_NOT_SATISFIABLE => names.extend(CONDITIONS),
+            // Who says who it is may be let in.
+            StatusCode::FORBIDDEN => names.extend(CREDENTIALS),
+            _ => {}
         }
         if names.is_empty() {
             return Self::Nothing;
@@ -217,6 +217,19 @@ mod tests {
         for status in [200, 204, 302, 404, 500] {
             assert_eq!(Vary::of(&response(status, &[])), Vary::Nothing);
         }
+    }
+
+    #[test]
+    fn a_refusal_varies_by_who_asks() {
+        let credentials = ["authorization", "cookie", "proxy-authorization"];
+        assert_eq!(
+            Vary::of(&response(403, &[])),
+            Vary::Fields(names(&credentials))
+        );
+        assert_eq!(
+            Vary::of(&response(403, &[b"Cookie, accept"])),
+            Vary::Fields(names(&[&["accept"][..], &credentials].concat()))
+        );
     }
 
     #[test]

@@ -88,9 +88,10 @@ impl Service<Req> for Mocked {
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        self.count.fetch_add(1, Ordering::SeqCst);
         let (reply, answer) = oneshot::channel();
         let _ = self.calls.send(Call { request, reply });
+        // Last: one who has seen the count finds the call.
+        self.count.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err("no answer".into())) })
     }
 }
