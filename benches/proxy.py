@@ -9,7 +9,7 @@ two; origin and load have the others. What is printed are medians, with the quar
 the ratios of neighbours. `proxy_busy` is the share of its core that the proxy used: where that is not near 1, something
 else was the limit. Below each scenario are its targets, met or missed; a missed one is no failure of the program.
 """
-import argparse, datetime, json, multiprocessing, os, pathlib, platform, re, select, shutil, socket, statistics, subprocess, sys, tempfile, time
+import argparse, datetime, json, os, pathlib, platform, re, select, shutil, socket, statistics, subprocess, sys, tempfile, time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -44,8 +44,7 @@ def stop():
 def wrk(url, used, connections, seconds, *more):
     command = ["wrk", "-t2", f"-c{connections}", f"-d{seconds}", "--latency", *more, url]
     before, began = used(), time.monotonic()
-    output = subprocess.run(command, check=True, capture_output=True, text=True,
-                            preexec_fn=lambda: os.sched_setaffinity(0, OTHERS)).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     took, spent = time.monotonic() - began, used() - before
     failed = re.search(r"Non-2xx.*|Socket errors.*", output)
     if failed:
@@ -59,40 +58,21 @@ def wrk(url, used, connections, seconds, *more):
             "cpu_us_per_request": spent / 1e3 / requests, "proxy_busy": spent / 1e9 / took, "seconds": took}
 
 
-def burst(url, used, clients, processes=4):
-    """When the responses of `clients` requests, sent at once over open connections, had come in whole: milliseconds."""
+def burst(url, used, clients):
+    """When the responses of `clients` requests, sent at once over open connections, had come in whole: milliseconds.
+
+    One process has all the clients: several would sleep between two responses, and waking them be most of what is measured.
+    """
     host, port = url.removeprefix("http://").split(":")
     request = f"GET /burst{time.monotonic_ns()} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    ready, results = multiprocessing.Barrier(processes + 1), multiprocessing.SimpleQueue()
-    part = [multiprocessing.Process(target=clients_of_a_burst, args=((host, int(port)), request, clients // processes, ready, results))
-            for _ in range(processes)]
-    for process in part:
-        process.start()
-    ready.wait()  # all are connected
-    before = used()
-    ready.wait()
-    times = [results.get() for _ in part]
-    spent = used() - before
-    for process in part:
-        process.join()
-    began = min(sent for sent, _ in times)
-    done = sorted((time - began) * 1e3 for _, ends in times for time in ends)
-    return {"requests": clients, "half_ms": done[clients // 2], "last_ms": done[clients - 1],
-            "cpu_us_per_request": spent / 1e3 / clients}
-
-
-def clients_of_a_burst(address, request, clients, ready, results):
-    os.sched_setaffinity(0, OTHERS)
     poll, left, done = select.epoll(), {}, []
     for _ in range(clients):
-        connection = socket.create_connection(address)
+        connection = socket.create_connection((host, int(port)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         left[connection.fileno()] = connection
         poll.register(connection, select.EPOLLIN)
     received, gone = dict.fromkeys(left, b""), []
-    ready.wait()
-    ready.wait()
-    began = time.monotonic()
+    before, began = used(), time.monotonic()
     for connection in left.values():
         connection.send(request)
     while left:
@@ -102,9 +82,12 @@ def clients_of_a_burst(address, request, clients, ready, results):
         for number, _ in events:
             received[number] += left[number].recv(65536)
             if len(received[number].partition(b"\r\n\r\n")[2]) == 1024:
-                done.append(time.monotonic())
+                done.append((time.monotonic() - began) * 1e3)
                 gone.append(left.pop(number))
-    results.put((began, done))
+    spent = used() - before
+    for connection in gone:
+        connection.close()
+    return {"requests": clients, "half_ms": done[clients // 2], "last_ms": done[-1], "cpu_us_per_request": spent / 1e3 / clients}
 
 
 def calls(origin):
@@ -211,6 +194,7 @@ def main():
         raise SystemExit("wrk is missing (Debian: apt-get install wrk)")
     subprocess.run(["cargo", "build", "--release", "--quiet", "--example", "reverse_proxy", "--example", "origin"],
                    cwd=ROOT, check=True)
+    os.sched_setaffinity(0, OTHERS)
     script = pathlib.Path(tempfile.mkdtemp()) / "unique.lua"
     script.write_text(UNIQUE)
     about = circumstances()
