@@ -306,7 +306,7 @@ where
                                 hash: flight.cargo.hash,
                                 key: flight.cargo.key.clone(),
                                 method: request.method().clone(),
-                                has_credentials: rules::has_credentials(request.headers()),
+                                has_credentials: rules::Said::by(request.headers()).credentials,
                             })
                         });
                         sent_on(service, request, tells)

@@ -13,13 +13,13 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Asked, Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Seat, Waiter, Work},
+    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Seat, Waiter, Work},
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
     key::KeyExtractor,
     observe::Reason,
     role::Way,
-    rules::{self, Bypass, Variant},
+    rules::{self, Bypass, Said, Variant},
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -65,24 +65,25 @@ impl<S, X: KeyExtractor> Singleflight<S, X> {
         self.inner
     }
 
-    /// The key of a request that may be coalesced.
-    fn key_of<B: Body>(&self, request: &request::Parts, body: &B) -> Result<X::Key, Bypass> {
+    /// The key of a request that may be coalesced, and whether it has credentials.
+    fn key_of<B: Body>(
+        &self,
+        request: &request::Parts,
+        body: &B,
+    ) -> Result<(X::Key, bool), Bypass> {
         if !self.shared.flights.is_enabled() {
             return Err(Bypass::Disabled);
         }
-        let has_body = rules::has_body(
-            &request.headers,
-            body.is_end_stream(),
-            body.size_hint().exact(),
-        );
-        if let Some(bypass) = rules::bypass(request, has_body) {
+        let said = Said::by(&request.headers);
+        let has_body = said.has_body(body.is_end_stream(), body.size_hint().exact());
+        if let Some(bypass) = said.bypass(&request.method, has_body) {
             return Err(bypass);
         }
-        let key = self.shared.extractor.extract(request);
-        key.ok_or(match request.method {
-            Method::GET | Method::HEAD => Bypass::NoKey,
-            _ => Bypass::Method,
-        })
+        match self.shared.extractor.extract(request) {
+            Some(key) => Ok((key, said.credentials)),
+            None if matches!(request.method, Method::GET | Method::HEAD) => Err(Bypass::NoKey),
+            None => Err(Bypass::Method),
+        }
     }
 }
 
@@ -106,7 +107,7 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let key = match self.key_of(&parts, &body) {
+        let (key, has_credentials) = match self.key_of(&parts, &body) {
             Ok(key) => key,
             Err(bypass) => return self.bypass(Request::from_parts(parts, body), bypass),
         };
@@ -118,7 +119,7 @@ where
                 hash,
                 key,
                 method: parts.method.clone(),
-                has_credentials: rules::has_credentials(&parts.headers),
+                has_credentials,
             };
             let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
             return ResponseFuture::apart(Arc::clone(&self.shared), call, Some(known));
@@ -131,7 +132,10 @@ where
             differs: |variant: &Variant| !variant.matches(&parts.headers),
         };
         match newcomer.enter(cargo, None) {
-            Joined::Led(seat, names) => self.lead(seat, names, Request::from_parts(parts, body)),
+            Joined::Led(seat, names) => {
+                let request = Request::from_parts(parts, body);
+                self.lead(seat, names, request, has_credentials)
+            }
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
                 seat.board();
@@ -139,7 +143,10 @@ where
             }
             Joined::Waits(_) => unreachable!("nobody was given to wait"),
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
-            Joined::Unprepared(cargo) => self.follow(cargo, Request::from_parts(parts, body)),
+            Joined::Unprepared(cargo) => {
+                let request = Request::from_parts(parts, body);
+                self.follow(cargo, request, has_credentials)
+            }
         }
     }
 }
@@ -189,6 +196,7 @@ where
         mut seat: Seat<X::Key>,
         names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
+        has_credentials: bool,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -202,20 +210,13 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Arc::new(Desk::new());
+        let desk = Arc::new(Desk::new(&self.shared, &request, has_credentials));
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let asked = Asked::new(&self.shared, &request);
             let trace = &flight.cargo.trace;
             trace.begin(&request);
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(
-                flight,
-                Arc::clone(&self.shared),
-                Arc::clone(&desk),
-                asked,
-                call,
-            )
+            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&desk), call)
         });
         ResponseFuture::lead(Arc::clone(&self.shared), seat, desk, Way::Led)
     }
@@ -225,6 +226,7 @@ where
         &mut self,
         cargo: Cargo<X::Key>,
         request: Request<ReqBody>,
+        has_credentials: bool,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -253,7 +255,7 @@ where
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat, names) => self.lead(seat, names, request),
+            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials),
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
                 seat.board();

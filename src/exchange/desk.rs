@@ -1,13 +1,24 @@
-//! Where the leader's own response is left for it: the one typed thing in a flight whose table can't name types.
+//! What a flight's work and its leader have in common: the one typed thing in a flight whose table can't name types.
 
 use bytes::Bytes;
-use http::{Response, response};
+use http::{Method, Request, Response, response};
 use http_body::Frame;
 
-use crate::sync::Mutex;
+use crate::{flights::Shared, key::KeyExtractor, rules::Fields, sync::Mutex};
 
 pub(crate) struct Desk<B, E> {
+    /// Here, beside the answer, it costs no allocation.
+    pub(super) asked: Asked,
+    /// The leader's own response is left here for it.
     answer: Mutex<Option<Result<Answer<B>, E>>>,
+}
+
+/// What must be known of the leader's request when its response comes.
+pub(crate) struct Asked {
+    pub(super) method: Method,
+    pub(super) has_credentials: bool,
+    /// Those in which an identical request may differ: for `Vary`.
+    pub(super) fields: Fields,
 }
 
 /// What a leader gets.
@@ -23,8 +34,18 @@ pub(crate) enum Answer<B> {
 // ===== impl Desk =====
 
 impl<B, E> Desk<B, E> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new<X: KeyExtractor, ReqBody>(
+        shared: &Shared<X>,
+        request: &Request<ReqBody>,
+        has_credentials: bool,
+    ) -> Self {
+        let asked = Asked {
+            method: request.method().clone(),
+            has_credentials,
+            fields: Fields::of(request.headers(), |name| shared.may_differ(name)),
+        };
         Self {
+            asked,
             answer: Mutex::new(None),
         }
     }

@@ -7,7 +7,7 @@
 //! | `join` | lead or join: which flight a request may have a part in |
 //! | `work` | what a flight does: the call, the verdict on its head, the body |
 //! | `verdict` | what the followers are told, and when |
-//! | `desk` | where the leader's own response is left for it |
+//! | `desk` | what the work and its leader have in common: the request's fields, the response |
 //! | `waiter` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
 
@@ -29,5 +29,5 @@ pub(crate) use self::{
     reader::{ReadBody, Reader},
     seat::Seat,
     waiter::{Next, Waiter},
-    work::{Asked, Work},
+    work::Work,
 };

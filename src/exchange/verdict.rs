@@ -119,15 +119,18 @@ where
         let (parts, body) = response.into_parts();
         let cargo = &self.flight.cargo;
         let memory = &self.shared.flights.memory;
-        let shareable = rules::may_share(&self.asked.method, self.asked.has_credentials, &parts)
-            && (self.shared.settings.policy)(&parts);
+        let shareable = rules::may_share(
+            &self.desk.asked.method,
+            self.desk.asked.has_credentials,
+            &parts,
+        ) && (self.shared.settings.policy)(&parts);
         if !shareable {
             memory.remember(cargo.hash, cargo.key.clone());
             return self.release(parts, body, Reason::Unshareable);
         }
         memory.clear(cargo.hash, &cargo.key);
         let hint = body.size_hint();
-        let expected = rules::expected(&self.asked.method, &parts, &hint);
+        let expected = rules::expected(&self.desk.asked.method, &parts, &hint);
         let limits = self.shared.settings.limits;
         if expected.unwrap_or(0).max(hint.lower()) > limits.max_body as u64 {
             return self.release(parts, body, Reason::TooLarge);
@@ -274,7 +277,7 @@ where
                 .cloned()
                 .collect()
         };
-        (!names.is_empty()).then(|| Variant::of_fields(names, &self.asked.fields))
+        (!names.is_empty()).then(|| Variant::of_fields(names, &self.desk.asked.fields))
     }
 
     /// Ends a flight whose whole response is there, if its leader is alone.

@@ -24,7 +24,7 @@ use super::{
     origin::{Origin, OriginBody},
     seat::Seat,
     verdict,
-    work::{Asked, Work},
+    work::Work,
 };
 use crate::{
     error::ShareError,
@@ -32,7 +32,7 @@ use crate::{
     group::{Interest, Payload, Wakers, caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
-    rules::Variant,
+    rules::{Said, Variant},
     sync::{AtomicUsize, Mutex, Ordering},
 };
 
@@ -306,19 +306,13 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Arc::new(Desk::new());
+        let has_credentials = Said::by(request.headers()).credentials;
+        let desk = Arc::new(Desk::new(&self.shared, &request, has_credentials));
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let asked = Asked::new(&self.shared, &request);
             flight.cargo.trace.begin(&request);
             let call = Oneshot::new(service, request);
-            Work::new(
-                flight,
-                Arc::clone(&self.shared),
-                Arc::clone(&desk),
-                asked,
-                call,
-            )
+            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&desk), call)
         });
         let mut state = self.state.lock();
         if state.gone {
