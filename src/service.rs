@@ -109,7 +109,7 @@ where
         let (parts, body) = request.into_parts();
         let (key, has_credentials) = match self.key_of(&parts, &body) {
             Ok(key) => key,
-            Err(bypass) => return self.bypass(Request::from_parts(parts, body), bypass),
+            Err(bypass) => return self.bypass(parts, body, bypass),
         };
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
@@ -157,7 +157,8 @@ where
 {
     fn bypass<ReqBody, ResBody>(
         &mut self,
-        request: Request<ReqBody>,
+        parts: request::Parts,
+        body: ReqBody,
         bypass: Bypass,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
@@ -168,7 +169,6 @@ where
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
-        let (parts, body) = request.into_parts();
         let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
         let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));

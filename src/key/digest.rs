@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use highway::{HighwayHash, HighwayHasher, Key};
 
-use crate::rules::copy;
+use crate::rules::{copy, lengths, pack};
 
 /// Two messages with one digest can't be made without the secret, nor found by chance in the lifetime of a process.
 pub(super) type Digest = [u64; 2];
@@ -72,12 +72,17 @@ impl Writer {
         }
     }
 
-    /// A header field; its name is never longer than 16 bits can say, its value never than 48.
+    /// A header field.
     #[inline]
     pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
-        self.number((name.len() as u64) << 48 | value.len() as u64);
-        self.bytes(name);
-        self.bytes(value);
+        match pack(&mut self.buffer[self.filled..], name, value) {
+            Some(len) => self.filled += len,
+            None => {
+                for part in [&lengths(name, value), name, value] {
+                    self.bytes(part);
+                }
+            }
+        }
     }
 
     pub(super) fn finish(&mut self) -> Digest {

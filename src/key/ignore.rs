@@ -66,8 +66,10 @@ impl Listed {
             _ => false,
         };
         let family = || match name {
-            [b's', ..] => name.starts_with(b"sec-ch-") || name.starts_with(b"sec-fetch-"),
-            [b'x', ..] => name.starts_with(b"x-b3-"),
+            [b's', b'e', b'c', b'-', rest @ ..] => {
+                rest.starts_with(b"ch-") || rest.starts_with(b"fetch-")
+            }
+            [b'x', b'-', b'b', b'3', b'-', ..] => true,
             _ => false,
         };
         if convention || family() {
@@ -92,6 +94,7 @@ impl Names {
         &self.sorted
     }
 
+    #[inline]
     fn contains(&self, name: &HeaderName) -> bool {
         self.lengths & Self::bit(name) != 0 && self.search(name).is_ok()
     }
@@ -116,7 +119,9 @@ impl<'a> Ignored<'a> {
             let line = line.as_bytes();
             line.eq_ignore_ascii_case(b"keep-alive") || line.eq_ignore_ascii_case(b"close")
         };
-        let names = request.get_all(CONNECTION).iter().any(|line| !idle(line));
+        let names = request
+            .iter()
+            .any(|(name, line)| *name == CONNECTION && !idle(line));
         Self {
             user,
             named_by: names.then_some(request),
@@ -131,18 +136,21 @@ impl<'a> Ignored<'a> {
     #[inline]
     pub(super) fn contains(&self, name: &HeaderName) -> bool {
         let bytes = name.as_str().as_bytes();
-        match Listed::of(bytes) {
-            Listed::HopByHop => true,
-            Listed::Convention => !self.is_named(bytes),
-            Listed::No => self.user.contains(name) && !self.is_named(bytes),
-        }
+        let left_out = match Listed::of(bytes) {
+            Listed::HopByHop => return true,
+            Listed::Convention => true,
+            Listed::No => self.user.contains(name),
+        };
+        left_out
+            && !self
+                .named_by
+                .is_some_and(|request| is_named(request, bytes))
     }
+}
 
-    fn is_named(&self, name: &[u8]) -> bool {
-        self.named_by.is_some_and(|request| {
-            tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
-        })
-    }
+#[cold]
+fn is_named(request: &HeaderMap, name: &[u8]) -> bool {
+    tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

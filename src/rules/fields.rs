@@ -4,11 +4,9 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 
-use super::copying::copy;
+use super::packing::{lengths, pack, unpack};
 
 /// Names and values one after the other: a clone of each `HeaderValue` may cost an allocation of its own.
-///
-/// Each pair is preceded by its lengths, so that no value can be taken for a name.
 #[derive(Clone)]
 pub(crate) struct Fields {
     inline: [u8; INLINE],
@@ -17,14 +15,8 @@ pub(crate) struct Fields {
     spilled: Vec<u8>,
 }
 
-/// The bytes that most requests' fields need.
-const INLINE: usize = 768;
-
-/// The bytes of two lengths.
-const LENS: usize = size_of::<u64>();
-
-/// A name is never longer than 16 bits can say, a value never than 48.
-const VALUE_BITS: u32 = 48;
+/// The bytes that most requests' fields need; with more, an allocator has no place ready for what they lie in.
+const INLINE: usize = 640;
 
 // ===== impl Fields =====
 
@@ -44,23 +36,21 @@ impl Fields {
         fields
     }
 
+    #[inline]
     fn push(&mut self, name: &[u8], value: &[u8]) {
-        let lens = ((name.len() as u64) << VALUE_BITS | value.len() as u64).to_ne_bytes();
-        let end = self.filled + LENS + name.len() + value.len();
-        match self.inline.get_mut(self.filled..end) {
-            Some(free) if self.spilled.is_empty() => {
-                let (head, rest) = free.split_at_mut(LENS);
-                let (first, second) = rest.split_at_mut(name.len());
-                head.copy_from_slice(&lens);
-                copy(first, name);
-                copy(second, value);
-                self.filled = end;
+        if self.spilled.is_empty() {
+            if let Some(len) = pack(&mut self.inline[self.filled..], name, value) {
+                self.filled += len;
+                return;
             }
-            _ => {
-                for part in [&lens, name, value] {
-                    self.spilled.extend_from_slice(part);
-                }
-            }
+        }
+        self.spill(name, value);
+    }
+
+    #[cold]
+    fn spill(&mut self, name: &[u8], value: &[u8]) {
+        for part in [&lengths(name, value), name, value] {
+            self.spilled.extend_from_slice(part);
         }
     }
 
@@ -74,15 +64,7 @@ impl Fields {
 }
 
 fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    std::iter::from_fn(move || {
-        let (lens, tail) = rest.split_first_chunk()?;
-        let lens = u64::from_ne_bytes(*lens);
-        let (name, tail) = tail.split_at_checked((lens >> VALUE_BITS) as usize)?;
-        let value = lens & ((1 << VALUE_BITS) - 1);
-        let (value, tail) = tail.split_at_checked(value as usize)?;
-        rest = tail;
-        Some((name, value))
-    })
+    std::iter::from_fn(move || unpack(&mut rest))
 }
 
 /// Shows nothing: the values may be credentials.

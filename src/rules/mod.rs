@@ -53,18 +53,18 @@
 //! [the HTML standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //! [gRPC]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
-mod copying;
 mod directives;
 mod fields;
 mod length;
+mod packing;
 mod request;
 mod response;
 mod vary;
 
-pub(crate) use copying::copy;
 pub(crate) use directives::{is_tchar, tokens};
 pub(crate) use fields::Fields;
 pub(crate) use length::expected;
+pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, Said, invalidates, is_safe};
 pub use response::shareable;
 pub(crate) use response::{copy_head, may_share};

@@ -60,20 +60,24 @@ impl Said {
     pub(crate) fn by(headers: &HeaderMap) -> Self {
         let mut said = Self::default();
         for (name, value) in headers {
-            match name.as_str() {
-                "upgrade" => said.upgrade = true,
-                "connection" => said.upgrade |= upgrades(value),
-                "expect" => said.expect = true,
-                "cache-control" => {
+            let name = name.as_str().as_bytes();
+            // By length first, which sorts out most names.
+            match name.len() {
+                6 if name == b"expect" => said.expect = true,
+                6 => said.credentials |= name == b"cookie",
+                7 => said.upgrade |= name == b"upgrade",
+                10 => said.upgrade |= name == b"connection" && upgrades(value),
+                13 if name == b"cache-control" => {
                     said.cache_control |= forbids(value, &["no-store", "only-if-cached"]);
                 }
-                "transfer-encoding" => said.body = true,
+                13 => said.credentials |= name == b"authorization",
                 // One that is not a plain zero counts, whatever the body says: an inner service may believe the field.
-                "content-length" => {
+                14 if name == b"content-length" => {
                     let digits = value.as_bytes();
                     said.body |= digits.is_empty() || digits.iter().any(|byte| *byte != b'0');
                 }
-                "authorization" | "cookie" | "proxy-authorization" => said.credentials = true,
+                17 => said.body |= name == b"transfer-encoding",
+                19 => said.credentials |= name == b"proxy-authorization",
                 _ => {}
             }
         }
