@@ -6,20 +6,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Method, Request, Response, request};
+use http::{HeaderName, Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Seat, Waiter, Work},
+    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter, Work},
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
-    key::KeyExtractor,
+    key::{KeyExtractor, Marks},
     observe::Reason,
     role::Way,
-    rules::{self, Bypass, Said, Variant},
+    rules::{self, Bypass, Variant},
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -64,27 +64,6 @@ impl<S, X: KeyExtractor> Singleflight<S, X> {
     pub fn into_inner(self) -> S {
         self.inner
     }
-
-    /// The key of a request that may be coalesced, and whether it has credentials.
-    fn key_of<B: Body>(
-        &self,
-        request: &request::Parts,
-        body: &B,
-    ) -> Result<(X::Key, bool), Bypass> {
-        if !self.shared.flights.is_enabled() {
-            return Err(Bypass::Disabled);
-        }
-        let said = Said::by(&request.headers);
-        let has_body = said.has_body(body.is_end_stream(), body.size_hint().exact());
-        if let Some(bypass) = said.bypass(&request.method, has_body) {
-            return Err(bypass);
-        }
-        match self.shared.extractor.extract(request) {
-            Some(key) => Ok((key, said.credentials)),
-            None if matches!(request.method, Method::GET | Method::HEAD) => Err(Bypass::NoKey),
-            None => Err(Bypass::Method),
-        }
-    }
 }
 
 impl<S, X, ReqBody, ResBody> Service<Request<ReqBody>> for Singleflight<S, X>
@@ -107,8 +86,12 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let (key, has_credentials) = match self.key_of(&parts, &body) {
-            Ok(key) => key,
+        let Question {
+            key,
+            has_credentials,
+            marks,
+        } = match Question::of(&self.shared, &parts, &body) {
+            Ok(question) => question,
             Err(bypass) => return self.bypass(parts, body, bypass),
         };
         let flights = &self.shared.flights;
@@ -134,7 +117,7 @@ where
         match newcomer.enter(cargo, None) {
             Joined::Led(seat, names) => {
                 let request = Request::from_parts(parts, body);
-                self.lead(seat, names, request, has_credentials)
+                self.lead(seat, names, request, has_credentials, marks)
             }
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
@@ -145,7 +128,7 @@ where
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
             Joined::Unprepared(cargo) => {
                 let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials)
+                self.follow(cargo, request, has_credentials, marks)
             }
         }
     }
@@ -197,6 +180,7 @@ where
         names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
         has_credentials: bool,
+        marks: Marks,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -210,7 +194,7 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Arc::new(Desk::new(&self.shared, &request, has_credentials));
+        let desk = Arc::new(Desk::new(&self.shared, &request, has_credentials, marks));
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let trace = &flight.cargo.trace;
@@ -227,6 +211,7 @@ where
         cargo: Cargo<X::Key>,
         request: Request<ReqBody>,
         has_credentials: bool,
+        marks: Marks,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -255,7 +240,7 @@ where
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials),
+            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials, marks),
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
                 seat.board();

@@ -4,7 +4,12 @@ use bytes::Bytes;
 use http::{Method, Request, Response, response};
 use http_body::Frame;
 
-use crate::{flights::Shared, key::KeyExtractor, rules::Fields, sync::Mutex};
+use crate::{
+    flights::Shared,
+    key::{KeyExtractor, Marks},
+    rules::Fields,
+    sync::Mutex,
+};
 
 pub(crate) struct Desk<B, E> {
     /// Here, beside the answer, it costs no allocation.
@@ -38,11 +43,14 @@ impl<B, E> Desk<B, E> {
         shared: &Shared<X>,
         request: &Request<ReqBody>,
         has_credentials: bool,
+        mut marks: Marks,
     ) -> Self {
         let asked = Asked {
             method: request.method().clone(),
             has_credentials,
-            fields: Fields::of(request.headers(), |name| shared.may_differ(name)),
+            fields: Fields::of(request.headers(), |name| {
+                marks.pop().unwrap_or_else(|| shared.may_differ(name))
+            }),
         };
         Self {
             asked,

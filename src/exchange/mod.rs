@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
+//! | `question` | a request's key, or why it has none |
 //! | `oneshot` | one call of the inner service, readiness first |
 //! | `seat` | a caller's part in a flight, counted |
 //! | `join` | lead or join: which flight a request may have a part in |
@@ -15,6 +16,7 @@ mod desk;
 mod join;
 mod oneshot;
 mod origin;
+mod question;
 mod reader;
 mod seat;
 mod verdict;
@@ -26,6 +28,7 @@ pub(crate) use self::{
     join::{Joined, Newcomer},
     oneshot::Oneshot,
     origin::{Origin, OriginBody},
+    question::Question,
     reader::{ReadBody, Reader},
     seat::Seat,
     waiter::{Next, Waiter},

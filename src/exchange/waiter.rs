@@ -30,7 +30,7 @@ use crate::{
     error::ShareError,
     flights::{Cargo, Event, Flight, Shared, Waiting},
     group::{Interest, Payload, Wakers, caught, drop_quietly},
-    key::KeyExtractor,
+    key::{KeyExtractor, Marks},
     observe::Reason,
     rules::{Said, Variant},
     sync::{AtomicUsize, Mutex, Ordering},
@@ -307,7 +307,12 @@ where
             seat.finish_abandoned();
         }
         let has_credentials = Said::by(request.headers()).credentials;
-        let desk = Arc::new(Desk::new(&self.shared, &request, has_credentials));
+        let desk = Arc::new(Desk::new(
+            &self.shared,
+            &request,
+            has_credentials,
+            Marks::default(),
+        ));
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             flight.cargo.trace.begin(&request);

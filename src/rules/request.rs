@@ -60,28 +60,34 @@ impl Said {
     pub(crate) fn by(headers: &HeaderMap) -> Self {
         let mut said = Self::default();
         for (name, value) in headers {
-            let name = name.as_str().as_bytes();
-            // By length first, which sorts out most names.
-            match name.len() {
-                6 if name == b"expect" => said.expect = true,
-                6 => said.credentials |= name == b"cookie",
-                7 => said.upgrade |= name == b"upgrade",
-                10 => said.upgrade |= name == b"connection" && upgrades(value),
-                13 if name == b"cache-control" => {
-                    said.cache_control |= forbids(value, &["no-store", "only-if-cached"]);
-                }
-                13 => said.credentials |= name == b"authorization",
-                // One that is not a plain zero counts, whatever the body says: an inner service may believe the field.
-                14 if name == b"content-length" => {
-                    let digits = value.as_bytes();
-                    said.body |= digits.is_empty() || digits.iter().any(|byte| *byte != b'0');
-                }
-                17 => said.body |= name == b"transfer-encoding",
-                19 => said.credentials |= name == b"proxy-authorization",
-                _ => {}
-            }
+            said.note(name.as_str(), value);
         }
         said
+    }
+
+    /// One more line.
+    #[inline]
+    pub(crate) fn note(&mut self, name: &str, value: &HeaderValue) {
+        let name = name.as_bytes();
+        // By length first, which sorts out most names.
+        match name.len() {
+            6 if name == b"expect" => self.expect = true,
+            6 => self.credentials |= name == b"cookie",
+            7 => self.upgrade |= name == b"upgrade",
+            10 => self.upgrade |= name == b"connection" && upgrades(value),
+            13 if name == b"cache-control" => {
+                self.cache_control |= forbids(value, &["no-store", "only-if-cached"]);
+            }
+            13 => self.credentials |= name == b"authorization",
+            // One that is not a plain zero counts, whatever the body says: an inner service may believe the field.
+            14 if name == b"content-length" => {
+                let digits = value.as_bytes();
+                self.body |= digits.is_empty() || digits.iter().any(|byte| *byte != b'0');
+            }
+            17 => self.body |= name == b"transfer-encoding",
+            19 => self.credentials |= name == b"proxy-authorization",
+            _ => {}
+        }
     }
 
     /// Whether the request brings a body, or says that it does. `exact` is the `size_hint().exact()` of its body.
