@@ -194,7 +194,7 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Arc::new(Desk::new(&self.shared, &request, has_credentials, marks));
+        let desk = Desk::new(&self.shared, &request, has_credentials, marks);
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let trace = &flight.cargo.trace;

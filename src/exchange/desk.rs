@@ -1,5 +1,7 @@
 //! What a flight's work and its leader have in common: the one typed thing in a flight whose table can't name types.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Method, Request, Response, response};
 use http_body::Frame;
@@ -44,18 +46,21 @@ impl<B, E> Desk<B, E> {
         request: &Request<ReqBody>,
         has_credentials: bool,
         mut marks: Marks,
-    ) -> Self {
-        let asked = Asked {
-            method: request.method().clone(),
-            has_credentials,
-            fields: Fields::of(request.headers(), |name| {
-                marks.pop().unwrap_or_else(|| shared.may_differ(name))
-            }),
-        };
-        Self {
-            asked,
+    ) -> Arc<Self> {
+        let mut desk = Arc::new(Self {
+            asked: Asked {
+                method: request.method().clone(),
+                has_credentials,
+                fields: Fields::default(),
+            },
             answer: Mutex::new(None),
-        }
+        });
+        // Filled where it stays: it is large.
+        let asked = &mut Arc::get_mut(&mut desk).expect("made just now").asked;
+        asked.fields.keep(request.headers(), |name| {
+            marks.pop().unwrap_or_else(|| shared.may_differ(name))
+        });
+        desk
     }
 
     pub(crate) fn leave(&self, answer: Result<Answer<B>, E>) {

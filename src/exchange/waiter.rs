@@ -307,12 +307,7 @@ where
             seat.finish_abandoned();
         }
         let has_credentials = Said::by(request.headers()).credentials;
-        let desk = Arc::new(Desk::new(
-            &self.shared,
-            &request,
-            has_credentials,
-            Marks::default(),
-        ));
+        let desk = Desk::new(&self.shared, &request, has_credentials, Marks::default());
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             flight.cargo.trace.begin(&request);

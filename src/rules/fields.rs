@@ -21,19 +21,13 @@ const INLINE: usize = 640;
 // ===== impl Fields =====
 
 impl Fields {
-    /// The fields of which `keep` says so.
-    pub(crate) fn of(headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) -> Self {
-        let mut fields = Self {
-            inline: [0; INLINE],
-            filled: 0,
-            spilled: Vec::new(),
-        };
+    /// Adds the fields of which `keep` says so.
+    pub(crate) fn keep(&mut self, headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) {
         for (name, value) in headers {
             if keep(name) {
-                fields.push(name.as_str().as_bytes(), value.as_bytes());
+                self.push(name.as_str().as_bytes(), value.as_bytes());
             }
         }
-        fields
     }
 
     #[inline]
@@ -67,6 +61,16 @@ fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || unpack(&mut rest))
 }
 
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            inline: [0; INLINE],
+            filled: 0,
+            spilled: Vec::new(),
+        }
+    }
+}
+
 /// Shows nothing: the values may be credentials.
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +90,8 @@ mod tests {
         for (name, value) in [("a", "1"), ("b", ""), ("a", "2"), ("c", "3")] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let fields = Fields::of(&headers, |name| name != "c");
+        let mut fields = Fields::default();
+        fields.keep(&headers, |name| name != "c");
         let values = |name| {
             fields
                 .get_all(&HeaderName::from_static(name))
@@ -107,7 +112,8 @@ mod tests {
             headers.append("a", value.parse().expect("a value"));
             headers.append("b", HeaderValue::from_static("x"));
         }
-        let fields = Fields::of(&headers, |_| true);
+        let mut fields = Fields::default();
+        fields.keep(&headers, |_| true);
         let name = HeaderName::from_static("a");
         let values: Vec<_> = fields.get_all(&name).collect();
         assert_eq!(values, all.map(str::as_bytes));
