@@ -44,7 +44,6 @@ where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    shared: Arc<Shared<X>>,
     #[pin]
     state: State<S, X, ReqBody, ResBody>,
 }
@@ -62,13 +61,17 @@ where
         way: Way,
         /// What its response tells the layer.
         tells: Tells<X::Key>,
+        /// `None` where nothing of it is asked: so many clones of one `Arc`, by all cores, are not for nothing.
+        shared: Option<Arc<Shared<X>>>,
     },
     Lead {
+        shared: Arc<Shared<X>>,
         seat: Option<Seat<X::Key>>,
         desk: Arc<Desk<ResBody, S::Error>>,
         way: Way,
     },
     Begin {
+        shared: Arc<Shared<X>>,
         seat: Option<Seat<X::Key>>,
         head: Arc<response::Parts>,
     },
@@ -105,21 +108,24 @@ where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    fn new(shared: Arc<Shared<X>>, state: State<S, X, ReqBody, ResBody>) -> Self {
-        Self { shared, state }
-    }
-
     pub(crate) fn bypassed(
-        shared: Arc<Shared<X>>,
+        shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         way: Way,
         writes: Option<(Target, Method)>,
     ) -> Self {
+        let asked = writes.is_some() || shared.settings.cache_status.is_some();
         let tells = match writes {
             Some((target, method)) => Tells::Written(target, method),
             None => Tells::Nothing,
         };
-        Self::new(shared, State::Own { call, way, tells })
+        let state = State::Own {
+            call,
+            way,
+            tells,
+            shared: asked.then(|| Arc::clone(shared)),
+        };
+        Self { state }
     }
 
     /// Could not join a flight. `known`: because its key is known to be unshareable.
@@ -128,9 +134,13 @@ where
         call: Oneshot<S, ReqBody>,
         known: Option<Known<X::Key>>,
     ) -> Self {
-        let tells = known.map_or(Tells::Nothing, Tells::Shareable);
-        let way = Way::Apart;
-        Self::new(shared, State::Own { call, way, tells })
+        let state = State::Own {
+            call,
+            way: Way::Apart,
+            tells: known.map_or(Tells::Nothing, Tells::Shareable),
+            shared: Some(shared),
+        };
+        Self { state }
     }
 
     pub(crate) fn lead(
@@ -139,8 +149,13 @@ where
         desk: Arc<Desk<ResBody, S::Error>>,
         way: Way,
     ) -> Self {
-        let seat = Some(seat);
-        Self::new(shared, State::Lead { seat, desk, way })
+        let state = State::Lead {
+            shared,
+            seat: Some(seat),
+            desk,
+            way,
+        };
+        Self { state }
     }
 
     pub(crate) fn begin(
@@ -148,69 +163,61 @@ where
         seat: Seat<X::Key>,
         head: Arc<response::Parts>,
     ) -> Self {
-        let seat = Some(seat);
-        Self::new(shared, State::Begin { seat, head })
+        let state = State::Begin {
+            shared,
+            seat: Some(seat),
+            head,
+        };
+        Self { state }
     }
 
-    pub(crate) fn wait(
-        shared: Arc<Shared<X>>,
-        waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
-    ) -> Self {
+    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>) -> Self {
         // The clock is read only where somebody wants it.
-        let deadline = shared
-            .settings
-            .wait_timeout
-            .and_then(|wait| Instant::now().checked_add(wait));
-        Self::new(
-            shared,
-            State::Wait {
-                waiter,
-                since: Wait::begin(),
-                deadline,
-                sleep: None,
-            },
-        )
+        let timeout = waiter.shared().settings.wait_timeout;
+        let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
+        let state = State::Wait {
+            waiter,
+            since: Wait::begin(),
+            deadline,
+            sleep: None,
+        };
+        Self { state }
     }
 }
 
+/// What every response gets on its way out.
+fn dress<X, B>(
+    shared: Option<&Shared<X>>,
+    mut parts: response::Parts,
+    body: ResponseBody<B>,
+    way: Way,
+) -> Response<ResponseBody<B>>
+where
+    X: KeyExtractor,
+{
+    parts.extensions.insert(way.role());
+    if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
+        cache_status.append(&mut parts.headers, way.forward());
+    }
+    Response::from_parts(parts, body)
+}
+
 impl<X: KeyExtractor> Shared<X> {
-    /// What every response gets on its way out.
-    fn dress<B>(
-        &self,
-        mut parts: response::Parts,
-        body: ResponseBody<B>,
-        way: Way,
-    ) -> Response<ResponseBody<B>> {
-        parts.extensions.insert(way.role());
-        if let Some(cache_status) = &self.settings.cache_status {
-            cache_status.append(&mut parts.headers, way.forward());
-        }
-        Response::from_parts(parts, body)
-    }
-
-    fn dress_own<B>(&self, response: Response<B>, way: Way) -> Response<ResponseBody<B>> {
-        let (parts, body) = response.into_parts();
-        self.dress(parts, ResponseBody::inner(body), way)
-    }
-
     /// A response that came to this caller alone tells the layer what its key, or its method, is about.
-    fn hear<B>(&self, tells: &Tells<X::Key>, response: Response<B>) -> Response<B> {
+    fn hear(&self, tells: &Tells<X::Key>, response: &response::Parts) {
         match tells {
-            Tells::Nothing => response,
+            Tells::Nothing => {}
             Tells::Written(target, method) => {
-                if rules::invalidates(method, response.status()) {
+                if rules::invalidates(method, response.status) {
                     self.flights.stamps.write(*target);
                 }
-                response
             }
             Tells::Shareable(known) => {
-                let (parts, body) = response.into_parts();
-                if rules::may_share(&known.method, known.has_credentials, &parts)
-                    && (self.settings.policy)(&parts)
+                if rules::may_share(&known.method, known.has_credentials, response)
+                    && (self.settings.policy)(response)
                 {
                     self.flights.memory.clear(known.hash, &known.key);
                 }
-                Response::from_parts(parts, body)
             }
         }
     }
@@ -230,15 +237,23 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let shared = &**this.shared;
         loop {
             let next = match this.state.as_mut().project() {
-                StateProj::Own { call, way, tells } => {
+                StateProj::Own {
+                    call,
+                    way,
+                    tells,
+                    shared,
+                } => {
                     let response = ready!(call.poll(cx));
+                    let shared = shared.as_deref();
                     let result = match response {
                         Ok(response) => {
-                            let response = shared.hear(tells, response);
-                            Ok(shared.dress_own(response, *way))
+                            let (parts, body) = response.into_parts();
+                            if let Some(shared) = shared {
+                                shared.hear(tells, &parts);
+                            }
+                            Ok(dress(shared, parts, ResponseBody::inner(body), *way))
                         }
                         Err(mut error) => {
                             if way.role() == crate::Role::Forwarded {
@@ -251,7 +266,12 @@ where
                     this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
-                StateProj::Lead { seat, desk, way } => {
+                StateProj::Lead {
+                    shared,
+                    seat,
+                    desk,
+                    way,
+                } => {
                     let part = seat.as_mut().expect("a leader has a seat");
                     let over = part.poll(Interest::Progress, cx);
                     let Some(answer) = desk.take() else {
@@ -261,27 +281,30 @@ where
                         );
                         return Poll::Pending;
                     };
-                    let way = *way;
-                    let seat = seat.take();
+                    let seat = seat.take().expect("looked at just now");
                     let result = answer.map(|answer| match answer {
-                        Answer::Untouched(response) => shared.dress_own(response, way),
+                        Answer::Untouched(response) => {
+                            let (parts, body) = response.into_parts();
+                            dress(Some(shared), parts, ResponseBody::inner(body), *way)
+                        }
                         Answer::Whole(parts, frame) => {
-                            shared.dress(parts, ResponseBody::whole(frame), way)
+                            seat.leave_alone();
+                            dress(Some(shared), parts, ResponseBody::whole(frame), *way)
                         }
                         Answer::Shared(parts) => {
-                            let seat = seat.expect("looked at just now");
                             let body = ResponseBody::shared(Reader::new(seat, true));
-                            shared.dress(parts, body, way)
+                            dress(Some(shared), parts, body, *way)
                         }
                     });
                     this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
-                StateProj::Begin { seat, head } => {
+                StateProj::Begin { shared, seat, head } => {
                     observe::followed();
                     let seat = seat.take().expect("a follower that begins has a seat");
                     let body = ResponseBody::shared(Reader::new(seat, false));
-                    let response = shared.dress(response::Parts::clone(head), body, Way::Followed);
+                    let parts = response::Parts::clone(head);
+                    let response = dress(Some(shared), parts, body, Way::Followed);
                     this.state.set(State::Done);
                     return Poll::Ready(Ok(response));
                 }
@@ -292,10 +315,12 @@ where
                     sleep,
                 } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
                     Poll::Ready(Next::Begin(seat, head)) => State::Begin {
+                        shared: Arc::clone(waiter.shared()),
                         seat: Some(seat),
                         head,
                     },
                     Poll::Ready(Next::Lead(seat, desk)) => State::Lead {
+                        shared: Arc::clone(waiter.shared()),
                         seat: Some(seat),
                         desk,
                         way: Way::SentOn,
@@ -309,7 +334,7 @@ where
                                 has_credentials: rules::Said::by(request.headers()).credentials,
                             })
                         });
-                        sent_on(service, request, tells)
+                        sent_on(waiter.shared(), service, request, tells)
                     }
                     Poll::Ready(Next::Fail(error)) => {
                         this.state.set(State::Done);
@@ -323,9 +348,12 @@ where
                             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
                         ready!(sleep.as_mut().poll(cx));
                         match waiter.give_up() {
-                            Some((service, request)) => {
-                                since.ended(sent_on(service, request, Tells::Nothing))
-                            }
+                            Some((service, request)) => since.ended(sent_on(
+                                waiter.shared(),
+                                service,
+                                request,
+                                Tells::Nothing,
+                            )),
                             // Decided in this very moment.
                             None => continue,
                         }
@@ -339,6 +367,7 @@ where
 }
 
 fn sent_on<S, X, ReqBody, ResBody>(
+    shared: &Arc<Shared<X>>,
     service: S,
     request: Request<ReqBody>,
     tells: Tells<X::Key>,
@@ -351,6 +380,7 @@ where
         call: Oneshot::new(service, request),
         way: Way::SentOn,
         tells,
+        shared: Some(Arc::clone(shared)),
     }
 }
 

@@ -155,7 +155,7 @@ where
         let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
         let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(Arc::clone(&self.shared), call, way, target)
+        ResponseFuture::bypassed(&self.shared, call, way, target)
     }
 
     /// The flight has all the callers that it may have.
@@ -233,7 +233,7 @@ where
             self.shared.flights.gauges.count(Event::Joined);
             seat.board();
             waiter.sit(seat);
-            return ResponseFuture::wait(Arc::clone(&self.shared), waiter);
+            return ResponseFuture::wait(waiter);
         }
         let (service, request) = waiter
             .take_prospect()

@@ -105,6 +105,10 @@ where
         }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared<X>> {
+        &self.shared
+    }
+
     /// The request comes back from a waiter that nobody else has seen.
     pub(crate) fn take_prospect(&self) -> Option<(S, Request<ReqBody>)> {
         self.state.lock().prospect.take()

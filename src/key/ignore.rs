@@ -132,7 +132,7 @@ impl<'a> Ignored<'a> {
     /// A field that the request's own `Connection` names is in the key in any case: what a client writes there may put
     /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
     /// matter of course (`Connection: keep-alive`).
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&self, name: &str) -> Place {
         match Listed::of(name.as_bytes()) {
             Listed::HopByHop => return Place::Nowhere,

@@ -9,7 +9,7 @@ const LENS: usize = size_of::<u64>();
 /// Writes the lengths, the name and the value, and gives how many bytes these are; `None` if they don't fit.
 ///
 /// With the lengths in front no two sequences of fields give the same bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn pack(to: &mut [u8], name: &[u8], value: &[u8]) -> Option<usize> {
     let len = LENS + name.len() + value.len();
     let to = to.get_mut(..len)?;

@@ -66,7 +66,7 @@ impl Said {
     }
 
     /// One more line.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note(&mut self, name: &str, value: &HeaderValue) {
         let name = name.as_bytes();
         // By length first, which sorts out most names.
