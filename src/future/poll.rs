@@ -1,227 +1,31 @@
-//! The layer's future.
+//! A poll of a [`ResponseFuture`].
 
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{Method, Request, Response, response};
+use http::{Request, Response, response};
 use http_body::Body;
-use pin_project::{pin_project, pinned_drop};
-use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::{
+    response::{ResponseFuture, State, StateProj},
+    tells::{Known, Tells},
+};
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Answer, Desk, Next, Oneshot, Reader, Seat, Waiter},
-    flights::{Shared, Target},
+    exchange::{Answer, Next, Oneshot, Reader},
+    flights::Shared,
     group::Interest,
     key::KeyExtractor,
-    observe::{self, Wait},
+    observe,
     role::Way,
     rules,
 };
-
-/// The response of a [`Singleflight`](crate::Singleflight) service.
-///
-/// # Cancel safety
-///
-/// Dropping it leaves the flight and harms no other caller. The last caller's leaving drops the inner call and frees the
-/// key at once, unless [`finish_abandoned`](crate::SingleflightLayer::finish_abandoned) is set.
-///
-/// # Panics
-///
-/// Polling it panics if the inner service did, and if it is polled again after it has given its response.
-#[pin_project(PinnedDrop)]
-#[must_use = "futures do nothing unless you `.await` or poll them"]
-pub struct ResponseFuture<S, X, ReqBody, ResBody>
-where
-    // The states hold the service's future and its error, and the key's type.
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    #[pin]
-    state: State<S, X, ReqBody, ResBody>,
-}
-
-#[pin_project(project = StateProj)]
-enum State<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    /// A call of its own.
-    Own {
-        #[pin]
-        call: Oneshot<S, ReqBody>,
-        way: Way,
-        /// What its response tells the layer.
-        tells: Tells<X::Key>,
-        /// `None` where nothing of it is asked: so many clones of one `Arc`, by all cores, are not for nothing.
-        shared: Option<Arc<Shared<X>>>,
-    },
-    Lead {
-        shared: Arc<Shared<X>>,
-        seat: Option<Seat<X::Key>>,
-        desk: Arc<Desk<ResBody, S::Error>>,
-        way: Way,
-    },
-    Begin {
-        shared: Arc<Shared<X>>,
-        seat: Option<Seat<X::Key>>,
-        head: Arc<response::Parts>,
-    },
-    Wait {
-        waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
-        since: Wait,
-        deadline: Option<Instant>,
-        /// Made when it is first needed.
-        sleep: Option<Pin<Box<Sleep>>>,
-    },
-    Done,
-}
-
-enum Tells<K> {
-    Nothing,
-    /// Whether a key that is remembered as unshareable still is.
-    Shareable(Known<K>),
-    /// That a write has succeeded.
-    Written(Target, Method),
-}
-
-/// A request whose key is remembered as unshareable.
-pub(crate) struct Known<K> {
-    pub(crate) hash: u64,
-    pub(crate) key: K,
-    pub(crate) method: Method,
-    pub(crate) has_credentials: bool,
-}
-
-// ===== impl ResponseFuture =====
-
-impl<S, X, ReqBody, ResBody> ResponseFuture<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    pub(crate) fn bypassed(
-        shared: &Arc<Shared<X>>,
-        call: Oneshot<S, ReqBody>,
-        way: Way,
-        writes: Option<(Target, Method)>,
-    ) -> Self {
-        let asked = writes.is_some() || shared.settings.cache_status.is_some();
-        let tells = match writes {
-            Some((target, method)) => Tells::Written(target, method),
-            None => Tells::Nothing,
-        };
-        let state = State::Own {
-            call,
-            way,
-            tells,
-            shared: asked.then(|| Arc::clone(shared)),
-        };
-        Self { state }
-    }
-
-    /// Could not join a flight. `known`: because its key is known to be unshareable.
-    pub(crate) fn apart(
-        shared: Arc<Shared<X>>,
-        call: Oneshot<S, ReqBody>,
-        known: Option<Known<X::Key>>,
-    ) -> Self {
-        let state = State::Own {
-            call,
-            way: Way::Apart,
-            tells: known.map_or(Tells::Nothing, Tells::Shareable),
-            shared: Some(shared),
-        };
-        Self { state }
-    }
-
-    pub(crate) fn lead(
-        shared: Arc<Shared<X>>,
-        seat: Seat<X::Key>,
-        desk: Arc<Desk<ResBody, S::Error>>,
-        way: Way,
-    ) -> Self {
-        let state = State::Lead {
-            shared,
-            seat: Some(seat),
-            desk,
-            way,
-        };
-        Self { state }
-    }
-
-    pub(crate) fn begin(
-        shared: Arc<Shared<X>>,
-        seat: Seat<X::Key>,
-        head: Arc<response::Parts>,
-    ) -> Self {
-        let state = State::Begin {
-            shared,
-            seat: Some(seat),
-            head,
-        };
-        Self { state }
-    }
-
-    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>) -> Self {
-        // The clock is read only where somebody wants it.
-        let timeout = waiter.shared().settings.wait_timeout;
-        let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
-        let state = State::Wait {
-            waiter,
-            since: Wait::begin(),
-            deadline,
-            sleep: None,
-        };
-        Self { state }
-    }
-}
-
-/// What every response gets on its way out.
-fn dress<X, B>(
-    shared: Option<&Shared<X>>,
-    mut parts: response::Parts,
-    body: ResponseBody<B>,
-    way: Way,
-) -> Response<ResponseBody<B>>
-where
-    X: KeyExtractor,
-{
-    parts.extensions.insert(way.role());
-    if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
-        cache_status.append(&mut parts.headers, way.forward());
-    }
-    Response::from_parts(parts, body)
-}
-
-impl<X: KeyExtractor> Shared<X> {
-    /// A response that came to this caller alone tells the layer what its key, or its method, is about.
-    fn hear(&self, tells: &Tells<X::Key>, response: &response::Parts) {
-        match tells {
-            Tells::Nothing => {}
-            Tells::Written(target, method) => {
-                if rules::invalidates(method, response.status) {
-                    self.flights.stamps.write(*target);
-                }
-            }
-            Tells::Shareable(known) => {
-                if rules::may_share(&known.method, known.has_credentials, response)
-                    && (self.settings.policy)(response)
-                {
-                    self.flights.memory.clear(known.hash, &known.key);
-                }
-            }
-        }
-    }
-}
 
 impl<S, X, ReqBody, ResBody> Future for ResponseFuture<S, X, ReqBody, ResBody>
 where
@@ -366,6 +170,23 @@ where
     }
 }
 
+/// What every response gets on its way out.
+fn dress<X, B>(
+    shared: Option<&Shared<X>>,
+    mut parts: response::Parts,
+    body: ResponseBody<B>,
+    way: Way,
+) -> Response<ResponseBody<B>>
+where
+    X: KeyExtractor,
+{
+    parts.extensions.insert(way.role());
+    if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
+        cache_status.append(&mut parts.headers, way.forward());
+    }
+    Response::from_parts(parts, body)
+}
+
 fn sent_on<S, X, ReqBody, ResBody>(
     shared: &Arc<Shared<X>>,
     service: S,
@@ -381,37 +202,5 @@ where
         way: Way::SentOn,
         tells,
         shared: Some(Arc::clone(shared)),
-    }
-}
-
-#[pinned_drop]
-impl<S, X, ReqBody, ResBody> PinnedDrop for ResponseFuture<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    fn drop(self: Pin<&mut Self>) {
-        if let StateProj::Wait { waiter, .. } = self.project().state.project() {
-            waiter.leave();
-        }
-    }
-}
-
-impl<S, X, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Own { .. } => "Own",
-            State::Lead { .. } => "Lead",
-            State::Begin { .. } => "Begin",
-            State::Wait { .. } => "Wait",
-            State::Done => "Done",
-        };
-        f.debug_struct("ResponseFuture")
-            .field("state", &state)
-            .finish_non_exhaustive()
     }
 }
