@@ -85,11 +85,11 @@ impl Writer {
         }
     }
 
-    pub(super) fn finish(&mut self) -> Digest {
+    pub(super) fn finish(mut self) -> Digest {
         // Ends the list of fields, which has no length in front.
         self.number(ABSENT);
         self.flush();
-        self.hasher.clone().finalize128()
+        self.hasher.finalize128()
     }
 
     fn number(&mut self, number: u64) {
@@ -207,6 +207,26 @@ mod tests {
             let mut hasher = HighwayHasher::new(Key(secret()));
             hasher.append(&whole);
             prop_assert_eq!(buffered, hasher.finalize128());
+        }
+
+        #[test]
+        fn a_field_is_its_lengths_its_name_and_its_value_wherever_the_buffer_ends(
+            fields in proptest::collection::vec((0..70_usize, 0..900_usize), 0..8),
+        ) {
+            let bytes = |length: usize| (0..length).map(|at| at as u8).collect::<Vec<_>>();
+            let packed = digest(|writer| {
+                for (name, value) in &fields {
+                    writer.field(&bytes(*name), &bytes(*value));
+                }
+            });
+            let single = digest(|writer| {
+                for (name, value) in &fields {
+                    writer.number((*name as u64) << 48 | *value as u64);
+                    writer.bytes(&bytes(*name));
+                    writer.bytes(&bytes(*value));
+                }
+            });
+            prop_assert_eq!(packed, single);
         }
     }
 }
