@@ -36,7 +36,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::Semaphore,
 };
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, service_fn, util::MapRequestLayer};
 use tower_resilience_coalesce::CoalesceLayer;
 use tower_singleflight::{Group, SingleflightLayer, method_and_uri};
 
@@ -284,10 +284,15 @@ fn over_axum() -> Counted {
             axum::routing::get(|| async { "hello" }),
         )
     };
+    let idle = router().layer(MapRequestLayer::new(|request| request));
     let layered = router().layer(SingleflightLayer::new());
     Counted::new("axum's Router, solo")
         .with(BARE, alone::<_, axum::body::Body, _>(router(), Method::GET))
         .with(GROUP, group_alone)
+        .with(
+            "a layer that does nothing",
+            alone::<_, axum::body::Body, _>(idle, Method::GET),
+        )
         .with(
             DEFAULT,
             alone::<_, axum::body::Body, _>(layered, Method::GET),

@@ -85,11 +85,11 @@ impl Writer {
         }
     }
 
-    pub(super) fn finish(mut self) -> Digest {
+    pub(super) fn finish(&mut self) -> Digest {
         // Ends the list of fields, which has no length in front.
         self.number(ABSENT);
         self.flush();
-        self.hasher.finalize128()
+        self.hasher.clone().finalize128()
     }
 
     fn number(&mut self, number: u64) {
