@@ -105,7 +105,7 @@ where
                 has_credentials,
             };
             let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-            return ResponseFuture::apart(Arc::clone(&self.shared), call, Some(known));
+            return ResponseFuture::apart(&self.shared, call, Some(known));
         }
         let target = self.shared.default_key().map(|_| Target::read_of(&parts));
         let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
@@ -122,7 +122,7 @@ where
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
                 seat.board();
-                ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
+                ResponseFuture::begin(&self.shared, seat, head)
             }
             Joined::Waits(_) => unreachable!("nobody was given to wait"),
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
@@ -171,7 +171,7 @@ where
             .gauges
             .count(Event::Forwarded(Reason::Full));
         let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(Arc::clone(&self.shared), call, None)
+        ResponseFuture::apart(&self.shared, call, None)
     }
 
     fn lead<ReqBody, ResBody>(
@@ -202,7 +202,7 @@ where
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
             Work::new(flight, Arc::clone(&self.shared), Arc::clone(&desk), call)
         });
-        ResponseFuture::lead(Arc::clone(&self.shared), seat, desk, Way::Led)
+        ResponseFuture::lead(&self.shared, seat, desk, Way::Led)
     }
 
     /// There is a flight whose head is not there: this request waits for it, or leads if that has ended meanwhile.
@@ -244,7 +244,7 @@ where
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
                 seat.board();
-                ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
+                ResponseFuture::begin(&self.shared, seat, head)
             }
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
         }

@@ -50,7 +50,7 @@ where
                     shared,
                 } => {
                     let response = ready!(call.poll(cx));
-                    let shared = shared.as_deref();
+                    let shared = shared.as_ref();
                     let result = match response {
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
@@ -89,15 +89,15 @@ where
                     let result = answer.map(|answer| match answer {
                         Answer::Untouched(response) => {
                             let (parts, body) = response.into_parts();
-                            dress(Some(shared), parts, ResponseBody::inner(body), *way)
+                            dress(shared.as_ref(), parts, ResponseBody::inner(body), *way)
                         }
                         Answer::Whole(parts, frame) => {
                             seat.leave_alone();
-                            dress(Some(shared), parts, ResponseBody::whole(frame), *way)
+                            dress(shared.as_ref(), parts, ResponseBody::whole(frame), *way)
                         }
                         Answer::Shared(parts) => {
                             let body = ResponseBody::shared(Reader::new(seat, true));
-                            dress(Some(shared), parts, body, *way)
+                            dress(shared.as_ref(), parts, body, *way)
                         }
                     });
                     this.state.set(State::Done);
@@ -108,7 +108,7 @@ where
                     let seat = seat.take().expect("a follower that begins has a seat");
                     let body = ResponseBody::shared(Reader::new(seat, false));
                     let parts = response::Parts::clone(head);
-                    let response = dress(Some(shared), parts, body, Way::Followed);
+                    let response = dress(shared.as_ref(), parts, body, Way::Followed);
                     this.state.set(State::Done);
                     return Poll::Ready(Ok(response));
                 }
@@ -118,17 +118,12 @@ where
                     deadline,
                     sleep,
                 } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
-                    Poll::Ready(Next::Begin(seat, head)) => State::Begin {
-                        shared: Arc::clone(waiter.shared()),
-                        seat: Some(seat),
-                        head,
-                    },
-                    Poll::Ready(Next::Lead(seat, desk)) => State::Lead {
-                        shared: Arc::clone(waiter.shared()),
-                        seat: Some(seat),
-                        desk,
-                        way: Way::SentOn,
-                    },
+                    Poll::Ready(Next::Begin(seat, head)) => {
+                        State::begin(waiter.shared(), seat, head)
+                    }
+                    Poll::Ready(Next::Lead(seat, desk)) => {
+                        State::lead(waiter.shared(), seat, desk, Way::SentOn)
+                    }
                     Poll::Ready(Next::Forward(service, request, refused_by)) => {
                         let tells = refused_by.map_or(Tells::Nothing, |flight| {
                             Tells::Shareable(Known {
@@ -172,7 +167,7 @@ where
 
 /// What every response gets on its way out.
 fn dress<X, B>(
-    shared: Option<&Shared<X>>,
+    shared: Option<&Arc<Shared<X>>>,
     mut parts: response::Parts,
     body: ResponseBody<B>,
     way: Way,
@@ -197,10 +192,5 @@ where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    State::Own {
-        call: Oneshot::new(service, request),
-        way: Way::SentOn,
-        tells,
-        shared: Some(Arc::clone(shared)),
-    }
+    State::own(shared, Oneshot::new(service, request), Way::SentOn, tells)
 }

@@ -51,17 +51,17 @@ where
         way: Way,
         /// What its response tells the layer.
         tells: Tells<X::Key>,
-        /// `None` where nothing of it is needed: all cores write its count.
+        /// [If needed](Shared::if_needed).
         shared: Option<Arc<Shared<X>>>,
     },
     Lead {
-        shared: Arc<Shared<X>>,
+        shared: Option<Arc<Shared<X>>>,
         seat: Option<Seat<X::Key>>,
         desk: Arc<Desk<ResBody, S::Error>>,
         way: Way,
     },
     Begin {
-        shared: Arc<Shared<X>>,
+        shared: Option<Arc<Shared<X>>>,
         seat: Option<Seat<X::Key>>,
         head: Arc<response::Parts>,
     },
@@ -88,60 +88,41 @@ where
         way: Way,
         writes: Option<(Target, Method)>,
     ) -> Self {
-        let asked = writes.is_some() || shared.settings.cache_status.is_some();
         let tells = match writes {
             Some((target, method)) => Tells::Written(target, method),
             None => Tells::Nothing,
         };
-        let state = State::Own {
-            call,
-            way,
-            tells,
-            shared: asked.then(|| Arc::clone(shared)),
-        };
+        let state = State::own(shared, call, way, tells);
         Self { state }
     }
 
     /// Could not join a flight. `known`: because its key is known to be unshareable.
     pub(crate) fn apart(
-        shared: Arc<Shared<X>>,
+        shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         known: Option<Known<X::Key>>,
     ) -> Self {
-        let state = State::Own {
-            call,
-            way: Way::Apart,
-            tells: known.map_or(Tells::Nothing, Tells::Shareable),
-            shared: Some(shared),
-        };
+        let tells = known.map_or(Tells::Nothing, Tells::Shareable);
+        let state = State::own(shared, call, Way::Apart, tells);
         Self { state }
     }
 
     pub(crate) fn lead(
-        shared: Arc<Shared<X>>,
+        shared: &Arc<Shared<X>>,
         seat: Seat<X::Key>,
         desk: Arc<Desk<ResBody, S::Error>>,
         way: Way,
     ) -> Self {
-        let state = State::Lead {
-            shared,
-            seat: Some(seat),
-            desk,
-            way,
-        };
+        let state = State::lead(shared, seat, desk, way);
         Self { state }
     }
 
     pub(crate) fn begin(
-        shared: Arc<Shared<X>>,
+        shared: &Arc<Shared<X>>,
         seat: Seat<X::Key>,
         head: Arc<response::Parts>,
     ) -> Self {
-        let state = State::Begin {
-            shared,
-            seat: Some(seat),
-            head,
-        };
+        let state = State::begin(shared, seat, head);
         Self { state }
     }
 
@@ -156,6 +137,55 @@ where
             sleep: None,
         };
         Self { state }
+    }
+}
+
+// ===== impl State =====
+
+impl<S, X, ReqBody, ResBody> State<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    pub(super) fn own(
+        shared: &Arc<Shared<X>>,
+        call: Oneshot<S, ReqBody>,
+        way: Way,
+        tells: Tells<X::Key>,
+    ) -> Self {
+        let shared = shared.if_needed(&tells);
+        Self::Own {
+            call,
+            way,
+            tells,
+            shared,
+        }
+    }
+
+    pub(super) fn lead(
+        shared: &Arc<Shared<X>>,
+        seat: Seat<X::Key>,
+        desk: Arc<Desk<ResBody, S::Error>>,
+        way: Way,
+    ) -> Self {
+        Self::Lead {
+            shared: shared.if_needed(&Tells::Nothing),
+            seat: Some(seat),
+            desk,
+            way,
+        }
+    }
+
+    pub(super) fn begin(
+        shared: &Arc<Shared<X>>,
+        seat: Seat<X::Key>,
+        head: Arc<response::Parts>,
+    ) -> Self {
+        Self::Begin {
+            shared: shared.if_needed(&Tells::Nothing),
+            seat: Some(seat),
+            head,
+        }
     }
 }
 

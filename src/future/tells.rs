@@ -1,5 +1,7 @@
 //! What a response that came to its caller alone tells the layer.
 
+use std::sync::Arc;
+
 use http::{Method, response};
 
 use crate::{
@@ -27,6 +29,12 @@ pub(crate) struct Known<K> {
 // ===== impl Shared =====
 
 impl<X: KeyExtractor> Shared<X> {
+    /// The layer, if a response needs it on its way out. Most don't, and all cores write the count of this `Arc`.
+    pub(super) fn if_needed(self: &Arc<Self>, tells: &Tells<X::Key>) -> Option<Arc<Self>> {
+        let needed = !matches!(tells, Tells::Nothing) || self.settings.cache_status.is_some();
+        needed.then(|| Arc::clone(self))
+    }
+
     /// A response that came to this caller alone tells the layer what its key, or its method, is about.
     pub(super) fn hear(&self, tells: &Tells<X::Key>, response: &response::Parts) {
         match tells {
