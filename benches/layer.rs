@@ -25,8 +25,8 @@
 //! leader have in common, whose type the table can't name: the response on its way to the leader, and the request's
 //! fields that a `Vary` may ask for.
 //!
-//! **Solo, at most 6 x `Group`'s: 6.0 to 7.2 x, some 870 ns** (4.6 to 5.6 x with `method_and_uri`), by the process:
-//! `Group`'s call takes 118 ns in some and 141 in others. It was 1,220 ns. Of 9,660 instructions:
+//! **Solo, at most 6 x `Group`'s: 6.0 to 7.2 x, 860 to 985 ns** (4.6 to 5.6 x with `method_and_uri`), by the build
+//! and the process; `Group`'s own call takes 118 ns in some and 141 in others. It was 1,050 to 1,220 ns. Of 9,660 instructions:
 //!
 //! | instructions | for |
 //! | --: | --- |
@@ -38,12 +38,12 @@
 //! | 530 | the target's write stamps, the key's hash for the table |
 //! | 450 | moves of the request, the response and the work between the layer's futures |
 //!
-//! The rest is below 250 each. 42 instructions are locked, at 5.5 ns; `Group`'s call has 14. The other 28: the counts of
-//! `Shared` (4), of the gauges and the budget (4), of the flight (4), of the leader's desk (4) and of the URI (2), the
+//! The rest is below 250 each. 40 instructions are locked, at 5.5 ns; `Group`'s call has 14. The other 26: the counts of
+//! `Shared` (2), of the gauges and the budget (4), of the flight (4), of the leader's desk (4) and of the URI (2), the
 //! desk's lock (4), the exchange's (2), the gauges themselves (3), and one look whether the desk is still its maker's alone.
 //! Without the key or without the copy for `Vary` the target would be met, and somebody given another's answer.
 //!
-//! **Bypassed, at most 100 ns and no allocation: 109 to 130 ns, 3 allocations.** All three are `Role`'s, which every
+//! **Bypassed, at most 100 ns and no allocation: 102 to 130 ns, 3 allocations.** All three are `Role`'s, which every
 //! response has: 800 of the 1,650 instructions, some 70 ns. What is left is a counter, and the request and the response
 //! moved apart and together again.
 //!
