@@ -6,17 +6,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Method, Request, Response, request};
+use http::{HeaderName, Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Asked, Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Seat, Waiter, Work},
+    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter, Work},
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
-    key::KeyExtractor,
+    key::{KeyExtractor, Marks},
     observe::{Asker, Reason},
     role::Way,
     rules::{self, Bypass, Variant},
@@ -64,26 +64,6 @@ impl<S, X: KeyExtractor> Singleflight<S, X> {
     pub fn into_inner(self) -> S {
         self.inner
     }
-
-    /// The key of a request that may be coalesced.
-    fn key_of<B: Body>(&self, request: &request::Parts, body: &B) -> Result<X::Key, Bypass> {
-        if !self.shared.flights.is_enabled() {
-            return Err(Bypass::Disabled);
-        }
-        let has_body = rules::has_body(
-            &request.headers,
-            body.is_end_stream(),
-            body.size_hint().exact(),
-        );
-        if let Some(bypass) = rules::bypass(request, has_body) {
-            return Err(bypass);
-        }
-        let key = self.shared.extractor.extract(request);
-        key.ok_or(match request.method {
-            Method::GET | Method::HEAD => Bypass::NoKey,
-            _ => Bypass::Method,
-        })
-    }
 }
 
 impl<S, X, ReqBody, ResBody> Service<Request<ReqBody>> for Singleflight<S, X>
@@ -106,9 +86,13 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let key = match self.key_of(&parts, &body) {
-            Ok(key) => key,
-            Err(bypass) => return self.bypass(Request::from_parts(parts, body), bypass),
+        let Question {
+            key,
+            has_credentials,
+            marks,
+        } = match Question::of(&self.shared, &parts, &body) {
+            Ok(question) => question,
+            Err(bypass) => return self.bypass(parts, body, bypass),
         };
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
@@ -118,10 +102,10 @@ where
                 hash,
                 key,
                 method: parts.method.clone(),
-                has_credentials: rules::has_credentials(&parts.headers),
+                has_credentials,
             };
             let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-            return ResponseFuture::apart(Arc::clone(&self.shared), call, Some(known));
+            return ResponseFuture::apart(&self.shared, call, Some(known));
         }
         let target = self.shared.default_key().map(|_| Target::read_of(&parts));
         let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
@@ -131,15 +115,21 @@ where
             differs: |variant: &Variant| !variant.matches(&parts.headers),
         };
         match newcomer.enter(cargo, None) {
-            Joined::Led(seat, names) => self.lead(seat, names, Request::from_parts(parts, body)),
+            Joined::Led(seat, names) => {
+                let request = Request::from_parts(parts, body);
+                self.lead(seat, names, request, has_credentials, marks)
+            }
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
                 seat.board(&Asker::here());
-                ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
+                ResponseFuture::begin(&self.shared, seat, head)
             }
             Joined::Waits(_) => unreachable!("nobody was given to wait"),
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
-            Joined::Unprepared(cargo) => self.follow(cargo, Request::from_parts(parts, body)),
+            Joined::Unprepared(cargo) => {
+                let request = Request::from_parts(parts, body);
+                self.follow(cargo, request, has_credentials, marks)
+            }
         }
     }
 }
@@ -150,7 +140,8 @@ where
 {
     fn bypass<ReqBody, ResBody>(
         &mut self,
-        request: Request<ReqBody>,
+        parts: request::Parts,
+        body: ReqBody,
         bypass: Bypass,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
@@ -161,11 +152,10 @@ where
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
-        let (parts, body) = request.into_parts();
         let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
         let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(Arc::clone(&self.shared), call, way, target)
+        ResponseFuture::bypassed(&self.shared, call, way, target)
     }
 
     /// The flight has all the callers that it may have.
@@ -181,7 +171,7 @@ where
             .gauges
             .forward(&Asker::here(), Reason::Full);
         let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(Arc::clone(&self.shared), call, None)
+        ResponseFuture::apart(&self.shared, call, None)
     }
 
     fn lead<ReqBody, ResBody>(
@@ -189,6 +179,8 @@ where
         mut seat: Seat<X::Key>,
         names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
+        has_credentials: bool,
+        marks: Marks,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -202,22 +194,15 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Arc::new(Desk::new());
+        let desk = Desk::new(&self.shared, &request, has_credentials, marks);
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
-            let asked = Asked::new(&self.shared, &request);
             let trace = &flight.cargo.trace;
             trace.begin(&Asker::here(), &request);
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(
-                flight,
-                Arc::clone(&self.shared),
-                Arc::clone(&desk),
-                asked,
-                call,
-            )
+            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&desk), call)
         });
-        ResponseFuture::lead(Arc::clone(&self.shared), seat, desk, Way::Led)
+        ResponseFuture::lead(&self.shared, seat, desk, Way::Led)
     }
 
     /// There is a flight whose head is not there: this request waits for it, or leads if that has ended meanwhile.
@@ -225,6 +210,8 @@ where
         &mut self,
         cargo: Cargo<X::Key>,
         request: Request<ReqBody>,
+        has_credentials: bool,
+        marks: Marks,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -246,18 +233,18 @@ where
             self.shared.flights.gauges.count(Event::Joined);
             seat.board(waiter.asker());
             waiter.sit(seat);
-            return ResponseFuture::wait(Arc::clone(&self.shared), waiter);
+            return ResponseFuture::wait(waiter);
         }
         let (service, request) = waiter
             .take_prospect()
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat, names) => self.lead(seat, names, request),
+            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials, marks),
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
                 seat.board(&Asker::here());
-                ResponseFuture::begin(Arc::clone(&self.shared), seat, head)
+                ResponseFuture::begin(&self.shared, seat, head)
             }
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
         }

@@ -2,19 +2,23 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
+//! | `question` | a request's key, or why it has none |
 //! | `oneshot` | one call of the inner service, readiness first |
 //! | `seat` | a caller's part in a flight, counted |
 //! | `join` | lead or join: which flight a request may have a part in |
 //! | `work` | what a flight does: the call, the verdict on its head, the body |
-//! | `verdict` | what the followers are told, and when |
-//! | `desk` | where the leader's own response is left for it |
+//! | `verdict` | what its failure or head means for those who wait |
+//! | `flow` | what its body's frames and end mean for them, and for those who read |
+//! | `desk` | what the work and its leader have in common: the request's fields, the response |
 //! | `waiter` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
 
 mod desk;
+mod flow;
 mod join;
 mod oneshot;
 mod origin;
+mod question;
 mod reader;
 mod seat;
 mod verdict;
@@ -26,8 +30,9 @@ pub(crate) use self::{
     join::{Joined, Newcomer},
     oneshot::Oneshot,
     origin::{Origin, OriginBody},
+    question::Question,
     reader::{ReadBody, Reader},
     seat::Seat,
     waiter::{Next, Waiter},
-    work::{Asked, Work},
+    work::Work,
 };

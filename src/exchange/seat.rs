@@ -18,6 +18,8 @@ pub(crate) struct Seat<K> {
     flight: Arc<Flight<K>>,
     caller: Caller<(), (), Cargo<K>>,
     ended: bool,
+    /// Nothing was copied, nor is.
+    alone: bool,
 }
 
 // ===== impl Seat =====
@@ -30,6 +32,7 @@ impl<K> Seat<K> {
             flight,
             caller,
             ended: false,
+            alone: false,
         }
     }
 
@@ -40,6 +43,11 @@ impl<K> Seat<K> {
     /// The flight of which this is the leader's seat is for this variant: who differs need not wait for its head.
     pub(crate) fn set_variant(&self, variant: Variant) {
         self.flight.cargo.exchange.lock().variant = Some(variant);
+    }
+
+    /// The leader leaves a flight that was closed while it was alone.
+    pub(crate) fn leave_alone(mut self) {
+        self.alone = true;
     }
 
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
@@ -90,6 +98,9 @@ impl<K> Drop for Seat<K> {
         let cargo = &self.flight.cargo;
         cargo.gauges.leave();
         self.caller.leave();
+        if self.alone {
+            return;
+        }
         // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
         let copy = {
             let mut exchange = cargo.exchange.lock();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request};
+use http::Request;
 use http_body::{Body, Frame};
 use pin_project::{pin_project, pinned_drop};
 use tower_service::Service;
@@ -25,7 +25,6 @@ use crate::{
     group::Wakers,
     key::KeyExtractor,
     observe::Fate,
-    rules::{self, Fields},
 };
 
 /// So many frames are pulled in one poll.
@@ -59,15 +58,6 @@ pub(super) struct Brief<X: KeyExtractor, ResBody, E> {
     pub(super) flight: Arc<Flight<X::Key>>,
     pub(super) shared: Arc<Shared<X>>,
     pub(super) desk: Arc<Desk<ResBody, E>>,
-    pub(super) asked: Asked,
-}
-
-/// What must be known of the leader's request when its response comes.
-pub(crate) struct Asked {
-    pub(super) method: Method,
-    pub(super) has_credentials: bool,
-    /// Those in which an identical request may differ: for `Vary`.
-    pub(super) fields: Fields,
 }
 
 /// A frame, and what the source says after it.
@@ -75,19 +65,6 @@ pub(super) struct Pulled {
     pub(super) frame: Frame<Bytes>,
     pub(super) hint: http_body::SizeHint,
     pub(super) is_last: bool,
-}
-
-// ===== impl Asked =====
-
-impl Asked {
-    pub(crate) fn new<X: KeyExtractor, B>(shared: &Shared<X>, request: &Request<B>) -> Self {
-        let headers = request.headers();
-        Self {
-            method: request.method().clone(),
-            has_credentials: rules::has_credentials(headers),
-            fields: Fields::of(headers, |name| shared.may_differ(name)),
-        }
-    }
 }
 
 // ===== impl Work =====
@@ -101,7 +78,6 @@ where
         flight: Arc<Flight<X::Key>>,
         shared: Arc<Shared<X>>,
         desk: Arc<Desk<ResBody, S::Error>>,
-        asked: Asked,
         call: Oneshot<S, ReqBody>,
     ) -> Self {
         Self {
@@ -110,7 +86,6 @@ where
                 flight,
                 shared,
                 desk,
-                asked,
             },
             fate: Fate::Cancelled,
         }
@@ -126,11 +101,13 @@ where
 {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        *self.as_mut().project().fate = Fate::Panicked;
-        let flight = Arc::clone(&self.brief.flight);
-        let polled = flight.cargo.trace.within(|| self.as_mut().advance(cx));
-        *self.project().fate = match polled {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let (stage, brief) = (this.stage, &*this.brief);
+        *this.fate = Fate::Panicked;
+        let trace = &brief.flight.cargo.trace;
+        let polled = trace.within(|| Self::advance(stage, brief, cx));
+        *this.fate = match polled {
             Poll::Pending => Fate::Cancelled,
             Poll::Ready(()) => Fate::Landed,
         };
@@ -145,46 +122,49 @@ where
     ReqBody: Send + 'static,
     ResBody: OriginBody,
 {
-    fn advance(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
+    fn advance(
+        mut stage: Pin<&mut Stage<S, ReqBody, ResBody>>,
+        brief: &Brief<X, ResBody, S::Error>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         // Woken when this poll is over, in whatever way.
         let mut wakers = Wakers::default();
         let mut news = false;
-        if let StageProj::Calling(call) = this.stage.as_mut().project() {
+        if let StageProj::Calling(call) = stage.as_mut().project() {
             let response = match ready!(call.poll(cx)) {
                 Ok(response) => response,
                 Err(error) => {
-                    this.brief.fail(error);
+                    brief.fail(error);
                     return Poll::Ready(());
                 }
             };
-            let (head, body) = match this.brief.judge(response) {
+            let (head, body) = match brief.judge(response) {
                 Verdict::Released => return Poll::Ready(()),
                 Verdict::Shared(head, body) => (head, body),
             };
-            this.stage.set(Stage::Body(body));
-            let StageProj::Body(mut body) = this.stage.as_mut().project() else {
+            stage.set(Stage::Body(body));
+            let StageProj::Body(mut body) = stage.as_mut().project() else {
                 unreachable!("set just now");
             };
             // Most bodies are there with their head. One that is, and that nobody waits for, needs no copy.
-            let first = if head.is_at_hand() && !this.brief.flight.is_shared() {
+            let first = if head.is_at_hand() && !brief.flight.is_shared() {
                 poll_body(body.as_mut(), cx)
             } else {
                 Poll::Pending
             };
-            match this.brief.open(head, first, &mut wakers) {
+            match brief.open(head, first, &mut wakers) {
                 Opened::Over => return Poll::Ready(()),
                 Opened::Streams => news = true,
             }
         }
-        let StageProj::Body(mut body) = this.stage.as_mut().project() else {
+        let StageProj::Body(mut body) = stage.as_mut().project() else {
             unreachable!("the call has given its response");
         };
         // Readers are woken when the source has nothing more at the moment, not for each frame; nor does one that always
         // has more keep them, and the thread, for longer than a burst.
         let mut burst = 0;
         let over = loop {
-            if !this.brief.may_pull() {
+            if !brief.may_pull() {
                 break Poll::Pending;
             }
             burst += 1;
@@ -193,32 +173,32 @@ where
             }
             match poll_body(body.as_mut(), cx) {
                 Poll::Pending => {
-                    this.brief.pause();
+                    brief.pause();
                     break Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(pulled))) => {
                     news = true;
                     let is_last = pulled.is_last;
-                    if this.brief.receive(pulled).is_break() {
+                    if brief.receive(pulled).is_break() {
                         break Poll::Ready(());
                     }
                     if is_last {
-                        this.brief.land(None);
+                        brief.land(None);
                         break Poll::Ready(());
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    this.brief.land(Some(error));
+                    brief.land(Some(error));
                     break Poll::Ready(());
                 }
                 Poll::Ready(None) => {
-                    this.brief.land(None);
+                    brief.land(None);
                     break Poll::Ready(());
                 }
             }
         };
         if news && over.is_pending() {
-            this.brief.flight.wake_progress();
+            brief.flight.wake_progress();
         }
         // Whoever waits comes first.
         drop(wakers);

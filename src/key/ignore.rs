@@ -32,9 +32,19 @@ pub(super) struct Ignored<'a> {
     named_by: Option<&'a HeaderMap>,
 }
 
-/// Whether a key may leave out a field of this name.
-pub(super) fn may_leave_out(user: &Names, name: &HeaderName) -> bool {
-    Listed::of(name.as_str().as_bytes()) != Listed::No || user.contains(name)
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Key,
+    /// The key, since the request's own `Connection` names it.
+    KeyIfNamed,
+    Nowhere,
+}
+
+/// Whether a line of `Connection` names fields, beside the usual values, which name nothing that could be left out.
+pub(super) fn names_fields(connection: &HeaderValue) -> bool {
+    let line = connection.as_bytes();
+    !line.eq_ignore_ascii_case(b"keep-alive") && !line.eq_ignore_ascii_case(b"close")
 }
 
 // ===== impl Listed =====
@@ -66,8 +76,10 @@ impl Listed {
             _ => false,
         };
         let family = || match name {
-            [b's', ..] => name.starts_with(b"sec-ch-") || name.starts_with(b"sec-fetch-"),
-            [b'x', ..] => name.starts_with(b"x-b3-"),
+            [b's', b'e', b'c', b'-', rest @ ..] => {
+                rest.starts_with(b"ch-") || rest.starts_with(b"fetch-")
+            }
+            [b'x', b'-', b'b', b'3', b'-', ..] => true,
             _ => false,
         };
         if convention || family() {
@@ -82,8 +94,8 @@ impl Listed {
 
 impl Names {
     pub(super) fn insert(&mut self, name: HeaderName) {
-        if let Err(at) = self.search(&name) {
-            self.lengths |= Self::bit(&name);
+        if let Err(at) = self.search(name.as_str()) {
+            self.lengths |= Self::bit(name.as_str());
             self.sorted.insert(at, name);
         }
     }
@@ -92,57 +104,51 @@ impl Names {
         &self.sorted
     }
 
-    fn contains(&self, name: &HeaderName) -> bool {
+    #[inline]
+    fn contains(&self, name: &str) -> bool {
         self.lengths & Self::bit(name) != 0 && self.search(name).is_ok()
     }
 
-    fn search(&self, name: &HeaderName) -> Result<usize, usize> {
-        let name = name.as_str();
+    fn search(&self, name: &str) -> Result<usize, usize> {
         self.sorted
             .binary_search_by(|other| other.as_str().cmp(name))
     }
 
-    fn bit(name: &HeaderName) -> u64 {
-        1 << name.as_str().len().min(63)
+    fn bit(name: &str) -> u64 {
+        1 << name.len().min(63)
     }
 }
 
 // ===== impl Ignored =====
 
 impl<'a> Ignored<'a> {
-    pub(super) fn new(user: &'a Names, request: &'a HeaderMap) -> Self {
-        // The usual values, which name nothing that could be left out otherwise.
-        let idle = |line: &HeaderValue| {
-            let line = line.as_bytes();
-            line.eq_ignore_ascii_case(b"keep-alive") || line.eq_ignore_ascii_case(b"close")
-        };
-        let names = request.get_all(CONNECTION).iter().any(|line| !idle(line));
-        Self {
-            user,
-            named_by: names.then_some(request),
-        }
+    /// `named_by`: the request, if its `Connection` [names fields](names_fields).
+    pub(super) fn new(user: &'a Names, named_by: Option<&'a HeaderMap>) -> Self {
+        Self { user, named_by }
     }
 
-    /// Whether the field `name` is left out.
+    /// Where the field `name` goes.
     ///
     /// A field that the request's own `Connection` names is in the key in any case: what a client writes there may put
     /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
     /// matter of course (`Connection: keep-alive`).
-    #[inline]
-    pub(super) fn contains(&self, name: &HeaderName) -> bool {
-        let bytes = name.as_str().as_bytes();
-        match Listed::of(bytes) {
-            Listed::HopByHop => true,
-            Listed::Convention => !self.is_named(bytes),
-            Listed::No => self.user.contains(name) && !self.is_named(bytes),
+    #[inline(always)]
+    pub(super) fn place(&self, name: &str) -> Place {
+        match Listed::of(name.as_bytes()) {
+            Listed::HopByHop => return Place::Nowhere,
+            Listed::No if !self.user.contains(name) => return Place::Key,
+            Listed::Convention | Listed::No => {}
+        }
+        match self.named_by {
+            Some(request) if is_named(request, name.as_bytes()) => Place::KeyIfNamed,
+            _ => Place::Nowhere,
         }
     }
+}
 
-    fn is_named(&self, name: &[u8]) -> bool {
-        self.named_by.is_some_and(|request| {
-            tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
-        })
-    }
+#[cold]
+fn is_named(request: &HeaderMap, name: &[u8]) -> bool {
+    tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -198,8 +204,9 @@ mod tests {
             names.insert(parse(name));
         }
         let line = |line: &&str| (CONNECTION, line.parse().expect("a value"));
-        let request = connection.iter().map(line).collect();
-        Ignored::new(&names, &request).contains(&parse(name))
+        let request: HeaderMap = connection.iter().map(line).collect();
+        let named = request.values().any(names_fields).then_some(&request);
+        Ignored::new(&names, named).place(name) == Place::Nowhere
     }
 
     #[test]

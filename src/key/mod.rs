@@ -6,7 +6,9 @@ mod digest;
 mod extractor;
 mod host;
 mod ignore;
+mod marks;
 mod request;
 
 pub use extractor::{KeyExtractor, method_and_uri};
+pub(crate) use marks::Marks;
 pub use request::{RequestKey, RequestKeyExtractor};

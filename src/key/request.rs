@@ -1,12 +1,12 @@
 use std::{fmt, hash, sync::Arc};
 
 use http::header::HOST;
-use http::{HeaderName, Method, Uri, request, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request, uri};
 
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
 use super::host::{self, Host};
-use super::ignore::{self, Ignored, Names};
+use super::ignore::{Ignored, Names, Place, names_fields};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -129,10 +129,40 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        ignore::may_leave_out(&self.ignored, name)
+        Ignored::new(&self.ignored, None).place(name.as_str()) != Place::Key
     }
 
-    fn digest(&self, request: &request::Parts) -> Digest {
+    /// Whether requests of this method have a key.
+    pub(crate) fn coalesces(&self, method: &Method) -> bool {
+        may_have_key(method)
+    }
+
+    /// The key of a request, whatever its method. `see` is shown each field line, and whether two requests of this key may
+    /// differ in fields of that name.
+    pub(crate) fn read(
+        &self,
+        request: &request::Parts,
+        see: impl FnMut(&str, &HeaderValue, bool),
+    ) -> RequestKey {
+        // That `Connection` names fields is seldom so, and seen only when the first of them may have been left out.
+        let (mut digest, named) = self.digest(request, None, see);
+        if named {
+            digest = self.digest(request, Some(&request.headers), |_, _, _| {}).0;
+        }
+        RequestKey {
+            method: request.method.clone(),
+            uri: without_userinfo(&request.uri),
+            digest,
+        }
+    }
+
+    /// Also tells whether a `Connection` names fields.
+    fn digest(
+        &self,
+        request: &request::Parts,
+        named_by: Option<&HeaderMap>,
+        mut see: impl FnMut(&str, &HeaderValue, bool),
+    ) -> (Digest, bool) {
         let request::Parts {
             method,
             uri,
@@ -159,25 +189,27 @@ impl RequestKeyExtractor {
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
 
-        let ignored = Ignored::new(&self.ignored, headers);
+        let ignored = Ignored::new(&self.ignored, named_by);
+        let mut named = false;
         // The map gives the lines of one name together and in their order.
-        for (name, value) in headers {
-            let value = value.as_bytes();
-            let host = (*name == HOST).then(|| Host::parse(value));
-            if ignored.contains(name) || host.is_some() && host_is_repeated {
+        for (header, value) in headers {
+            let name = header.as_str();
+            let place = ignored.place(name);
+            see(name, value, place != Place::Key);
+            if place == Place::Nowhere {
+                named |= name == "connection" && names_fields(value);
                 continue;
             }
-            let name = name.as_str().as_bytes();
-            match host {
-                Some(host) => {
-                    writer.field(name, host.userinfo);
-                    writer.lowercase(host.name);
-                    writer.part(host.port);
-                }
-                None => writer.field(name, value),
+            if *header != HOST {
+                writer.field(name.as_bytes(), value.as_bytes());
+            } else if !host_is_repeated {
+                let host = Host::parse(value.as_bytes());
+                writer.field(name.as_bytes(), host.userinfo);
+                writer.lowercase(host.name);
+                writer.part(host.port);
             }
         }
-        writer.finish()
+        (writer.finish(), named)
     }
 }
 
@@ -185,11 +217,7 @@ impl KeyExtractor for RequestKeyExtractor {
     type Key = RequestKey;
 
     fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        may_have_key(&request.method).then(|| RequestKey {
-            method: request.method.clone(),
-            uri: without_userinfo(&request.uri),
-            digest: self.digest(request),
-        })
+        may_have_key(&request.method).then(|| self.read(request, |_, _, _| {}))
     }
 }
 

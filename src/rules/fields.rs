@@ -4,56 +4,71 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 
-/// Names and values one after the other in a single allocation: a clone of each `HeaderValue` may cost one of its own.
-///
-/// Each is preceded by its length, so that no value can be taken for a name.
-#[derive(Clone, Default)]
+use super::packing::{lengths, pack, unpack};
+
+/// Names and values one after the other: a clone of each `HeaderValue` may cost an allocation of its own.
+#[derive(Clone)]
 pub(crate) struct Fields {
-    bytes: Vec<u8>,
+    inline: [u8; INLINE],
+    filled: usize,
+    /// The first that found no room, and all that came after it.
+    spilled: Vec<u8>,
 }
 
-/// The bytes that most requests' fields need, where any are kept.
-const USUAL: usize = 512;
-
-/// The bytes of a length.
-const LEN: usize = size_of::<u32>();
+/// The bytes that most requests' fields need; with more, an allocator has no place ready for what they lie in.
+const INLINE: usize = 640;
 
 // ===== impl Fields =====
 
 impl Fields {
-    /// The fields of which `keep` says so.
-    pub(crate) fn of(headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) -> Self {
-        let mut bytes = Vec::new();
+    /// Adds the fields of which `keep` says so.
+    pub(crate) fn keep(&mut self, headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) {
         for (name, value) in headers {
             if keep(name) {
-                if bytes.is_empty() {
-                    bytes.reserve(USUAL);
-                }
-                for part in [name.as_str().as_bytes(), value.as_bytes()] {
-                    let len = u32::try_from(part.len()).expect("a field is no longer than 4 GiB");
-                    bytes.extend_from_slice(&len.to_ne_bytes());
-                    bytes.extend_from_slice(part);
-                }
+                self.push(name.as_str().as_bytes(), value.as_bytes());
             }
         }
-        Self { bytes }
+    }
+
+    #[inline]
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        if self.spilled.is_empty() {
+            if let Some(len) = pack(&mut self.inline[self.filled..], name, value) {
+                self.filled += len;
+                return;
+            }
+        }
+        self.spill(name, value);
+    }
+
+    #[cold]
+    fn spill(&mut self, name: &[u8], value: &[u8]) {
+        for part in [&lengths(name, value), name, value] {
+            self.spilled.extend_from_slice(part);
+        }
     }
 
     /// The values of a name, in their order.
     pub(crate) fn get_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        let mut rest = self.bytes.as_slice();
-        std::iter::from_fn(move || Some((part(&mut rest)?, part(&mut rest)?)))
+        pairs(&self.inline[..self.filled])
+            .chain(pairs(&self.spilled))
             .filter(move |(other, _)| *other == name.as_str().as_bytes())
             .map(|(_, value)| value)
     }
 }
 
-/// Splits the first part off.
-fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (len, tail) = rest.split_first_chunk::<LEN>()?;
-    let (part, tail) = tail.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
-    *rest = tail;
-    Some(part)
+fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || unpack(&mut rest))
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            inline: [0; INLINE],
+            filled: 0,
+            spilled: Vec::new(),
+        }
+    }
 }
 
 /// Shows nothing: the values may be credentials.
@@ -75,7 +90,8 @@ mod tests {
         for (name, value) in [("a", "1"), ("b", ""), ("a", "2"), ("c", "3")] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let fields = Fields::of(&headers, |name| name != "c");
+        let mut fields = Fields::default();
+        fields.keep(&headers, |name| name != "c");
         let values = |name| {
             fields
                 .get_all(&HeaderName::from_static(name))
@@ -88,9 +104,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_costs_no_allocation() {
+    fn values_beyond_the_room_keep_their_order() {
+        let long = "v".repeat(INLINE / 2);
         let mut headers = HeaderMap::new();
-        headers.append("a", HeaderValue::from_static("v"));
-        assert_eq!(Fields::of(&headers, |_| false).bytes.capacity(), 0);
+        let all = [&long[..], "1", &long, "2", &long, "3"];
+        for value in all {
+            headers.append("a", value.parse().expect("a value"));
+            headers.append("b", HeaderValue::from_static("x"));
+        }
+        let mut fields = Fields::default();
+        fields.keep(&headers, |_| true);
+        let name = HeaderName::from_static("a");
+        let values: Vec<_> = fields.get_all(&name).collect();
+        assert_eq!(values, all.map(str::as_bytes));
     }
 }

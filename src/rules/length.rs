@@ -4,7 +4,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, response};
 use http_body::SizeHint;
 
-use super::directives::tokens;
+use super::directives::members;
 
 /// The number of bytes that the body of `response`, an answer to `method`, promises to have; `None` if it does not say.
 pub(crate) fn expected(
@@ -28,13 +28,23 @@ pub(crate) fn expected(
 
 /// The one valid value of `Content-Length`, however often it is repeated.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    // A coding of the transfer overrides the length (RFC 9112 section 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return None;
+    let mut stated = None;
+    // One pass: two look-ups by name cost more.
+    for (name, value) in headers {
+        // A coding of the transfer overrides the length (RFC 9112 section 6.3).
+        if *name == TRANSFER_ENCODING {
+            return None;
+        }
+        if *name == CONTENT_LENGTH {
+            for member in members(value) {
+                let length = decimal(member)?;
+                if *stated.get_or_insert(length) != length {
+                    return None;
+                }
+            }
+        }
     }
-    let mut lengths = tokens(headers, &CONTENT_LENGTH).map(decimal);
-    let first = lengths.next()??;
-    lengths.all(|length| length == Some(first)).then_some(first)
+    stated
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

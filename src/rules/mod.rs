@@ -56,6 +56,7 @@
 mod directives;
 mod fields;
 mod length;
+mod packing;
 mod request;
 mod response;
 mod vary;
@@ -63,7 +64,8 @@ mod vary;
 pub(crate) use directives::{is_tchar, tokens};
 pub(crate) use fields::Fields;
 pub(crate) use length::expected;
-pub(crate) use request::{Bypass, bypass, has_body, invalidates, is_safe};
+pub(crate) use packing::{copy, lengths, pack};
+pub(crate) use request::{Bypass, Said, invalidates, is_safe};
 pub use response::shareable;
-pub(crate) use response::{copy_head, has_credentials, may_share};
+pub(crate) use response::{copy_head, may_share};
 pub(crate) use vary::{Variant, Vary};

@@ -1,9 +1,8 @@
 //! Which requests make their own call, whatever their key.
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::directives::{forbids, is_tchar, tokens};
+use super::directives::{forbids, is_tchar, members};
 
 /// Why a request was passed to the inner service as if the layer were not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,41 +23,15 @@ pub(crate) enum Bypass {
     Disabled,
 }
 
-/// Why this request must not be coalesced whatever the key function says; `None` if nothing forbids it.
-pub(crate) fn bypass(request: &request::Parts, has_body: bool) -> Option<Bypass> {
-    let headers = &request.headers;
-    if request.method == Method::CONNECT {
-        Some(Bypass::Method)
-    } else if headers.contains_key(UPGRADE) || connection_upgrades(headers) {
-        Some(Bypass::Upgrade)
-    } else if headers.contains_key(EXPECT) {
-        Some(Bypass::Expect)
-    } else if forbids(headers, &CACHE_CONTROL, &["no-store", "only-if-cached"]) {
-        Some(Bypass::CacheControl)
-    } else if has_body && matches!(request.method, Method::GET | Method::HEAD) {
-        Some(Bypass::Body)
-    } else {
-        None
-    }
-}
-
-/// Whether a request brings a body, or says that it does.
-///
-/// `size_hint_exact` is the `size_hint().exact()` of its body. A `Content-Length` that is not a plain zero counts,
-/// although the body says that it is empty: an inner service may believe the field.
-pub(crate) fn has_body(
-    headers: &HeaderMap,
-    end_of_stream: bool,
-    size_hint_exact: Option<u64>,
-) -> bool {
-    let empty = end_of_stream || size_hint_exact == Some(0);
-    let is_zero = |value: &[u8]| !value.is_empty() && value.iter().all(|byte| *byte == b'0');
-    !empty
-        || headers.contains_key(TRANSFER_ENCODING)
-        || headers
-            .get_all(CONTENT_LENGTH)
-            .iter()
-            .any(|value| !is_zero(value.as_bytes()))
+/// What a request's fields say to these rules, gathered in one pass: one look-up by name costs as much as a pass over a
+/// few fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Said {
+    upgrade: bool,
+    expect: bool,
+    cache_control: bool,
+    body: bool,
+    pub(crate) credentials: bool,
 }
 
 /// Whether a method is safe (RFC 9110 section 9.2.1). One that we don't know is not.
@@ -75,10 +48,69 @@ pub(crate) fn invalidates(method: &Method, status: StatusCode) -> bool {
 }
 
 /// A member that is no token may be a garbled `upgrade`, so it counts as one.
-fn connection_upgrades(headers: &HeaderMap) -> bool {
-    tokens(headers, &CONNECTION).any(|option| {
+fn upgrades(connection: &HeaderValue) -> bool {
+    members(connection).any(|option| {
         option.eq_ignore_ascii_case(b"upgrade") || !option.iter().all(|byte| is_tchar(*byte))
     })
+}
+
+// ===== impl Said =====
+
+impl Said {
+    pub(crate) fn by(headers: &HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            said.note(name.as_str(), value);
+        }
+        said
+    }
+
+    /// One more line.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, name: &str, value: &HeaderValue) {
+        let name = name.as_bytes();
+        // By length first, which sorts out most names.
+        match name.len() {
+            6 if name == b"expect" => self.expect = true,
+            6 => self.credentials |= name == b"cookie",
+            7 => self.upgrade |= name == b"upgrade",
+            10 => self.upgrade |= name == b"connection" && upgrades(value),
+            13 if name == b"cache-control" => {
+                self.cache_control |= forbids(value, &["no-store", "only-if-cached"]);
+            }
+            13 => self.credentials |= name == b"authorization",
+            // One that is not a plain zero counts, whatever the body says: an inner service may believe the field.
+            14 if name == b"content-length" => {
+                let digits = value.as_bytes();
+                self.body |= digits.is_empty() || digits.iter().any(|byte| *byte != b'0');
+            }
+            17 => self.body |= name == b"transfer-encoding",
+            19 => self.credentials |= name == b"proxy-authorization",
+            _ => {}
+        }
+    }
+
+    /// Whether the request brings a body, or says that it does. `exact` is the `size_hint().exact()` of its body.
+    pub(crate) fn has_body(&self, end_of_stream: bool, exact: Option<u64>) -> bool {
+        self.body || !(end_of_stream || exact == Some(0))
+    }
+
+    /// Why the request must not be coalesced whatever the key function says; `None` if nothing forbids it.
+    pub(crate) fn bypass(&self, method: &Method, has_body: bool) -> Option<Bypass> {
+        if *method == Method::CONNECT {
+            Some(Bypass::Method)
+        } else if self.upgrade {
+            Some(Bypass::Upgrade)
+        } else if self.expect {
+            Some(Bypass::Expect)
+        } else if self.cache_control {
+            Some(Bypass::CacheControl)
+        } else if has_body && matches!(*method, Method::GET | Method::HEAD) {
+            Some(Bypass::Body)
+        } else {
+            None
+        }
+    }
 }
 
 // ===== impl Bypass =====
@@ -105,16 +137,21 @@ mod tests {
 
     type Fields<'a> = &'a [(&'a str, &'a [u8])];
 
-    fn request(method: &str, fields: Fields<'_>) -> request::Parts {
-        let mut request = http::Request::builder().method(method).uri("/");
+    fn said(fields: Fields<'_>) -> Said {
+        let mut request = http::Request::builder();
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.body(()).expect("a request").into_parts().0
+        Said::by(request.body(()).expect("a request").headers())
     }
 
-    fn headers(fields: Fields<'_>) -> HeaderMap {
-        request("GET", fields).headers
+    fn bypass(method: &str, fields: Fields<'_>, has_body: bool) -> Option<Bypass> {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        said(fields).bypass(&method, has_body)
+    }
+
+    fn has_body(fields: Fields<'_>, end_of_stream: bool, exact: Option<u64>) -> bool {
+        said(fields).has_body(end_of_stream, exact)
     }
 
     #[test]
@@ -161,7 +198,7 @@ mod tests {
         ];
         for (method, fields, reason) in rows {
             assert_eq!(
-                bypass(&request(method, fields), false),
+                bypass(method, fields, false),
                 Some(*reason),
                 "{method} {fields:?}"
             );
@@ -179,31 +216,27 @@ mod tests {
             &[("authorization", b"Basic eDp5"), ("cookie", b"a=b")],
             &[("range", b"bytes=0-1"), ("if-none-match", b"\"x\"")],
         ] {
-            assert_eq!(bypass(&request("GET", fields), false), None, "{fields:?}");
+            assert_eq!(bypass("GET", fields, false), None, "{fields:?}");
         }
     }
 
     #[test]
     fn a_body_counts_for_get_and_head_alone() {
-        assert_eq!(bypass(&request("GET", &[]), true), Some(Bypass::Body));
-        assert_eq!(bypass(&request("HEAD", &[]), true), Some(Bypass::Body));
-        assert_eq!(bypass(&request("POST", &[]), true), None);
-        assert_eq!(bypass(&request("QUERY", &[]), true), None);
+        assert_eq!(bypass("GET", &[], true), Some(Bypass::Body));
+        assert_eq!(bypass("HEAD", &[], true), Some(Bypass::Body));
+        assert_eq!(bypass("POST", &[], true), None);
+        assert_eq!(bypass("QUERY", &[], true), None);
     }
 
     #[test]
     fn a_body_is_seen_in_the_stream_the_hint_or_the_fields() {
-        assert!(!has_body(&headers(&[]), true, Some(0)));
-        assert!(!has_body(&headers(&[]), false, Some(0)));
-        assert!(!has_body(&headers(&[]), true, None));
-        assert!(!has_body(
-            &headers(&[("content-length", b"0")]),
-            true,
-            Some(0)
-        ));
+        assert!(!has_body(&[], true, Some(0)));
+        assert!(!has_body(&[], false, Some(0)));
+        assert!(!has_body(&[], true, None));
+        assert!(!has_body(&[("content-length", b"0")], true, Some(0)));
 
-        assert!(has_body(&headers(&[]), false, None));
-        assert!(has_body(&headers(&[]), false, Some(1)));
+        assert!(has_body(&[], false, None));
+        assert!(has_body(&[], false, Some(1)));
         for fields in [
             &[("content-length", &b"1"[..])][..],
             &[("content-length", b"10")],
@@ -214,8 +247,16 @@ mod tests {
             &[("content-length", b"0"), ("content-length", b"5")],
             &[("transfer-encoding", b"chunked")],
         ] {
-            assert!(has_body(&headers(fields), true, Some(0)), "{fields:?}");
+            assert!(has_body(fields, true, Some(0)), "{fields:?}");
         }
+    }
+
+    #[test]
+    fn credentials_are_authorization_cookie_and_proxy_authorization() {
+        for name in ["authorization", "cookie", "proxy-authorization"] {
+            assert!(said(&[(name, b"")]).credentials);
+        }
+        assert!(!said(&[("x-user", b"a")]).credentials);
     }
 
     #[test]

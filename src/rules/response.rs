@@ -1,12 +1,9 @@
 //! Which responses are given to more than one caller, and what of them.
 
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
-};
-use http::{HeaderMap, HeaderName, Method, StatusCode, response};
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VARY};
+use http::{HeaderName, HeaderValue, Method, StatusCode, response};
 
-use super::directives::{forbids, tokens, trim};
+use super::directives::{forbids, members, tokens, trim};
 use super::vary;
 
 /// Fields of the connection over which a message came, never of the message (RFC 9110 section 7.6.1).
@@ -18,11 +15,6 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-
-/// Where a request says who it is from.
-pub(super) const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
-
-const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
 
 /// Whether a response may be given to every caller who asked the same: the default policy.
 ///
@@ -75,24 +67,22 @@ const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-
 /// ```
 #[must_use]
 pub fn shareable(response: &response::Parts) -> bool {
-    let headers = &response.headers;
+    // One pass: each look-up by name costs as much.
     !response.status.is_informational()
         && !is_personal(response.status)
-        && ![
-            SET_COOKIE,
-            WWW_AUTHENTICATE,
-            PROXY_AUTHENTICATE,
-            AUTHENTICATION_INFO,
-        ]
-        .iter()
-        .any(|name| headers.contains_key(name))
-        && !forbids(
-            headers,
-            &CACHE_CONTROL,
-            &["no-store", "private", "no-cache"],
-        )
-        && !vary::is_everything(headers)
-        && !streams(headers)
+        && response
+            .headers
+            .iter()
+            .all(|(name, value)| match name.as_str() {
+                "set-cookie"
+                | "www-authenticate"
+                | "proxy-authenticate"
+                | "authentication-info" => false,
+                "cache-control" => !forbids(value, &["no-store", "private", "no-cache"]),
+                "vary" => !vary::is_everything(value),
+                "content-type" => !streams(value),
+                _ => true,
+            })
 }
 
 /// Whether a response may be given to somebody else than its caller, whatever the policy says.
@@ -106,12 +96,10 @@ pub(crate) fn may_share(
     !response.status.is_informational()
         && *request_method != Method::CONNECT
         && !refusal
-        && !vary::is_everything(&response.headers)
-}
-
-/// Whether a request says who it is from.
-pub(crate) fn has_credentials(headers: &HeaderMap) -> bool {
-    CREDENTIALS.iter().any(|name| headers.contains_key(name))
+        && !response
+            .headers
+            .iter()
+            .any(|(name, value)| *name == VARY && vary::is_everything(value))
 }
 
 /// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.
@@ -149,16 +137,17 @@ fn is_personal(status: StatusCode) -> bool {
 }
 
 /// Whether the body is a conversation with one reader rather than a representation.
-fn streams(headers: &HeaderMap) -> bool {
+fn streams(content_type: &HeaderValue) -> bool {
     // Each member of what should not be a list: a garbled type that might be a stream is taken for one.
-    tokens(headers, &CONTENT_TYPE).any(|kind| {
-        let essence = kind.split(|byte| *byte == b';').next().map_or(kind, trim);
-        let grpc = b"application/grpc";
-        essence.eq_ignore_ascii_case(b"text/event-stream")
-            || essence.eq_ignore_ascii_case(b"multipart/x-mixed-replace")
-            || essence
-                .get(..grpc.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(grpc))
+    members(content_type).any(|kind| {
+        let after = |essence: &[u8]| {
+            let (start, rest) = kind.split_at_checked(essence.len())?;
+            start.eq_ignore_ascii_case(essence).then_some(rest)
+        };
+        let is = |essence| after(essence).is_some_and(|rest| matches!(trim(rest), [] | [b';', ..]));
+        is(b"text/event-stream")
+            || is(b"multipart/x-mixed-replace")
+            || after(b"application/grpc").is_some()
     })
 }
 
@@ -321,16 +310,6 @@ mod tests {
             &Method::POST,
             false,
             &response(200, &[("cache-control", b"private"), ("vary", b"cookie")])
-        ));
-    }
-
-    #[test]
-    fn credentials_are_authorization_cookie_and_proxy_authorization() {
-        for name in ["authorization", "cookie", "proxy-authorization"] {
-            assert!(has_credentials(&response(200, &[(name, b"")]).headers));
-        }
-        assert!(!has_credentials(
-            &response(200, &[("x-user", b"a")]).headers
         ));
     }
 
