@@ -4,6 +4,7 @@
 //! cargo bench --bench layer                    # everything, half a minute
 //! cargo bench --bench layer -- solo            # scenarios whose name holds the word
 //! LAYER_TABLE=only cargo bench --bench layer   # the tables alone, without criterion
+//! BENCH_JSON=FILE cargo bench --bench layer    # the tables also as JSON, which `benches/plot.py` draws
 //! ```
 //!
 //! A request has 12 header fields, a response two and five bytes, which are read. First tables: the contestants take turns,
@@ -57,6 +58,7 @@
 #[expect(dead_code, reason = "who holds how many bytes is asked by `group`")]
 mod counting;
 mod polling;
+mod results;
 mod rounds;
 
 use std::{
@@ -85,6 +87,7 @@ use tower_singleflight::{Group, SingleflightLayer, method_and_uri};
 
 use counting::counted;
 use polling::{poll_to_end, waker};
+use results::Results;
 use rounds::{Scenario, TURN, median, median_of};
 
 /// How many requests are made before the clock runs: so many are in the cache, as one that was just parsed is.
@@ -458,7 +461,7 @@ fn scenarios() -> Vec<Counted> {
 }
 
 /// The bare service comes first, `Group` second.
-fn print_table(counted: &mut Counted) {
+fn print_table(counted: &mut Counted, results: &mut Results) {
     println!("\n## {}\n", counted.scenario.name);
     println!(
         "| contestant | ns per call | allocations per call | ns over bare | allocations over bare | x Group, solo |"
@@ -468,6 +471,10 @@ fn print_table(counted: &mut Counted) {
     let bare = counted.tallies[0].per_call();
     for (index, (name, _)) in counted.scenario.contestants.iter().enumerate() {
         let (own, allocations) = (&times[index], counted.tallies[index].per_call());
+        let scenario = &counted.scenario.name;
+        results.timed(scenario, name, own, &times[0]);
+        let what = format!("allocations per call, {scenario}");
+        results.counted(name, &[(&what, allocations)]);
         print!("| {name} | {:.0} | {allocations:.2} ", median(own.clone()),);
         if *name == BARE || *name == GROUP {
             println!("| | | |");
@@ -489,11 +496,13 @@ fn print_table(counted: &mut Counted) {
 
 fn main() {
     let tables = |filter: &str| {
+        let mut results = Results::new("layer", &["axum", "tokio", "tower-resilience-coalesce"]);
         for mut counted in scenarios() {
             if counted.scenario.name.contains(filter) {
-                print_table(&mut counted);
+                print_table(&mut counted, &mut results);
             }
         }
+        results.write();
     };
     let plain = || {
         let scenarios = scenarios().into_iter();
