@@ -53,7 +53,7 @@ enum Manner {
     Reads,
     /// Stops reading after so many bytes, and stays connected.
     Stops(usize),
-    /// Disconnects after so many bytes; at 0 before the head.
+    /// Disconnects after so many bytes; at 0 before the head, once all have joined.
     Disconnects(usize),
 }
 
@@ -66,14 +66,16 @@ fn page() -> Vec<Bytes> {
 }
 
 /// What is left of a client, to be kept until the end.
-async fn behave(mut client: Client, manner: Manner, whole: Arc<[u8]>) -> Option<impl Sized> {
+async fn behave(
+    mut client: Client,
+    manner: Manner,
+    whole: Arc<[u8]>,
+    joined: impl Fn() -> usize,
+) -> Option<impl Sized> {
     if manner == Manner::Disconnects(0) {
-        let mut request = Box::pin(client.get("/"));
-        // Sent, and then gone before the head.
         tokio::select! {
-            biased;
-            _ = &mut request => {}
-            () = tokio::task::yield_now() => {}
+            _ = client.get("/") => unreachable!("the gate is shut until it has gone"),
+            () = until(|| joined() == FOLLOWERS) => {}
         }
         return None;
     }
@@ -135,16 +137,20 @@ async fn crowd(leader: Manner, known: bool, random: &mut Random) {
         manners.swap(index, random.below(index + 1));
     }
     let client = Client::connect(address).await;
-    let leading = tokio::spawn(behave(client, leader, whole.clone()));
+    let joined = {
+        let handle = handle.clone();
+        move || handle.stats().joined as usize
+    };
+    let leading = tokio::spawn(behave(client, leader, whole.clone(), joined.clone()));
     until(|| calls.load(Ordering::SeqCst) == 1).await;
     let mut clients = Vec::new();
     for manner in manners {
         let client = Client::connect(address).await;
-        clients.push(tokio::spawn(behave(client, manner, whole.clone())));
+        let behaves = behave(client, manner, whole.clone(), joined.clone());
+        clients.push(tokio::spawn(behaves));
     }
-    // Those who disconnect before the head may have gone by then.
-    until(|| handle.stats().joined as usize >= FOLLOWERS - 10 && handle.stats().waiters >= 190)
-        .await;
+    // All are there, and the server has noticed who left before the head.
+    until(|| joined() == FOLLOWERS && handle.stats().waiters == 1 + FOLLOWERS - 10).await;
     gate.add_permits(1);
     let mut kept = Vec::new();
     for client in clients {
