@@ -128,6 +128,10 @@ impl<K, V, C> Flight<K, V, C> {
             let mut state = self.state();
             if !state.is_leaderless() {
                 self.set_driver(&mut state, Driver::Leader);
+                // Who had joined in this very poll has left: no task is to be spawned.
+                let unused = state.handover.take();
+                drop(state);
+                drop(unused);
             }
         }
     }

@@ -137,11 +137,12 @@ impl<K, V> Table<K, V, ()> {
             return false;
         };
         let number = entry.number();
-        let flight = entries.whole(shard, hash, number);
+        // Before the entry goes, so that its leader finds the flight aside (T5).
+        let found = entries.whole(shard, hash, number).is_some();
         let unlinked = entries.remove(hash, number);
         drop(entries);
         drop(unlinked);
-        flight.is_some()
+        found
     }
 
     /// As `detach`, of all, a shard at a time. Their number.
