@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    drive::Landed,
+    drive::{Landed, Polled},
     ending::{Ending, Message, Payload, caught, drop_quietly},
     flight::{Flight, Work},
     run::Outcome,
@@ -76,24 +76,31 @@ where
         }
     }
 
-    /// The leader's work has panicked in its own hands.
-    pub(super) fn crash(&mut self, payload: Payload) -> ! {
+    /// The work has panicked in the leader's own hands.
+    fn crash(&mut self, payload: Payload) -> ! {
         if let Some(flight) = self.flight.take() {
             flight.crash(Message::of(&payload), None);
         }
         resume_unwind(payload)
     }
 
-    /// The leader's work has given `value` in its own hands. Given back if nobody shares it; else this is to be polled.
-    pub(super) fn land(mut self, value: V) -> Result<V, Self> {
-        let value = self.flight().land_here(value);
-        match value {
-            Some(value) => {
+    /// The leader's part where the flight was solo: brings into it what the leader has of the work. Gives the value back if
+    /// nobody shares it; else this is to be polled.
+    ///
+    /// # Panics
+    ///
+    /// If the work did.
+    pub(super) fn hand_in(&mut self, polled: Polled<V>) -> Option<V> {
+        match polled {
+            Polled::Pending(work) => self.flight().launch(work),
+            Polled::Value(value) => {
+                let value = self.flight().land_here(value)?;
                 self.flight = None;
-                Ok(value)
+                return Some(value);
             }
-            None => Err(self),
+            Polled::Panicked(payload) => self.crash(payload),
         }
+        None
     }
 
     /// A follower's part: from now on the flight does not depend on its leader.
@@ -205,12 +212,7 @@ impl<K, V, C> Ended<K, V, C> {
         V: Clone,
     {
         let flight = match self {
-            Self::Alone(value) => {
-                return Outcome {
-                    value,
-                    shared: false,
-                };
-            }
+            Self::Alone(value) => return Outcome::alone(value),
             Self::Shared(flight) => flight,
         };
         // The last one to hold the flight takes the value; the others clone it, outside any lock.

@@ -86,7 +86,10 @@ impl<K, V, C> Flight<K, V, C> {
             }
             let done = then(&mut state);
             drop(state);
-            drop(fresh);
+            if fresh.is_some() {
+                // Work may be in hand, or a task to be spawned.
+                drop_quietly(fresh);
+            }
             return Some(done);
         }
     }
@@ -125,6 +128,10 @@ impl<K, V, C> Flight<K, V, C> {
             let mut state = self.state();
             if !state.is_leaderless() {
                 self.set_driver(&mut state, Driver::Leader);
+                // Who had joined in this very poll has left: no task is to be spawned.
+                let unused = state.handover.take();
+                drop(state);
+                drop(unused);
             }
         }
     }
@@ -136,7 +143,7 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Puts the work into the flight for the first time.
+    /// Puts the work into the flight: its leader, who has it from nobody but itself.
     pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
         let mut state = self.state();
         if let (WorkState::Starting, Driver::Leader) = (&state.work, state.driver) {

@@ -370,6 +370,102 @@ fn follow_while<T: 'static>(
     (follow(group), thread)
 }
 
+/// Forget against the leader's leaving: it takes the work along, which lies in the entry or has been left aside.
+///
+/// Catches: `SoloLeader::drop` doesn't look aside; `detach` takes the entry out as it is.
+#[test]
+fn loom_forget_against_the_leaders_leaving() {
+    loom::model(|| {
+        let group: Group<u32, u32> = Group::new();
+        let dropped = Gate::new();
+        let last = OpenOnDrop(dropped.clone());
+        let leader = group.run(KEY, || async move {
+            let _last = last;
+            std::future::pending().await
+        });
+        let leaver = thread::spawn(move || drop(leader));
+        group.forget(&KEY);
+        leaver.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+        block_on(dropped.pass());
+    });
+}
+
+/// Join against a start that panics: the joiner panics too, or leads.
+///
+/// Catches: `SoloLeader::crash` doesn't hand the panic in.
+#[test]
+fn loom_a_start_that_panics_against_join() {
+    loom::model(|| {
+        let group = Group::new();
+        let inside = group.clone();
+        let leader = thread::spawn(move || {
+            let start = || {
+                inside.run(KEY, || -> std::future::Ready<u32> {
+                    resume_unwind(Box::new("boom"))
+                })
+            };
+            // It may have joined the other.
+            match catch_unwind(AssertUnwindSafe(|| block_on(start()))) {
+                Ok(joined) => assert_eq!(joined, outcome(2, true)),
+                Err(payload) => assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom")),
+            }
+        });
+        let joiner = group.run(KEY, || async { 2 });
+        match catch_unwind(AssertUnwindSafe(|| block_on(joiner))) {
+            Ok(second) => assert_eq!(second.value, 2),
+            Err(payload) => assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom")),
+        }
+        leader.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Spawn joins against the leader's first poll, and all leave: the flight goes on to its end.
+///
+/// Catches: `Flight::finish` doesn't spawn what was handed over; `State::put_back` doesn't take it.
+#[test]
+fn loom_spawn_against_the_leaders_poll() {
+    loom::model(|| {
+        let (group, gate, done) = (Group::new(), Gate::new(), Gate::new());
+        let mut leader = {
+            let (gate, done) = (gate.clone(), done.clone());
+            group.run(KEY, || async move {
+                gate.pass().await;
+                done.open();
+                1
+            })
+        };
+        let leaver = thread::spawn(move || {
+            let _ = poll_with(&mut leader, Waker::noop());
+            leader
+        });
+        drop(group.spawn(KEY, || -> std::future::Ready<u32> {
+            unreachable!("the gate is shut")
+        }));
+        drop(leaver.join().unwrap());
+        gate.open();
+        block_on(done.pass());
+    });
+}
+
+/// A joiner hands over to a runtime that shuts down, while the leader polls: the two go on without it.
+///
+/// Catches: `Task::drop` doesn't wake the callers, or leaves the driver as it is.
+#[test]
+fn loom_a_dying_runtime_against_the_leaders_poll() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = lead(&group, &gate);
+        let leader = thread::spawn(move || block_on(leader));
+        let follower = at(Place::Dying, || follow(&group));
+        gate.open();
+        assert_eq!(block_on(follower), outcome(1, true));
+        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
 /// Forget against complete against join: whoever joins gets the old flight's value, whoever leads its own.
 ///
 /// Catches: `publish` doesn't wake the task, which has found the work taken; `register` doesn't look whether the flight has

@@ -67,20 +67,23 @@ where
     type Output = Outcome<V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Part::Solo(leader) = &mut self.part {
-            match ready!(leader.poll(cx)) {
-                Ok(value) => {
-                    return Poll::Ready(Outcome {
-                        value,
-                        shared: false,
-                    });
+        let handed = match &mut self.part {
+            Part::Solo(leader) => match ready!(leader.poll(cx)) {
+                Ok(value) => return Poll::Ready(Outcome::alone(value)),
+                Err((caller, polled)) => {
+                    // Before anything else: a panic from here on finds the caller in its place.
+                    self.part = Part::Caller(caller);
+                    polled
                 }
-                Err(caller) => self.part = Part::Caller(caller),
-            }
-        }
+            },
+            Part::Caller(_) => None,
+        };
         let Part::Caller(caller) = &mut self.part else {
             unreachable!("a solo leader is ready with a value or a caller")
         };
+        if let Some(value) = handed.and_then(|polled| caller.hand_in(polled)) {
+            return Poll::Ready(Outcome::alone(value));
+        }
         let ended = ready!(caller.poll(Interest::End, cx));
         Poll::Ready(ended.into_outcome())
     }
@@ -93,5 +96,17 @@ impl<K, V> fmt::Debug for Run<K, V> {
             Part::Caller(caller) => caller,
         };
         f.debug_tuple("Run").field(part).finish()
+    }
+}
+
+// ===== impl Outcome =====
+
+impl<V> Outcome<V> {
+    /// What a leader gets whom nobody has joined.
+    pub(super) fn alone(value: V) -> Self {
+        Self {
+            value,
+            shared: false,
+        }
     }
 }

@@ -8,6 +8,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     panic::resume_unwind,
     task::{Context, Poll, Waker},
 };
@@ -15,7 +16,7 @@ use std::{
 use super::{
     caller::Caller,
     drive::{Polled, poll_work},
-    ending::{Payload, caught},
+    ending::{Payload, caught, drop_quietly},
     flight::Work,
     shard::{Entry, Link},
 };
@@ -32,6 +33,10 @@ pub(crate) struct SoloLeader<K, V, C> {
     /// `None` once the flight has ended, or is solo no longer.
     link: Option<Link<K, V, C>>,
 }
+
+/// What a leader has become whose flight is solo no longer: one of its callers, to be polled instead once it has
+/// [handed in](Caller::hand_in) what it has of the work.
+type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
 
 // ===== impl SoloLeader =====
 
@@ -86,18 +91,20 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        match caught(|| Box::pin(work()) as Work<V>) {
-            Ok(work) => self.put_back(work, None).err(),
+        let (mut caller, polled) = match caught(|| Box::pin(work()) as Work<V>) {
+            Ok(work) => self.put_back(work, None).err()?,
             Err(payload) => self.crash(payload),
-        }
+        };
+        polled.and_then(|polled| caller.hand_in(polled));
+        Some(caller)
     }
 
-    /// Polls the work. Ready with its value, or with the caller that the leader has become, to be polled instead.
+    /// Polls the work. Ready with its value, or with what the leader has become.
     ///
     /// # Panics
     ///
     /// If the work did.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Caller<K, V, C>>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Became<K, V, C>>> {
         let taken = self.with(|solo| {
             let left = solo
                 .waker
@@ -107,16 +114,16 @@ where
         });
         let (work, left) = match taken {
             Ok((work, left)) => (work.expect("nobody else takes it"), left),
-            Err(caller) => return Poll::Ready(Err(caller)),
+            Err(caller) => return Poll::Ready(Err((caller, None))),
         };
-        match poll_work(work, cx) {
-            Polled::Value(value) => Poll::Ready(match self.unlink() {
+        let became = match poll_work(work, cx) {
+            Polled::Value(value) => match self.unlink() {
                 Ok(entry) => {
                     drop(entry);
-                    Ok(value)
+                    return Poll::Ready(Ok(value));
                 }
-                Err(caller) => caller.land(value),
-            }),
+                Err(caller) => (caller, Some(Polled::Value(value))),
+            },
             Polled::Pending(work) => {
                 // One whose clone panics is the leader's own misfortune: who joins later still needs the work.
                 let waker = (!left).then(|| caught(|| cx.waker().clone())).transpose();
@@ -124,43 +131,49 @@ where
                     Ok(waker) => (waker, None),
                     Err(payload) => (None, Some(payload)),
                 };
-                let back = self.put_back(work, waker);
-                match (panic, back) {
-                    (None, Ok(())) => Poll::Pending,
-                    (None, Err(caller)) => Poll::Ready(Err(caller)),
-                    (Some(payload), back) => {
-                        drop(back);
-                        resume_unwind(payload)
+                match (self.put_back(work, waker), panic) {
+                    (Ok(()), None) => return Poll::Pending,
+                    (Ok(()), Some(payload)) => resume_unwind(payload),
+                    (Err(became), panic) => {
+                        // The caller clones the waker again.
+                        drop_quietly(panic);
+                        became
                     }
                 }
             }
             Polled::Panicked(payload) => self.crash(payload),
-        }
+        };
+        Poll::Ready(Err(became))
     }
 
-    /// Puts the work back, and the leader's waker in the same lock (F2). Where the flight has become whole, into that.
-    fn put_back(&mut self, work: Work<V>, waker: Option<Waker>) -> Result<(), Caller<K, V, C>> {
-        let (mut work, mut waker) = (Some(work), waker);
+    /// Puts the work back, and the leader's waker in the same lock (F2); or gives what the leader has become.
+    fn put_back(&mut self, work: Work<V>, mut waker: Option<Waker>) -> Result<(), Became<K, V, C>> {
+        let mut work = Some(work);
         let put = self.with(|solo| {
             solo.work = work.take();
             if waker.is_some() {
-                std::mem::swap(&mut solo.waker, &mut waker);
+                mem::swap(&mut solo.waker, &mut waker);
             }
         });
-        // The old waker is dropped here, outside the lock.
-        if let (Err(caller), Some(work)) = (&put, work) {
-            caller.flight().launch(work);
+        let put = match (put, work) {
+            (Err(caller), Some(work)) => Err((caller, Some(Polled::Pending(work)))),
+            _ => Ok(()),
+        };
+        if waker.is_some() {
+            // The old one, outside the lock; or a new one that has no place here.
+            drop_quietly(waker);
         }
         put
     }
 
-    fn crash(&mut self, payload: Payload) -> ! {
+    /// The work has panicked: that goes on here, or in what the leader has become.
+    fn crash(&mut self, payload: Payload) -> Became<K, V, C> {
         match self.unlink() {
             Ok(entry) => {
                 drop(entry);
                 resume_unwind(payload)
             }
-            Err(mut caller) => caller.crash(payload),
+            Err(caller) => (caller, Some(Polled::Panicked(payload))),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! 3. An entry is removed by its number, never by key: `forget` may have let a successor in.
 //! 4. Under a shard's lock keys are compared and entries linked and unlinked. Entries, which own a user's key, are
 //!    dropped after the lock is released.
-//! 5. A solo flight is its leader's alone to take. Whoever else has to do with it makes it whole, under the shard's lock, and
+//! 5. A solo flight is its leader's alone to take. Whoever joins or forgets it makes it whole, under the shard's lock, and
 //!    leaves it aside, where its leader finds it although the entry may have gone.
 
 use std::{
@@ -23,7 +23,7 @@ use super::{
     solo::SoloLeader,
 };
 
-/// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs a page or two.
+/// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs some 20 KB.
 const SHARDS: usize = 64;
 
 /// `key -> flight`. Under a floor above a key may have several flights, which [`visit`](super::visit) tells apart.
@@ -137,11 +137,12 @@ impl<K, V> Table<K, V, ()> {
             return false;
         };
         let number = entry.number();
-        let flight = entries.whole(shard, hash, number);
+        // Before the entry goes, so that its leader finds the flight aside (T5).
+        let found = entries.whole(shard, hash, number).is_some();
         let unlinked = entries.remove(hash, number);
         drop(entries);
         drop(unlinked);
-        flight.is_some()
+        found
     }
 
     /// As `detach`, of all, a shard at a time. Their number.

@@ -4,12 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{
-    caller::Caller,
-    flight::Flight,
-    shard::{Entry, Shard},
-    table::Table,
-};
+use super::{caller::Caller, shard::Entry, table::Table};
+#[cfg(feature = "http")]
+use super::{flight::Flight, shard::Shard};
 
 /// What a caller makes of a flight whose hash is that of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
