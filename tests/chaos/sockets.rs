@@ -269,6 +269,11 @@ impl Round {
                 self.counts.failed.fetch_add(1, SeqCst);
                 return Ok(());
             }
+            // hyper-util's pool gives a request up with the connection of another that was to be its own: nothing was sent.
+            Err(error) if error.is_connect() => {
+                self.counts.failed.fetch_add(1, SeqCst);
+                return Ok(());
+            }
             Err(error) => return Err(format!("no response: {error:?}\n{asked:?}")),
         };
         let (head, body) = response.into_parts();
