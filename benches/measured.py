@@ -107,9 +107,9 @@ def sentences(data, layer):
         for peer in peers_of(rows):
             if faster(rows, peer):
                 wins.setdefault(PEERS[peer][0], []).append(f"{words} {relative(rows, peer):.2f}")
-    yield f"Faster than this crate, in these rows, by more than {LEVEL * 100:.0f} %, in parts of its time: " + \
+    yield f"Peers that are faster by more than {LEVEL * 100:.0f} %, their time as a part of this crate's: " + \
         "; ".join(f"{peer} ({', '.join(cases)})" for peer, cases in wins.items()) + "." if wins else \
-        f"In no row is a peer faster than this crate by more than {LEVEL * 100:.0f} %."
+        f"No peer is faster by more than {LEVEL * 100:.0f} % in any row."
     again = {}
     for name, (words, _) in PEERS.items():
         if (name, "executions, leader aborted") not in data["counted"]:

@@ -44,7 +44,8 @@ def section_of_readme(data, layer, proxy):
     faster, *counted = sentences(data, layer)
     limits = "Limits: a locked map in and out, for a call alone or with its own key; no coalescing, for keys in common; " \
         f"tokio's `notify_waiters`, for a fan-out{'; the bare service, for the layer' * bool(layer)}. " \
-        "Mutex + Shared is what one writes by hand, with futures-util."
+        "Mutex + Shared is what one writes by hand, with futures-util." + \
+        " tower-resilience-coalesce looks at no header field, and copies only bodies that are `Clone`." * bool(layer)
     where = "; ".join(about(data)) + ". All of it again: `benches/plot.py --measure`."
     image = "![The time of this crate and of all its peers, in relation to a limit, scenario by scenario](benches/results.svg)"
     return "\n".join([*table(data, layer), "", faster, limits, " ".join([*counted, *sentences_of_proxy(proxy)]), where, "", image])
