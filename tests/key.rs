@@ -233,6 +233,25 @@ fn connection_puts_an_ignored_field_into_the_key() {
 }
 
 #[test]
+fn a_field_that_connection_names_is_not_the_same_as_one_that_it_does_not() {
+    for name in ["x-tenant", "cookie", "host"] {
+        let with = |connection: &str| {
+            let fields: Fields<'_> = &[("connection", connection.as_bytes()), (name, b"a")];
+            key("http://a/", fields)
+        };
+        // A proxy behind this layer forwards the request without the field that is named.
+        let named = format!("close, {}", name.to_uppercase());
+        assert_ne!(with("close"), with(&named), "{name}");
+        assert_eq!(with(name), with(&named), "{name}");
+        assert_eq!(with("close"), with("close, x-other, TE"), "{name}");
+    }
+    assert_ne!(
+        key("/", &[("connection", b"a"), ("a", b""), ("b", b"")]),
+        key("/", &[("connection", b"b"), ("a", b""), ("b", b"")])
+    );
+}
+
+#[test]
 fn the_users_ignored_fields_are_left_out_beside_the_default_ones() {
     let extractor = RequestKeyExtractor::new()
         .ignore_headers([HeaderName::from_static("x-b"), AUTHORIZATION, HOST])

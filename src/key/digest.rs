@@ -13,6 +13,9 @@ pub(super) type Digest = [u64; 2];
 /// Marks a part that is absent; no length is so large.
 const ABSENT: u64 = u64::MAX;
 
+/// Marks a field that `Connection` names; nor do the lengths of any field look like this.
+const NAMED: u64 = u64::MAX - 1;
+
 /// Collects what is hashed, so that the hash sees one large piece rather than fifty small ones.
 ///
 /// Every part is preceded by its length, so that no two sequences of parts give the same bytes.
@@ -83,6 +86,12 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// The field that comes next is one that `Connection` names.
+    #[cold]
+    pub(super) fn named(&mut self) {
+        self.number(NAMED);
     }
 
     pub(super) fn finish(&mut self) -> Digest {
@@ -159,6 +168,16 @@ mod tests {
             digest(|writer| writer.field(b"a", b"bc")),
             digest(|writer| {
                 writer.field(b"a", b"b");
+                writer.field(b"c", b"");
+            }),
+            digest(|writer| {
+                writer.named();
+                writer.field(b"a", b"b");
+                writer.field(b"c", b"");
+            }),
+            digest(|writer| {
+                writer.field(b"a", b"b");
+                writer.named();
                 writer.field(b"c", b"");
             }),
         ];

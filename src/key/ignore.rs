@@ -1,9 +1,8 @@
 //! The request fields that by convention carry neither identity nor representation.
 
-use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 
-use crate::rules::tokens;
+use super::named::Named;
 
 /// On which of the lists a name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +27,17 @@ pub(super) struct Names {
 #[derive(Debug)]
 pub(super) struct Ignored<'a> {
     user: &'a Names,
-    /// The request, if its `Connection` names fields.
-    named_by: Option<&'a HeaderMap>,
+    /// What the request's `Connection` names, if it names anything.
+    named: Option<&'a Named<'a>>,
 }
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Key,
-    /// The key, since the request's own `Connection` names it.
-    KeyIfNamed,
+    /// The key, as one that the request's own `Connection` names.
+    Named,
     Nowhere,
-}
-
-/// Whether a line of `Connection` names fields, beside the usual values, which name nothing that could be left out.
-pub(super) fn names_fields(connection: &HeaderValue) -> bool {
-    let line = connection.as_bytes();
-    !line.eq_ignore_ascii_case(b"keep-alive") && !line.eq_ignore_ascii_case(b"close")
 }
 
 // ===== impl Listed =====
@@ -122,9 +115,9 @@ impl Names {
 // ===== impl Ignored =====
 
 impl<'a> Ignored<'a> {
-    /// `named_by`: the request, if its `Connection` [names fields](names_fields).
-    pub(super) fn new(user: &'a Names, named_by: Option<&'a HeaderMap>) -> Self {
-        Self { user, named_by }
+    /// `named`: what the request's `Connection` names, if it [names anything](super::named::names_fields).
+    pub(super) fn new(user: &'a Names, named: Option<&'a Named<'a>>) -> Self {
+        Self { user, named }
     }
 
     /// Where the field `name` goes.
@@ -134,26 +127,25 @@ impl<'a> Ignored<'a> {
     /// matter of course (`Connection: keep-alive`).
     #[inline(always)]
     pub(super) fn place(&self, name: &str) -> Place {
-        match Listed::of(name.as_bytes()) {
-            Listed::HopByHop => return Place::Nowhere,
-            Listed::No if !self.user.contains(name) => return Place::Key,
-            Listed::Convention | Listed::No => {}
+        let listed = Listed::of(name.as_bytes());
+        if listed == Listed::HopByHop {
+            return Place::Nowhere;
         }
-        match self.named_by {
-            Some(request) if is_named(request, name.as_bytes()) => Place::KeyIfNamed,
+        match self.named {
+            Some(named) if named.contains(name) => Place::Named,
+            _ if listed == Listed::No && !self.user.contains(name) => Place::Key,
             _ => Place::Nowhere,
         }
     }
 }
 
-#[cold]
-fn is_named(request: &HeaderMap, name: &[u8]) -> bool {
-    tokens(request, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name))
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use http::header::CONNECTION;
+
     use super::*;
+    use crate::key::named::names_fields;
 
     const HOP_BY_HOP: [&str; 7] = [
         "connection",
@@ -205,8 +197,9 @@ mod tests {
         }
         let line = |line: &&str| (CONNECTION, line.parse().expect("a value"));
         let request: HeaderMap = connection.iter().map(line).collect();
-        let named = request.values().any(names_fields).then_some(&request);
-        Ignored::new(&names, named).place(name) == Place::Nowhere
+        let named = request.values().any(names_fields);
+        let named = named.then(|| Named::by(&request));
+        Ignored::new(&names, named.as_ref()).place(name) == Place::Nowhere
     }
 
     #[test]

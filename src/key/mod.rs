@@ -7,6 +7,7 @@ mod extractor;
 mod host;
 mod ignore;
 mod marks;
+mod named;
 mod request;
 
 pub use extractor::{KeyExtractor, method_and_uri};

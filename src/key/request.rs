@@ -1,12 +1,13 @@
 use std::{fmt, hash, sync::Arc};
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request, uri};
+use http::{HeaderName, HeaderValue, Method, Uri, request, uri};
 
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
 use super::host::{self, Host};
-use super::ignore::{Ignored, Names, Place, names_fields};
+use super::ignore::{Ignored, Names, Place};
+use super::named::{Named, names_fields};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -33,7 +34,8 @@ use super::ignore::{Ignored, Names, Place, names_fields};
 ///
 /// `x-forwarded-host`, `x-forwarded-proto`, `x-forwarded-user` and `proxy-authorization` are in the key. So is a field
 /// of the last three rows, or one of [`ignore_header`](Self::ignore_header), that the request's own `Connection` names:
-/// a client can put a field into its key in this way, and never take one out.
+/// a client can put a field into its key in this way, and never take one out. A field that is named there is not the same
+/// as one that is not, since a proxy behind this layer forwards the request without it.
 ///
 /// A response's `Vary` is obeyed all the same: if it names `user-agent`, browsers that differ get answers of their own.
 ///
@@ -145,9 +147,10 @@ impl RequestKeyExtractor {
         see: impl FnMut(&str, &HeaderValue, bool),
     ) -> RequestKey {
         // That `Connection` names fields is seldom so, and seen only when the first of them may have been left out.
-        let (mut digest, named) = self.digest(request, None, see);
-        if named {
-            digest = self.digest(request, Some(&request.headers), |_, _, _| {}).0;
+        let (mut digest, names_fields) = self.digest(request, None, see);
+        if names_fields {
+            let named = Named::by(&request.headers);
+            digest = self.digest(request, Some(&named), |_, _, _| {}).0;
         }
         RequestKey {
             method: request.method.clone(),
@@ -160,7 +163,7 @@ impl RequestKeyExtractor {
     fn digest(
         &self,
         request: &request::Parts,
-        named_by: Option<&HeaderMap>,
+        named: Option<&Named<'_>>,
         mut see: impl FnMut(&str, &HeaderValue, bool),
     ) -> (Digest, bool) {
         let request::Parts {
@@ -189,27 +192,30 @@ impl RequestKeyExtractor {
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
 
-        let ignored = Ignored::new(&self.ignored, named_by);
-        let mut named = false;
+        let ignored = Ignored::new(&self.ignored, named);
+        let mut are_named = false;
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
             let place = ignored.place(name);
             see(name, value, place != Place::Key);
             if place == Place::Nowhere {
-                named |= name == "connection" && names_fields(value);
+                are_named |= name == "connection" && names_fields(value);
                 continue;
+            }
+            if place == Place::Named {
+                writer.named();
             }
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if !host_is_repeated {
+            } else if !host_is_repeated || place == Place::Named {
                 let host = Host::parse(value.as_bytes());
                 writer.field(name.as_bytes(), host.userinfo);
                 writer.lowercase(host.name);
                 writer.part(host.port);
             }
         }
-        (writer.finish(), named)
+        (writer.finish(), are_named)
     }
 }
 
