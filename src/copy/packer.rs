@@ -6,10 +6,10 @@
 use bytes::{Bytes, BytesMut};
 
 /// A shorter frame is taken to hold many times its bytes.
-const SMALL: usize = 4 << 10;
+const SMALL: usize = if cfg!(test) { 32 } else { 4 << 10 };
 
 /// So many small frames of a body are kept as they came: most have no more.
-const UNPACKED: usize = 16;
+const UNPACKED: usize = if cfg!(test) { 3 } else { 16 };
 
 /// Where small frames are copied to, one behind the other.
 #[derive(Debug, Default)]

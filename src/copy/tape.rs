@@ -344,6 +344,7 @@ impl Tape {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;
@@ -354,6 +355,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Op {
         Push(usize),
+        Trailers,
         Read(usize),
         Outgrow(bool),
         Finish,
@@ -364,6 +366,7 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             8 => (0..40_usize).prop_map(Op::Push),
+            1 => Just(Op::Trailers),
             12 => (0..READERS).prop_map(Op::Read),
             1 => any::<bool>().prop_map(Op::Outgrow),
             1 => Just(Op::Finish),
@@ -379,6 +382,8 @@ mod tests {
         limits: Limits,
         /// The lengths of all frames that were pushed; the bytes of each are its number.
         pushed: Vec<usize>,
+        /// The index of the trailers among them, of length 0.
+        trailers: Option<usize>,
         /// Reader 0 leads.
         cursors: [Cursor; READERS],
         behind: [bool; READERS],
@@ -411,6 +416,7 @@ mod tests {
                 budget,
                 limits,
                 pushed: Vec::new(),
+                trailers: None,
                 cursors: [Cursor::default(); READERS],
                 behind: [false; READERS],
                 asked: 0,
@@ -423,16 +429,12 @@ mod tests {
             }
         }
 
-        fn push(&mut self, len: usize) {
-            let number = self.pushed.len();
+        fn push(&mut self, len: usize, pushed: Frame<Bytes>) {
             let received: usize = self.pushed.iter().sum::<usize>() + len;
             let price = self.tape.reel.price(len);
             let due = self.tape.reel.paid() + price;
             let outgrows = self.tape.reel.outgrows(len, self.limits.max_body);
-            let refused = self
-                .tape
-                .push(frame(number, len), SizeHint::new(), self.limits)
-                .err();
+            let refused = self.tape.push(pushed, SizeHint::new(), self.limits).err();
             self.pushed.push(len);
             let Some(frame) = refused else {
                 return;
@@ -468,8 +470,10 @@ mod tests {
             match self.tape.read(&mut self.cursors[reader], leads) {
                 Read::Frame(frame) => {
                     assert!(!is_end && !self.behind[reader]);
-                    let data = frame.into_data().unwrap();
-                    assert_eq!(data, vec![at as u8; self.pushed[at]], "C2");
+                    assert_eq!(frame.is_trailers(), self.trailers == Some(at), "C2");
+                    if let Ok(data) = frame.into_data() {
+                        assert_eq!(data, vec![at as u8; self.pushed[at]], "C2");
+                    }
                     assert!(leads || !self.cut);
                 }
                 Read::End => {
@@ -505,9 +509,15 @@ mod tests {
         fn apply(&mut self, op: Op) {
             match op {
                 // A source says nothing after its end, and nobody reads what is given up.
-                Op::Push(_) | Op::Finish | Op::Fail if self.ended => {}
+                Op::Push(_) | Op::Trailers | Op::Finish | Op::Fail if self.ended => {}
+                // Nor anything but its end after trailers.
+                Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
                 Op::Read(_) | Op::Outgrow(_) if self.cleared => {}
-                Op::Push(len) => self.push(len),
+                Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
+                Op::Trailers => {
+                    self.trailers = Some(self.pushed.len());
+                    self.push(0, Frame::trailers(HeaderMap::new()));
+                }
                 Op::Read(reader) => self.read(reader),
                 Op::Outgrow(_) if self.ended => {}
                 Op::Outgrow(window) => {

@@ -133,6 +133,9 @@ impl Bypass {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     type Fields<'a> = &'a [(&'a str, &'a [u8])];
@@ -291,5 +294,94 @@ mod tests {
         let labels: std::collections::HashSet<_> =
             all.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(labels.len(), all.len());
+    }
+
+    // ===== the one pass against a look-up for each rule =====
+
+    fn members_of<'a>(fields: &'a [(&str, &str)], name: &str) -> Vec<&'a str> {
+        let lines = fields.iter().filter(|(other, _)| *other == name);
+        lines
+            .flat_map(|(_, line)| line.split(','))
+            .map(str::trim)
+            .collect()
+    }
+
+    fn has(fields: &[(&str, &str)], names: &[&str]) -> bool {
+        fields.iter().any(|(name, _)| names.contains(name))
+    }
+
+    fn looked_up(fields: &[(&str, &str)], has_body: bool) -> Option<Bypass> {
+        let holds = |field, wanted: &[&str]| {
+            let members = members_of(fields, field);
+            members
+                .iter()
+                .any(|member| wanted.contains(&member.to_lowercase().as_str()))
+        };
+        if has(fields, &["upgrade"]) || holds("connection", &["upgrade"]) {
+            Some(Bypass::Upgrade)
+        } else if has(fields, &["expect"]) {
+            Some(Bypass::Expect)
+        } else if holds("cache-control", &["no-store", "only-if-cached"]) {
+            Some(Bypass::CacheControl)
+        } else if has_body {
+            Some(Bypass::Body)
+        } else {
+            None
+        }
+    }
+
+    fn field() -> impl Strategy<Value = (&'static str, &'static str)> {
+        // Some are as long as one that counts.
+        let plain = vec![
+            "accept",
+            "refresh",
+            "user-agent",
+            "x-some-header",
+            "x-fourteen-oct",
+            "x-seventeen-octet",
+            "x-nineteen-octets-x",
+        ];
+        let counts = vec![
+            "cookie",
+            "authorization",
+            "proxy-authorization",
+            "upgrade",
+            "expect",
+            "transfer-encoding",
+        ];
+        prop_oneof![
+            3 => (select(plain), select(vec!["", "upgrade", "no-store", "1"])),
+            1 => (select(counts), select(vec!["", "a"])),
+            1 => (
+                Just("connection"),
+                select(vec!["", "close", "te, Upgrade", "UPGRADE,close", "upgrades", "x-upgrade"]),
+            ),
+            1 => (
+                Just("cache-control"),
+                select(vec!["no-cache", "max-age=0", "a, No-Store", "ONLY-IF-CACHED ,b", "no-stores", "x=no-store"]),
+            ),
+            1 => (Just("content-length"), select(vec!["0", "000", "", "1", "0a"])),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_says_what_a_look_up_for_each_rule_says(
+            fields in proptest::collection::vec(field(), 0..5),
+            end_of_stream: bool,
+            exact in proptest::option::of(0..2_u64),
+        ) {
+            let lines: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            let said = said(&lines);
+            let lengths = fields.iter().filter(|(name, _)| *name == "content-length");
+            let stated = lengths.clone().any(|(_, value)| !matches!(*value, "0" | "000"));
+            let has_body = stated
+                || has(&fields, &["transfer-encoding"])
+                || !(end_of_stream || exact == Some(0));
+            prop_assert_eq!(said.has_body(end_of_stream, exact), has_body);
+            prop_assert_eq!(said.bypass(&Method::GET, has_body), looked_up(&fields, has_body));
+            let credentials = has(&fields, &["cookie", "authorization", "proxy-authorization"]);
+            prop_assert_eq!(said.credentials, credentials);
+        }
     }
 }

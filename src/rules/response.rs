@@ -196,6 +196,8 @@ fn is_end_to_end(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use http::Version;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::*;
 
@@ -373,6 +375,35 @@ mod tests {
             let upper = name.to_ascii_uppercase();
             let original = response(200, &[("connection", upper.as_bytes()), (name, b"x")]);
             assert!(copy_head(&original).headers.contains_key(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_line_that_forbids_forbids_wherever_it_stands(
+            status in select(vec![200_u16, 206, 304, 404, 500, 101, 429]),
+            mut allowed in proptest::collection::vec(select(vec![
+                ("cache-control", "public, max-age=1"), ("cache-control", "x=no-store"), ("vary", "accept, cookie"),
+                ("content-type", "text/html"), ("content-type", "text/event-streams"), ("x-a", "no-store"),
+                ("warning", "private"), ("accept", "*"), ("set-cookies", "a=b"),
+            ]), 0..6),
+            forbidden in proptest::option::of(select(vec![
+                ("cache-control", "public, no-store"), ("cache-control", "PRIVATE"), ("cache-control", "no-cache=\"a, b\""),
+                ("vary", "accept,*"), ("content-type", "text/event-stream; charset=utf-8"), ("set-cookie", "a=b"),
+                ("content-type", "Multipart/X-Mixed-Replace ;boundary=x"), ("content-type", "application/grpc-web"),
+                ("www-authenticate", "Basic"), ("proxy-authenticate", "Basic"), ("authentication-info", "a=b"),
+            ])),
+            at in any::<proptest::sample::Index>(),
+        ) {
+            if let Some(line) = forbidden {
+                allowed.insert(at.index(allowed.len() + 1), line);
+            }
+            let lines: Vec<_> = allowed.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            let head = response(status, &lines);
+            let personal = matches!(status, 101 | 429);
+            prop_assert_eq!(shareable(&head), !personal && forbidden.is_none());
+            let varies = forbidden.is_some_and(|(name, _)| name == "vary");
+            prop_assert_eq!(may_share(&Method::GET, false, &head), status != 101 && !varies);
         }
     }
 }
