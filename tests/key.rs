@@ -249,6 +249,17 @@ fn a_field_that_connection_names_is_not_the_same_as_one_that_it_does_not() {
         key("/", &[("connection", b"a"), ("a", b""), ("b", b"")]),
         key("/", &[("connection", b"b"), ("a", b""), ("b", b"")])
     );
+    // A `Host` that only repeats the authority does not lend its name's mark to its neighbour.
+    assert_ne!(
+        key(
+            "http://a/",
+            &[("connection", b"host"), ("host", b"a"), ("b", b"")]
+        ),
+        key(
+            "http://a/",
+            &[("connection", b"b"), ("host", b"a"), ("b", b"")]
+        )
+    );
 }
 
 #[test]

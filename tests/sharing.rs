@@ -224,3 +224,28 @@ async fn a_403_to_an_anonymous_leader_is_not_for_those_who_say_who_they_are() {
         assert_idle(&layer.handle());
     }
 }
+
+#[tokio::test]
+async fn a_403_to_a_follower_that_was_moved_to_its_own_variant_is_its_alone() {
+    let origin = Origin::new(|request| {
+        let is_known = request.headers.contains_key("cookie");
+        Response::builder()
+            .status(if is_known { 403 } else { 200 })
+            .header("vary", "accept-language")
+            .body(Bytes::new())
+            .expect("a response")
+    });
+    let layer = SingleflightLayer::with_key(method_and_uri);
+    let service = layer.layer(origin.clone());
+    let other: Fields<'_> = &[("accept-language", b"de"), ("cookie", b"a")];
+    let asked = [&[][..], other, other, other].map(|fields| {
+        let request = request("GET", "/", fields);
+        ask(&service, request)
+    });
+    origin.open();
+    let got = all(asked).await;
+    use Role::{Forwarded, Leader};
+    assert_eq!(roles(&got), [Leader, Forwarded, Forwarded, Forwarded]);
+    assert_eq!(origin.calls(), 4);
+    assert_idle(&layer.handle());
+}

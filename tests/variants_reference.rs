@@ -137,11 +137,11 @@ fn fields() -> impl Strategy<Value = Vec<Field>> {
         let garbled = name == "connection" && value == [0xff];
         (name, if garbled { b"accept".to_vec() } else { value })
     });
-    proptest::collection::vec(field, 0..4)
+    proptest::collection::vec(field, 0..7)
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let vary = proptest::collection::vec(select(NAMES.to_vec()), 0..3);
+    let vary = proptest::collection::vec(select(NAMES.to_vec()), 0..4);
     let filler = prop_oneof![2 => Just(0_usize), 1 => 58..66_usize];
     let status = prop_oneof![4 => Just(200_u16), 1 => Just(403)];
     let requests = proptest::collection::vec(fields(), 1..3).prop_flat_map(|few| {
@@ -162,7 +162,7 @@ fn block_on(future: impl Future<Output = ()>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn those_of_one_default_key_share_who_agree_in_what_vary_names(case in case()) {

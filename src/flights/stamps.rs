@@ -164,6 +164,7 @@ fn step(hash: u64, word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -214,5 +215,35 @@ mod tests {
     fn an_ipv6_host_keeps_its_colons() {
         assert_eq!(host_of(&parts("/", Some("[::1]"))), Some(&b"[::1]"[..]));
         assert_eq!(host_of(&parts("/", Some("[::1]:80"))), Some(&b"[::1]"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_write_is_seen_however_long_its_host_and_path_are(
+            host in "[a-z0-9.-]{1,20}|\\[[0-9a-f:]{2,12}\\]",
+            path in "/[a-zA-Z0-9/%]{0,30}",
+            query in proptest::option::of("[a-z=&]{0,20}"),
+            upper: (bool, bool),
+            forms in (0..5_usize, 0..5_usize),
+        ) {
+            let target = match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
+            let form = |form: usize, upper: bool| {
+                let host = if upper { host.to_uppercase() } else { host.clone() };
+                match form {
+                    0 => parts(&target, None),
+                    1 => parts(&target, Some(&host)),
+                    2 => parts(&target, Some(&format!("{host}:8080"))),
+                    3 => parts(&format!("http://{host}{target}"), None),
+                    _ => parts(&format!("https://{host}:8443{target}"), Some("other")),
+                }
+            };
+            // Not every name of these letters is an authority.
+            prop_assume!(format!("http://{host}{target}").parse::<http::Uri>().is_ok());
+            let (read, write) = (form(forms.0, upper.0), form(forms.1, upper.1));
+            prop_assert!(sees(&read, &write), "{read:?} {write:?}");
+        }
     }
 }

@@ -365,9 +365,11 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
         #[test]
         fn one_pass_says_what_a_look_up_for_each_rule_says(
-            fields in proptest::collection::vec(field(), 0..5),
+            fields in proptest::collection::vec(field(), 0..7),
             end_of_stream: bool,
             exact in proptest::option::of(0..2_u64),
         ) {
