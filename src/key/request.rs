@@ -45,7 +45,7 @@ use super::named::{Named, names_fields};
 /// saying so in `Vary`, add it to the key:
 ///
 /// * the client's address, from the connection or from `forwarded` or `x-forwarded-for`;
-/// * the user agent, its client hints, the referer;
+/// * the user agent, its client hints, its fetch metadata (`sec-fetch-site`), the referer;
 /// * **an identity in the request's extensions**, put there by an authentication layer outside this one: no extension
 ///   is in the key. (One that was derived from a header field is, since the field is.)
 ///
