@@ -167,27 +167,33 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
+    #[inline]
     fn unlink(&mut self, link: &Link<K, V, C>) -> Option<Entry<K, V, C>> {
         self.remove(link.hash, link.number)
     }
 
     /// Takes an entry out, if it is in (T3): to be dropped outside the lock (T4).
+    #[inline]
     pub(super) fn remove(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
         match &self.first {
             Some(first) if first.number == number => self.first.take(),
             _ if self.rest.is_empty() => None,
-            _ => {
-                let found = self.rest.find_entry(hash, |entry| entry.number == number);
-                let entry = found.ok()?.remove().0;
-                if self.rest.is_empty() && self.rest.capacity() > KEPT_CAPACITY {
-                    self.rest = HashTable::new();
-                }
-                Some(entry)
-            }
+            _ => self.remove_from_rest(hash, number),
         }
     }
 
+    #[inline(never)]
+    fn remove_from_rest(&mut self, hash: u64, number: u64) -> Option<Entry<K, V, C>> {
+        let found = self.rest.find_entry(hash, |entry| entry.number == number);
+        let entry = found.ok()?.remove().0;
+        if self.rest.is_empty() && self.rest.capacity() > KEPT_CAPACITY {
+            self.rest = HashTable::new();
+        }
+        Some(entry)
+    }
+
     /// What there is of a solo flight, unless it has become whole.
+    #[inline]
     pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V>> {
         let entry = match &mut self.first {
             Some(first) if first.number == link.number => first,
@@ -203,6 +209,7 @@ impl<K, V, C> Entries<K, V, C> {
     }
 
     /// As `unlink`, unless the flight has become whole.
+    #[inline]
     pub(super) fn unlink_solo(&mut self, link: &Link<K, V, C>) -> Option<Entry<K, V, C>> {
         self.solo(link)?;
         self.unlink(link)

@@ -18,7 +18,7 @@ use super::{
     drive::{Polled, poll_work},
     ending::{Payload, caught, drop_quietly},
     flight::Work,
-    shard::{Entry, Link},
+    shard::Link,
 };
 
 /// What the table holds of it.
@@ -61,17 +61,18 @@ impl<K, V, C> SoloLeader<K, V, C> {
     }
 
     /// Ends the flight, if it is solo still (T1, T2); or gives the caller that the leader has become.
-    fn unlink(&mut self) -> Result<Entry<K, V, C>, Caller<K, V, C>> {
+    #[inline]
+    fn end(&mut self) -> Option<Caller<K, V, C>> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
-        match entries.unlink_solo(&link) {
-            Some(entry) => Ok(entry),
-            None => {
-                let flight = entries.take_aside(&link);
-                drop(entries);
-                Err(Caller::leader(flight.expect("left for this leader")))
-            }
+        if let Some(entry) = entries.unlink_solo(&link) {
+            drop(entries);
+            drop(entry);
+            return None;
         }
+        let flight = entries.take_aside(&link);
+        drop(entries);
+        Some(Caller::leader(flight.expect("left for this leader")))
     }
 }
 
@@ -117,12 +118,9 @@ where
             Err(caller) => return Poll::Ready(Err((caller, None))),
         };
         let became = match poll_work(work, cx) {
-            Polled::Value(value) => match self.unlink() {
-                Ok(entry) => {
-                    drop(entry);
-                    return Poll::Ready(Ok(value));
-                }
-                Err(caller) => (caller, Some(Polled::Value(value))),
+            Polled::Value(value) => match self.end() {
+                None => return Poll::Ready(Ok(value)),
+                Some(caller) => (caller, Some(Polled::Value(value))),
             },
             Polled::Pending(work) => {
                 // One whose clone panics is the leader's own misfortune: who joins later still needs the work.
@@ -168,12 +166,9 @@ where
 
     /// The work has panicked: that goes on here, or in what the leader has become.
     fn crash(&mut self, payload: Payload) -> Became<K, V, C> {
-        match self.unlink() {
-            Ok(entry) => {
-                drop(entry);
-                resume_unwind(payload)
-            }
-            Err(caller) => (caller, Some(Polled::Panicked(payload))),
+        match self.end() {
+            None => resume_unwind(payload),
+            Some(caller) => (caller, Some(Polled::Panicked(payload))),
         }
     }
 }
@@ -181,8 +176,7 @@ where
 impl<K, V, C> Drop for SoloLeader<K, V, C> {
     fn drop(&mut self) {
         if self.link.is_some() {
-            // The work, or the caller: both are dropped outside the lock.
-            drop(self.unlink());
+            drop(self.end());
         }
     }
 }
