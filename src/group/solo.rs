@@ -46,6 +46,7 @@ impl<K, V, C> SoloLeader<K, V, C> {
     }
 
     /// Does `then` with the flight in its entry; or gives the caller that the leader has become.
+    #[inline]
     fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V>) -> T) -> Result<T, Caller<K, V, C>> {
         let link = self.link.as_ref().expect("polled after completion");
         let mut entries = link.shard.lock();
@@ -93,7 +94,13 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         let (mut caller, polled) = match caught(|| Box::pin(work()) as Work<V>) {
-            Ok(work) => self.put_back(work, None).err()?,
+            Ok(work) => {
+                let mut work = Some(work);
+                let caller = self
+                    .with(|solo| mem::swap(&mut solo.work, &mut work))
+                    .err()?;
+                (caller, work.map(Polled::Pending))
+            }
             Err(payload) => self.crash(payload),
         };
         polled.and_then(|polled| caller.hand_in(polled));
