@@ -22,24 +22,25 @@
 //! locked) and `perf` on the loop of "solo" and of "bypassed".
 //!
 //! **Solo, at most 5 allocations over the bare service: 6.** Three are the `Role` in the response's extensions: the map, its
-//! box, the value's box. Two are the flight and the work in it, which any `Group` has. The sixth is what the work and its
+//! box, the value's box. Two are the flight and the work in it. The sixth is what the work and its
 //! leader have in common, whose type the table can't name: the response on its way to the leader, and the request's
 //! fields that a `Vary` may ask for.
 //!
-//! **Solo, at most 6 x `Group`'s: 6.0 to 7.2 x, 860 to 985 ns** (4.6 to 5.6 x with `method_and_uri`), by the build
-//! and the process; `Group`'s own call takes 118 ns in some and 141 in others. Of 9,660 instructions (12,910 before):
+//! **Solo, at most 6 x `Group`'s: 9 to 10 x, 860 to 985 ns** (6.5 to 8 x with `method_and_uri`), by the build and the
+//! process. `Group`'s own call took 118 to 141 ns when the target was set, and takes 87 to 105 now that its flights are
+//! [solo](../src/group/solo.rs); the layer's are not. Of 9,660 instructions (12,910 at first):
 //!
 //! | instructions | for |
 //! | --: | --- |
 //! | 3,130 | the key: 12 fields looked at (1,600), those that count packed (610), HighwayHash (570), the target |
 //! | 1,230 | a copy of the fields in which identical requests may differ, for `Vary` |
-//! | 1,500 | the flight: entered, launched, polled, landed, dropped; `Group`'s call is 1,130 |
+//! | 1,500 | the flight: entered, launched, polled, landed, dropped |
 //! | 1,090 | the verdict: the response's fields in three passes, its length, its one frame |
 //! | 800 | `Role`: inserted, dropped |
 //! | 530 | the target's write stamps, the key's hash for the table |
 //! | 450 | moves of the request, the response and the work between the layer's futures |
 //!
-//! The rest is below 250 each. 40 instructions are locked, at 5.5 ns; `Group`'s call has 14. The other 26: the counts of
+//! The rest is below 250 each. 40 instructions are locked, at 5.5 ns; the flight itself has 14. The other 26: the counts of
 //! `Shared` (2), of the gauges and the budget (4), of the flight (4), of the leader's desk (4) and of the URI (2), the
 //! desk's lock (4), the exchange's (2), the gauges themselves (3), and one look whether the desk is still its maker's alone.
 //! Without the key or without the copy for `Vary` the target would be met, and somebody given another's answer.
