@@ -119,6 +119,7 @@ def sentences(data, layer):
         f"{ {1: 'once', 2: 'twice'}.get(runs, f'{runs} times') } in {', '.join(who)}" for runs, who in sorted(again.items())) + "."
     future = count("bytes of a caller's future")
     of_followers = count("allocations per follower")
-    yield f"A flight holds {count('bytes per flight'):.0f} bytes and its boxed work, a follower {count('bytes per follower'):.0f}, each " \
-        f"beside a future of {future:.0f}; a call alone makes {count('allocations, solo'):.3g} allocations, a follower " \
-        f"{'none' if of_followers < 0.01 else figures(of_followers)}."
+    alone = count("allocations, solo")
+    yield f"A flight of one caller holds {count('bytes per flight'):.0f} bytes and its boxed work, a follower " \
+        f"{count('bytes per follower'):.0f}, each beside a future of {future:.0f}; a call alone makes {alone:.3g} " \
+        f"allocation{'s' * (alone != 1)}, a follower {'none' if of_followers < 0.01 else figures(of_followers)}."
