@@ -28,7 +28,7 @@
 //!
 //! **Solo, at most 6 x `Group`'s: 9 to 10 x, 860 to 985 ns** (6.5 to 8 x with `method_and_uri`), by the build and the
 //! process. `Group`'s own call took 118 to 141 ns when the target was set, and takes 87 to 105 now that its flights are
-//! [solo](../src/group/solo.rs); the layer's are not. Of 9,660 instructions (12,910 at first):
+//! [solo](../src/group/solo.rs); the layer's are not. Of 9,600 instructions (12,910 at first):
 //!
 //! | instructions | for |
 //! | --: | --- |

@@ -34,6 +34,7 @@ pub(crate) struct SetOnce<T> {
 // ===== impl Mutex =====
 
 impl<T> Mutex<T> {
+    #[inline]
     pub(crate) fn new(value: T) -> Self {
         Self(Raw::new(value))
     }

@@ -31,6 +31,7 @@ impl Budget {
 // ===== impl Reservation =====
 
 impl Reservation {
+    #[inline]
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, bytes: 0 }
     }

@@ -63,6 +63,7 @@ pub(super) enum Content {
 // ===== impl Reel =====
 
 impl Reel {
+    #[inline]
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self {
             pieces: VecDeque::new(),

@@ -88,6 +88,7 @@ enum End {
 // ===== impl Tape =====
 
 impl Tape {
+    #[inline]
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self {
             reel: Reel::new(budget),

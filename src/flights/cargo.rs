@@ -104,6 +104,7 @@ pub(crate) trait Waiting<K>: Send + Sync {
 
 impl<K> Cargo<K> {
     /// Of a flight that may begin now. `target`: whose writes are watched.
+    #[inline]
     pub(crate) fn new<X>(
         shared: &Shared<X>,
         hash: u64,
@@ -141,6 +142,7 @@ impl<K> Cargo<K> {
 // ===== impl Exchange =====
 
 impl<K> Exchange<K> {
+    #[inline]
     pub(crate) fn new(tape: Tape) -> Self {
         Self {
             stage: Stage::Asked,

@@ -64,10 +64,12 @@ pub(crate) struct Flight<K, V, C> {
 
 impl<K, V, C> Flight<K, V, C> {
     /// A flight with its leader counted in.
+    #[inline]
     pub(super) fn new(link: Link<K, V, C>, cargo: C, keep: bool) -> Self {
         Self::with_state(link, cargo, keep, State::new(WorkState::Starting, None))
     }
 
+    #[inline]
     fn with_state(link: Link<K, V, C>, cargo: C, keep: bool, state: State<K, V, C>) -> Self {
         Self {
             link,

@@ -62,6 +62,7 @@ pub(crate) struct Keeper<K, V, C> {
 // ===== impl State =====
 
 impl<K, V, C> State<K, V, C> {
+    #[inline]
     pub(super) fn new(work: WorkState<V>, leader: Option<Waker>) -> Self {
         Self {
             work,
