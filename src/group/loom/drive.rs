@@ -1,0 +1,206 @@
+//! Who drives: promotion, demotion, and wakers that come and go.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use loom::{future::block_on, thread};
+
+use super::support::{Flights, Gate, KEY, Woken, follow, lead, outcome, poll_with};
+use crate::group::{
+    Group, Run,
+    caller::{Caller, Ended},
+    flight::Flight,
+    runtime::{Place, at},
+    table::Table,
+    visit::{Entered, Visit},
+    wakers::Interest,
+};
+
+/// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
+///
+/// Catches: `poll_inline` registers the leader's waker after it has put the work back, in a lock of its own, without
+/// looking whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
+fn promotion_against_the_leaders_inline_poll(flights: fn() -> Flights) {
+    loom::model(move || {
+        let (flights, gate) = (flights(), Gate::new());
+        let leader = {
+            let gate = gate.clone();
+            flights.run(|| async {
+                gate.pass().await;
+                1
+            })
+        };
+        let leader = thread::spawn(move || block_on(leader));
+        let follower = flights.run(|| -> std::future::Ready<u32> { unreachable!() });
+        gate.open();
+        assert_eq!(block_on(follower), outcome(1, true));
+        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(flights.in_flight(), 0);
+    });
+}
+
+#[test]
+fn loom_promotion_against_the_leaders_inline_poll() {
+    promotion_against_the_leaders_inline_poll(Flights::of_a_group);
+}
+
+#[test]
+fn loom_promotion_against_the_leaders_inline_poll_on_a_floor_above() {
+    promotion_against_the_leaders_inline_poll(Flights::of_a_floor_above);
+}
+
+/// As above, and the leader is parked for good after one poll.
+///
+/// Catches: `put_back` doesn't wake the task that has found the work taken (F3).
+#[test]
+fn loom_promotion_of_a_leader_that_is_parked() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let mut leader = lead(&group, &gate);
+        let follower = follow_while(&group, move || {
+            let _ = poll_with(&mut leader, Waker::noop());
+            leader
+        });
+        gate.open();
+        assert_eq!(block_on(follower.0), outcome(1, true));
+        drop(follower.1.join().unwrap());
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Joins while another thread does `meanwhile`. The leader's poll can't end the flight: its gate is shut.
+fn follow_while<T: 'static>(
+    group: &Group<u32, u32>,
+    meanwhile: impl FnOnce() -> T + 'static,
+) -> (Run<u32, u32>, thread::JoinHandle<T>) {
+    let thread = thread::spawn(meanwhile);
+    (follow(group), thread)
+}
+
+/// Waker replacement against publication: the last waker that was left is woken, once.
+///
+/// Catches: `register` keeps the old waker.
+#[test]
+fn loom_waker_replacement_against_publication() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = lead(&group, &gate);
+        let mut follower = follow(&group);
+        let opener = thread::spawn(move || gate.open());
+        let first = Arc::new(Woken(AtomicUsize::new(0)));
+        let ready = poll_with(&mut follower, &Waker::from(Arc::clone(&first)));
+        match ready {
+            Poll::Ready(value) => assert_eq!(value, outcome(1, true)),
+            Poll::Pending => assert_eq!(block_on(follower), outcome(1, true)),
+        }
+        opener.join().unwrap();
+        assert!(first.0.load(Ordering::Relaxed) <= 1);
+        assert_eq!(block_on(leader), outcome(1, true));
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
+///
+/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`); `poll_caller` doesn't look at the driver
+/// after it has left its waker.
+#[test]
+fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
+    loom::model(|| {
+        at(Place::Nowhere, || {
+            let group = Group::new();
+            let mut woken = false;
+            let mut leader = group.run(KEY, || {
+                poll_fn(move |cx| {
+                    if std::mem::replace(&mut woken, true) {
+                        return Poll::Ready(1);
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+            });
+            let follower = follow(&group);
+            let parked = thread::spawn(move || {
+                let _ = poll_with(&mut leader, Waker::noop());
+                leader
+            });
+            assert_eq!(block_on(follower), outcome(1, true));
+            drop(parked.join().unwrap());
+            assert_eq!(group.in_flight(), 0);
+        });
+    });
+}
+
+/// Callers drive, one leaves, and the work is woken from elsewhere: the other hears of it.
+///
+/// Catches: `poll_caller` polls for all before it leaves its waker; `wake_by_ref` without its `rewake`.
+#[test]
+fn loom_callers_drive_while_one_leaves() {
+    loom::model(|| {
+        at(Place::Nowhere, || {
+            let (group, gate) = (Group::new(), Gate::new());
+            let mut leader = lead(&group, &gate);
+            let follower = follow(&group);
+            let leaver = thread::spawn(move || {
+                let _ = poll_with(&mut leader, Waker::noop());
+            });
+            let opener = thread::spawn(move || gate.open());
+            assert_eq!(block_on(follower), outcome(1, true));
+            leaver.join().unwrap();
+            opener.join().unwrap();
+            assert_eq!(group.in_flight(), 0);
+        });
+    });
+}
+
+/// A task gives the flight back to its leader (`demote`) while that is looking who drives.
+///
+/// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker, which it once did; `put_back`
+/// doesn't wake the leader.
+#[test]
+fn loom_demotion_against_the_leaders_poll() {
+    type Demoted = Flight<u32, u32, ()>;
+    loom::model(|| {
+        let table: Table<u32, u32, ()> = Table::new();
+        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
+        let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
+        let Entered::Led(mut leader) = enter() else {
+            unreachable!("nobody else leads")
+        };
+        leader.start(|| {
+            let flight = Arc::clone(&flight);
+            poll_fn(move |_| {
+                let flight = flight.lock().unwrap().take();
+                match flight {
+                    Some(flight) => {
+                        flight.demote();
+                        Poll::Pending
+                    }
+                    None => Poll::Ready(1),
+                }
+            })
+        });
+        let Entered::Joined(follower) = enter() else {
+            unreachable!("the leader leads")
+        };
+        leader.flight().detach();
+        *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
+        leave_after_boarding(follower);
+        let ended = block_on(poll_fn(|cx| leader.poll(Interest::End, cx)));
+        assert!(matches!(ended, Ended::Shared(_)));
+        assert_eq!(table.len(), 0);
+    });
+}
+
+/// The task may poll the work before or after it has left; only after is the flight given back.
+fn leave_after_boarding(follower: Caller<u32, u32, ()>) {
+    let flight = Arc::clone(follower.flight());
+    drop(follower);
+    flight.promote();
+}

@@ -1,0 +1,101 @@
+//! Flights that are forgotten, and their leaders and successors.
+
+use loom::{future::block_on, thread};
+
+use super::support::{Gate, KEY, OpenOnDrop, lead, outcome};
+use crate::group::Group;
+
+/// Forget against the leader's poll: the leader is woken although its flight has moved.
+///
+/// Catches: `Flight::of_solo` loses the leader's waker; `SoloLeader::poll` puts the work back where it was.
+#[test]
+fn loom_forget_against_the_leaders_poll() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = lead(&group, &gate);
+        let leader = thread::spawn(move || block_on(leader));
+        assert!(group.forget(&KEY));
+        assert_eq!(group.in_flight(), 0);
+        gate.open();
+        assert_eq!(leader.join().unwrap(), outcome(1, false));
+    });
+}
+
+/// Forget against the leader's leaving: it takes the work along, which lies in the entry or has been left aside.
+///
+/// Catches: `SoloLeader::drop` doesn't look aside; `detach` takes the entry out as it is.
+#[test]
+fn loom_forget_against_the_leaders_leaving() {
+    loom::model(|| {
+        let group: Group<u32, u32> = Group::new();
+        let dropped = Gate::new();
+        let last = OpenOnDrop(dropped.clone());
+        let leader = group.run(KEY, || async move {
+            let _last = last;
+            std::future::pending().await
+        });
+        let leaver = thread::spawn(move || drop(leader));
+        group.forget(&KEY);
+        leaver.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+        block_on(dropped.pass());
+    });
+}
+
+/// Forget against complete against join: whoever joins gets the old flight's value, whoever leads its own.
+///
+/// Catches: `publish` doesn't wake the task, which has found the work taken; `register` doesn't look whether the flight has
+/// ended.
+#[test]
+fn loom_forget_against_complete_against_join() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = group.run(KEY, || async { 1 });
+        let leader = thread::spawn(move || block_on(leader));
+        let forgetter = {
+            let group = group.clone();
+            thread::spawn(move || group.forget(&KEY))
+        };
+        let mut leads = false;
+        let joiner = group.run(KEY, || {
+            leads = true;
+            let gate = gate.clone();
+            async {
+                gate.pass().await;
+                2
+            }
+        });
+        let first = leader.join().unwrap();
+        forgetter.join().unwrap();
+        if leads {
+            // It may itself be the one that was forgotten; the end of the first has not removed it.
+            assert_eq!(first, outcome(1, false));
+            assert!(group.in_flight() <= 1);
+            assert_eq!(group.in_flight(), group.waiters(&KEY));
+        }
+        gate.open();
+        let second = block_on(joiner);
+        assert_eq!(second, outcome(if leads { 2 } else { 1 }, !leads));
+        assert_eq!(first.shared, !leads);
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// The end of a forgotten flight against its successor's start: the successor stays.
+///
+/// Catches: `unlink` finds the entry by its hash alone (T3).
+#[test]
+fn loom_the_end_of_a_forgotten_flight_leaves_its_successor() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = group.run(KEY, || async { 1 });
+        assert!(group.forget(&KEY));
+        let leader = thread::spawn(move || block_on(leader));
+        let successor = lead(&group, &gate);
+        assert_eq!(leader.join().unwrap(), outcome(1, false));
+        assert_eq!((group.in_flight(), group.waiters(&KEY)), (1, 1));
+        gate.open();
+        assert_eq!(block_on(successor), outcome(1, false));
+        assert_eq!(group.in_flight(), 0);
+    });
+}

@@ -1,0 +1,169 @@
+//! Who joins while a flight begins, ends or crashes.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use loom::{future::block_on, thread};
+
+use super::support::{Flights, Gate, KEY, lead, outcome};
+use crate::group::{
+    Group,
+    runtime::{Place, at},
+    table::Table,
+    visit::{Entered, Visit},
+};
+
+/// Join against complete: one joins the flight or starts anew, and never gets what had ended before.
+///
+/// Catches: `SoloLeader::poll` doesn't look whether the flight is whole; of a floor above, `land_here` reads `is_shared`
+/// before it unlinks (the joiner never hears of the value).
+fn join_against_complete(place: Place, flights: fn() -> Flights) {
+    loom::model(move || {
+        let flights = flights();
+        let running = Arc::new(AtomicUsize::new(0));
+        let work = |value| {
+            let running = Arc::clone(&running);
+            move || async move {
+                assert_eq!(running.fetch_add(1, Ordering::Relaxed), 0, "one call");
+                running.fetch_sub(1, Ordering::Relaxed);
+                value
+            }
+        };
+        let leader = flights.run(work(1));
+        let leader = thread::spawn(move || block_on(leader));
+        let joiner = at(place, || flights.run(work(2)));
+        let joiner = block_on(joiner);
+        let leader = leader.join().unwrap();
+        let shared = leader.shared;
+        assert_eq!(leader, outcome(1, shared));
+        assert_eq!(joiner, outcome(if shared { 1 } else { 2 }, shared));
+        assert_eq!(flights.in_flight(), 0);
+    });
+}
+
+#[test]
+fn loom_join_against_complete() {
+    join_against_complete(Place::Runtime, Flights::of_a_group);
+}
+
+#[test]
+fn loom_join_against_complete_on_a_floor_above() {
+    join_against_complete(Place::Runtime, Flights::of_a_floor_above);
+}
+
+/// As above where the callers drive.
+///
+/// Catches: `publish` or `land` unlinks last; `register` doesn't look whether the flight has ended.
+#[test]
+fn loom_join_against_complete_outside_a_runtime() {
+    join_against_complete(Place::Nowhere, Flights::of_a_group);
+    join_against_complete(Place::Nowhere, Flights::of_a_floor_above);
+}
+
+/// Join against start: whoever comes second joins, also while the first's work is being made.
+///
+/// Catches: `SoloLeader::put_back` keeps the work of a flight that has become whole meanwhile; `put_back` forgets the
+/// `handover`.
+#[test]
+fn loom_join_against_start() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let first = {
+            let (group, gate) = (group.clone(), gate.clone());
+            thread::spawn(move || block_on(lead(&group, &gate)))
+        };
+        let second = lead(&group, &gate);
+        gate.open();
+        let second = block_on(second);
+        let first = first.join().unwrap();
+        assert_eq!((first.value, second.value), (1, 1));
+        assert_eq!(first.shared, second.shared);
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Join against a start that panics: the joiner panics too, or leads.
+///
+/// Catches: `SoloLeader::crash` doesn't hand the panic in.
+#[test]
+fn loom_a_start_that_panics_against_join() {
+    loom::model(|| {
+        let group = Group::new();
+        let inside = group.clone();
+        let leader = thread::spawn(move || {
+            let start = || {
+                inside.run(KEY, || -> std::future::Ready<u32> {
+                    resume_unwind(Box::new("boom"))
+                })
+            };
+            // It may have joined the other.
+            match catch_unwind(AssertUnwindSafe(|| block_on(start()))) {
+                Ok(joined) => assert_eq!(joined, outcome(2, true)),
+                Err(payload) => assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom")),
+            }
+        });
+        let joiner = group.run(KEY, || async { 2 });
+        match catch_unwind(AssertUnwindSafe(|| block_on(joiner))) {
+            Ok(second) => assert_eq!(second.value, 2),
+            Err(payload) => assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom")),
+        }
+        leader.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Panic against join: a joiner panics with the leader, or leads; the key is free before it sees the panic.
+///
+/// Catches: `crash` publishes before it unlinks (F5).
+#[test]
+fn loom_panic_against_join() {
+    loom::model(|| {
+        let group = Group::new();
+        let leader = group.run(KEY, || async { resume_unwind(Box::new("boom")) });
+        let leader = thread::spawn(move || {
+            let payload = catch_unwind(AssertUnwindSafe(|| block_on(leader))).unwrap_err();
+            assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
+        });
+        let joiner = group.run(KEY, || async { 2 });
+        match catch_unwind(AssertUnwindSafe(|| block_on(joiner))) {
+            Ok(second) => assert_eq!(second, outcome(2, false)),
+            Err(payload) => {
+                assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
+                assert_eq!(group.in_flight(), 0);
+            }
+        }
+        leader.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// A caller is counted while another thread looks: who sees it sees that the flight is shared.
+///
+/// Catches: `count_in` raises `callers` before it sets `shared` (the layer's task, which looks at both, may then park for ever).
+#[test]
+fn loom_who_sees_a_second_caller_sees_that_they_share() {
+    loom::model(|| {
+        let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
+        let enter = |table: &Table<u32, u32, ()>| {
+            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
+        };
+        let Entered::Led(leader) = enter(&table) else {
+            unreachable!("nobody else leads")
+        };
+        let joiner = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || drop(enter(&table)))
+        };
+        if leader.flight().callers() > 1 {
+            assert!(leader.flight().is_shared());
+        }
+        joiner.join().unwrap();
+        drop(leader);
+        assert_eq!(table.len(), 0);
+    });
+}

@@ -1,0 +1,96 @@
+//! Who leaves last.
+
+use loom::{future::block_on, thread};
+
+use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, outcome};
+use crate::group::Group;
+
+/// Join against the last one leaving: the joiner has joined a living flight, or leads.
+///
+/// Catches: `count_out` counts the last one out before it takes the shard's lock (T2): the joiner waits for cancelled work.
+fn join_against_the_last_one_leaving(flights: fn() -> Flights) {
+    loom::model(move || {
+        let flights = flights();
+        let leader = flights.run(|| async { 1 });
+        let leaver = thread::spawn(move || drop(leader));
+        let joiner = block_on(flights.run(|| async { 2 }));
+        let joined = joiner.value == 1;
+        assert_eq!(joiner, outcome(if joined { 1 } else { 2 }, joined));
+        leaver.join().unwrap();
+        assert_eq!(flights.in_flight(), 0);
+    });
+}
+
+#[test]
+fn loom_join_against_the_last_one_leaving() {
+    join_against_the_last_one_leaving(Flights::of_a_group);
+}
+
+#[test]
+fn loom_join_against_the_last_one_leaving_on_a_floor_above() {
+    join_against_the_last_one_leaving(Flights::of_a_floor_above);
+}
+
+/// The last two leave at once: exactly one of them cancels, and the task ends.
+///
+/// Catches: `count_out` decides by the count that it loaded, not by the one that it changed (nobody is the last one).
+#[test]
+fn loom_the_last_two_leave_at_once() {
+    loom::model(|| {
+        let group: Group<u32, u32> = Group::new();
+        let dropped = Gate::new();
+        let last = OpenOnDrop(dropped.clone());
+        let leader = group.run(KEY, || async move {
+            let _last = last;
+            std::future::pending().await
+        });
+        let follower = follow(&group);
+        let leaver = thread::spawn(move || drop(leader));
+        drop(follower);
+        leaver.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+        block_on(dropped.pass());
+    });
+}
+
+/// The last one leaves while the task may be polling: the work is dropped, by whoever has it, and the task ends.
+///
+/// Catches: `put_back` puts cancelled work back (it stays for ever); `cancel` doesn't wake the task (it never ends).
+#[test]
+fn loom_the_last_one_leaves_while_the_task_polls() {
+    loom::model(|| {
+        let group: Group<u32, u32> = Group::new();
+        let dropped = Gate::new();
+        let last = OpenOnDrop(dropped.clone());
+        let leader = group.run(KEY, || async move {
+            let _last = last;
+            std::future::pending().await
+        });
+        let follower = follow(&group);
+        drop((leader, follower));
+        assert_eq!(group.in_flight(), 0);
+        block_on(dropped.pass());
+    });
+}
+
+/// Spawn joins while the last other caller leaves: the flight is kept, or a new one is.
+///
+/// Catches: `count_out` reads `kept` before it takes the shard's lock.
+#[test]
+fn loom_spawn_against_the_last_one_leaving() {
+    loom::model(|| {
+        let (group, done) = (Group::new(), Gate::new());
+        let work = || {
+            let done = done.clone();
+            move || async move {
+                done.open();
+                1
+            }
+        };
+        let leader = group.run(KEY, work());
+        let leaver = thread::spawn(move || drop(leader));
+        drop(group.spawn(KEY, work()));
+        leaver.join().unwrap();
+        block_on(done.pass());
+    });
+}

@@ -1,0 +1,141 @@
+//! Kept flights, and runtimes that shut down.
+
+use std::task::{Poll, Waker};
+
+use loom::{future::block_on, thread};
+
+use super::support::{Gate, KEY, OpenOnDrop, follow, lead, outcome, poll_with};
+use crate::group::{
+    Group,
+    runtime::{Place, at},
+};
+
+/// Spawn joins against the leader's first poll, and all leave: the flight goes on to its end.
+///
+/// Catches: `Flight::finish` doesn't spawn what was handed over; `State::put_back` doesn't take it.
+#[test]
+fn loom_spawn_against_the_leaders_poll() {
+    loom::model(|| {
+        let (group, gate, done) = (Group::new(), Gate::new(), Gate::new());
+        let mut leader = {
+            let (gate, done) = (gate.clone(), done.clone());
+            group.run(KEY, || async move {
+                gate.pass().await;
+                done.open();
+                1
+            })
+        };
+        let leaver = thread::spawn(move || {
+            let _ = poll_with(&mut leader, Waker::noop());
+            leader
+        });
+        drop(group.spawn(KEY, || -> std::future::Ready<u32> {
+            unreachable!("the gate is shut")
+        }));
+        drop(leaver.join().unwrap());
+        gate.open();
+        block_on(done.pass());
+    });
+}
+
+/// A joiner hands over to a runtime that shuts down, while the leader polls: the two go on without it.
+///
+/// Catches: `Task::drop` doesn't wake the callers, or leaves the driver as it is.
+#[test]
+fn loom_a_dying_runtime_against_the_leaders_poll() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = lead(&group, &gate);
+        let leader = thread::spawn(move || block_on(leader));
+        let follower = at(Place::Dying, || follow(&group));
+        gate.open();
+        assert_eq!(block_on(follower), outcome(1, true));
+        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// The runtime that drives the flight shuts down: its callers go on.
+///
+/// Catches: `Task::drop` doesn't wake the callers.
+#[test]
+fn loom_runtime_shutdown_against_the_callers() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = lead(&group, &gate);
+        let follower = at(Place::Dying, || follow(&group));
+        let leader = thread::spawn(move || block_on(leader));
+        gate.open();
+        assert_eq!(block_on(follower), outcome(1, true));
+        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// A kept flight's last caller leaves while its runtime shuts down: one of the two cancels it.
+///
+/// Catches: `Task::drop` doesn't ask whether the flight is deserted.
+#[test]
+fn loom_runtime_shutdown_against_the_last_caller_of_a_kept_flight() {
+    loom::model(|| {
+        let group: Group<u32, u32> = Group::new();
+        let dropped = Gate::new();
+        let last = OpenOnDrop(dropped.clone());
+        let caller = at(Place::Dying, || {
+            group.spawn(KEY, || async move {
+                let _last = last;
+                std::future::pending().await
+            })
+        });
+        drop(caller);
+        block_on(dropped.pass());
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// A flight is kept on a living runtime while the one that drives it shuts down: it goes on though everybody leaves.
+///
+/// Catches: `Task::drop` doesn't move the flight to the keeper's runtime; two joiners both spawn a task.
+#[test]
+fn loom_runtime_shutdown_against_spawn() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let done = Gate::new();
+        let leader = {
+            let (gate, done) = (gate.clone(), done.clone());
+            group.run(KEY, || async move {
+                gate.pass().await;
+                done.open();
+                1
+            })
+        };
+        let follower = at(Place::Dying, || follow(&group));
+        let keeper = group.spawn(KEY, || -> std::future::Ready<u32> { unreachable!() });
+        drop((leader, follower, keeper));
+        gate.open();
+        block_on(done.pass());
+    });
+}
+
+/// The value of a spawned flight that nobody shares is the leader's, whenever it looks; and nobody's if it leaves.
+///
+/// Catches: `land` publishes the unshared value as one to be cloned.
+#[test]
+fn loom_an_unshared_value_is_handed_over() {
+    struct Unclonable(#[expect(dead_code, reason = "told of its drop")] OpenOnDrop);
+    impl Clone for Unclonable {
+        fn clone(&self) -> Self {
+            unreachable!("nobody shares it")
+        }
+    }
+    loom::model(|| {
+        let (group, dropped) = (Group::new(), Gate::new());
+        let value = Unclonable(OpenOnDrop(dropped.clone()));
+        let mut caller = group.spawn(KEY, || async { value });
+        match poll_with(&mut caller, Waker::noop()) {
+            Poll::Ready(outcome) => assert!(!outcome.shared),
+            Poll::Pending => drop(caller),
+        }
+        block_on(dropped.pass());
+    });
+}
