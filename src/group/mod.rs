@@ -3,7 +3,10 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`singleflight`] | [`Group`] |
-//! | `run` | [`Run`] and [`Outcome`], what a caller holds and gets |
+//! | `run` | [`Run`], what a caller holds |
+//! | `outcome` | [`Outcome`], what it gets |
+//! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
+//! | `value` | [`ShareValue`], what work may give |
 //! | `table` | key to flight: lead or join, forget |
 //! | `shard` | one lock of it, and the entries behind that |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
@@ -23,6 +26,7 @@ mod ending;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+mod outcome;
 mod run;
 mod runtime;
 mod shard;
@@ -31,6 +35,8 @@ mod solo;
 mod state;
 mod table;
 mod task;
+mod try_run;
+mod value;
 #[cfg(any(feature = "http", loom))]
 mod visit;
 mod wakers;
@@ -46,6 +52,5 @@ pub(crate) use self::{
     wakers::{Interest, Wakers},
 };
 pub use self::{
-    run::{Outcome, Run},
-    singleflight::Group,
+    outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,
 };

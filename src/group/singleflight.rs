@@ -6,6 +6,7 @@ use super::{
     run::{Part, Run},
     runtime::Runtime,
     table::{Table, Turn},
+    value::ShareValue,
 };
 
 /// Go's [`singleflight.Group`][go] for asynchronous work: of the callers that ask for the same key at the same time, one
@@ -52,11 +53,7 @@ pub struct Group<K, V> {
     table: Arc<Table<K, V, ()>>,
 }
 
-impl<K, V> Group<K, V>
-where
-    K: Hash + Eq + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Group<K, V> {
     /// An empty group.
     #[must_use]
     pub fn new() -> Self {
@@ -79,6 +76,8 @@ where
     /// If `work` itself panics, or `K`'s `Hash` or `Eq`. Awaiting the result panics if the work's future does.
     pub fn run<F, Fut>(&self, key: K, work: F) -> Run<K, V>
     where
+        K: Hash + Eq + Send + 'static,
+        V: ShareValue,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
@@ -119,6 +118,8 @@ where
     /// Outside a Tokio runtime, before it takes the key; else as `run`.
     pub fn spawn<F, Fut>(&self, key: K, work: F) -> Run<K, V>
     where
+        K: Hash + Eq + Send + 'static,
+        V: ShareValue,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
@@ -159,7 +160,7 @@ where
     /// ```
     pub fn forget<Q>(&self, key: &Q) -> bool
     where
-        K: Borrow<Q>,
+        K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.table.hash(key);
@@ -184,7 +185,7 @@ where
     #[must_use]
     pub fn waiters<Q>(&self, key: &Q) -> usize
     where
-        K: Borrow<Q>,
+        K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.table.hash(key);
@@ -200,11 +201,7 @@ impl<K, V> Clone for Group<K, V> {
     }
 }
 
-impl<K, V> Default for Group<K, V>
-where
-    K: Hash + Eq + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Default for Group<K, V> {
     fn default() -> Self {
         Self::new()
     }
