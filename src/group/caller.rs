@@ -9,12 +9,13 @@ use std::{
 };
 
 use super::{
-    drive::{Landed, Polled},
-    ending::{Ending, Message, Payload, caught, drop_quietly},
-    flight::{Flight, Work},
+    drive::Landed,
+    flight::{Ending, Flight},
     outcome::Outcome,
+    panic::{Message, Payload, caught, drop_quietly},
     runtime::Runtime,
     wakers::{Interest, Place},
+    work::{Polled, Work},
 };
 
 /// Leaves the flight when dropped, on whatever way. It exists before any of the user's code is called for the flight.
@@ -28,7 +29,7 @@ impl<K, V, C> Caller<K, V, C> {
     pub(super) fn leader(flight: Arc<Flight<K, V, C>>) -> Self {
         Self {
             flight: Some(flight),
-            place: Place::Leader,
+            place: Place::Leader { left: false },
         }
     }
 
@@ -40,7 +41,7 @@ impl<K, V, C> Caller<K, V, C> {
     }
 
     pub(super) fn leads(&self) -> bool {
-        matches!(self.place, Place::Leader)
+        self.place.leads()
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
@@ -51,8 +52,8 @@ impl<K, V, C> Caller<K, V, C> {
 
     /// What `flight`, which has ended, gave to its leader alone.
     fn take_own(&self, flight: &Flight<K, V, C>) -> Option<Result<V, Payload>> {
-        match (&self.place, flight.ending()) {
-            (Place::Leader, Some(Ending::Unshared | Ending::Panicked(_))) => flight.take_own(),
+        match flight.ending() {
+            Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => flight.take_own(),
             _ => None,
         }
     }
@@ -74,7 +75,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        match caught(|| Box::pin(work()) as Work<V>) {
+        match caught(|| Work::new(work())) {
             Ok(work) => self.flight().launch(work),
             Err(payload) => self.crash(payload),
         }
@@ -109,12 +110,12 @@ where
 
     /// A follower's part: from now on the flight does not depend on its leader.
     pub(crate) fn board(&self) {
-        self.flight().promote();
+        self.flight().promote(Runtime::current);
     }
 
     /// As `board`, on a runtime that is known.
     pub(crate) fn board_on(&self, runtime: &Runtime) {
-        self.flight().promote_on(runtime);
+        self.flight().promote(|| Some(runtime.clone()));
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
@@ -178,10 +179,8 @@ impl<K, V, C> Caller<K, V, C> {
             return;
         };
         if flight.ending().is_none() {
-            let (waker, own) = flight.free(&self.place);
-            drop_quietly(own);
+            drop_quietly(flight.free(&self.place));
             flight.count_out();
-            drop(waker);
         } else {
             // Else a payload whose drop panics would be left to a follower, which may be panicking with its message.
             drop_quietly(self.take_own(&flight));

@@ -22,11 +22,11 @@
 
 mod caller;
 mod drive;
-mod ending;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
 mod outcome;
+mod panic;
 mod run;
 mod runtime;
 mod shard;
@@ -40,12 +40,13 @@ mod value;
 #[cfg(any(feature = "http", loom))]
 mod visit;
 mod wakers;
+mod work;
 
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    ending::{Payload, caught, drop_quietly},
     flight::Flight,
+    panic::{Payload, caught, drop_quietly},
     runtime::Runtime,
     table::Table,
     visit::{Entered, Visit},

@@ -15,10 +15,11 @@ use std::{
 
 use super::{
     caller::Caller,
-    drive::{Polled, poll_work},
-    ending::{Payload, caught, drop_quietly},
-    flight::Work,
+    flight::Flight,
+    panic::{Payload, caught, drop_quietly},
     shard::Link,
+    state::{State, WorkState},
+    work::{Polled, Work},
 };
 
 /// What the table holds of it.
@@ -93,7 +94,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        let (mut caller, polled) = match caught(|| Box::pin(work()) as Work<V>) {
+        let (mut caller, polled) = match caught(|| Work::new(work())) {
             Ok(work) => {
                 let mut work = Some(work);
                 let caller = self
@@ -124,26 +125,28 @@ where
             Ok((work, left)) => (work.expect("nobody else takes it"), left),
             Err(caller) => return Poll::Ready(Err((caller, None))),
         };
-        let became = match poll_work(work, cx) {
+        let became = match work.poll(cx) {
             Polled::Value(value) => match self.end() {
                 None => return Poll::Ready(Ok(value)),
                 Some(caller) => (caller, Some(Polled::Value(value))),
             },
             Polled::Pending(work) => {
-                // One whose clone panics is the leader's own misfortune: who joins later still needs the work.
-                let waker = (!left).then(|| caught(|| cx.waker().clone())).transpose();
+                // One whose clone panics does so once the work is back: who joins later still needs that.
+                let waker = match left {
+                    true => Ok(None),
+                    false => caught(|| Some(cx.waker().clone())),
+                };
                 let (waker, panic) = match waker {
                     Ok(waker) => (waker, None),
                     Err(payload) => (None, Some(payload)),
                 };
-                match (self.put_back(work, waker), panic) {
-                    (Ok(()), None) => return Poll::Pending,
-                    (Ok(()), Some(payload)) => resume_unwind(payload),
-                    (Err(became), panic) => {
-                        // The caller clones the waker again.
-                        drop_quietly(panic);
-                        became
-                    }
+                match self.put_back(work, waker) {
+                    Ok(()) => match panic {
+                        None => return Poll::Pending,
+                        Some(payload) => resume_unwind(payload),
+                    },
+                    // The caller clones the waker again.
+                    Err(became) => became,
                 }
             }
             Polled::Panicked(payload) => self.crash(payload),
@@ -160,15 +163,12 @@ where
                 mem::swap(&mut solo.waker, &mut waker);
             }
         });
-        let put = match (put, work) {
+        // The old one, outside the lock, or one that has no place here. Work may be in hand.
+        drop_quietly(waker);
+        match (put, work) {
             (Err(caller), Some(work)) => Err((caller, Some(Polled::Pending(work)))),
             _ => Ok(()),
-        };
-        if waker.is_some() {
-            // The old one, outside the lock; or a new one that has no place here.
-            drop_quietly(waker);
         }
-        put
     }
 
     /// The work has panicked: that goes on here, or in what the leader has become.
@@ -205,5 +205,13 @@ impl<V> Default for Solo<V> {
             work: None,
             waker: None,
         }
+    }
+}
+
+impl<V> Solo<V> {
+    /// The flight that goes on where this one was.
+    pub(super) fn into_flight<K>(self, link: Link<K, V, ()>) -> Flight<K, V, ()> {
+        let work = self.work.map_or(WorkState::Polling, WorkState::Idle);
+        Flight::with_state(link, (), false, State::new(work, self.waker))
     }
 }
