@@ -90,9 +90,13 @@ pub(crate) struct LengthMismatch {
     pub(crate) received: u64,
 }
 
-/// A follower's reader was overtaken by more than the window (`stream_unknown`).
+/// A follower read a body over `max_body` so slowly that it has to call again, and its request is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FellBehind;
+
+/// A follower called again, and the response is not the one whose beginning it has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseChanged;
 
 // ===== impl ShareError =====
 
@@ -199,6 +203,16 @@ impl fmt::Display for FellBehind {
 }
 
 impl Error for FellBehind {}
+
+// ===== impl ResponseChanged =====
+
+impl fmt::Display for ResponseChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response changed while its body was read too slowly")
+    }
+}
+
+impl Error for ResponseChanged {}
 
 #[cfg(test)]
 mod tests {
