@@ -94,6 +94,10 @@ pub(crate) struct LengthMismatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FellBehind;
 
+/// The body ended with trailers that are for the leader alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrivateTrailers;
+
 // ===== impl ShareError =====
 
 impl ShareError for Infallible {
@@ -199,6 +203,16 @@ impl fmt::Display for FellBehind {
 }
 
 impl Error for FellBehind {}
+
+// ===== impl PrivateTrailers =====
+
+impl fmt::Display for PrivateTrailers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body's trailers are for another caller alone")
+    }
+}
+
+impl Error for PrivateTrailers {}
 
 #[cfg(test)]
 mod tests {

@@ -94,6 +94,12 @@ impl Reel {
         self.pieces.get(place).map(|piece| &piece.content)
     }
 
+    /// Whether trailers, which are always last, are held.
+    pub(super) fn has_trailers(&self) -> bool {
+        let last = self.pieces.back();
+        last.is_some_and(|piece| matches!(piece.content, Content::Trailers(_)))
+    }
+
     #[cfg(test)]
     pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece> {
         self.pieces.iter()

@@ -18,7 +18,10 @@ use super::{
     budget::Budget,
     reel::{Content, Reel},
 };
-use crate::error::{FellBehind, LengthMismatch, SharedError};
+use crate::{
+    error::{FellBehind, LengthMismatch, PrivateTrailers, SharedError},
+    rules,
+};
 
 /// See the [module docs](self).
 #[derive(Debug)]
@@ -297,7 +300,14 @@ impl Tape {
             self.reel.get(place as usize).cloned()
         };
         if let Some(content) = content {
-            cursor.frames += 1;
+            match &content {
+                Content::Trailers(trailers)
+                    if !leads && !rules::trailers_may_be_shared(trailers) =>
+                {
+                    return Read::Failed(SharedError::new(PrivateTrailers));
+                }
+                _ => cursor.frames += 1,
+            }
             if leads {
                 self.led = cursor.frames;
             }
@@ -333,10 +343,15 @@ impl Tape {
             return SizeHint::with_exact(expected.saturating_sub(cursor.bytes));
         }
         let unread = self.received.saturating_sub(cursor.bytes);
+        // To a server that is told the length, HTTP/1.1 has no place for trailers. So it is told only once none can come.
+        let lasts = matches!(self.end, Some(End::Complete)) && !self.reel.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
-        if let Some(upper) = self.hint.upper() {
-            hint.set_upper(upper.saturating_add(unread));
+        match self.hint.upper() {
+            Some(upper) if lasts || upper > self.hint.lower() => {
+                hint.set_upper(upper.saturating_add(unread));
+            }
+            _ => {}
         }
         hint.set_lower(self.hint.lower().saturating_add(unread));
         hint
