@@ -98,6 +98,10 @@ pub(crate) struct FellBehind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseChanged;
 
+/// The body ended with trailers that are for the leader alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrivateTrailers;
+
 // ===== impl ShareError =====
 
 impl ShareError for Infallible {
@@ -213,6 +217,16 @@ impl fmt::Display for ResponseChanged {
 }
 
 impl Error for ResponseChanged {}
+
+// ===== impl PrivateTrailers =====
+
+impl fmt::Display for PrivateTrailers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body's trailers are for another caller alone")
+    }
+}
+
+impl Error for PrivateTrailers {}
 
 #[cfg(test)]
 mod tests {

@@ -106,6 +106,12 @@ impl Frames {
         self.queue.get(place).map(|frame| &frame.content)
     }
 
+    /// Whether trailers, which are always last, are held.
+    pub(super) fn has_trailers(&self) -> bool {
+        let last = self.queue.back();
+        last.is_some_and(|frame| matches!(frame.content, Content::Trailers(_)))
+    }
+
     pub(super) fn prefix(&self, place: usize) -> Option<Prefix> {
         self.prefixes.get(place).copied()
     }

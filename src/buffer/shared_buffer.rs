@@ -23,7 +23,10 @@ use super::{
     frames::{Content, Frames, places},
     prefix::{Prefix, PrefixHasher},
 };
-use crate::error::{LengthMismatch, SharedError};
+use crate::{
+    error::{LengthMismatch, PrivateTrailers, SharedError},
+    rules,
+};
 
 /// See the [module docs](self).
 #[derive(Debug)]
@@ -414,13 +417,8 @@ impl SharedBuffer {
     pub(crate) fn cut_followers(&mut self, len: usize) {
         if let Some(expected) = self.expected.take() {
             let received = self.received + len as u64;
-            self.cut_followers_for(SharedError::new(LengthMismatch { expected, received }));
+            self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
         }
-    }
-
-    /// As `cut_followers`, for this reason.
-    pub(crate) fn cut_followers_for(&mut self, error: SharedError) {
-        self.cut = Some(error);
         self.outgrow(&[]);
     }
 
@@ -478,6 +476,14 @@ impl SharedBuffer {
         )]
         let index = index as usize;
         let prefix = self.frames.prefix(index);
+        match self.frames.get(index) {
+            Some(Content::Trailers(trailers))
+                if place != Place::Leader && !rules::trailers_may_be_shared(trailers) =>
+            {
+                return Read::Failed(SharedError::new(PrivateTrailers));
+            }
+            _ => {}
+        }
         let is_alone = self.mode == Mode::Window && self.readers() == 1;
         let content = if is_alone && index == 0 {
             self.frames.take_oldest()
@@ -543,10 +549,15 @@ impl SharedBuffer {
             return SizeHint::with_exact(expected.saturating_sub(had));
         }
         let unread = self.received.saturating_sub(had);
+        // To a server that is told the length, HTTP/1.1 has no place for trailers. So it is told only once none can come.
+        let lasts = matches!(self.end, Some(End::Complete)) && !self.frames.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
-        if let Some(upper) = self.hint.upper() {
-            hint.set_upper(upper.saturating_add(unread));
+        match self.hint.upper() {
+            Some(upper) if lasts || upper > self.hint.lower() => {
+                hint.set_upper(upper.saturating_add(unread));
+            }
+            _ => {}
         }
         hint.set_lower(self.hint.lower().saturating_add(unread));
         hint
