@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue, wakers::Interest};
+use super::{
+    caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue, wakers::Interest,
+};
 
 /// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
