@@ -39,6 +39,7 @@ fn main() {
     println!("computed  {}", COMPUTED.load(Ordering::Relaxed));
 }
 
+#[expect(clippy::disallowed_methods, reason = "work that blocks its thread")]
 fn compute() -> String {
     thread::sleep(Duration::from_millis(200));
     let number = COMPUTED.fetch_add(1, Ordering::Relaxed) + 1;
