@@ -87,7 +87,7 @@ fn joined_from(joined: impl Fn(Numbers) -> thread::JoinHandle<u32>) {
                     assert!(poll_once(&mut run).is_pending());
                 }
                 made.send(()).unwrap();
-                runtime.spawn(async move { run.await })
+                runtime.spawn(run)
             }
         };
         block_on(polled).unwrap();
