@@ -9,23 +9,14 @@ use std::{
 };
 
 use super::{
+    cancel::cancel,
     flight::{Flight, FlightState, Keeper},
-    panic::{Message, Payload, drop_quietly},
+    panic::quietly,
     runtime::Runtime,
     state::{Driver, Next, WorkState},
     wakers::{Interest, Place, Wakers},
-    work::{Polled, Work},
+    work::{Polled, Work, WorkResult},
 };
-
-/// What a caller's poll gives when its flight has ended.
-pub(super) enum Landed<V> {
-    /// Nobody shares the value, so it was never published.
-    Alone(V),
-    /// The ending stands in the flight.
-    Shared,
-    /// This caller itself polled the panic: it goes on with the payload.
-    Panicked(Payload),
-}
 
 /// Wakes every caller: nobody knows which of them will be polled. Work that keeps it keeps no value alive.
 struct WakeCallers<K, V, C>(Weak<Flight<K, V, C>>);
@@ -177,7 +168,7 @@ where
             };
             self.set_driver(&mut state, Driver::Task);
             if !matches!(state.work, WorkState::Idle(_)) {
-                // Who has the work spawns the task when it puts that back, and needs none if it lands it.
+                // Who has the work spawns the task when it puts that back, and needs none if it has ended.
                 state.handover = Some(runtime);
                 return;
             }
@@ -191,7 +182,7 @@ where
         match next {
             Next::Wake(wakers) => wakers.wake(),
             Next::Spawn(runtime) => Self::spawn(&runtime, Arc::clone(self)),
-            Next::Drop(work) => drop_quietly(work),
+            Next::Drop(work) => quietly(|| cancel(work)),
         }
     }
 
@@ -205,19 +196,20 @@ where
         });
     }
 
-    /// A caller's turn: leaves its waker, and drives the work where that is its part.
+    /// A caller's turn: leaves its waker, and drives the work where that is its part. Ready when the flight has ended, with
+    /// what is for this caller alone.
     pub(super) fn poll_caller(
         self: &Arc<Self>,
         place: &mut Place,
         interest: Interest,
         cx: &mut Context<'_>,
-    ) -> Poll<Landed<V>> {
+    ) -> Poll<Option<WorkResult<V>>> {
         let leads = place.leads();
         let turn = self.leave(place, interest, cx.waker(), |state| {
             (state.take_work_as(leads), state.driver)
         });
         let Some(((work, driver), _old)) = turn else {
-            return Poll::Ready(Landed::Shared);
+            return Poll::Ready(None);
         };
         let Some(work) = work else {
             return Poll::Pending;
@@ -235,22 +227,7 @@ where
                 self.go_on(next);
                 Poll::Pending
             }
-            Polled::Value(value) => Poll::Ready(match self.land_here(value) {
-                Some(value) => Landed::Alone(value),
-                None => Landed::Shared,
-            }),
-            Polled::Panicked(payload) => Poll::Ready(self.crash_here(payload, leads)),
-        }
-    }
-
-    fn crash_here(&self, payload: Payload, leads: bool) -> Landed<V> {
-        let message = Message::of(&payload);
-        if leads {
-            self.crash(message, None);
-            Landed::Panicked(payload)
-        } else {
-            self.crash(message, Some(payload));
-            Landed::Shared
+            Polled::Ended(result) => Poll::Ready(self.end(result, leads)),
         }
     }
 }

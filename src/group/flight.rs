@@ -13,7 +13,8 @@
 //! # Invariants, cited as F1 to F9
 //!
 //! 1. The work is in one place: not yet there (`Starting`), in the flight (`Idle`), in the hands of the one thread that
-//!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, lands it, or finds it `Gone` and drops it.
+//!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, ends the flight, or finds it `Gone` and drops
+//!    it.
 //! 2. A caller leaves its waker under the same lock in which it last saw the flight open, before it polls the work or
 //!    returns `Pending`.
 //! 3. Whoever puts work back looks at the driver under the same lock: if that has changed meanwhile, the new driver is
@@ -32,11 +33,13 @@
 use std::{mem, sync::Arc, task::Waker};
 
 use super::{
-    panic::{Message, Payload, drop_quietly},
+    cancel::cancel,
+    panic::{Message, drop_quietly},
     runtime::Runtime,
     shard::{Entry, Link},
     state::{Driver, State, WorkState},
     wakers::{Place, Wakers},
+    work::WorkResult,
 };
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
 
@@ -181,60 +184,50 @@ impl<K, V, C> Flight<K, V, C> {
         self.state().is_over()
     }
 
-    // ===== landing =====
+    // ===== ending =====
 
-    /// The work has ended with `value`, and its box is dropped. Unlinks the flight and publishes the value: a task polled.
-    pub(super) fn land(&self, value: V) {
+    /// The work has ended, and its box is dropped. Unlinks the flight, and then lets its callers see the end (F5).
+    ///
+    /// What is for the leader alone waits here for it, or is given back to the leader that has polled the work itself.
+    pub(super) fn end(&self, result: WorkResult<V>, by_leader: bool) -> Option<WorkResult<V>> {
         let unlinked = self.link.unlink();
-        if self.is_shared() {
-            self.publish(Ending::Value(value), None);
-        } else {
-            self.publish(Ending::Unshared, Some(Ok(value)));
-        }
-        drop(unlinked);
-    }
-
-    /// As `land`, where a caller polled: gives it the value back if it is the leader and nobody has joined it.
-    pub(super) fn land_here(&self, value: V) -> Option<V> {
-        let unlinked = self.link.unlink();
-        let given_back = if self.is_shared() {
-            self.publish(Ending::Value(value), None);
-            None
-        } else {
-            Some(value)
+        let (ending, own) = match result {
+            Ok(value) if self.is_shared() => (Ending::Value(value), None),
+            // Nobody else is in the flight, nor will be.
+            Ok(value) if by_leader => return Some(Ok(value)),
+            Ok(value) => (Ending::Unshared, Some(Ok(value))),
+            Err(payload) => (Ending::Panicked(Message::of(&payload)), Some(Err(payload))),
         };
+        let (own, given_back) = match by_leader {
+            true => (None, own),
+            false => (own, None),
+        };
+        self.publish(ending, own);
         drop(unlinked);
         given_back
     }
 
-    /// The work has panicked. The leader's payload waits for it here, unless the leader itself has it.
-    pub(super) fn crash(&self, message: Message, payload: Option<Payload>) {
-        let unlinked = self.link.unlink();
-        self.publish(Ending::Panicked(message), payload.map(Err));
-        drop(unlinked);
-    }
-
-    fn publish(&self, ending: Ending<V>, own: Option<Result<V, Payload>>) {
-        let (work, wakers, own, spare) = {
+    fn publish(&self, ending: Ending<V>, own: Option<WorkResult<V>>) {
+        let (wakers, nobodys) = {
             let mut state = self.state();
-            let own = if state.leaderless {
-                own
-            } else {
-                mem::replace(&mut state.own, own)
+            state.work = WorkState::Gone;
+            let set = self.ending.set(ending);
+            debug_assert!(set.is_ok(), "a flight ends once");
+            let nobodys = match state.leaderless {
+                true => own,
+                false => mem::replace(&mut state.own, own),
             };
-            let work = mem::replace(&mut state.work, WorkState::Gone);
-            let spare = self.ending.set(ending).err();
             let mut wakers = state.places.close();
             // It may have found the work taken, and have parked.
             wakers.push(state.task.take());
-            (work, wakers, own, spare)
+            (wakers, nobodys)
         };
         wakers.wake();
-        drop_quietly((work, own, spare));
+        drop_quietly(nobodys);
     }
 
     /// What the leader alone gets of a flight that another polled.
-    pub(super) fn take_own(&self) -> Option<Result<V, Payload>> {
+    pub(super) fn take_own(&self) -> Option<WorkResult<V>> {
         self.state().own.take()
     }
 
@@ -312,7 +305,9 @@ impl<K, V, C> Flight<K, V, C> {
             task.wake();
         }
         drop(unlinked);
-        drop(work);
+        if let WorkState::Idle(work) = work {
+            cancel(work);
+        }
     }
 
     #[cfg(feature = "http")]
@@ -322,10 +317,7 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Frees a leaver's place, and gives what is to be dropped outside the lock: what lay there, and the wakers of those who
     /// have waited for the leader's first poll (F9).
-    pub(super) fn free(
-        &self,
-        place: &Place,
-    ) -> (Option<Waker>, Option<Result<V, Payload>>, Wakers) {
+    pub(super) fn free(&self, place: &Place) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
         let mut state = self.state();
         let waker = state.places.free(place);
         if !matches!(place, Place::Leader { .. }) {

@@ -11,16 +11,19 @@
 //! | `shard` | one lock of it, and the entries behind that |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
 //! | `visit` | the same for flights that carry something, as a floor above enters them |
-//! | `flight` | one flight: its states, landing and leaving, with the invariants |
-//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
-//! | `caller` | one caller's part in a flight, and its `Drop` |
+//! | `flight` | one flight: how it ends and who leaves it, with the invariants |
+//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `cancel` | dropping work that nobody waits for |
 //! | `wakers` | where the callers' wakers are kept |
-//! | `ending` | value or panic |
+//! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
+//! | `panic` | panics as values |
 
 mod caller;
+mod cancel;
 mod drive;
 mod flight;
 #[cfg(all(test, loom))]

@@ -16,10 +16,10 @@ use std::{
 use super::{
     caller::Caller,
     flight::Flight,
-    panic::{Payload, caught, drop_quietly},
+    panic::{caught, drop_quietly},
     shard::Link,
     state::{State, WorkState},
-    work::{Polled, Work},
+    work::{Polled, Work, WorkResult},
 };
 
 /// What the table holds of it.
@@ -88,22 +88,21 @@ where
     ///
     /// # Panics
     ///
-    /// If `work` does: the flight has then crashed for all who joined.
+    /// If `work` does: all who have joined then panic too.
     pub(super) fn start<F, Fut>(&mut self, work: F) -> Option<Caller<K, V, C>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        let (mut caller, polled) = match caught(|| Work::new(work())) {
-            Ok(work) => {
+        let became = match Work::make(work) {
+            Polled::Pending(work) => {
                 let mut work = Some(work);
-                let caller = self
-                    .with(|solo| mem::swap(&mut solo.work, &mut work))
-                    .err()?;
-                (caller, work.map(Polled::Pending))
+                let caller = self.with(|solo| mem::swap(&mut solo.work, &mut work)).err();
+                caller.map(|caller| (caller, work.map(Polled::Pending)))
             }
-            Err(payload) => self.crash(payload),
+            Polled::Ended(result) => self.end_with(result).err(),
         };
+        let (mut caller, polled) = became?;
         polled.and_then(|polled| caller.hand_in(polled));
         Some(caller)
     }
@@ -126,9 +125,9 @@ where
             Err(caller) => return Poll::Ready(Err((caller, None))),
         };
         let became = match work.poll(cx) {
-            Polled::Value(value) => match self.end() {
-                None => return Poll::Ready(Ok(value)),
-                Some(caller) => (caller, Some(Polled::Value(value))),
+            Polled::Ended(result) => match self.end_with(result) {
+                Ok(value) => return Poll::Ready(Ok(value)),
+                Err(became) => became,
             },
             Polled::Pending(work) => {
                 // One whose clone panics does so once the work is back: who joins later still needs that.
@@ -149,7 +148,6 @@ where
                     Err(became) => became,
                 }
             }
-            Polled::Panicked(payload) => self.crash(payload),
         };
         Poll::Ready(Err(became))
     }
@@ -171,11 +169,15 @@ where
         }
     }
 
-    /// The work has panicked: that goes on here, or in what the leader has become.
-    fn crash(&mut self, payload: Payload) -> Became<K, V, C> {
+    /// The work has ended: here, or in what the leader has become.
+    ///
+    /// # Panics
+    ///
+    /// If the work did, and the flight ends here.
+    fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Became<K, V, C>> {
         match self.end() {
-            None => resume_unwind(payload),
-            Some(caller) => (caller, Some(Polled::Panicked(payload))),
+            None => Ok(result.unwrap_or_else(|payload| resume_unwind(payload))),
+            Some(caller) => Err((caller, Some(Polled::Ended(result)))),
         }
     }
 }

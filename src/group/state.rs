@@ -5,10 +5,9 @@
 use std::{mem, task::Waker};
 
 use super::{
-    panic::Payload,
     runtime::Runtime,
     wakers::{Places, Wakers},
-    work::Work,
+    work::{Work, WorkResult},
 };
 
 /// `S` is how a kept flight goes on.
@@ -25,7 +24,7 @@ pub(super) struct State<V, S> {
     /// Whether the leader has left.
     pub(super) leaderless: bool,
     /// What the work gave to the leader alone: the value that nobody shares, or what it panicked with.
-    pub(super) own: Option<Result<V, Payload>>,
+    pub(super) own: Option<WorkResult<V>>,
     /// How a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     pub(super) keeper: Option<Box<S>>,
 }

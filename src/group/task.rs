@@ -12,7 +12,6 @@ use std::{
 
 use super::{
     flight::Flight,
-    panic::Message,
     runtime::Runtime,
     state::{Driver, Next, WorkState},
     work::Polled,
@@ -127,12 +126,9 @@ where
                     Poll::Ready(())
                 }
             }
-            Polled::Value(value) => {
-                self.land(value);
-                Poll::Ready(())
-            }
-            Polled::Panicked(payload) => {
-                self.crash(Message::of(&payload), Some(payload));
+            Polled::Ended(result) => {
+                let given_back = self.end(result, false);
+                debug_assert!(given_back.is_none(), "it waits for the leader");
                 Poll::Ready(())
             }
         }

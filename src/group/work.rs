@@ -20,6 +20,7 @@ pub(super) struct Work<V>(Pin<Box<dyn Placed<V>>>);
 trait Placed<V>: Future<Output = V> + Send {
     fn home(&self) -> &Home;
     fn home_mut(self: Pin<&mut Self>) -> &mut Home;
+    fn erase(self: Pin<Box<Self>>) -> Pin<Box<dyn Send>>;
 }
 
 pin_project! {
@@ -30,25 +31,36 @@ pin_project! {
     }
 }
 
-/// What became of a poll of the work.
+/// What became of the work when it was made or polled.
 pub(super) enum Polled<V> {
     Pending(Work<V>),
-    Value(V),
-    Panicked(Payload),
+    Ended(WorkResult<V>),
 }
+
+/// What work ended with: its value, or what it panicked with.
+pub(super) type WorkResult<V> = Result<V, Payload>;
 
 // ===== impl Work =====
 
 impl<V> Work<V> {
+    /// Calls `work`, which may end with a panic at once.
     #[inline]
-    pub(super) fn new<Fut>(future: Fut) -> Self
+    pub(super) fn make<F, Fut>(work: F) -> Polled<V>
     where
+        F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        Self(Box::pin(At {
-            home: Home::of_maker(),
-            future,
-        }))
+        let made = caught(|| {
+            let future = work();
+            Box::pin(At {
+                home: Home::of_maker(),
+                future,
+            })
+        });
+        match made {
+            Ok(work) => Polled::Pending(Self(work)),
+            Err(payload) => Polled::Ended(Err(payload)),
+        }
     }
 
     /// Polls the work, and drops it when that was its last poll.
@@ -56,16 +68,16 @@ impl<V> Work<V> {
         match caught(|| self.0.as_mut().poll(cx)) {
             Ok(Poll::Pending) => Polled::Pending(self),
             // A work whose drop panics has panicked for all, though it gave a value.
-            Ok(Poll::Ready(value)) => match caught(|| drop(self)) {
-                Ok(()) => Polled::Value(value),
+            Ok(Poll::Ready(value)) => Polled::Ended(match caught(|| drop(self)) {
+                Ok(()) => Ok(value),
                 Err(payload) => {
                     drop_quietly(value);
-                    Polled::Panicked(payload)
+                    Err(payload)
                 }
-            },
+            }),
             Err(payload) => {
                 drop_quietly(self);
-                Polled::Panicked(payload)
+                Polled::Ended(Err(payload))
             }
         }
     }
@@ -81,6 +93,11 @@ impl<V> Work<V> {
     /// Whether only its leader may poll the work, which may need a runtime that nobody else knows yet.
     pub(super) fn is_leaders(&self) -> bool {
         matches!(self.0.home(), Home::Task)
+    }
+
+    /// What is left to do with it is to drop it.
+    pub(super) fn erase(self) -> Pin<Box<dyn Send>> {
+        self.0.erase()
     }
 
     /// The runtime that has driven the work has shut down. What is given is to be dropped outside any lock.
@@ -109,7 +126,7 @@ where
 
 impl<F> Placed<F::Output> for At<F>
 where
-    F: Future + Send,
+    F: Future + Send + 'static,
 {
     fn home(&self) -> &Home {
         &self.home
@@ -117,5 +134,9 @@ where
 
     fn home_mut(self: Pin<&mut Self>) -> &mut Home {
         self.project().home
+    }
+
+    fn erase(self: Pin<Box<Self>>) -> Pin<Box<dyn Send>> {
+        self
     }
 }
