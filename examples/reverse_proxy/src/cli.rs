@@ -5,10 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Parser;
 use http::Uri;
 
-/// A reverse proxy that makes one upstream call of identical requests in flight.
+/// A reverse proxy that makes one upstream call when identical requests arrive at the same time.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "reverse_proxy", version)]
-pub(crate) struct Cli {
+pub struct Cli {
     /// Where clients connect, with HTTP/1.1 or h2c.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,

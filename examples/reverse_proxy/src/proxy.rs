@@ -1,41 +1,17 @@
-//! A reverse proxy that collapses identical requests in flight.
-//!
-//! ```not_rust
-//! cargo run --release --example reverse_proxy -- --upstream http://127.0.0.1:9000 --admin 127.0.0.1:8081
-//! wrk -t2 -c256 -d30s http://127.0.0.1:8080/hot
-//! ```
-//!
-//! Then look at <http://127.0.0.1:8081>: 256 clients ask for one page as fast as they can, and the origin sees one call at
-//! a time. `POST /enabled?on=false` there, or the switch on the page, shows it what it was spared.
-//!
-//! The order, from outside in: what the request says is put into one form; the layer; what belongs to one hop is taken
-//! out, `X-Forwarded-*` and `Via` are put in, and the upstream is called under a timeout. So the timeout is the flight's,
-//! and the upstream sees the client that leads. Who answers by client address must add it to the key.
-//!
-//! Upgrades (WebSocket) are tunnelled; they are never coalesced. SIGINT or SIGTERM lets all that is in the air land, a
-//! second one ends at once, tunnels too.
-
-mod admin;
-mod cli;
-mod forward;
-mod headers;
-mod metrics;
-mod server;
-mod tunnel;
+//! The proxy as a whole: its ports and the order of its layers.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use clap::Parser;
 use http::HeaderValue;
-use tokio::{net::TcpListener, signal::unix};
+use tokio::net::TcpListener;
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_singleflight::SingleflightLayer;
 
-pub(crate) use self::cli::Cli;
-use self::{admin::Admin, forward::Upstream};
+use crate::{admin::Admin, cli::Cli, forward::Upstream, server};
 
 /// A proxy whose ports are open.
-pub(crate) struct Proxy {
+#[derive(Debug)]
+pub struct Proxy {
     cli: Cli,
     listener: TcpListener,
     admin: Option<TcpListener>,
@@ -43,28 +19,15 @@ pub(crate) struct Proxy {
     layer: SingleflightLayer,
 }
 
-#[tokio::main]
-async fn main() -> io::Result<()> {
-    let proxy = Proxy::bind(Cli::parse()).await?;
-    println!("listening on http://{}", proxy.address()?);
-    if let Some(address) = proxy.admin_address()? {
-        println!("admin on http://{address}");
-    }
-    let twice = async {
-        signal().await;
-        eprintln!("waiting for what is in the air; once more to end at once");
-        signal().await;
-    };
-    tokio::select! {
-        result = proxy.serve(signal()) => result,
-        () = twice => Err(io::Error::other("ended with requests in the air")),
-    }
-}
-
 // ===== impl Proxy =====
 
 impl Proxy {
-    pub(crate) async fn bind(cli: Cli) -> io::Result<Self> {
+    /// Opens the ports that `cli` names.
+    ///
+    /// # Errors
+    ///
+    /// A port that can't be had; the error names it.
+    pub async fn bind(cli: Cli) -> io::Result<Self> {
         let listener = listen(cli.listen).await?;
         let admin = match cli.admin {
             Some(address) => Some(listen(address).await?),
@@ -90,16 +53,30 @@ impl Proxy {
         })
     }
 
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+    /// Where clients connect.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TcpListener::local_addr`].
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    pub(crate) fn admin_address(&self) -> io::Result<Option<SocketAddr>> {
+    /// Where the operator connects, if there is such a port.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TcpListener::local_addr`].
+    pub fn admin_address(&self) -> io::Result<Option<SocketAddr>> {
         self.admin.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// Ends after `stop`, when all that was asked has been answered.
-    pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+    /// Serves until `stop`, and then until every request that has arrived is answered.
+    ///
+    /// # Errors
+    ///
+    /// Those of the admin port.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let Self {
             cli,
             listener,
@@ -143,18 +120,4 @@ impl Proxy {
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
-}
-
-async fn signal() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        unix::signal(unix::SignalKind::interrupt()),
-        unix::signal(unix::SignalKind::terminate()),
-    ) else {
-        // They keep their default, to end the process.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }

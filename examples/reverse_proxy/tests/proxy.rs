@@ -1,9 +1,4 @@
-//! The example `reverse_proxy` against real origins on loopback.
-#![cfg(feature = "http")]
-
-#[allow(dead_code, reason = "its `main` and what only that uses")]
-#[path = "../examples/reverse_proxy/main.rs"]
-mod reverse_proxy;
+//! The reverse proxy against real origins on loopback.
 
 use std::{
     convert::Infallible,
@@ -23,14 +18,13 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
 };
+use reverse_proxy::{Cli, Proxy};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
-
-use self::reverse_proxy::{Cli, Proxy};
 
 type Chunks = mpsc::UnboundedReceiver<Result<Frame<Bytes>, Infallible>>;
 type OriginBody = Either<Full<Bytes>, StreamBody<Stream>>;
