@@ -1,56 +1,24 @@
-//! A gated service, for tests that decide when it answers.
+//! What the tests of all floors share.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `work` | gates, counters, and how to poll by hand: work of a `Group`, without HTTP |
+//! | `origin` | an inner service whose calls wait at a gate, and callers of the layer over it |
+//! | `body` | an inner service whose every call the test answers, with bodies whose every frame it sends |
+//! | `sockets` | servers and clients over loopback |
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test binary uses its part"
+)]
 
-use std::{convert::Infallible, sync::Arc};
-
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{Empty, Full};
-use tokio::sync::Semaphore;
-use tower::{Service, service_fn};
-
-/// Answers each call when the gate gives a permit.
-#[derive(Clone)]
-pub(crate) struct Gated {
-    pub(crate) gate: Arc<Semaphore>,
-}
-
-impl Gated {
-    pub(crate) fn new() -> Self {
-        Self {
-            gate: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    /// Answers with what `respond` makes.
-    pub(crate) fn service<F>(
-        &self,
-        respond: F,
-    ) -> impl Service<
-        Request<Empty<Bytes>>,
-        Response = Response<Full<Bytes>>,
-        Error = Infallible,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + 'static
-    where
-        F: Fn() -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
-    {
-        let gate = self.gate.clone();
-        service_fn(move |_: Request<Empty<Bytes>>| {
-            let (gate, respond) = (gate.clone(), respond.clone());
-            async move {
-                gate.acquire().await.expect("the gate stays").forget();
-                Ok(respond())
-            }
-        })
-    }
-}
-
-pub(crate) fn page() -> Response<Full<Bytes>> {
-    Response::new(Full::new(Bytes::from_static(b"page")))
-}
-
-pub(crate) fn get(uri: &str) -> Request<Empty<Bytes>> {
-    Request::get(uri).body(Empty::new()).expect("a request")
-}
+#[cfg(feature = "http")]
+pub(crate) mod body;
+#[cfg(feature = "http")]
+pub(crate) mod gated;
+#[cfg(feature = "http")]
+pub(crate) mod origin;
+#[cfg(feature = "http")]
+pub(crate) mod sockets;
+pub(crate) mod work;
