@@ -1,12 +1,6 @@
 //! Without a Tokio runtime the callers drive the flight themselves.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
-};
+use std::thread;
 
 use http::Response;
 use http_body::SizeHint;
@@ -14,26 +8,7 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::{ResponseBody, Role};
 
-use crate::support::body::*;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
+use crate::support::{body::*, *};
 
 fn text(response: Copied) -> String {
     let collected = block_on(response.into_body().collect()).unwrap();
@@ -45,7 +20,7 @@ fn a_leader_and_followers_on_threads_of_their_own_get_the_whole_body() {
     for known in [true, false] {
         for streams in [true, false] {
             let (mut service, mut origin, handle) = stack(&layer().stream_unknown(streams));
-            let calls: Vec<_> = (0..4).map(|_| service.call(get())).collect();
+            let calls: Vec<_> = (0..4).map(|_| service.call(get("/page"))).collect();
             let threads: Vec<_> = calls
                 .into_iter()
                 .map(|call| thread::spawn(|| text(block_on(call).unwrap())))
@@ -70,7 +45,7 @@ fn a_leader_and_followers_on_threads_of_their_own_get_the_whole_body() {
                 assert_eq!(thread.join().unwrap(), "abc".repeat(100));
             }
             assert_eq!(origin.count(), 1);
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         }
     }
 }
@@ -79,9 +54,9 @@ fn a_leader_and_followers_on_threads_of_their_own_get_the_whole_body() {
 fn a_follower_drives_where_the_leader_is_parked_or_gone() {
     for gone in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = Some(service.call(get()));
+        let mut leader = Some(service.call(get("/page")));
         assert_pending(leader.as_mut().unwrap());
-        let mut follower = service.call(get());
+        let mut follower = service.call(get("/page"));
         assert_pending(&mut follower);
         if gone {
             leader = None;
@@ -91,40 +66,40 @@ fn a_follower_drives_where_the_leader_is_parked_or_gone() {
         feed.send("page");
         assert_eq!(frame(&mut body), data("page"));
         feed.end();
-        assert_eq!(frame(&mut body), Got::End);
+        assert_eq!(frame(&mut body), Polled::End);
         if let Some(leader) = leader {
             assert_eq!(text(block_on(leader).unwrap()), "page");
         }
         assert_eq!(origin.count(), 1);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[test]
 fn the_last_one_out_drops_everything_at_once() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin_known(4);
     let leader = now(&mut leader).into_body();
     feed.send("pa");
-    let mut follower: ResponseBody<Mock> = now(&mut service.call(get())).into_body();
+    let mut follower: ResponseBody<Mock> = now(&mut service.call(get("/page"))).into_body();
     assert_eq!(frame(&mut follower), data("pa"));
     // The source now keeps a waker that keeps the flight.
-    assert_eq!(frame(&mut follower), Got::Pending);
+    assert_eq!(frame(&mut follower), Polled::Pending);
     drop(leader);
     assert!(!feed.is_dropped());
     drop(follower);
     assert!(feed.is_dropped());
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[test]
 fn an_outgrown_body_forwards_its_followers_and_goes_on_for_its_leader() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     assert_pending(&mut follower);
     let feed = origin.call().begin();
     feed.send("page");
@@ -139,7 +114,7 @@ fn an_outgrown_body_forwards_its_followers_and_goes_on_for_its_leader() {
     feed.send("s");
     feed.end();
     assert_eq!(text(block_on(leader).unwrap()), "pages");
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[test]
@@ -149,16 +124,16 @@ fn a_joiner_from_within_a_runtime_has_a_task_drive_for_callers_outside() {
         .build()
         .unwrap();
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let follower = {
         let _inside = runtime.enter();
-        service.call(get())
+        service.call(get("/page"))
     };
     let feed = origin.call().begin();
     feed.send("page");
     feed.end();
     assert_eq!(text(block_on(leader).unwrap()), "page");
     assert_eq!(text(block_on(follower).unwrap()), "page");
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }

@@ -16,32 +16,23 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::Semaphore;
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::sockets::{Client, serve, until};
+use crate::support::{
+    Rng,
+    sockets::{Client, serve, until},
+};
 
 const FOLLOWERS: usize = 200;
 const FRAMES: usize = 384;
 const FRAME: usize = 16 << 10;
 
-/// A xorshift: a run can be repeated from its seed.
-struct Random(u64);
-
-impl Random {
-    /// `SEED=.. cargo test --test body_crowd` repeats a run.
-    fn new() -> Self {
-        let seed = match std::env::var("SEED") {
-            Ok(seed) => seed.parse().unwrap(),
-            Err(_) => RandomState::new().hash_one(()),
-        };
-        println!("SEED={seed}");
-        Self(seed | 1)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
+/// `SEED=.. cargo test --test body crowd` repeats a run.
+fn random() -> Rng {
+    let seed = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => RandomState::new().hash_one(()),
+    };
+    println!("SEED={seed}");
+    Rng::new(seed)
 }
 
 /// What a client does.
@@ -93,7 +84,7 @@ async fn behave(
     None
 }
 
-async fn crowd(leader: Manner, known: bool, random: &mut Random) {
+async fn crowd(leader: Manner, known: bool, random: &mut Rng) {
     let pages = page();
     let whole: Arc<[u8]> = pages.concat().into();
     let calls = Arc::new(AtomicUsize::new(0));
@@ -121,7 +112,7 @@ async fn crowd(leader: Manner, known: bool, random: &mut Random) {
 
     let mut manners: Vec<_> = (0..FOLLOWERS)
         .map(|index| {
-            let point = random.below(FRAMES * FRAME);
+            let point = random.index(FRAMES * FRAME);
             match index {
                 0..50 => Manner::Stops(1 + point),
                 50..60 => Manner::Disconnects(0),
@@ -131,7 +122,7 @@ async fn crowd(leader: Manner, known: bool, random: &mut Random) {
         })
         .collect();
     for index in (1..manners.len()).rev() {
-        manners.swap(index, random.below(index + 1));
+        manners.swap(index, random.index(index + 1));
     }
     let client = Client::connect(address).await;
     let joined = {
@@ -164,7 +155,7 @@ async fn crowd(leader: Manner, known: bool, random: &mut Random) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_stops_reading_or_disconnects_harms_none_of_two_hundred() {
-    let mut random = Random::new();
+    let mut random = random();
     let half = FRAMES * FRAME / 2;
     for (leader, known) in [
         (Manner::Reads, true),

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Service};
 use tower_singleflight::{ResponseBody, SharedError};
 
-use crate::support::body::*;
+use crate::support::{body::*, *};
 
 #[derive(Debug)]
 struct Broken(u8);
@@ -22,11 +22,11 @@ impl fmt::Display for Broken {
 impl Error for Broken {}
 
 /// All frames that can be read now, and how it goes on.
-fn read(body: &mut ResponseBody<Mock>) -> (String, Got) {
+fn read(body: &mut ResponseBody<Mock>) -> (String, Polled) {
     let mut text = String::new();
     loop {
         match frame(body) {
-            Got::Data(data) => text.push_str(std::str::from_utf8(&data).unwrap()),
+            Polled::Data(data) => text.push_str(std::str::from_utf8(&data).unwrap()),
             other => return (text, other),
         }
     }
@@ -36,9 +36,9 @@ fn read(body: &mut ResponseBody<Mock>) -> (String, Got) {
 async fn a_failed_call_fails_for_all_with_an_error_that_leads_to_the_original() {
     for followers in [0, 2] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut calls = vec![service.call(get())];
+        let mut calls = vec![service.call(get("/page"))];
         assert_pending(&mut calls[0]);
-        calls.extend((0..followers).map(|_| service.call(get())));
+        calls.extend((0..followers).map(|_| service.call(get("/page"))));
         origin.call().fail(Broken(7));
         for call in calls {
             let error = call.await.err().unwrap();
@@ -47,7 +47,7 @@ async fn a_failed_call_fails_for_all_with_an_error_that_leads_to_the_original() 
             assert!(SharedError::find::<Broken>(&*error).is_some_and(|error| error.0 == 7));
         }
         assert_eq!((origin.count(), handle.stats().forwarded), (1, 0));
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
@@ -56,9 +56,9 @@ async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() 
     for known in [true, false] {
         for followers in [0, 2] {
             let (mut service, mut origin, handle) = stack(&layer());
-            let mut calls = vec![service.call(get())];
+            let mut calls = vec![service.call(get("/page"))];
             assert_pending(&mut calls[0]);
-            calls.extend((0..followers).map(|_| service.call(get())));
+            calls.extend((0..followers).map(|_| service.call(get("/page"))));
             let call = origin.call();
             let feed = if known {
                 call.begin_known(100)
@@ -86,7 +86,7 @@ async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() 
                 assert!(body.frame().await.is_none());
             }
             assert_eq!(origin.count(), 1);
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         }
     }
 }
@@ -94,16 +94,16 @@ async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() 
 #[tokio::test]
 async fn a_body_that_fails_at_once_fails_for_a_leader_alone_too() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call();
     let (source, mock) = body(SizeHint::with_exact(4));
     source.fail(Broken(7));
     feed.answer(Response::new(mock));
     let mut leader = now(&mut leader).into_body();
-    assert_eq!(frame(&mut leader), Got::Error("broken".into()));
+    assert_eq!(frame(&mut leader), Polled::Error("broken".into()));
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
@@ -113,9 +113,9 @@ async fn a_body_shorter_than_promised_is_a_clean_end_for_nobody() {
             for followers in [0, 2] {
                 for at_hand in [true, false] {
                     let (mut service, mut origin, handle) = stack(&layer());
-                    let mut calls = vec![service.call(get())];
+                    let mut calls = vec![service.call(get("/page"))];
                     assert_pending(&mut calls[0]);
-                    calls.extend((0..followers).map(|_| service.call(get())));
+                    calls.extend((0..followers).map(|_| service.call(get("/page"))));
                     let (head, hint) = if by_header {
                         let head = Response::builder().header(header::CONTENT_LENGTH, 4);
                         (head, SizeHint::new())
@@ -142,9 +142,9 @@ async fn a_body_shorter_than_promised_is_a_clean_end_for_nobody() {
                     for response in bodies {
                         let (text, end) = read(&mut response.into_body());
                         assert_eq!(text, sent);
-                        assert!(matches!(end, Got::Error(_)), "{end:?}");
+                        assert!(matches!(end, Polled::Error(_)), "{end:?}");
                     }
-                    assert_nothing_left(&handle);
+                    assert_idle(&handle);
                 }
             }
         }
@@ -155,9 +155,9 @@ async fn a_body_shorter_than_promised_is_a_clean_end_for_nobody() {
 async fn a_body_that_is_at_its_end_with_its_head_and_promised_more_is_a_clean_end_for_nobody() {
     for followers in [0, 1] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut calls = vec![service.call(get())];
+        let mut calls = vec![service.call(get("/page"))];
         assert_pending(&mut calls[0]);
-        calls.extend((0..followers).map(|_| service.call(get())));
+        calls.extend((0..followers).map(|_| service.call(get("/page"))));
         let head = Response::builder().header(header::CONTENT_LENGTH, 4);
         let (feed, mut mock) = body(SizeHint::new());
         feed.end();
@@ -167,19 +167,19 @@ async fn a_body_that_is_at_its_end_with_its_head_and_promised_more_is_a_clean_en
         for call in &mut calls {
             let (text, end) = read(&mut now(call).into_body());
             assert_eq!(text, "");
-            assert!(matches!(end, Got::Error(_)), "{end:?}");
+            assert!(matches!(end, Polled::Error(_)), "{end:?}");
         }
         drop(calls);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn a_body_longer_than_promised_fails_for_followers_and_its_leader_goes_on() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(4));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let head = Response::builder().header(header::CONTENT_LENGTH, 4);
     let feed = origin.call().begin_with(head, SizeHint::new());
     feed.send("pa");
@@ -189,12 +189,12 @@ async fn a_body_longer_than_promised_fails_for_followers_and_its_leader_goes_on(
     assert_eq!(frame(&mut follower), data("pa"));
     assert_eq!(frame(&mut follower), data("ge"));
     // It waits for the end.
-    assert_eq!(frame(&mut follower), Got::Pending);
+    assert_eq!(frame(&mut follower), Polled::Pending);
     assert_eq!(handle.in_flight(), 0);
     feed.send(" and more");
     feed.end();
     settle().await;
-    assert!(matches!(frame(&mut follower), Got::Error(_)));
+    assert!(matches!(frame(&mut follower), Polled::Error(_)));
     // The leader has read nothing yet, and loses nothing.
     let mut leader = now(&mut leader).into_body();
     for want in ["pa", "ge", " and more"] {
@@ -202,20 +202,20 @@ async fn a_body_longer_than_promised_fails_for_followers_and_its_leader_goes_on(
         settle().await;
     }
     // Frame by frame, as it asks.
-    assert_eq!(frame(&mut leader), Got::Pending);
+    assert_eq!(frame(&mut leader), Polled::Pending);
     settle().await;
-    assert_eq!(frame(&mut leader), Got::End);
+    assert_eq!(frame(&mut leader), Polled::End);
     drop(follower);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_panic_of_the_body_reaches_all_after_the_frames_so_far() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let follower = tokio::spawn(service.call(get()));
+        let follower = tokio::spawn(service.call(get("/page")));
         settle().await;
         let call = origin.call();
         let feed = if known {
@@ -252,16 +252,16 @@ async fn a_panic_of_the_body_reaches_all_after_the_frames_so_far() {
                 assert_eq!(message(error), "no ink");
             }
         }
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn a_panic_of_the_policy_reaches_all_and_frees_the_key() {
     let (mut service, mut origin, handle) = stack(&layer().share_when(|_| panic!("no policy")));
-    let leader = tokio::spawn(service.call(get()));
+    let leader = tokio::spawn(service.call(get("/page")));
     settle().await;
-    let follower = tokio::spawn(service.call(get()));
+    let follower = tokio::spawn(service.call(get("/page")));
     settle().await;
     origin
         .call()
@@ -269,7 +269,7 @@ async fn a_panic_of_the_policy_reaches_all_and_frees_the_key() {
     for call in [leader, follower] {
         assert!(call.await.unwrap_err().is_panic());
     }
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
@@ -279,14 +279,14 @@ async fn a_runtime_that_shuts_down_in_the_middle_of_a_body_harms_nobody_on_anoth
         .build()
         .unwrap();
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin_known(4);
     let leader = now(&mut leader).into_body();
     // The joiner's runtime drives from now on.
     let follower = {
         let _inside = other.enter();
-        service.call(get())
+        service.call(get("/page"))
     };
     let mut follower = { follower }.await.unwrap().into_body();
     feed.send("pa");
@@ -300,13 +300,13 @@ async fn a_runtime_that_shuts_down_in_the_middle_of_a_body_harms_nobody_on_anoth
     assert_eq!(reading.await.unwrap().unwrap().to_bytes(), "page");
     let rest: Result<_, BoxError> = follower.collect().await;
     assert_eq!(rest.unwrap().to_bytes(), "ge");
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn an_io_error_is_found_as_what_it_is() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin();
     feed.fail(io::Error::from(io::ErrorKind::ConnectionReset));
@@ -314,5 +314,5 @@ async fn an_io_error_is_found_as_what_it_is() {
     let error = body.collect().await.unwrap_err();
     let found = SharedError::find::<io::Error>(&*error).unwrap();
     assert_eq!(found.kind(), io::ErrorKind::ConnectionReset);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }

@@ -9,16 +9,16 @@ use http_body_util::{BodyExt, Empty, StreamBody};
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, Role};
 
-use crate::support::body::*;
+use crate::support::{body::*, *};
 
 #[tokio::test]
 async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {
     for known in [true, false] {
         for company in [false, true] {
             let (mut service, mut origin, handle) = stack(&layer());
-            let mut leader = service.call(get());
+            let mut leader = service.call(get("/page"));
             assert_pending(&mut leader);
-            let follower = company.then(|| service.call(get()));
+            let follower = company.then(|| service.call(get("/page")));
             settle().await;
             let call = origin.call();
             let feed = if known {
@@ -29,16 +29,16 @@ async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {
             settle().await;
             let mut leader = now(&mut leader).into_body();
             for part in ["pa", "ge", "d."] {
-                assert_eq!(frame(&mut leader), Got::Pending);
+                assert_eq!(frame(&mut leader), Polled::Pending);
                 feed.send(part);
                 settle().await;
                 assert_eq!(frame(&mut leader), data(part));
             }
             feed.end();
             settle().await;
-            assert_eq!(frame(&mut leader), Got::End);
+            assert_eq!(frame(&mut leader), Polled::End);
             drop((leader, follower));
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         }
     }
 }
@@ -47,9 +47,9 @@ async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {
 async fn a_follower_begins_with_the_head_where_the_length_is_known() {
     for by_header in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let mut follower = service.call(get());
+        let mut follower = service.call(get("/page"));
         let head = Response::builder();
         let call = origin.call();
         let feed = if by_header {
@@ -64,7 +64,7 @@ async fn a_follower_begins_with_the_head_where_the_length_is_known() {
         assert_eq!(follower.size_hint().exact(), Some(4));
         // Live.
         for part in ["pa", "ge"] {
-            assert_eq!(frame(&mut follower), Got::Pending);
+            assert_eq!(frame(&mut follower), Polled::Pending);
             feed.send(part);
             settle().await;
             assert_eq!(frame(&mut follower), data(part));
@@ -73,18 +73,18 @@ async fn a_follower_begins_with_the_head_where_the_length_is_known() {
         feed.end();
         settle().await;
         assert!(follower.is_end_stream());
-        assert_eq!(frame(&mut follower), Got::End);
+        assert_eq!(frame(&mut follower), Polled::End);
         drop(leader);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn a_follower_begins_at_the_end_where_the_length_is_unknown() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     feed.send("page");
     settle().await;
@@ -95,17 +95,17 @@ async fn a_follower_begins_at_the_end_where_the_length_is_unknown() {
     assert_eq!(follower.size_hint().exact(), Some(4));
     assert_eq!(frame(&mut follower), data("page"));
     assert!(follower.is_end_stream());
-    assert_eq!(frame(&mut follower), Got::End);
+    assert_eq!(frame(&mut follower), Polled::End);
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn frames_are_shared_without_a_copy_and_as_they_were_cut() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin_known(3_000);
     settle().await;
     let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
@@ -117,24 +117,24 @@ async fn frames_are_shared_without_a_copy_and_as_they_were_cut() {
     settle().await;
     for body in &mut bodies {
         for want in &sent {
-            let Got::Data(got) = frame(body) else {
+            let Polled::Data(got) = frame(body) else {
                 panic!("no data");
             };
             assert_eq!((got.as_ptr(), got.len()), (want.as_ptr(), want.len()));
         }
-        assert_eq!(frame(body), Got::End);
+        assert_eq!(frame(body), Polled::End);
     }
     drop(bodies);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn trailers_come_last_for_all() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let mut follower = service.call(get());
+        let mut follower = service.call(get("/page"));
         let call = origin.call();
         let feed = if known {
             call.begin_known(4)
@@ -156,18 +156,18 @@ async fn trailers_come_last_for_all() {
         assert_eq!(frame(&mut follower), data("page"));
         assert!(!follower.is_end_stream());
         for body in [&mut leader, &mut follower] {
-            assert_eq!(frame(body), Got::Trailers(trailers.clone()));
+            assert_eq!(frame(body), Polled::Trailers(trailers.clone()));
             assert!(body.is_end_stream());
-            assert_eq!(frame(body), Got::End);
+            assert_eq!(frame(body), Polled::End);
         }
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn a_size_hint_is_the_sources_and_what_is_unread() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let mut hint = SizeHint::new();
     hint.set_upper(100);
@@ -177,12 +177,12 @@ async fn a_size_hint_is_the_sources_and_what_is_unread() {
     let hint = leader.size_hint();
     assert_eq!((hint.lower(), hint.upper()), (10, Some(100)));
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 /// A request with another method; its key is of no interest.
 fn with(method: Method) -> Request<Empty<Bytes>> {
-    let mut request = get();
+    let mut request = get("/page");
     *request.method_mut() = method;
     request
 }
@@ -235,7 +235,7 @@ async fn empty_bodies_and_those_of_head_204_and_304_are_at_their_end_at_once() {
                 assert!(body.collect().await.unwrap().to_bytes().is_empty());
             }
             assert_eq!(handle.stats().led, 1);
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         }
     }
 }
@@ -274,15 +274,15 @@ async fn data_of_another_type_becomes_bytes() {
             let frames = futures_util::stream::iter([Ok::<_, Infallible>(Frame::data(pieces))]);
             Ok::<_, Infallible>(Response::new(StreamBody::new(frames)))
         }));
-        let mut calls = vec![service.call(get())];
+        let mut calls = vec![service.call(get("/page"))];
         if company {
-            calls.push(service.call(get()));
+            calls.push(service.call(get("/page")));
         }
         for call in calls {
             let body = call.await.unwrap().into_body();
             assert_eq!(body.collect().await.unwrap().to_bytes(), "page");
         }
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
@@ -291,9 +291,9 @@ async fn a_copy_has_its_own_role_and_a_clone_of_the_other_extensions() {
     #[derive(Clone, Debug, PartialEq)]
     struct Note(&'static str);
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let head = Response::builder()
         .status(203)
         .version(http::Version::HTTP_2)
@@ -315,7 +315,7 @@ async fn a_copy_has_its_own_role_and_a_clone_of_the_other_extensions() {
     assert!(!follower.headers().contains_key("connection"));
     assert!(!follower.headers().contains_key("x-hop"));
     drop((leader, follower));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
@@ -327,9 +327,9 @@ async fn endless_types_are_never_shared_and_never_delayed() {
         "application/grpc+proto",
     ] {
         let (mut service, mut origin, handle) = stack(&layer().stream_unknown(true));
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let mut follower = service.call(get());
+        let mut follower = service.call(get("/page"));
         assert_pending(&mut follower);
         let head = || Response::builder().header(header::CONTENT_TYPE, kind);
         let first = origin.call().begin_with(head(), SizeHint::new());
@@ -341,12 +341,12 @@ async fn endless_types_are_never_shared_and_never_delayed() {
         for (body, feed) in bodies.iter_mut().zip([&first, &second]) {
             feed.send("data: 1");
             assert_eq!(frame(body), data("data: 1"));
-            assert_eq!(frame(body), Got::Pending);
+            assert_eq!(frame(body), Polled::Pending);
         }
         // Their clients' leaving is the origin's to see.
         drop(bodies);
         assert!(first.is_dropped() && second.is_dropped());
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 

@@ -8,15 +8,15 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
 
-use crate::support::body::*;
+use crate::support::{body::*, *};
 
 #[tokio::test]
 async fn a_length_over_max_body_is_released_at_the_head() {
     for by_header in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let mut followers = [service.call(get()), service.call(get())];
+        let mut followers = [service.call(get("/page")), service.call(get("/page"))];
         followers.iter_mut().for_each(assert_pending);
         let head = Response::builder();
         let call = origin.call();
@@ -31,7 +31,7 @@ async fn a_length_over_max_body_is_released_at_the_head() {
         followers.iter_mut().for_each(assert_pending);
         assert_eq!((origin.count(), handle.stats().forwarded), (3, 2));
         // The key is free, and this one was not remembered.
-        let mut next = service.call(get());
+        let mut next = service.call(get("/page"));
         assert_eq!(handle.waiters(&key()), 1);
         for call in [origin.call(), origin.call()] {
             call.answer(Response::new(ready(&["own"], SizeHint::new())));
@@ -50,19 +50,19 @@ async fn a_length_over_max_body_is_released_at_the_head() {
         feed.send("page");
         feed.end();
         assert_eq!(frame(&mut leader), data("page"));
-        assert_eq!(frame(&mut leader), Got::End);
+        assert_eq!(frame(&mut leader), Polled::End);
         assert_pending(&mut next);
         drop(next);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn a_lower_bound_over_max_body_is_released_at_the_head() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let mut hint = SizeHint::new();
     hint.set_lower(4);
     let _feed = origin.call().begin_with(Response::builder(), hint);
@@ -70,15 +70,15 @@ async fn a_lower_bound_over_max_body_is_released_at_the_head() {
     assert_pending(&mut follower);
     assert_eq!((origin.count(), handle.in_flight()), (2, 0));
     drop((leader, follower));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_body_that_outgrows_max_body_is_released_and_its_leader_streams_on_untouched() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(5));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut followers = [service.call(get()), service.call(get())];
+    let mut followers = [service.call(get("/page")), service.call(get("/page"))];
     followers.iter_mut().for_each(assert_pending);
     let feed = origin.call().begin();
     settle().await;
@@ -94,13 +94,13 @@ async fn a_body_that_outgrows_max_body_is_released_and_its_leader_streams_on_unt
     // Concurrently, not one after the other.
     followers.iter_mut().for_each(assert_pending);
     assert_eq!((origin.count(), handle.stats().forwarded), (3, 2));
-    let mut newcomer = service.call(get());
+    let mut newcomer = service.call(get("/page"));
     assert_pending(&mut newcomer);
     assert_eq!((origin.count(), handle.waiters(&key())), (4, 1));
     for want in ["on", "ce", " upon"] {
         assert_eq!(frame(&mut leader), data(want));
     }
-    assert_eq!(frame(&mut leader), Got::Pending);
+    assert_eq!(frame(&mut leader), Polled::Pending);
     // From now on frame by frame, as the leader asks.
     feed.send(" a");
     feed.send(" time");
@@ -108,22 +108,22 @@ async fn a_body_that_outgrows_max_body_is_released_and_its_leader_streams_on_unt
     assert_eq!(feed.pulled(), 4);
     assert_eq!(frame(&mut leader), data(" time"));
     feed.end();
-    assert_eq!(frame(&mut leader), Got::End);
+    assert_eq!(frame(&mut leader), Polled::End);
     drop((followers, newcomer));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn the_copy_of_an_outgrown_body_is_dropped() {
     for joined in [false, true] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(8));
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
         let feed = origin.call().begin();
         let mut leader = now(&mut leader).into_body();
         feed.send("once");
         assert_eq!(frame(&mut leader), data("once"));
-        let follower = joined.then(|| service.call(get()));
+        let follower = joined.then(|| service.call(get("/page")));
         feed.send(" upo");
         settle().await;
         assert_eq!(frame(&mut leader), data(" upo"));
@@ -137,16 +137,16 @@ async fn the_copy_of_an_outgrown_body_is_dropped() {
         assert_eq!(frame(&mut leader), data(", there was"));
         assert_eq!(handle.stats().buffered_bytes, 0);
         drop((leader, follower));
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(8));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     feed.send("once");
     feed.send(" upo");
@@ -164,18 +164,18 @@ async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
         assert_eq!(frame(&mut leader), data(want));
         settle().await;
     }
-    assert_eq!(frame(&mut leader), Got::End);
+    assert_eq!(frame(&mut leader), Polled::End);
     drop(follower);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn max_body_itself_is_no_more_than_max_body() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(4));
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let mut follower = service.call(get());
+        let mut follower = service.call(get("/page"));
         let call = origin.call();
         let feed = if known {
             call.begin_known(4)
@@ -190,36 +190,36 @@ async fn max_body_itself_is_no_more_than_max_body() {
             assert_eq!(body.collect().await.unwrap().to_bytes(), "page");
         }
         assert_eq!(origin.count(), 1);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
 #[tokio::test]
 async fn a_max_body_of_nothing_shares_empty_bodies_alone() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(0));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     origin
         .call()
         .answer(Response::new(ready(&[], SizeHint::with_exact(0))));
     settle().await;
     assert_eq!(role(&now(&mut follower)), Role::Follower);
     drop((leader, follower));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
     let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
     let other = || {
-        let mut request = get();
+        let mut request = get("/page");
         *request.uri_mut() = "/other".parse().unwrap();
         request
     };
-    let mut first = service.call(get());
+    let mut first = service.call(get("/page"));
     assert_pending(&mut first);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin_known(4);
     settle().await;
     // Reserved with the head.
@@ -244,17 +244,17 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
     feed.end();
     settle().await;
     assert_eq!(frame(&mut follower), data("page"));
-    assert_eq!(frame(&mut follower), Got::End);
+    assert_eq!(frame(&mut follower), Polled::End);
     drop((first, follower, released));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_body_of_unknown_length_that_finds_max_buffered_full_is_released() {
     let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     feed.send("once");
     settle().await;
@@ -269,13 +269,13 @@ async fn a_body_of_unknown_length_that_finds_max_buffered_full_is_released() {
     let body = leader.await.unwrap().into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "once upon a");
     drop(follower);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_body_in_millions_of_tiny_frames_costs_no_multiple_of_its_price() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin();
     let mut leader = now(&mut leader).into_body();
@@ -286,7 +286,7 @@ async fn a_body_in_millions_of_tiny_frames_costs_no_multiple_of_its_price() {
     // Of 2 MiB no more than some ten thousand frames were kept.
     assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (0, 0));
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 /// What was promised with the head is kept though nothing is left for the frames' places.
@@ -296,9 +296,9 @@ async fn a_known_length_that_was_paid_for_is_kept_whole_in_however_many_frames()
     const TEXT: &str = "all in frames of forty bytes, or so.....";
     let len = FRAMES * TEXT.len();
     let (mut service, mut origin, handle) = stack(&layer().max_buffered(len));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin_known(len as u64);
     settle().await;
     let mut leader = now(&mut leader).into_body();
@@ -313,16 +313,16 @@ async fn a_known_length_that_was_paid_for_is_kept_whole_in_however_many_frames()
     let body = now(&mut follower).into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes().len(), len);
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn one_more_than_max_waiters_makes_its_own_call() {
     let (mut service, mut origin, handle) = stack(&layer().max_waiters(2));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
-    let mut third = service.call(get());
+    let mut follower = service.call(get("/page"));
+    let mut third = service.call(get("/page"));
     assert_pending(&mut third);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 2));
     let (first, own) = (origin.call(), origin.call());
@@ -335,8 +335,8 @@ async fn one_more_than_max_waiters_makes_its_own_call() {
     settle().await;
     let mut begun = now(&mut follower).into_body();
     drop(now(&mut leader));
-    let mut late = now(&mut service.call(get())).into_body();
-    let mut crowd = service.call(get());
+    let mut late = now(&mut service.call(get("/page"))).into_body();
+    let mut crowd = service.call(get("/page"));
     assert_pending(&mut crowd);
     assert_eq!(origin.count(), 3);
     feed.send("page");
@@ -344,26 +344,26 @@ async fn one_more_than_max_waiters_makes_its_own_call() {
     settle().await;
     for body in [&mut begun, &mut late] {
         assert_eq!(frame(body), data("page"));
-        assert_eq!(frame(body), Got::End);
+        assert_eq!(frame(body), Polled::End);
     }
     let stats = handle.stats();
     assert_eq!((stats.led, stats.joined, stats.forwarded), (1, 2, 2));
     drop(crowd);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_older_flight_than_max_age_is_not_joined() {
     let age = Duration::from_secs(5);
     let (mut service, mut origin, handle) = stack(&layer().max_age(age));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     tokio::time::advance(age).await;
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     assert_eq!(handle.waiters(&key()), 2);
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!((handle.waiters(&key()), handle.in_flight()), (0, 0));
-    let mut next = service.call(get());
+    let mut next = service.call(get("/page"));
     assert_pending(&mut next);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
     // Who has joined goes on.
@@ -377,16 +377,16 @@ async fn an_older_flight_than_max_age_is_not_joined() {
     settle().await;
     let body = now(&mut follower).into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "old");
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_that_has_waited_long_enough_makes_its_own_call() {
     let wait = Duration::from_secs(5);
     let (mut service, mut origin, handle) = stack(&layer().wait_timeout(wait));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     assert_pending(&mut follower);
     tokio::time::advance(wait - Duration::from_millis(1)).await;
     assert_pending(&mut follower);
@@ -401,16 +401,16 @@ async fn a_follower_that_has_waited_long_enough_makes_its_own_call() {
     let stats = handle.stats();
     assert_eq!((stats.joined, stats.forwarded), (1, 1));
     drop((leader, response));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_that_has_its_head_waits_for_the_body_without_a_limit() {
     let wait = Duration::from_secs(5);
     let (mut service, mut origin, handle) = stack(&layer().wait_timeout(wait));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     assert_pending(&mut follower);
     let feed = origin.call().begin_known(4);
     settle().await;
@@ -418,13 +418,13 @@ async fn a_follower_that_has_its_head_waits_for_the_body_without_a_limit() {
     tokio::time::advance(2 * wait).await;
     let mut follower = now(&mut follower).into_body();
     tokio::time::advance(2 * wait).await;
-    assert_eq!(frame(&mut follower), Got::Pending);
+    assert_eq!(frame(&mut follower), Polled::Pending);
     feed.send("page");
     feed.end();
     settle().await;
     assert_eq!(frame(&mut follower), data("page"));
-    assert_eq!(frame(&mut follower), Got::End);
+    assert_eq!(frame(&mut follower), Polled::End);
     assert_eq!(origin.count(), 1);
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }

@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, SingleflightLayer};
 
-use crate::support::body::*;
+use crate::support::{body::*, *};
 
 /// Runs `f` on a thread of its own, and fails rather than hangs if that waits for itself.
 fn within_a_minute(f: impl FnOnce() + Send + 'static) {
@@ -43,7 +43,7 @@ impl Drop for AsksAgain {
     fn drop(&mut self) {
         let service = self.0.lock().unwrap().clone();
         if let Some(mut service) = service {
-            drop(service.call(get()));
+            drop(service.call(get("/page")));
         }
     }
 }
@@ -54,7 +54,7 @@ fn a_head_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
         within_a_minute(move || {
             let (mut service, mut origin, handle) = stack(&layer().max_body(8));
             let again = Arc::new(Mutex::new(None));
-            let mut leader = service.call(get());
+            let mut leader = service.call(get("/page"));
             assert_pending(&mut leader);
             let head = Response::builder().extension(AsksAgain(again.clone()));
             let feed = origin.call().begin_with(head, SizeHint::new());
@@ -63,7 +63,7 @@ fn a_head_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
             match end {
                 "landed" => {
                     feed.end();
-                    assert_eq!(frame(&mut leader), Got::End);
+                    assert_eq!(frame(&mut leader), Polled::End);
                 }
                 _ => {
                     feed.send("once upon a time");
@@ -72,7 +72,7 @@ fn a_head_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
             }
             *again.lock().unwrap() = None;
             drop((parts, leader));
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         });
     }
 }
@@ -82,7 +82,7 @@ fn a_head_that_was_for_followers_and_whose_drop_asks_for_the_same_key_finds_no_l
     within_a_minute(|| {
         let (mut service, mut origin, handle) = stack(&layer());
         let again = Arc::new(Mutex::new(None));
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
         let head = Response::builder().extension(AsksAgain(again.clone()));
         let feed = origin.call().begin_with(head, SizeHint::with_exact(4));
@@ -91,10 +91,10 @@ fn a_head_that_was_for_followers_and_whose_drop_asks_for_the_same_key_finds_no_l
         feed.send("page");
         feed.end();
         assert_eq!(frame(&mut leader), data("page"));
-        assert_eq!(frame(&mut leader), Got::End);
+        assert_eq!(frame(&mut leader), Polled::End);
         *again.lock().unwrap() = None;
         drop((parts, leader));
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     });
 }
 
@@ -122,11 +122,11 @@ fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
                     let layer = layer().max_body(10).stream_unknown(streams);
                     let (mut service, mut origin, handle) = stack(&layer);
                     let again = Arc::new(Mutex::new(None));
-                    let mut leader = service.call(get());
+                    let mut leader = service.call(get("/page"));
                     assert_pending(&mut leader);
                     let feed = origin.call().begin();
                     let mut leader = now(&mut leader).into_body();
-                    let follower = (followers > 0).then(|| service.call(get()));
+                    let follower = (followers > 0).then(|| service.call(get("/page")));
                     *again.lock().unwrap() = Some(service);
                     for _ in 0..8 {
                         feed.bytes(Bytes::from_owner(Asking(again.clone(), *b"page")));
@@ -134,13 +134,13 @@ fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
                     }
                     if ends {
                         feed.end();
-                        assert_eq!(frame(&mut leader), Got::End);
+                        assert_eq!(frame(&mut leader), Polled::End);
                     }
                     drop(leader);
                     drop(follower);
                     assert!(feed.is_dropped());
                     *again.lock().unwrap() = None;
-                    assert_nothing_left(&handle);
+                    assert_idle(&handle);
                 });
             }
         }
@@ -182,12 +182,12 @@ fn a_body_that_asks_for_its_own_key_finds_no_lock_held() {
             }));
             let body = Curious {
                 // Joins the flight that is pulling, and leaves it.
-                service: Box::new(move || drop(again.call(get()))),
+                service: Box::new(move || drop(again.call(get("/page")))),
                 left: 3,
             };
             std::future::ready(Ok::<_, tower::BoxError>(Response::new(body)))
         }));
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(response) = std::pin::pin!(&mut leader).poll(&mut cx) else {
             panic!("no response");
@@ -199,7 +199,7 @@ fn a_body_that_asks_for_its_own_key_finds_no_lock_held() {
         }
         assert_eq!(read, 12);
         assert_eq!(handle.stats().joined, 4);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     });
 }
 
@@ -215,14 +215,14 @@ async fn a_follower_that_joins_while_the_body_is_polled_for_the_first_time_gets_
         }));
         let asked = asked.clone();
         let body = Curious {
-            service: Box::new(move || drop(asked.send(again.call(get())))),
+            service: Box::new(move || drop(asked.send(again.call(get("/page"))))),
             left: 1,
         };
         std::future::ready(Ok::<_, tower::BoxError>(Response::new(
             http_body_util::Limited::new(body, 4),
         )))
     }));
-    let leader = service.call(get()).await.unwrap();
+    let leader = service.call(get("/page")).await.unwrap();
     let leading = tokio::spawn(leader.into_body().collect());
     let follower = joined.recv().await.unwrap().await.unwrap();
     let body = follower.into_body().collect().await.unwrap();
@@ -230,7 +230,7 @@ async fn a_follower_that_joins_while_the_body_is_polled_for_the_first_time_gets_
     assert_eq!(leading.await.unwrap().unwrap().to_bytes(), "page");
     joined.close();
     while joined.recv().await.is_some() {}
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 /// Reads on as soon as it is woken, on the very thread that wakes it.
@@ -264,12 +264,12 @@ impl Wake for Reads {
 #[test]
 fn a_reader_that_asks_while_another_pulls_is_heard() {
     let (mut service, mut origin, handle) = stack(&layer().stream_unknown(true).max_body(2));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin();
     let mut leader = now(&mut leader).into_body();
     let follower = Arc::new(Reads {
-        body: Mutex::new(Some(now(&mut service.call(get())).into_body())),
+        body: Mutex::new(Some(now(&mut service.call(get("/page"))).into_body())),
         got: Mutex::default(),
         again: AtomicBool::new(false),
     });
@@ -286,7 +286,7 @@ fn a_reader_that_asks_while_another_pulls_is_heard() {
     feed.send("ghi");
     assert_eq!(*follower.got.lock().unwrap(), ["abc", "def", "ghi"]);
     drop((leader, follower.body.lock().unwrap().take()));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 /// The verdict of one flight moves followers to another, which may decide for them before they have sat down there.
@@ -314,7 +314,7 @@ fn a_follower_that_is_moved_to_a_flight_that_decides_at_once_reads_that_flight()
             }));
             let mut requests = Vec::new();
             for coding in ["gzip", "br", "br", "br", "zstd", "zstd"] {
-                let mut request = get();
+                let mut request = get("/page");
                 let headers = request.headers_mut();
                 headers.insert("accept-encoding", coding.parse().unwrap());
                 let call = service.clone().call(request);
@@ -328,7 +328,7 @@ fn a_follower_that_is_moved_to_a_flight_that_decides_at_once_reads_that_flight()
             for request in requests {
                 request.await.unwrap();
             }
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         }
     });
 }
@@ -351,7 +351,7 @@ async fn a_key_that_panics_while_a_follower_is_moved_leaves_nobody_waiting() {
     let layer = SingleflightLayer::with_key(|_: &http::request::Parts| Some(Fragile));
     let (mut service, mut origin, handle) = stack(&layer);
     let coded = |coding: &'static str| {
-        let mut request = get();
+        let mut request = get("/page");
         let headers = request.headers_mut();
         headers.insert("accept-encoding", coding.parse().unwrap());
         request
@@ -375,7 +375,7 @@ async fn a_key_that_panics_while_a_follower_is_moved_leaves_nobody_waiting() {
         .answer(Response::new(ready(&["own"], SizeHint::new())));
     assert!(moved.await.unwrap().is_ok());
     assert!(other.await.unwrap_err().is_panic());
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 /// A mebibyte, byte by byte without a pause until somebody is known to have joined, and the rest at once.
@@ -431,20 +431,20 @@ fn one_who_joins_a_kept_flight_while_its_task_looks_who_is_there_is_not_overlook
                 };
                 std::future::ready(Ok::<_, BoxError>(Response::new(body)))
             }));
-            drop(service.call(get()));
+            drop(service.call(get("/page")));
             while !begun.load(Ordering::Acquire) {
                 thread::yield_now();
             }
             for _ in 0..round % 64 {
                 std::hint::spin_loop();
             }
-            let follower = service.call(get());
+            let follower = service.call(get("/page"));
             joined.store(true, Ordering::Release);
             runtime.block_on(async {
                 let body = follower.await.unwrap().into_body();
                 assert_eq!(body.collect().await.unwrap().to_bytes().len(), 1 << 20);
             });
-            assert_nothing_left(&handle);
+            assert_idle(&handle);
         }
     });
 }

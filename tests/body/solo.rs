@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::Context,
 };
 
 use bytes::Bytes;
@@ -18,30 +18,14 @@ use http_body_util::{BodyExt, StreamBody};
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::Role;
 
-use crate::support::body::*;
-
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Count {
-    fn take(&self) -> usize {
-        self.0.swap(0, Ordering::SeqCst)
-    }
-}
+use crate::support::{body::*, *};
 
 #[tokio::test]
 async fn a_leader_alone_costs_no_task() {
     let before = tasks();
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get());
+        let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
         let call = origin.call();
         let feed = if known {
@@ -55,10 +39,10 @@ async fn a_leader_alone_costs_no_task() {
         feed.send("ge");
         assert_eq!(frame(&mut leader), data("ge"));
         feed.end();
-        assert_eq!(frame(&mut leader), Got::End);
+        assert_eq!(frame(&mut leader), Polled::End);
         assert_eq!(tasks(), before);
         drop(leader);
-        assert_nothing_left(&handle);
+        assert_idle(&handle);
     }
 }
 
@@ -66,11 +50,11 @@ async fn a_leader_alone_costs_no_task() {
 async fn the_first_joiner_costs_one_task_and_the_others_none() {
     let before = tasks();
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let first = service.call(get());
+    let first = service.call(get("/page"));
     assert_eq!(tasks(), before + 1);
-    let others = [service.call(get()), service.call(get())];
+    let others = [service.call(get("/page")), service.call(get("/page"))];
     settle().await;
     assert_eq!(tasks(), before + 1);
     origin
@@ -79,13 +63,13 @@ async fn the_first_joiner_costs_one_task_and_the_others_none() {
     settle().await;
     assert_eq!(tasks(), before);
     drop((leader, first, others));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn who_joins_half_way_starts_at_the_first_byte() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin_known(6);
     let mut leader = now(&mut leader).into_body();
@@ -93,53 +77,53 @@ async fn who_joins_half_way_starts_at_the_first_byte() {
     feed.send("ge");
     assert_eq!(frame(&mut leader), data("pa"));
     assert_eq!(frame(&mut leader), data("ge"));
-    let response = now(&mut service.call(get()));
+    let response = now(&mut service.call(get("/page")));
     assert_eq!(role(&response), Role::Follower);
     let mut late = response.into_body();
     assert_eq!(late.size_hint().exact(), Some(6));
     assert_eq!(frame(&mut late), data("pa"));
     assert_eq!(frame(&mut late), data("ge"));
-    assert_eq!(frame(&mut late), Got::Pending);
+    assert_eq!(frame(&mut late), Polled::Pending);
     feed.send("d.");
     feed.end();
     settle().await;
     for body in [&mut leader, &mut late] {
         assert_eq!(frame(body), data("d."));
-        assert_eq!(frame(body), Got::End);
+        assert_eq!(frame(body), Polled::End);
     }
     assert_eq!((origin.count(), handle.stats().joined), (1, 1));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn who_joins_half_way_a_body_of_unknown_length_gets_it_whole_at_its_end() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin();
     let mut leader = now(&mut leader).into_body();
     feed.send("pa");
     assert_eq!(frame(&mut leader), data("pa"));
-    let mut late = service.call(get());
+    let mut late = service.call(get("/page"));
     feed.send("ge");
     settle().await;
     assert_pending(&mut late);
     assert_eq!(frame(&mut leader), data("ge"));
     feed.end();
     settle().await;
-    assert_eq!(frame(&mut leader), Got::End);
+    assert_eq!(frame(&mut leader), Polled::End);
     let late = now(&mut late).into_body();
     // By now it is known.
     assert_eq!(late.size_hint().exact(), Some(4));
     assert_eq!(late.collect().await.unwrap().to_bytes(), "page");
     assert_eq!(origin.count(), 1);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_leader_alone_pulls_one_frame_for_each_that_it_reads() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin();
     for _ in 0..8 {
@@ -152,18 +136,18 @@ async fn a_leader_alone_pulls_one_frame_for_each_that_it_reads() {
         assert_eq!(feed.pulled(), read);
     }
     drop(leader);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_follower_that_waits_is_woken_once_and_not_for_frames() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let count = Arc::new(Count::default());
-    let waker = Waker::from(count.clone());
+    let count = Count::new();
+    let waker = count.waker();
     let mut cx = Context::from_waker(&waker);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     assert!(Pin::new(&mut follower).poll(&mut cx).is_pending());
     let feed = origin.call().begin();
     for _ in 0..10 {
@@ -175,20 +159,20 @@ async fn a_follower_that_waits_is_woken_once_and_not_for_frames() {
     settle().await;
     assert_eq!(count.take(), 1);
     drop((leader, follower));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_reader_is_woken_once_for_what_came_and_the_source_polled_once() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin_known(100);
     let mut leader = now(&mut leader).into_body();
-    let mut follower = now(&mut service.call(get())).into_body();
+    let mut follower = now(&mut service.call(get("/page"))).into_body();
     settle().await;
-    let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
-    let wakers = counts.clone().map(Waker::from);
+    let counts = [Count::new(), Count::new()];
+    let wakers = counts.each_ref().map(Count::waker);
     for round in 0..10 {
         for (body, waker) in [&mut leader, &mut follower].into_iter().zip(&wakers) {
             let mut cx = Context::from_waker(waker);
@@ -205,27 +189,27 @@ async fn a_reader_is_woken_once_for_what_came_and_the_source_polled_once() {
         assert_eq!(frame(&mut follower), data("x"));
     }
     drop((leader, follower));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn readers_who_wait_do_not_have_the_source_polled() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let feed = origin.call().begin_known(100);
     let mut leader = now(&mut leader).into_body();
-    let mut follower = now(&mut service.call(get())).into_body();
+    let mut follower = now(&mut service.call(get("/page"))).into_body();
     settle().await;
     let polls = feed.polls();
     for _ in 0..10 {
-        assert_eq!(frame(&mut leader), Got::Pending);
-        assert_eq!(frame(&mut follower), Got::Pending);
+        assert_eq!(frame(&mut leader), Polled::Pending);
+        assert_eq!(frame(&mut follower), Polled::Pending);
         settle().await;
     }
     assert_eq!(feed.polls(), polls);
     drop((leader, follower));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 /// A source that always has more must not keep its readers from what is there.
@@ -249,8 +233,8 @@ async fn a_source_that_is_always_ready_holds_neither_head_nor_frames_back() {
             }
         }))
     };
-    let leader = service.call(get());
-    let follower = service.call(get());
+    let leader = service.call(get("/page"));
+    let follower = service.call(get("/page"));
     // In a task, since the future of `block_on` waits for its turn.
     let leader = tokio::spawn(async move {
         let mut leader = leader.await.unwrap().into_body();
@@ -265,23 +249,23 @@ async fn a_source_that_is_always_ready_holds_neither_head_nor_frames_back() {
     assert_eq!(leader.await.unwrap().len(), 9_999 * 5);
     let copy = follower.await.unwrap().into_body();
     assert_eq!(copy.collect().await.unwrap().to_bytes().len(), 50_000);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn two_leaders_of_different_keys_do_not_meet() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut other = get();
+    let mut other = get("/page");
     *other.uri_mut() = "/other".parse().unwrap();
-    let (mut first, mut second) = (service.call(get()), service.call(other));
+    let (mut first, mut second) = (service.call(get("/page")), service.call(other));
     assert_pending(&mut first);
     assert_pending(&mut second);
     let feeds = [origin.call().begin_known(4), origin.call().begin_known(4)];
     let mut bodies = [&mut first, &mut second].map(|call| now(call).into_body());
     feeds[1].send("two.");
-    assert_eq!(frame(&mut bodies[0]), Got::Pending);
+    assert_eq!(frame(&mut bodies[0]), Polled::Pending);
     assert_eq!(frame(&mut bodies[1]), data("two."));
     drop(bodies);
     assert!(feeds.iter().all(Feed::is_dropped));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }

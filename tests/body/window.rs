@@ -4,18 +4,18 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
 
-use crate::support::body::*;
+use crate::support::{body::*, *};
 
-fn windowed(max_body: usize) -> (Layered, Origin, tower_singleflight::Handle<Key>) {
+fn windowed(max_body: usize) -> (Layered, Calls, tower_singleflight::Handle<Key>) {
     stack(&layer().stream_unknown(true).max_body(max_body))
 }
 
 #[tokio::test]
 async fn followers_begin_with_the_head_and_read_live() {
     let (mut service, mut origin, handle) = windowed(100);
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     settle().await;
     let follower = now(&mut follower);
@@ -29,25 +29,25 @@ async fn followers_begin_with_the_head_and_read_live() {
         assert_eq!(frame(&mut leader), data(part));
     }
     // Who joins half-way starts at the first byte.
-    let mut late = now(&mut service.call(get())).into_body();
+    let mut late = now(&mut service.call(get("/page"))).into_body();
     for want in ["pa", "ge"] {
         assert_eq!(frame(&mut late), data(want));
     }
     feed.end();
     settle().await;
     for body in [&mut leader, &mut follower, &mut late] {
-        assert_eq!(frame(body), Got::End);
+        assert_eq!(frame(body), Polled::End);
     }
     assert_eq!(origin.count(), 1);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
     let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     settle().await;
     let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
@@ -57,7 +57,7 @@ async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
     feed.send(" upon");
     settle().await;
     assert_eq!((handle.in_flight(), handle.stats().forwarded), (0, 0));
-    let mut next = service.call(get());
+    let mut next = service.call(get("/page"));
     assert_pending(&mut next);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
     for body in &mut bodies {
@@ -66,15 +66,15 @@ async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
     }
     drop((bodies, next));
     assert!(feed.is_dropped());
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_follower_that_falls_out_of_the_window_fails_alone() {
     let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut calls = [service.call(get()), service.call(get())];
+    let mut calls = [service.call(get("/page")), service.call(get("/page"))];
     let feed = origin.call().begin();
     settle().await;
     let mut leader = now(&mut leader).into_body();
@@ -87,7 +87,7 @@ async fn a_follower_that_falls_out_of_the_window_fails_alone() {
     }
     for part in ["1.", "2.", "3.", "4.", "5."] {
         for body in [&mut leader, &mut other] {
-            assert_eq!(frame(body), Got::Pending);
+            assert_eq!(frame(body), Polled::Pending);
         }
         feed.send(part);
         settle().await;
@@ -96,31 +96,31 @@ async fn a_follower_that_falls_out_of_the_window_fails_alone() {
         }
         assert!(handle.stats().buffered_bytes <= 4);
     }
-    assert!(matches!(frame(&mut slow), Got::Error(_)));
-    assert_eq!(frame(&mut slow), Got::End);
+    assert!(matches!(frame(&mut slow), Polled::Error(_)));
+    assert_eq!(frame(&mut slow), Polled::End);
     feed.end();
     for body in [&mut leader, &mut other] {
-        while frame(body) == Got::Pending {
+        while frame(body) == Polled::Pending {
             settle().await;
         }
     }
     drop((slow, calls));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_follower_within_the_window_loses_nothing() {
     let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     settle().await;
     let mut leader = now(&mut leader).into_body();
     let mut behind = now(&mut follower).into_body();
     let parts = ["0.", "1.", "2.", "3.", "4.", "5."];
     for (index, part) in parts.into_iter().enumerate() {
-        assert_eq!(frame(&mut leader), Got::Pending);
+        assert_eq!(frame(&mut leader), Polled::Pending);
         feed.send(part);
         settle().await;
         assert_eq!(frame(&mut leader), data(part));
@@ -129,20 +129,20 @@ async fn a_follower_within_the_window_loses_nothing() {
         }
     }
     feed.end();
-    assert_eq!(frame(&mut leader), Got::Pending);
+    assert_eq!(frame(&mut leader), Polled::Pending);
     settle().await;
-    assert_eq!(frame(&mut leader), Got::End);
+    assert_eq!(frame(&mut leader), Polled::End);
     assert_eq!(frame(&mut behind), data("5."));
-    assert_eq!(frame(&mut behind), Got::End);
-    assert_nothing_left(&handle);
+    assert_eq!(frame(&mut behind), Polled::End);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn an_outgrown_source_is_pulled_as_the_fastest_reader_asks() {
     let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     for part in ["0.", "1.", "2.", "3.", "4.", "5."] {
         feed.send(part);
@@ -156,21 +156,21 @@ async fn an_outgrown_source_is_pulled_as_the_fastest_reader_asks() {
     }
     settle().await;
     assert_eq!(feed.pulled(), 3);
-    assert_eq!(frame(&mut fast), Got::Pending);
+    assert_eq!(frame(&mut fast), Polled::Pending);
     settle().await;
     assert_eq!(feed.pulled(), 4);
     assert_eq!(frame(&mut fast), data("3."));
     drop((leader, fast));
     assert!(feed.is_dropped());
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_leader_that_leaves_the_window_harms_nobody() {
     let (mut service, mut origin, handle) = windowed(2);
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     settle().await;
     drop(now(&mut leader));
@@ -182,31 +182,31 @@ async fn a_leader_that_leaves_the_window_harms_nobody() {
     let mut got = Vec::new();
     loop {
         match frame(&mut follower) {
-            Got::Data(data) => got.push(data),
-            Got::Pending => settle().await,
+            Polled::Data(data) => got.push(data),
+            Polled::Pending => settle().await,
             end => {
-                assert_eq!(end, Got::End);
+                assert_eq!(end, Polled::End);
                 break;
             }
         }
     }
     assert_eq!(got, ["0.", "1.", "2.", "3."]);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_window_keeps_within_max_buffered() {
     let (mut service, mut origin, handle) =
         stack(&layer().stream_unknown(true).max_body(8).max_buffered(3));
-    let mut leader = service.call(get());
+    let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut follower = service.call(get());
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     settle().await;
     let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
     for part in ["0.", "1.", "2.", "3."] {
         for body in &mut bodies {
-            assert_eq!(frame(body), Got::Pending);
+            assert_eq!(frame(body), Polled::Pending);
         }
         feed.send(part);
         settle().await;
@@ -216,13 +216,13 @@ async fn a_window_keeps_within_max_buffered() {
         }
     }
     drop(bodies);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_leader_alone_never_falls_out_of_the_window() {
     let (mut service, mut origin, handle) = windowed(4);
-    let leader = service.call(get());
+    let leader = service.call(get("/page"));
     let reading = tokio::spawn(async move {
         let response = leader.await.unwrap();
         response.into_body().collect().await.unwrap().to_bytes()
@@ -234,5 +234,5 @@ async fn a_leader_alone_never_falls_out_of_the_window() {
     }
     feed.end();
     assert_eq!(reading.await.unwrap().len(), 1_000);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 use tower_singleflight::{Group, Outcome, Run};
 
-use crate::support::work::{Count, Gate, block_on, poll_once, poll_with};
+use crate::support::{Count, Gate, block_on, poll_once, poll_with};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread()
@@ -367,7 +367,7 @@ fn a_join_on_a_runtime_that_has_shut_down_leaves_the_callers_to_drive() {
 #[test]
 fn a_flight_that_was_given_back_is_cancelled_with_its_last_caller() {
     let (group, alive, runtime) = (Group::new(), Count::new(), runtime());
-    let inside = crate::support::work::Alive::new(&alive);
+    let inside = crate::support::Alive::new(&alive);
     let leader = group.run("key", || async move {
         let _inside = inside;
         std::future::pending::<()>().await
@@ -387,7 +387,7 @@ fn a_flight_that_was_given_back_is_cancelled_with_its_last_caller() {
 #[test]
 fn work_that_is_being_polled_is_dropped_as_soon_as_the_poll_returns() {
     let (group, alive, runtime) = (Group::new(), Count::new(), runtime());
-    let inside = crate::support::work::Alive::new(&alive);
+    let inside = crate::support::Alive::new(&alive);
     let ((polling, polled), (go, wait)) = (mpsc::channel(), mpsc::channel());
     let leader = group.run("key", || {
         std::future::poll_fn(move |_| {

@@ -2,7 +2,7 @@
 
 use tower_singleflight::Group;
 
-use crate::support::work::{Alive, Count, Gate, block_on, poll_once};
+use crate::support::{Alive, Count, Gate, block_on, poll_once};
 
 #[test]
 fn callers_after_forget_start_anew_and_earlier_ones_keep_the_old_flight() {
@@ -57,7 +57,7 @@ fn the_panic_of_a_forgotten_flight_leaves_its_successor() {
     });
     group.forget("key");
     let new = group.run("key", || async { 2 });
-    crate::support::work::panic_of(|| poll_once(&mut old));
+    crate::support::panic_of(|| poll_once(&mut old));
     assert_eq!(group.in_flight(), 1);
     assert_eq!(block_on(new).value, 2);
     assert_eq!(group.in_flight(), 0);

@@ -3,7 +3,7 @@
 use tokio::runtime::{Builder, Runtime};
 use tower_singleflight::Group;
 
-use crate::support::work::{Alive, Cloned, Count, Gate, block_on, panic_of, poll_once, text};
+use crate::support::{Alive, Cloned, Count, Gate, block_on, panic_of, poll_once, text};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread()

@@ -2,7 +2,7 @@
 
 use tower_singleflight::{Group, Run};
 
-use crate::support::work::{Alive, Count, Gate, block_on, poll_once};
+use crate::support::{Alive, Count, Gate, block_on, poll_once};
 
 /// Work that never ends, and whether it is there.
 fn endless(group: &Group<&'static str, ()>, alive: &Count) -> Run<&'static str, ()> {

@@ -32,7 +32,7 @@ use std::{
 use tokio::runtime::{Builder, Handle};
 use tower_singleflight::{Group, Run};
 
-use crate::support::work::{block_on, poll_once, text};
+use crate::support::{Rng, block_on, poll_once, text};
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 3;
@@ -55,19 +55,6 @@ impl Key {
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.hash.hash(state);
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
     }
 }
 
@@ -137,7 +124,7 @@ struct Actor {
     group: Group<Key, Id>,
     alike: bool,
     world: Arc<World>,
-    random: Random,
+    random: Rng,
     runtime: Handle,
     callers: Vec<Caller>,
 }
@@ -342,7 +329,7 @@ fn random_histories_are_linearizable() {
         .worker_threads(2)
         .build()
         .unwrap();
-    let mut seeds = Random(seed);
+    let mut seeds = Rng::new(seed);
     for round in 0..rounds {
         let alike = round % 2 == 1;
         let (group, world) = (Group::new(), Arc::new(World::default()));
@@ -352,7 +339,7 @@ fn random_histories_are_linearizable() {
                     group: group.clone(),
                     alike,
                     world: Arc::clone(&world),
-                    random: Random(seeds.below(u64::MAX)),
+                    random: Rng::new(seeds.below(u64::MAX)),
                     runtime: runtime.handle().clone(),
                     callers: Vec::new(),
                 };

@@ -2,7 +2,7 @@
 
 use tower_singleflight::Group;
 
-use crate::support::work::{Count, panic_of, poll_once, text};
+use crate::support::{Count, panic_of, poll_once, text};
 
 #[test]
 fn the_panic_hook_runs_once_for_all_callers() {

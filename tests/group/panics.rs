@@ -13,7 +13,7 @@ use std::{
 
 use tower_singleflight::Group;
 
-use crate::support::work::{Alive, Count, Gate, block_on, panic_of, poll_once, poll_with, text};
+use crate::support::{Alive, Count, Gate, block_on, panic_of, poll_once, poll_with, text};
 
 const NO_TEXT: &str = "the work of a coalesced call panicked with a payload that is no text";
 

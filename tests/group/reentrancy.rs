@@ -7,7 +7,7 @@ use std::{
 
 use tower_singleflight::{Group, Run};
 
-use crate::support::work::{Count, Gate, block_on, poll_once, poll_with};
+use crate::support::{Count, Gate, block_on, poll_once, poll_with};
 
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
@@ -243,7 +243,7 @@ async fn a_waker_that_polls_its_own_unshared_flight_gets_the_value_uncloned() {
     let group = Group::new();
     let clones = Count::new();
     let gate = Gate::new();
-    let value = crate::support::work::Cloned(clones.clone());
+    let value = crate::support::Cloned(clones.clone());
     let caller = Arc::new(Mutex::new(group.spawn("key", || gate.clone().then(value))));
     let (place, got) = (caller.clone(), slot());
     let result = got.clone();

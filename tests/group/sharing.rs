@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use tower_singleflight::{Group, Outcome};
 
-use crate::support::work::{Cloned, Count, Gate, block_on, panic_of, poll_once, text};
+use crate::support::{Cloned, Count, Gate, block_on, panic_of, poll_once, text};
 
 #[tokio::test]
 async fn a_lone_caller_gets_its_value_unshared() {

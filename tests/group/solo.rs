@@ -15,9 +15,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 use tower_singleflight::{Group, Run};
 
-use crate::support::work::{
-    Alive, Cloned, Count, Gate, block_on, panic_of, poll_once, poll_with, text,
-};
+use crate::support::{Alive, Cloned, Count, Gate, block_on, panic_of, poll_once, poll_with, text};
 
 type Slot<T> = Arc<Mutex<Option<T>>>;
 

@@ -14,7 +14,7 @@ use std::{
 use tokio::runtime::Builder;
 use tower_singleflight::{Group, Run};
 
-use crate::support::work::{Count, panic_of, poll_once, poll_with, text};
+use crate::support::{Count, panic_of, poll_once, poll_with, text};
 
 /// Which of its functions panics, while `armed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
 
-use crate::support::origin::{Origin, all, ask, assert_idle, count, get, request, roles};
+use crate::support::{Origin, all, ask, assert_idle, count, get, request, roles};
 
 /// Answers each with the user it was asked by, for that user alone.
 fn private() -> Origin {

@@ -9,9 +9,7 @@ use tower_singleflight::{
     method_and_uri,
 };
 
-use crate::support::origin::{
-    Got, Origin, all, ask, assert_idle, get, request as asked, roles, settle,
-};
+use crate::support::{Got, Origin, all, ask, assert_idle, get, request as asked, roles, settle};
 
 fn key(uri: &str) -> RequestKey {
     let request = get(uri).into_parts().0;

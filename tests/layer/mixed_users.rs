@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::origin::assert_idle;
+use crate::support::assert_idle;
 
 const USERS: usize = 64;
 const REQUESTS: usize = 20_000;

@@ -20,7 +20,11 @@ use http_body_util::{BodyExt, Empty};
 use tower::Service;
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::body::{self, Req, assert_nothing_left, role, stack};
+use crate::support::{
+    assert_idle,
+    body::{self, Req, stack},
+    role,
+};
 
 /// Stops who comes through, says so, and lets it go when it is told to.
 struct Gate {
@@ -183,6 +187,6 @@ fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
         }
     });
     assert_eq!(origin.count(), 2);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
     drop(entered);
 }

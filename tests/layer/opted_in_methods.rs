@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::origin::{self, Origin, all, ask, assert_idle, roles};
+use crate::support::{self, Origin, all, ask, assert_idle, roles};
 
 /// Counts who reads it and who drops it.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +95,7 @@ async fn two_methods_never_share_though_a_key_makes_them_one() {
     let layer = SingleflightLayer::with_key(|_| Some(()));
     let service = layer.layer(origin.clone());
     let asked = ["POST", "QUERY", "POST", "QUERY"]
-        .map(|method| ask(&service, origin::request(method, "/", &[])));
+        .map(|method| ask(&service, support::request(method, "/", &[])));
     origin.open();
     use Role::{Follower, Leader};
     assert_eq!(

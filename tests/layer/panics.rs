@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{KeyExtractor, ResponseBody, Role, SingleflightLayer};
 
-use crate::support::origin::{self, assert_idle, get, read};
+use crate::support::{self, assert_idle, get, read};
 
 type Page = Response<Full<Bytes>>;
 
@@ -154,7 +154,7 @@ async fn a_panic_of_the_key_function_is_that_callers_alone() {
     let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
     let leader = tokio::spawn(service.call(get("/")));
     let bombed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        service.call(origin::request("GET", "/", &[("x-bomb", b"1")]))
+        service.call(support::request("GET", "/", &[("x-bomb", b"1")]))
     }));
     assert_eq!(message(&*bombed.unwrap_err()), "bang");
     let follower = tokio::spawn(service.call(get("/")));
@@ -242,7 +242,7 @@ async fn a_key_whose_eq_panics_leaves_the_layer_usable() {
     let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
     let leader = tokio::spawn(service.call(get("/")));
     let bombed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        service.call(origin::request("GET", "/", &[("x-bomb", b"1")]))
+        service.call(support::request("GET", "/", &[("x-bomb", b"1")]))
     }));
     assert_eq!(message(&*bombed.unwrap_err()), "bang");
     let follower = tokio::spawn(service.call(get("/")));

@@ -6,7 +6,7 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, Service};
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::origin::{Origin, all, ask, assert_idle, get, read, roles, settle};
+use crate::support::{Origin, all, ask, assert_idle, get, read, roles, settle};
 
 #[tokio::test]
 async fn a_leader_polled_once_and_parked_stops_nobody() {

@@ -21,7 +21,7 @@ use tower_singleflight::{
     method_and_uri,
 };
 
-use crate::support::origin::{self, Fields, Origin, all, ask, assert_idle, get, request};
+use crate::support::{self, Fields, Origin, all, ask, assert_idle, get, request};
 
 type Body = Empty<Bytes>;
 type InFlight = ResponseFuture<Origin, RequestKeyExtractor, Body, Full<Bytes>>;
@@ -211,7 +211,7 @@ impl Debug for DebugOrigin {
 impl tower::Service<Request<Body>> for DebugOrigin {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = origin::Call;
+    type Future = support::Call;
 
     fn poll_ready(
         &mut self,
@@ -220,7 +220,7 @@ impl tower::Service<Request<Body>> for DebugOrigin {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> origin::Call {
+    fn call(&mut self, request: Request<Body>) -> support::Call {
         self.0.call(request)
     }
 }

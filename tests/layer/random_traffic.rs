@@ -1,4 +1,4 @@
-//! Random traffic of many kinds on many threads: whoever gets a response gets one that was made for such a request, whole,
+//! Rng traffic of many kinds on many threads: whoever gets a response gets one that was made for such a request, whole,
 //! and by a call that was in the air when it asked; and in the end nothing is left.
 
 use std::{
@@ -19,27 +19,14 @@ use http_body_util::{BodyExt, Empty};
 use tower::{BoxError, Layer, Service, limit::ConcurrencyLimitLayer, service_fn};
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::{origin, work::hush};
-
-/// A small generator, so that a failure can be repeated.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % below
-    }
-}
+use crate::support::{Rng, assert_idle, hush};
 
 /// A body that comes with pauses.
 struct Slow {
     frames: VecDeque<Bytes>,
     fails: bool,
     pauses: u64,
-    random: Random,
+    random: Rng,
 }
 
 impl Body for Slow {
@@ -50,7 +37,7 @@ impl Body for Slow {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.pauses > 0 && self.random.next(2) == 0 {
+        if self.pauses > 0 && self.random.below(2) == 0 {
             self.pauses -= 1;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -68,7 +55,7 @@ type Ends = Arc<std::sync::Mutex<Vec<u64>>>;
 
 async fn answer(
     request: Request<Empty<Bytes>>,
-    mut random: Random,
+    mut random: Rng,
     ends: Ends,
 ) -> Result<Response<Slow>, BoxError> {
     let call = {
@@ -76,10 +63,10 @@ async fn answer(
         ends.push(u64::MAX);
         ends.len() - 1
     };
-    for _ in 0..random.next(8) {
+    for _ in 0..random.below(8) {
         tokio::task::yield_now().await;
     }
-    let kind = random.next(16);
+    let kind = random.below(16);
     match kind {
         0 => {
             return Err(format!("failed {}", request.uri().path()).into());
@@ -107,15 +94,15 @@ async fn answer(
         }
         _ => {}
     }
-    let frames: VecDeque<_> = (0..random.next(5))
+    let frames: VecDeque<_> = (0..random.below(5))
         .map(|frame| Bytes::from(format!("[{frame}:{call}]")))
         .chain([Bytes::from(format!("end {call} {about}"))])
         .collect();
-    if random.next(2) == 0 && kind != 10 {
+    if random.below(2) == 0 && kind != 10 {
         let length: usize = frames.iter().map(Bytes::len).sum();
         head = head.header("content-length", length);
     }
-    let pauses = random.next(6);
+    let pauses = random.below(6);
     let fails = kind == 10;
     Ok(head.body(Slow {
         frames,
@@ -156,7 +143,7 @@ async fn traffic(seed: u64, build: fn(SingleflightLayer<Key>) -> SingleflightLay
         let (ends, calls) = (ends.clone(), calls.clone());
         service_fn(move |request| {
             let call = calls.fetch_add(1, Ordering::SeqCst) as u64;
-            let random = Random((seed << 32) + call * 7919 + 1);
+            let random = Rng::new((seed << 32) + call * 7919 + 1);
             answer(request, random, ends.clone())
         })
     };
@@ -165,29 +152,29 @@ async fn traffic(seed: u64, build: fn(SingleflightLayer<Key>) -> SingleflightLay
         .map(|client| {
             let (mut service, handle) = (service.clone(), handle.clone());
             let (clock, ends) = (clock.clone(), ends.clone());
-            let mut random = Random(seed * 1000 + client + 1);
+            let mut random = Rng::new(seed * 1000 + client + 1);
             tokio::spawn(async move {
                 let mut followed = 0;
                 for n in 0..150 {
-                    let (variant, other) = (random.next(3), random.next(2));
-                    let (path, me) = (format!("/{}", random.next(4)), client * 1000 + n);
+                    let (variant, other) = (random.below(3), random.below(2));
+                    let (path, me) = (format!("/{}", random.below(4)), client * 1000 + n);
                     let request = Request::get(&path)
                         .header("x-variant", variant)
                         .header("x-other", other)
                         .header("x-me", me)
                         .body(Empty::new())
                         .unwrap();
-                    match random.next(200) {
+                    match random.below(200) {
                         0 => drop(handle.forget_all()),
                         1 => drop(handle.forget(&path)),
                         _ => {}
                     }
                     let asked_at = clock.fetch_add(1, Ordering::SeqCst);
                     let call = service.call(request);
-                    if random.next(10) == 0 {
+                    if random.below(10) == 0 {
                         // Leaves, polled or not.
                         let mut call = Box::pin(call);
-                        if random.next(2) == 0 {
+                        if random.below(2) == 0 {
                             let _ = std::panic::AssertUnwindSafe(async {
                                 tokio::select! {
                                     biased;
@@ -204,7 +191,7 @@ async fn traffic(seed: u64, build: fn(SingleflightLayer<Key>) -> SingleflightLay
                     let Ok(Ok(response)) = response else { continue };
                     let role = *response.extensions().get::<Role>().unwrap();
                     followed += usize::from(role == Role::Follower);
-                    if random.next(10) == 0 {
+                    if random.below(10) == 0 {
                         continue;
                     }
                     let Ok(body) = response.into_body().collect().await else {
@@ -236,7 +223,7 @@ async fn traffic(seed: u64, build: fn(SingleflightLayer<Key>) -> SingleflightLay
     while handle.in_flight() > 0 || handle.stats().buffered_bytes > 0 {
         tokio::task::yield_now().await;
     }
-    origin::assert_idle(&handle);
+    assert_idle(&handle);
 }
 
 type Key = fn(&http::request::Parts) -> Option<String>;

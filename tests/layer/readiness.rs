@@ -17,9 +17,7 @@ use tower::{Layer, Service, limit::ConcurrencyLimitLayer};
 use tower_singleflight::{Role, SharedError, SingleflightLayer};
 use tower_test::mock;
 
-use crate::support::origin::{
-    self, Origin, all, ask, assert_idle, count, get, request, roles, settle,
-};
+use crate::support::{self, Origin, all, ask, assert_idle, count, get, request, roles, settle};
 
 type Asked = Request<Empty<Bytes>>;
 type Answer = Response<Full<Bytes>>;
@@ -167,8 +165,8 @@ async fn it_is_ready_though_the_inner_service_is_not() {
         assert_ready_ok!(leader.poll()),
         assert_ready_ok!(follower.poll()),
     );
-    assert_eq!(origin::read(leader).await.role, Role::Leader);
-    assert_eq!(origin::read(follower).await.role, Role::Follower);
+    assert_eq!(support::read(leader).await.role, Role::Leader);
+    assert_eq!(support::read(follower).await.role, Role::Follower);
     assert_idle(&layer.handle());
 }
 
@@ -281,7 +279,7 @@ impl Clone for Strict {
 impl Service<Asked> for Strict {
     type Response = Answer;
     type Error = Infallible;
-    type Future = origin::Call;
+    type Future = support::Call;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         if self.left > 0 {
@@ -296,7 +294,7 @@ impl Service<Asked> for Strict {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Asked) -> origin::Call {
+    fn call(&mut self, request: Asked) -> support::Call {
         let permit = self
             .reserved
             .take()
@@ -387,7 +385,7 @@ async fn a_follower_drops_what_an_earlier_poll_of_the_service_had_reserved() {
     drop(service);
     origin.open();
     assert_eq!(leader.await.unwrap().role, Role::Leader);
-    origin::read(follower.await.unwrap().unwrap()).await;
+    support::read(follower.await.unwrap().unwrap()).await;
     assert_eq!(reserved.load(Ordering::SeqCst), 0);
     assert_idle(&layer.handle());
 }

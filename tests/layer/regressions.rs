@@ -18,9 +18,7 @@ use tokio_test::assert_pending;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_singleflight::{Role, SingleflightLayer};
 
-fn get(uri: &str) -> Request<Empty<Bytes>> {
-    Request::get(uri).body(Empty::new()).unwrap()
-}
+use crate::support::{assert_idle, get};
 
 /// These frames, and then nothing more, not even an end.
 struct Stalls(VecDeque<Frame<Bytes>>);
@@ -60,7 +58,7 @@ async fn trailers_are_the_end_though_the_source_has_not_said_so() {
     assert_eq!(handle.in_flight(), 0);
     assert!(body.is_end_stream());
     assert!(body.frame().await.is_none());
-    assert_eq!(handle.stats().waiters, 0);
+    assert_idle(&handle);
 }
 
 /// A body whose first poll panics.
@@ -119,5 +117,5 @@ fn who_is_moved_to_another_variant_does_not_hear_the_panic_of_the_first() {
     let body = response.into_body().collect().now_or_never();
     assert_eq!(body.unwrap().unwrap().to_bytes(), "br");
     drop((leader, follower));
-    assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 0));
+    assert_idle(&handle);
 }

@@ -20,7 +20,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_singleflight::{Handle, RequestKey, Role, SingleflightLayer};
 
-use crate::support::origin::{self, Origin, assert_idle};
+use crate::support::{self, Origin, assert_idle};
 
 /// A router whose page is the origin's.
 fn app(origin: &Origin, layer: &SingleflightLayer) -> Router {
@@ -281,14 +281,14 @@ async fn an_http2_stream_that_is_reset_leaves_its_call_to_the_other_streams() {
 async fn a_follower_on_another_runtime_gets_the_leaders_response() {
     let (origin, layer) = (Origin::page(), SingleflightLayer::new());
     let service = layer.layer(origin.clone());
-    let leader = origin::ask(&service, origin::get("/"));
+    let leader = support::ask(&service, support::get("/"));
     let (send, got) = tokio::sync::oneshot::channel();
     let other = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
         let got =
-            runtime.block_on(async { origin::ask(&service, origin::get("/")).await.unwrap() });
+            runtime.block_on(async { support::ask(&service, support::get("/")).await.unwrap() });
         send.send(got).unwrap();
     });
     until_two(&layer).await;
@@ -347,12 +347,12 @@ async fn a_layer_value_cloned_into_a_service_per_connection_is_one_table() {
     let asked: Vec<_> = (0..5)
         .map(|_| {
             let service = layer.clone().layer(origin.clone());
-            origin::ask(&service, origin::get("/"))
+            support::ask(&service, support::get("/"))
         })
         .collect();
     origin.open();
-    let got = origin::all(asked).await;
-    assert_eq!(origin::count(&got, Role::Follower), 4);
+    let got = support::all(asked).await;
+    assert_eq!(support::count(&got, Role::Follower), 4);
     assert_eq!(origin.calls(), 1);
     assert_idle(&layer.handle());
 }

@@ -24,7 +24,7 @@ use tower::{
 };
 use tower_singleflight::{Role, ShareError, SharedError, SingleflightLayer};
 
-use crate::support::origin::{self, Origin, assert_idle, get, request, settle};
+use crate::support::{self, Origin, assert_idle, get, request, settle};
 
 type Asked = Request<Empty<Bytes>>;
 type Page = Response<Full<Bytes>>;
@@ -214,11 +214,11 @@ async fn a_response_is_shared_between_services_whose_errors_differ_in_type() {
         match error {}
     });
     let mut two = layer.layer(boxed);
-    let leader = origin::ask(&one, get("/"));
+    let leader = support::ask(&one, get("/"));
     let follower = tokio::spawn(two.call(get("/")));
     origin.open();
     assert_eq!(leader.await.unwrap().role, Role::Leader);
-    let got = origin::read(follower.await.unwrap().unwrap()).await;
+    let got = support::read(follower.await.unwrap().unwrap()).await;
     assert_eq!((got.role, &got.body[..]), (Role::Follower, &b"page"[..]));
     assert_eq!(origin.calls(), 1);
     assert_idle(&layer.handle());
@@ -290,7 +290,7 @@ async fn a_timeout_above_is_one_callers_and_harms_no_other() {
         .service(service.clone());
     let leader = tokio::spawn(hasty.oneshot(get("/")));
     settle().await;
-    let follower = origin::ask(&service, get("/"));
+    let follower = support::ask(&service, get("/"));
     let error = leader.await.unwrap().unwrap_err();
     assert!(error.is::<Elapsed>(), "this one has passed no flight");
     assert_eq!((layer.handle().in_flight(), origin.inside()), (1, 1));

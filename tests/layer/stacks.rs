@@ -20,7 +20,7 @@ use tower_singleflight::{
     method_and_uri,
 };
 
-use crate::support::origin::{self, Origin, assert_idle, get};
+use crate::support::{self, Origin, assert_idle, get};
 
 #[derive(Clone)]
 struct Never;
@@ -222,7 +222,7 @@ async fn a_users_generic_code_sees_only_the_extractor() {
     let origin = Origin::page();
     origin.open();
     let Ok(response) = server.over(origin.clone()).oneshot(get("/")).await;
-    assert_eq!(origin::read(response).await.body, "page");
+    assert_eq!(support::read(response).await.body, "page");
     assert_eq!(
         fetch(&server.layer, origin).await,
         Ok(Bytes::from_static(b"page"))

@@ -18,7 +18,11 @@ use tower_singleflight::{ResponseBody, SingleflightLayer};
 
 use crate::{
     alone, live, reset_peak,
-    support::body::{self, KeyOf, Req, assert_nothing_left, get, layer, poll_now},
+    support::{
+        assert_idle,
+        body::{self, KeyOf, Req, layer},
+        get, poll_once,
+    },
 };
 
 const GIB: usize = 1 << 30;
@@ -81,8 +85,8 @@ fn peak(layer: &SingleflightLayer<KeyOf>, source: Zeros) -> (usize, usize) {
     let mut service = layer.layer(service_fn(move |_: Req| {
         std::future::ready(Ok::<_, Infallible>(Response::new(source)))
     }));
-    let mut leader = service.call(get());
-    let Poll::Ready(Ok(response)) = poll_now(&mut leader) else {
+    let mut leader = service.call(get("/page"));
+    let Poll::Ready(Ok(response)) = poll_once(&mut leader) else {
         panic!("no response");
     };
     let mut body: ResponseBody<Zeros> = response.into_body();
@@ -95,7 +99,7 @@ fn peak(layer: &SingleflightLayer<KeyOf>, source: Zeros) -> (usize, usize) {
     }
     assert_eq!(read, len);
     drop((leader, body));
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
     (crate::peak() - base, counted)
 }
 
@@ -198,7 +202,7 @@ async fn trickle() {
         }
     }));
     // The flight has a follower, so that nobody need read.
-    let [leader, follower] = [service.call(get()), service.call(get())];
+    let [leader, follower] = [service.call(get("/page")), service.call(get("/page"))];
     let leader = leader.await.unwrap().into_body();
     let base = live();
     for sent in 1..=BYTES {
@@ -214,7 +218,7 @@ async fn trickle() {
     for body in [leader, copy] {
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), BYTES);
     }
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }
 
 #[test]
@@ -242,7 +246,7 @@ async fn two_readers() {
         tokio::task::yield_now().await;
         Ok::<_, Infallible>(Response::new(Zeros::new(GIB / 8, FRAME, false)))
     }));
-    let calls = [service.call(get()), service.call(get())];
+    let calls = [service.call(get("/page")), service.call(get("/page"))];
     let base = reset_peak();
     let [first, second] = calls;
     let (first, second) = tokio::join!(first, second);
@@ -264,5 +268,5 @@ async fn two_readers() {
     let peak = crate::peak() - base;
     assert!(peak <= MAX_BODY + SMALL, "{peak}");
     drop(bodies);
-    assert_nothing_left(&handle);
+    assert_idle(&handle);
 }

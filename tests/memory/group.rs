@@ -4,7 +4,7 @@ use tower_singleflight::Group;
 
 use crate::{
     alone, live,
-    support::work::{Gate, block_on},
+    support::{Gate, block_on},
 };
 
 #[test]

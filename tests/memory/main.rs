@@ -50,11 +50,13 @@ fn live() -> usize {
 }
 
 /// The most bytes that were allocated at a time since the last [`reset_peak`].
+#[cfg(feature = "http")]
 fn peak() -> usize {
     PEAK.load(Ordering::SeqCst)
 }
 
 /// Gives the bytes that are allocated now.
+#[cfg(feature = "http")]
 fn reset_peak() -> usize {
     let live = live();
     PEAK.store(live, Ordering::SeqCst);

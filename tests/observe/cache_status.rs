@@ -5,7 +5,7 @@ use http::Response;
 use tower::Layer;
 use tower_singleflight::{SingleflightLayer, method_and_uri};
 
-use crate::support::origin::{Fields, Got, Origin, all, ask, assert_idle, get, lines, request};
+use crate::support::{Fields, Got, Origin, all, ask, assert_idle, get, lines, request};
 
 fn members(got: &[Got]) -> Vec<String> {
     got.iter()

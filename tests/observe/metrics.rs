@@ -1,13 +1,12 @@
 //! The `metrics` feature: what is counted, and that every gauge comes back to nothing.
 
-use http::{Request, header};
 use http_body_util::BodyExt;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, Service};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::gated::{Gated, get, page};
+use crate::support::{Origin, get, request};
 
 /// The sum of a metric's values with a label, since the last look: a snapshot takes what it shows.
 fn value(snapshotter: &Snapshotter, name: &str, label: &str) -> f64 {
@@ -33,14 +32,12 @@ fn requests_are_counted_by_role_and_reason() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let gated = Gated::new();
-            let mut service = SingleflightLayer::new().layer(gated.service(page));
-            gated.gate.add_permits(2);
+            let origin = Origin::page();
+            let mut service = SingleflightLayer::new().layer(origin.clone());
+            origin.admit(2);
             let (first, second) = (service.call(get("/")), service.call(get("/")));
             let _ = tokio::join!(first, second);
-            let post = Request::post("/")
-                .body(http_body_util::Empty::new())
-                .unwrap();
+            let post = request("POST", "/", &[]);
             service.call(post).await.unwrap();
         });
     });
@@ -84,11 +81,11 @@ fn two_callers(look: &dyn Fn()) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let gated = Gated::new();
-        let mut service = SingleflightLayer::new().layer(gated.service(page));
+        let origin = Origin::page();
+        let mut service = SingleflightLayer::new().layer(origin.clone());
         let (first, second) = (service.call(get("/")), service.call(get("/")));
         look();
-        gated.gate.add_permits(1);
+        origin.admit(1);
         let (first, second) = tokio::join!(first, second);
         look();
         for response in [first, second] {
@@ -132,9 +129,9 @@ fn a_flights_callers_are_recorded_at_its_end() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let gated = Gated::new();
-            gated.gate.add_permits(1);
-            let mut service = SingleflightLayer::new().layer(gated.service(page));
+            let origin = Origin::page();
+            origin.admit(1);
+            let mut service = SingleflightLayer::new().layer(origin.clone());
             let calls = (0..5)
                 .map(|_| tokio::spawn(service.call(get("/"))))
                 .collect::<Vec<_>>();
@@ -155,15 +152,9 @@ fn a_request_that_is_sent_on_counts_with_its_reason() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let gated = Gated::new();
-            gated.gate.add_permits(2);
-            let mut service = SingleflightLayer::new().layer(gated.service(|| {
-                let mut response = page();
-                response
-                    .headers_mut()
-                    .insert(header::SET_COOKIE, "a=b".parse().unwrap());
-                response
-            }));
+            let origin = Origin::page_with("set-cookie", "a=b");
+            origin.admit(2);
+            let mut service = SingleflightLayer::new().layer(origin.clone());
             let (first, second) = (service.call(get("/")), service.call(get("/")));
             let _ = tokio::join!(first, second);
         });
@@ -214,12 +205,12 @@ fn a_recorder_is_told_of_bytes_under_no_lock() {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let gated = Gated::new();
-                let mut service = layer.layer(gated.service(page));
+                let origin = Origin::page();
+                let mut service = layer.layer(origin.clone());
                 let (first, second) = (service.call(get("/")), service.call(get("/")));
                 let mut again = service.clone();
                 ASKS.set(Some(Box::new(move || drop(again.call(get("/"))))));
-                gated.gate.add_permits(2);
+                origin.admit(2);
                 let _ = tokio::join!(first, second);
             });
         });

@@ -5,17 +5,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use http::{Request, Response, header};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::BodyExt;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use tower::{Layer, Service};
 use tower_singleflight::{Role, SingleflightLayer};
 use tracing::{Event, Subscriber, span};
 
-use crate::support::{
-    gated::{Gated, get, page},
-    work::hush,
-};
+use crate::support::{Origin, assert_idle, get, hush, request, role};
 
 const TROUBLE: &str = "the observer's own trouble";
 
@@ -88,53 +84,40 @@ fn touchy<F: Future<Output = ()>>(requests: impl FnOnce(SingleflightLayer) -> F)
         });
     });
     assert!(touchy.0.load(Ordering::Relaxed) > 0, "it was never told");
-    let stats = handle.stats();
-    assert_eq!(
-        (stats.in_flight, stats.waiters, stats.buffered_bytes),
-        (0, 0, 0)
-    );
-}
-
-fn role(response: &Response<impl Sized>) -> Option<Role> {
-    response.extensions().get().copied()
+    assert_idle(&handle);
 }
 
 #[test]
 fn requests_are_answered_though_whoever_observes_them_panics() {
     // A leader and two followers share a page, and a POST bypasses.
     touchy(|layer| async move {
-        let gated = Gated::new();
-        let mut service = layer.layer(gated.service(page));
+        let origin = Origin::page();
+        let mut service = layer.layer(origin.clone());
         let asked = [(); 3].map(|()| service.call(get("/")));
-        gated.gate.add_permits(2);
+        origin.admit(2);
         let [leader, second, third] = asked;
         let (leader, second, third) = tokio::join!(leader, second, third);
-        assert_eq!(role(leader.as_ref().unwrap()), Some(Role::Leader));
+        assert_eq!(role(leader.as_ref().unwrap()), Role::Leader);
         for response in [leader, second, third] {
             let body = response.unwrap().into_body().collect().await.unwrap();
             assert_eq!(body.to_bytes(), "page");
         }
-        let post = Request::post("/").body(Empty::new()).unwrap();
+        let post = request("POST", "/", &[]);
         service.call(post).await.unwrap();
     });
     // A response that may not be shared sends its follower on.
     touchy(|layer| async move {
-        let gated = Gated::new();
-        let mut service = layer.layer(gated.service(|| {
-            let mut response: Response<Full<_>> = page();
-            let cookie = header::HeaderValue::from_static("a=b");
-            response.headers_mut().insert(header::SET_COOKIE, cookie);
-            response
-        }));
+        let origin = Origin::page_with("set-cookie", "a=b");
+        let mut service = layer.layer(origin.clone());
         let (first, second) = (service.call(get("/")), service.call(get("/")));
-        gated.gate.add_permits(2);
+        origin.admit(2);
         let (first, second) = tokio::join!(first, second);
-        assert_eq!(role(&first.unwrap()), Some(Role::Leader));
-        assert_eq!(role(&second.unwrap()), Some(Role::Forwarded));
+        assert_eq!(role(&first.unwrap()), Role::Leader);
+        assert_eq!(role(&second.unwrap()), Role::Forwarded);
     });
     // The last of two to leave cancels the call.
     touchy(|layer| async move {
-        let mut service = layer.layer(Gated::new().service(page));
+        let mut service = layer.layer(Origin::page());
         let (first, second) = (service.call(get("/")), service.call(get("/")));
         drop(first);
         assert_eq!(layer.handle().in_flight(), 1);
@@ -142,10 +125,10 @@ fn requests_are_answered_though_whoever_observes_them_panics() {
     });
     // A call that panics is a panic for both, with the call's own message.
     touchy(|layer| async move {
-        let gated = Gated::new();
-        let mut service = layer.layer(gated.service(|| panic!("boom")));
+        let origin = Origin::new(|_| panic!("boom"));
+        let mut service = layer.layer(origin.clone());
         let (first, second) = (service.call(get("/")), service.call(get("/")));
-        gated.gate.add_permits(1);
+        origin.admit(1);
         for call in [tokio::spawn(first), tokio::spawn(second)] {
             let panic = call.await.unwrap_err().into_panic();
             assert_eq!(panic.downcast_ref(), Some(&"boom"));

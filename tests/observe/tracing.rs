@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use http::{Request, Response, header};
+use http::{Response, header};
 use tower::{Layer, Service};
 use tower_singleflight::{SingleflightLayer, method_and_uri};
 use tracing::{
@@ -16,7 +16,7 @@ use tracing::{
 };
 use tracing_subscriber::{layer::Context, prelude::*, registry::LookupSpan};
 
-use crate::support::gated::{Gated, get, page};
+use crate::support::{Origin, get, request};
 
 #[derive(Default)]
 struct Log {
@@ -120,9 +120,9 @@ impl Capture {
 async fn a_flight_has_one_span_which_is_a_child_of_its_leaders_and_shows_no_header() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
-    gated.gate.add_permits(1);
-    let mut service = SingleflightLayer::new().layer(gated.service(page));
+    let origin = Origin::page();
+    origin.admit(1);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let leader = tracing::info_span!("leader");
     let mut request = get("/path?query");
     request
@@ -143,11 +143,11 @@ async fn a_flight_has_one_span_which_is_a_child_of_its_leaders_and_shows_no_head
 async fn a_followers_span_follows_from_the_flights_and_the_call_runs_inside_the_leaders() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
-    let mut service = SingleflightLayer::new().layer(gated.service(|| {
+    let origin = Origin::new(|_| {
         tracing::info!("answers");
-        page()
-    }));
+        Response::new("page".into())
+    });
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let (leader, follower) = (
         tracing::info_span!("leader"),
         tracing::info_span!("follower"),
@@ -155,7 +155,7 @@ async fn a_followers_span_follows_from_the_flights_and_the_call_runs_inside_the_
     let first = leader.in_scope(|| service.call(get("/")));
     let second = follower.in_scope(|| service.call(get("/")));
     drop(leader);
-    gated.gate.add_permits(1);
+    origin.admit(1);
     drop(first);
     second.await.unwrap();
     let flight = capture.span("singleflight").unwrap().0;
@@ -174,20 +174,12 @@ async fn a_followers_span_follows_from_the_flights_and_the_call_runs_inside_the_
 async fn bypassed_and_forwarded_requests_say_why() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
-    let mut service = SingleflightLayer::new().layer(gated.service(|| {
-        let mut response: Response<_> = page();
-        response
-            .headers_mut()
-            .insert(header::SET_COOKIE, "a=b".parse().unwrap());
-        response
-    }));
-    gated.gate.add_permits(3);
+    let origin = Origin::page_with("set-cookie", "a=b");
+    let mut service = SingleflightLayer::new().layer(origin.clone());
+    origin.admit(3);
     let (first, second) = (service.call(get("/")), service.call(get("/")));
     let _ = tokio::join!(first, second);
-    let post = Request::post("/")
-        .body(http_body_util::Empty::new())
-        .unwrap();
+    let post = request("POST", "/", &[]);
     service.call(post).await.unwrap();
     assert!(capture.has_event("reason=\"unshareable\""));
     assert!(capture.has_event("reason=\"method\""));
@@ -197,22 +189,16 @@ async fn bypassed_and_forwarded_requests_say_why() {
 async fn what_becomes_of_a_follower_is_told_in_the_span_that_it_called_in() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
+    let origin = Origin::page_with("set-cookie", "a=b");
     let layer = SingleflightLayer::new();
-    let mut service = layer.layer(gated.service(|| {
-        let mut response: Response<_> = page();
-        response
-            .headers_mut()
-            .insert(header::SET_COOKIE, "a=b".parse().unwrap());
-        response
-    }));
+    let mut service = layer.layer(origin.clone());
     let (leader, follower) = (
         tracing::info_span!("leader"),
         tracing::info_span!("follower"),
     );
     let first = leader.in_scope(|| service.call(get("/")));
     let second = follower.in_scope(|| service.call(get("/")));
-    gated.gate.add_permits(2);
+    origin.admit(2);
     // Both are polled in no span, and the flight's task decides.
     let _ = tokio::join!(first, second);
     assert_eq!(capture.spans_of("joined"), ["follower"]);
@@ -224,15 +210,9 @@ async fn what_becomes_of_a_follower_is_told_in_the_span_that_it_called_in() {
 async fn the_flight_of_a_variant_is_part_of_its_own_leaders_request() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
+    let origin = Origin::page_with("vary", "accept-encoding");
     let layer = SingleflightLayer::with_key(method_and_uri);
-    let mut service = layer.layer(gated.service(|| {
-        let mut response: Response<_> = page();
-        response
-            .headers_mut()
-            .insert(header::VARY, "accept-encoding".parse().unwrap());
-        response
-    }));
+    let mut service = layer.layer(origin.clone());
     let mut ask = |name: &'static str, coding: &'static str| {
         let mut request = get("/");
         let coding = header::HeaderValue::from_static(coding);
@@ -243,7 +223,7 @@ async fn the_flight_of_a_variant_is_part_of_its_own_leaders_request() {
         caller.in_scope(|| service.call(request))
     };
     let (first, second, third) = (ask("a", "gzip"), ask("b", "br"), ask("c", "br"));
-    gated.gate.add_permits(2);
+    origin.admit(2);
     let _ = tokio::join!(first, second, third);
     assert_eq!(layer.handle().in_flight(), 0);
 
@@ -282,8 +262,8 @@ async fn the_flight_of_a_variant_is_part_of_its_own_leaders_request() {
 async fn a_cancelled_flight_says_so() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
-    let mut service = SingleflightLayer::new().layer(gated.service(page));
+    let origin = Origin::page();
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let mut call = tokio_test::task::spawn(service.call(get("/")));
     assert!(call.poll().is_pending());
     drop(call);
@@ -294,9 +274,9 @@ async fn a_cancelled_flight_says_so() {
 async fn a_panicked_flight_says_so() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let gated = Gated::new();
-    gated.gate.add_permits(1);
-    let mut service = SingleflightLayer::new().layer(gated.service(|| panic!("boom")));
+    let origin = Origin::new(|_| panic!("boom"));
+    origin.admit(1);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let call = tokio::spawn(service.call(get("/")));
     assert!(call.await.unwrap_err().is_panic());
     assert!(capture.has_event("panicked"));

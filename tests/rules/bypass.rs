@@ -6,7 +6,7 @@ use http_body_util::Full;
 use tower::Layer;
 use tower_singleflight::{KeyExtractor, Role, SingleflightLayer};
 
-use crate::support::origin::{Fields, Origin, all, ask, assert_idle, get, request, roles};
+use crate::support::{Fields, Origin, all, ask, assert_idle, get, request, roles};
 
 type Ask<'a> = (&'a str, Fields<'a>, &'a str);
 

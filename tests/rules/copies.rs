@@ -10,7 +10,7 @@ use http::{Response, Version, request};
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::origin::{Fields, Got, Origin, all, ask, assert_idle, get, lines};
+use crate::support::{Fields, Got, Origin, all, ask, assert_idle, get, lines};
 
 fn answer(fields: Fields<'_>) -> Response<Bytes> {
     let mut response = Response::builder().status(203);

@@ -5,7 +5,7 @@ use http::Response;
 use tower::Layer;
 use tower_singleflight::{KeyExtractor, Role, SingleflightLayer, method_and_uri, rules};
 
-use crate::support::origin::{Fields, Origin, all, ask, assert_idle, request, roles};
+use crate::support::{Fields, Origin, all, ask, assert_idle, request, roles};
 
 /// A response, by its status and its fields.
 type Row<'a> = (u16, Fields<'a>);

@@ -13,7 +13,7 @@ use http::Response;
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
 
-use crate::support::origin::{Origin, all, ask, assert_idle, get, request, roles};
+use crate::support::{Origin, all, ask, assert_idle, get, request, roles};
 
 /// Answers with a session of its caller's, while the switch says so.
 fn sessions() -> (Origin, Arc<AtomicBool>) {

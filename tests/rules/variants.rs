@@ -6,9 +6,7 @@ use http_body_util::Empty;
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
 
-use crate::support::origin::{
-    self, Fields, Got, Origin, all, ask, assert_idle, count, request, roles,
-};
+use crate::support::{self, Fields, Got, Origin, all, ask, assert_idle, count, request, roles};
 
 fn text(request: &Parts, name: &str) -> String {
     let lines = request.headers.get_all(name).iter();
@@ -49,7 +47,7 @@ async fn herd(origin: &Origin, leader: &str, followers: &[&str]) -> Vec<Got> {
     let mut asked = vec![ask(&service, coding(leader))];
     asked.extend(followers.iter().map(|one| ask(&service, coding(one))));
     assert_eq!(layer.handle().stats().waiters, asked.len());
-    origin::settle().await;
+    support::settle().await;
     origin.open();
     let got = all(asked).await;
     let wanted = std::iter::once(&leader).chain(followers);
@@ -275,7 +273,7 @@ async fn a_variant_whose_callers_have_all_gone_is_not_called() {
     let service = layer.layer(origin.clone());
     let leader = ask(&service, coding("gzip"));
     let gone = [(); 3].map(|()| ask(&service, coding("br")));
-    origin::settle().await;
+    support::settle().await;
     for one in gone {
         one.abort();
         assert!(one.await.unwrap_err().is_cancelled());
@@ -324,7 +322,7 @@ async fn variants_are_called_though_their_callers_are_not_polled() {
     let got = awaited.await.unwrap();
     assert_eq!((got.role, &got.body[..]), (Role::Follower, &b"br"[..]));
     let Ok(parked) = parked.await;
-    let got = origin::read(parked).await;
+    let got = support::read(parked).await;
     assert_eq!((got.role, &got.body[..]), (Role::Forwarded, &b"br"[..]));
     assert_eq!(origin.calls(), 2);
     assert_idle(&layer.handle());

@@ -11,7 +11,7 @@ use tower_singleflight::{
     KeyExtractor, RequestKeyExtractor, Role, SingleflightLayer, method_and_uri,
 };
 
-use crate::support::origin::{Got, Origin, all, ask, assert_idle};
+use crate::support::{Got, Origin, all, ask, assert_idle};
 
 /// In the default key, on its list, on the user's list, or of the connection.
 const NAMES: [&str; 8] = [

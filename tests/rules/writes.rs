@@ -7,7 +7,7 @@ use tower_singleflight::{
     KeyExtractor, RequestKeyExtractor, Role, SingleflightLayer, method_and_uri,
 };
 
-use crate::support::origin::{self, Origin, ask, assert_idle, request};
+use crate::support::{self, Origin, ask, assert_idle, request};
 
 type Ask<'a> = (&'a str, &'a str, Option<&'a str>);
 
@@ -81,7 +81,7 @@ async fn joins_after_write<X: KeyExtractor>(
     assert_eq!(answer.head.status.as_u16(), status);
     let open = handle.in_flight();
     let late = ask(&service, asked(read));
-    origin::settle().await;
+    support::settle().await;
     let calls = reads.calls();
     reads.open();
     let (first, early, late) = (

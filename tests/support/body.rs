@@ -1,4 +1,4 @@
-//! What the tests of the body share: an origin whose every call the test answers, and bodies whose every frame it gives.
+//! An inner service whose every call the test answers, with bodies whose every frame it sends.
 
 use std::{
     collections::VecDeque,
@@ -18,14 +18,16 @@ use http_body_util::Empty;
 use tokio::sync::{mpsc, oneshot};
 use tower::{BoxError, Layer, Service};
 use tower_singleflight::{
-    Handle, KeyExtractor, ResponseBody, Role, Singleflight, SingleflightLayer, method_and_uri,
+    Handle, KeyExtractor, ResponseBody, Singleflight, SingleflightLayer, method_and_uri,
 };
+
+use super::poll_once;
 
 pub(crate) type Key = (Method, Uri);
 pub(crate) type KeyOf = fn(&request::Parts) -> Option<Key>;
 pub(crate) type Req = Request<Empty<Bytes>>;
 pub(crate) type Copied = Response<ResponseBody<Mock>>;
-pub(crate) type Layered<X = KeyOf> = Singleflight<Mocked, X>;
+pub(crate) type Layered<X = KeyOf> = Singleflight<ByHand, X>;
 
 /// A layer whose key is the method and the URI.
 pub(crate) fn layer() -> SingleflightLayer<KeyOf> {
@@ -36,27 +38,25 @@ pub(crate) fn key() -> Key {
     (Method::GET, Uri::from_static("/page"))
 }
 
-pub(crate) fn get() -> Req {
-    Request::get("/page").body(Empty::new()).unwrap()
-}
-
 /// The layer over an origin that the test answers.
 pub(crate) fn stack<X: KeyExtractor>(
     layer: &SingleflightLayer<X>,
-) -> (Layered<X>, Origin, Handle<X::Key>) {
+) -> (Layered<X>, Calls, Handle<X::Key>) {
     let (mocked, origin) = origin();
     (layer.layer(mocked), origin, layer.handle())
 }
 
 // ===== the origin =====
 
+/// An inner service whose every call is answered by hand.
 #[derive(Clone)]
-pub(crate) struct Mocked {
+pub(crate) struct ByHand {
     calls: mpsc::UnboundedSender<Call>,
     count: Arc<AtomicUsize>,
 }
 
-pub(crate) struct Origin {
+/// The calls that an origin got, for a test to answer.
+pub(crate) struct Calls {
     calls: mpsc::UnboundedReceiver<Call>,
     count: Arc<AtomicUsize>,
 }
@@ -67,17 +67,17 @@ pub(crate) struct Call {
     reply: oneshot::Sender<Result<Response<Mock>, BoxError>>,
 }
 
-pub(crate) fn origin() -> (Mocked, Origin) {
+pub(crate) fn origin() -> (ByHand, Calls) {
     let (calls, received) = mpsc::unbounded_channel();
     let count = Arc::new(AtomicUsize::new(0));
-    let origin = Origin {
+    let origin = Calls {
         calls: received,
         count: count.clone(),
     };
-    (Mocked { calls, count }, origin)
+    (ByHand { calls, count }, origin)
 }
 
-impl Service<Req> for Mocked {
+impl Service<Req> for ByHand {
     type Response = Response<Mock>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Mock>, BoxError>> + Send>>;
@@ -95,7 +95,7 @@ impl Service<Req> for Mocked {
     }
 }
 
-impl Origin {
+impl Calls {
     /// The next call, which has been made already.
     pub(crate) fn call(&mut self) -> Call {
         self.calls.try_recv().expect("a call of the origin")
@@ -325,17 +325,6 @@ impl Drop for Mock {
 
 // ===== looking =====
 
-/// Lets the tasks of a current-thread runtime run until none has anything to do.
-pub(crate) async fn settle() {
-    for _ in 0..16 {
-        tokio::task::yield_now().await;
-    }
-}
-
-pub(crate) fn role<B>(response: &Response<B>) -> Role {
-    *response.extensions().get().expect("a role")
-}
-
 /// The tasks of this runtime.
 pub(crate) fn tasks() -> usize {
     tokio::runtime::Handle::current()
@@ -343,24 +332,9 @@ pub(crate) fn tasks() -> usize {
         .num_alive_tasks()
 }
 
-#[track_caller]
-pub(crate) fn assert_nothing_left<K>(handle: &Handle<K>) {
-    let stats = handle.stats();
-    assert_eq!(
-        (stats.in_flight, stats.waiters, stats.buffered_bytes),
-        (0, 0, 0),
-        "{stats:?}"
-    );
-}
-
-/// Polls once, with a waker that nobody looks at.
-pub(crate) fn poll_now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
-}
-
 /// A frame's data, or what else the body gave.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Got {
+pub(crate) enum Polled {
     Data(Bytes),
     Trailers(HeaderMap),
     Error(String),
@@ -368,23 +342,23 @@ pub(crate) enum Got {
     Pending,
 }
 
-pub(crate) fn data(text: &'static str) -> Got {
-    Got::Data(Bytes::from_static(text.as_bytes()))
+pub(crate) fn data(text: &'static str) -> Polled {
+    Polled::Data(Bytes::from_static(text.as_bytes()))
 }
 
 /// One poll of a body.
-pub(crate) fn frame<B>(body: &mut ResponseBody<B>) -> Got
+pub(crate) fn frame<B>(body: &mut ResponseBody<B>) -> Polled
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
     match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending => Got::Pending,
-        Poll::Ready(None) => Got::End,
-        Poll::Ready(Some(Err(error))) => Got::Error(error.to_string()),
+        Poll::Pending => Polled::Pending,
+        Poll::Ready(None) => Polled::End,
+        Poll::Ready(Some(Err(error))) => Polled::Error(error.to_string()),
         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-            Ok(data) => Got::Data(data),
-            Err(frame) => Got::Trailers(frame.into_trailers().expect("a kind of frame")),
+            Ok(data) => Polled::Data(data),
+            Err(frame) => Polled::Trailers(frame.into_trailers().expect("a kind of frame")),
         },
     }
 }
@@ -395,7 +369,7 @@ pub(crate) fn now<F, T>(future: &mut F) -> T
 where
     F: Future<Output = Result<T, BoxError>> + Unpin,
 {
-    match poll_now(future) {
+    match poll_once(future) {
         Poll::Ready(response) => response.expect("a response"),
         Poll::Pending => panic!("the response is not there"),
     }
@@ -403,5 +377,5 @@ where
 
 #[track_caller]
 pub(crate) fn assert_pending<F: Future + Unpin>(future: &mut F) {
-    assert!(poll_now(future).is_pending(), "the response is there");
+    assert!(poll_once(future).is_pending(), "the response is there");
 }

@@ -2,8 +2,10 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `work` | gates, counters, and how to poll by hand: work of a `Group`, without HTTP |
-//! | `origin` | an inner service whose calls wait at a gate, and callers of the layer over it |
+//! | `work` | gates, counters, polling by hand, panics: for work of a `Group`, without HTTP |
+//! | `random` | random numbers that a seed repeats |
+//! | `callers` | requests, what their callers get, and that nothing is left |
+//! | `origin` | an inner service whose calls wait at a gate |
 //! | `body` | an inner service whose every call the test answers, with bodies whose every frame it sends |
 //! | `sockets` | servers and clients over loopback |
 #![allow(
@@ -16,9 +18,14 @@
 #[cfg(feature = "http")]
 pub(crate) mod body;
 #[cfg(feature = "http")]
-pub(crate) mod gated;
+mod callers;
 #[cfg(feature = "http")]
-pub(crate) mod origin;
+mod origin;
+mod random;
 #[cfg(feature = "http")]
 pub(crate) mod sockets;
-pub(crate) mod work;
+mod work;
+
+#[cfg(feature = "http")]
+pub(crate) use self::{callers::*, origin::*};
+pub(crate) use self::{random::*, work::*};

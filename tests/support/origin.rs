@@ -1,4 +1,4 @@
-//! What the tests of the layer have in common: an inner service that a test holds in its hand, and callers.
+//! An inner service whose calls wait at a gate.
 
 use std::{
     convert::Infallible,
@@ -12,15 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, request, response};
-use http_body::Body;
-use http_body_util::{BodyExt, Empty, Full};
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinHandle,
-};
+use http::{Request, Response, request};
+use http_body_util::Full;
+use tokio::sync::{Semaphore, watch};
 use tower::Service;
-use tower_singleflight::{BoxError, Handle, ResponseBody, Role};
 
 /// What an [`Origin`] answers to a request.
 type Answers = Box<dyn Fn(&request::Parts) -> Response<Bytes> + Send + Sync>;
@@ -67,6 +62,15 @@ impl Origin {
     /// Always the same page.
     pub(crate) fn page() -> Self {
         Self::new(|_| Response::new(Bytes::from_static(b"page")))
+    }
+
+    /// Always the same page, with this field.
+    pub(crate) fn page_with(name: &'static str, value: &'static str) -> Self {
+        Self::new(move |_| {
+            let response = Response::builder().header(name, value);
+            let body = Bytes::from_static(b"page");
+            response.body(body).expect("a field")
+        })
     }
 
     /// The body says which call it is of, from 1 on.
@@ -133,97 +137,4 @@ impl Drop for Inside {
     fn drop(&mut self) {
         self.0.inside.send_modify(|inside| *inside -= 1);
     }
-}
-
-// ===== callers =====
-
-/// What a caller got.
-#[derive(Debug)]
-pub(crate) struct Got {
-    pub(crate) role: Role,
-    pub(crate) head: response::Parts,
-    pub(crate) body: Bytes,
-}
-
-/// The values of all lines of a response field.
-pub(crate) fn lines(head: &response::Parts, name: &str) -> Vec<String> {
-    let lines = head.headers.get_all(name).iter();
-    lines
-        .map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned())
-        .collect()
-}
-
-pub(crate) async fn read<B>(response: Response<ResponseBody<B>>) -> Got
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let (head, body) = response.into_parts();
-    let role = *head.extensions.get().expect("every response has a role");
-    let body = body.collect().await.expect("a whole body").to_bytes();
-    Got { role, head, body }
-}
-
-/// Calls now, so that callers join in the order of the program; reads to the end in a task.
-pub(crate) fn ask<S, Q, B>(service: &S, request: Request<Q>) -> JoinHandle<Got>
-where
-    S: Service<Request<Q>, Response = Response<ResponseBody<B>>, Error = Infallible> + Clone,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let call = service.clone().call(request);
-    tokio::spawn(async move {
-        let Ok(response) = call.await;
-        read(response).await
-    })
-}
-
-pub(crate) async fn all(asked: impl IntoIterator<Item = JoinHandle<Got>>) -> Vec<Got> {
-    let mut got = Vec::new();
-    for one in asked {
-        got.push(one.await.expect("a caller that does not panic"));
-    }
-    got
-}
-
-pub(crate) fn roles(got: &[Got]) -> Vec<Role> {
-    got.iter().map(|got| got.role).collect()
-}
-
-pub(crate) fn count(got: &[Got], role: Role) -> usize {
-    got.iter().filter(|got| got.role == role).count()
-}
-
-pub(crate) type Fields<'a> = &'a [(&'a str, &'a [u8])];
-
-pub(crate) fn request(method: &str, uri: &str, fields: Fields<'_>) -> Request<Empty<Bytes>> {
-    let mut request = Request::builder().method(method).uri(uri);
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request.body(Empty::new()).expect("a request")
-}
-
-pub(crate) fn get(uri: &str) -> Request<Empty<Bytes>> {
-    request("GET", uri, &[])
-}
-
-/// Lets every task that is woken run, on a runtime of one thread.
-pub(crate) async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Nothing is left in the table, nobody counted, nothing held.
-#[track_caller]
-pub(crate) fn assert_idle<K>(handle: &Handle<K>) {
-    let stats = handle.stats();
-    assert_eq!(
-        (stats.in_flight, stats.waiters, stats.buffered_bytes),
-        (0, 0, 0),
-        "{stats:?}"
-    );
 }

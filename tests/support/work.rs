@@ -65,6 +65,11 @@ impl Count {
         self.0.load(Ordering::SeqCst)
     }
 
+    /// How often since the last call.
+    pub fn take(&self) -> usize {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+
     /// A waker that counts its wake-ups.
     pub fn waker(&self) -> Waker {
         struct Counter(Count);

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer};
 
-use crate::support::origin::{assert_idle, settle};
+use crate::support::{assert_idle, settle};
 
 /// A router whose only page says which router it is of.
 fn part(name: &'static str) -> Router {

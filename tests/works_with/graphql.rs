@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::origin::assert_idle;
+use crate::support::assert_idle;
 
 /// Counts the runs of its resolver.
 #[derive(Clone, Default)]

@@ -25,7 +25,7 @@ use tonic::{
 use tower::{Service, service_fn};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::origin::assert_idle;
+use crate::support::assert_idle;
 
 /// Messages are texts, as they are: no protobuf and so no `protoc`.
 #[derive(Clone, Copy, Default)]

@@ -15,7 +15,7 @@ use tower::{
 };
 use tower_singleflight::{ResponseBody, Role, SharedError, SingleflightLayer};
 
-use crate::support::origin::{self, Got, Origin, assert_idle, count, get, read, roles, settle};
+use crate::support::{self, Got, Origin, assert_idle, count, get, read, roles, settle};
 
 type Asked = Request<Empty<Bytes>>;
 
@@ -168,7 +168,7 @@ impl<B, E> Policy<Asked, Response<B>, E> for Again {
 /// Fails its first call.
 fn recovering() -> Origin {
     Origin::new(|request| {
-        let origin::Number(call) = *request.extensions.get().unwrap();
+        let support::Number(call) = *request.extensions.get().unwrap();
         let status = if call == 1 {
             StatusCode::SERVICE_UNAVAILABLE
         } else {

@@ -23,7 +23,7 @@ use tower_http::{
 };
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::origin::{Origin, assert_idle, settle};
+use crate::support::{Origin, assert_idle, settle};
 
 const PAGE: &str = "page page page page page page page page page page page page page page";
 
