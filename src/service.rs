@@ -6,20 +6,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, Response, request};
+use http::{HeaderName, Request, Response, header::HOST, request};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
     exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter, Work},
-    flights::{Cargo, Event, Shared, Target, Waiting},
-    future::{Known, ResponseFuture},
-    key::{KeyExtractor, Marks},
+    flights::{Cargo, Event, Shared, Waiting},
+    future::{ResponseFuture, Unshareable, Write},
+    key::{KeyExtractor, MayDiffer},
     observe::{Asker, Reason},
     role::Way,
     rules::{self, Bypass, Variant},
+    shared::Resource,
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -89,25 +91,27 @@ where
         let Question {
             key,
             has_credentials,
-            marks,
+            may_differ,
         } = match Question::of(&self.shared, &parts, &body) {
             Ok(question) => question,
             Err(bypass) => return self.bypass(parts, body, bypass),
         };
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
-        if flights.memory.knows(hash, &key) {
+        let remembered = &flights.unshareable;
+        if !remembered.is_empty() && remembered.contains(hash, Instant::now()) {
             flights.gauges.forward(&Asker::here(), Reason::Remembered);
-            let known = Known {
+            let unshareable = Unshareable {
                 hash,
-                key,
                 method: parts.method.clone(),
                 has_credentials,
             };
             let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-            return ResponseFuture::apart(&self.shared, call, Some(known));
+            return ResponseFuture::apart(&self.shared, call, Some(unshareable));
         }
-        let target = self.shared.default_key().map(|_| Target::read_of(&parts));
+        let watches_writes = self.shared.default_key().is_some();
+        let target =
+            watches_writes.then(|| Resource::new(&parts.uri, parts.headers.get(HOST)).target());
         let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
         let newcomer = Newcomer {
             flights,
@@ -117,7 +121,7 @@ where
         match newcomer.enter(cargo, None) {
             Joined::Led(seat, names) => {
                 let request = Request::from_parts(parts, body);
-                self.lead(seat, names, request, has_credentials, marks)
+                self.lead(seat, names, request, has_credentials, may_differ)
             }
             Joined::Begins(seat, head) => {
                 flights.gauges.count(Event::Joined);
@@ -128,7 +132,7 @@ where
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
             Joined::Unprepared(cargo) => {
                 let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials, marks)
+                self.follow(cargo, request, has_credentials, may_differ)
             }
         }
     }
@@ -152,10 +156,12 @@ where
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
-        let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
-        let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
+        let (default_key, method) = (self.shared.default_key(), &parts.method);
+        let writes =
+            default_key.is_some_and(|key| !rules::is_safe(method) && !key.coalesces(method));
+        let write = writes.then(|| Write::new(&parts));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(&self.shared, call, way, target)
+        ResponseFuture::bypassed(&self.shared, call, way, write)
     }
 
     /// The flight has all the callers that it may have.
@@ -180,7 +186,7 @@ where
         names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        marks: Marks,
+        may_differ: MayDiffer,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -194,7 +200,7 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Desk::new(&self.shared, &request, has_credentials, marks);
+        let desk = Desk::new(&self.shared, &request, has_credentials, may_differ);
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let trace = &flight.cargo.trace;
@@ -211,7 +217,7 @@ where
         cargo: Cargo<X::Key>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        marks: Marks,
+        may_differ: MayDiffer,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -240,7 +246,9 @@ where
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials, marks),
+            Joined::Led(seat, names) => {
+                self.lead(seat, names, request, has_credentials, may_differ)
+            }
             Joined::Begins(seat, head) => {
                 self.shared.flights.gauges.count(Event::Joined);
                 seat.board(&Asker::here());

@@ -9,17 +9,14 @@ use http::{Method, response};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::{
-    gauges::Gauges,
-    settings::Shared,
-    stamps::{Stamps, Target},
-};
+use super::{gauges::Gauges, settings::Shared};
 use crate::{
     copy::Tape,
     group::{self, Payload, Wakers},
     key::KeyExtractor,
     observe::{Reason, Trace},
     rules::Variant,
+    shared::{WriteEpochs, WriteTarget},
     sync::Mutex,
 };
 
@@ -31,8 +28,8 @@ pub(crate) struct Cargo<K> {
     /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
     pub(crate) method: Method,
     pub(crate) gauges: Arc<Gauges>,
-    /// The target's write stamps when the flight began; `None` where writes are not watched.
-    pub(crate) stamp: Option<(Target, u64)>,
+    /// The target, and the last write when the flight began; `None` where writes are not watched.
+    pub(crate) epoch: Option<(WriteTarget, u64)>,
     /// From when on it is too old to be joined.
     pub(crate) expires: Option<Instant>,
     pub(crate) exchange: Mutex<Exchange<K>>,
@@ -110,7 +107,7 @@ impl<K> Cargo<K> {
         hash: u64,
         key: K,
         method: Method,
-        target: Option<Target>,
+        target: Option<WriteTarget>,
     ) -> Self
     where
         X: KeyExtractor<Key = K>,
@@ -124,7 +121,7 @@ impl<K> Cargo<K> {
             method,
             gauges: Arc::clone(&flights.gauges),
             trace: Trace::default(),
-            stamp: target.map(|target| (target, flights.stamps.read(target))),
+            epoch: target.map(|target| (target, flights.writes.current())),
             expires: settings
                 .max_age
                 .and_then(|age| Instant::now().checked_add(age)),
@@ -132,9 +129,9 @@ impl<K> Cargo<K> {
         }
     }
 
-    pub(crate) fn is_fresh(&self, stamps: &Stamps) -> bool {
-        self.stamp
-            .is_none_or(|(target, seen)| stamps.read(target) == seen)
+    pub(crate) fn is_fresh(&self, writes: &WriteEpochs) -> bool {
+        self.epoch
+            .is_none_or(|(target, epoch)| !writes.written_since(epoch, &target))
             && self.expires.is_none_or(|expires| Instant::now() <= expires)
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::{
     cargo::{Cargo, Flight},
     gauges::{Gauges, Stats},
-    memory::Memory,
-    stamps::Stamps,
 };
 use crate::{
     group::Table,
+    shared::{UnshareableKeys, WriteEpochs},
     sync::{AtomicBool, Ordering},
 };
 
@@ -17,8 +16,8 @@ use crate::{
 pub(crate) struct Flights<K> {
     pub(crate) table: Table<(), (), Cargo<K>>,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) memory: Memory<K>,
-    pub(crate) stamps: Stamps,
+    pub(crate) unshareable: UnshareableKeys,
+    pub(crate) writes: WriteEpochs,
     enabled: AtomicBool,
 }
 
@@ -29,8 +28,8 @@ impl<K: Eq> Flights<K> {
         Self {
             table: Table::new(),
             gauges: Arc::new(Gauges::new()),
-            memory: Memory::new(),
-            stamps: Stamps::new(),
+            unshareable: UnshareableKeys::new(),
+            writes: WriteEpochs::new(),
             enabled: AtomicBool::new(true),
         }
     }
@@ -49,7 +48,7 @@ impl<K: Eq> Flights<K> {
 impl<K> Flights<K> {
     /// Whether a new caller could still join: a flight that is too old, or began before a write, is as good as detached.
     pub(crate) fn is_fresh(&self, cargo: &Cargo<K>) -> bool {
-        cargo.is_fresh(&self.stamps)
+        cargo.is_fresh(&self.writes)
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -17,9 +17,9 @@ use crate::{
     },
     flights::{Cargo, Flight, Waiting},
     group::{Payload, Wakers, caught},
-    key::{KeyExtractor, Marks},
+    key::{KeyExtractor, MayDiffer},
     observe::Reason,
-    rules::{Said, Variant},
+    rules::{RequestFields, Variant},
 };
 
 impl<S, X, ReqBody, ResBody> Waiter<S, X, ReqBody, ResBody>
@@ -55,7 +55,7 @@ where
                 flight.cargo.hash,
                 flight.cargo.key.clone(),
                 method,
-                flight.cargo.stamp.map(|(target, _)| target),
+                flight.cargo.epoch.map(|(target, _)| target),
             );
             let newcomer = Newcomer {
                 flights: &self.shared.flights,
@@ -113,8 +113,13 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let has_credentials = Said::by(request.headers()).credentials;
-        let desk = Desk::new(&self.shared, &request, has_credentials, Marks::default());
+        let has_credentials = RequestFields::of(request.headers()).credentials;
+        let desk = Desk::new(
+            &self.shared,
+            &request,
+            has_credentials,
+            MayDiffer::default(),
+        );
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             flight.cargo.trace.begin(self.asker(), &request);
