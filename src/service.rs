@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, Response, header::HOST, request};
+use http::{HeaderName, Request, Response, request};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -110,8 +110,7 @@ where
             return ResponseFuture::apart(&self.shared, call, Some(unshareable));
         }
         let watches_writes = self.shared.default_key().is_some();
-        let target =
-            watches_writes.then(|| Resource::new(&parts.uri, parts.headers.get(HOST)).target());
+        let target = watches_writes.then(|| Resource::of(&parts).target());
         let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
         let newcomer = Newcomer {
             flights,

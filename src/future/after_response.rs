@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderValue, Method, Uri,
-    header::{CONTENT_LOCATION, HOST, LOCATION},
+    Method, Uri,
+    header::{CONTENT_LOCATION, LOCATION},
     request, response,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     flights::Shared,
     key::KeyExtractor,
     rules,
-    shared::{Resource, WriteEpochs},
+    shared::{HostHash, Resource, WriteEpochs},
 };
 
 pub(super) enum AfterResponse {
@@ -30,11 +30,10 @@ pub(crate) struct Unshareable {
     pub(crate) has_credentials: bool,
 }
 
-/// A request that may change its target.
+/// A request of an unsafe method.
 pub(crate) struct Write {
-    method: Method,
     uri: Uri,
-    host: Option<HeaderValue>,
+    host: Option<HostHash>,
 }
 
 // ===== impl Write =====
@@ -42,18 +41,17 @@ pub(crate) struct Write {
 impl Write {
     pub(crate) fn new(request: &request::Parts) -> Self {
         Self {
-            method: request.method.clone(),
             uri: request.uri.clone(),
-            host: request.headers.get(HOST).cloned(),
+            host: HostHash::of(request),
         }
     }
 
     /// Its target has changed, if it has succeeded, and so have those that the response names (RFC 9111 section 4.4).
     fn record(&self, response: &response::Parts, epochs: &WriteEpochs) {
-        if !rules::invalidates(&self.method, response.status) {
+        if !rules::invalidates(response.status) {
             return;
         }
-        let resource = Resource::new(&self.uri, self.host.as_ref());
+        let resource = Resource::new(&self.uri, self.host);
         epochs.record(&resource.target());
         for (name, value) in &response.headers {
             if *name == LOCATION || *name == CONTENT_LOCATION {

@@ -12,6 +12,6 @@ mod writes;
 
 pub(crate) use self::{
     unshareable::UnshareableKeys,
-    write_target::{Resource, WriteTarget},
+    write_target::{HostHash, Resource, WriteTarget},
     writes::WriteEpochs,
 };

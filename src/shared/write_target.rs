@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, header::HOST, request};
 
 use crate::key::Host;
 
@@ -14,10 +14,14 @@ pub(super) const SLOTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Resource<'a> {
     /// `None` where the request names none: it may be any.
-    host: Option<&'a [u8]>,
+    host: Option<HostHash>,
     path: Cow<'a, [u8]>,
     query: Option<&'a [u8]>,
 }
+
+/// The host of a resource, whatever its case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostHash(u64);
 
 /// The places that belong to a resource. A request that names no host meets those that name any.
 #[derive(Clone, Copy, Debug)]
@@ -31,18 +35,18 @@ pub(crate) struct WriteTarget {
 // ===== impl Resource =====
 
 impl<'a> Resource<'a> {
-    /// What a request for `uri` with this `Host` field is for.
-    pub(crate) fn new(uri: &'a Uri, host: Option<&'a HeaderValue>) -> Self {
-        let authority = uri
-            .authority()
-            .map(|authority| authority.as_str().as_bytes());
-        let host = authority.or_else(|| host.map(HeaderValue::as_bytes));
+    pub(crate) fn new(uri: &'a Uri, host: Option<HostHash>) -> Self {
         Self {
-            host: host.map(|host| Host::parse(host).name),
+            host,
             // Not `path_and_query`: of `http://a?b` that lacks the slash which the origin form of the same target has.
             path: uri.path().as_bytes().into(),
             query: uri.query().map(str::as_bytes),
         }
+    }
+
+    /// What a request is for.
+    pub(crate) fn of(request: &'a request::Parts) -> Self {
+        Self::new(&request.uri, HostHash::of(request))
     }
 
     /// What a URI reference in a response means (RFC 3986 section 5.2), if that is on the same host.
@@ -64,14 +68,12 @@ impl<'a> Resource<'a> {
             Some(rest) => {
                 let end = rest.iter().position(|byte| *byte == b'/');
                 let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
-                (Some(Host::parse(authority).name), path)
+                (Some(HostHash::new(authority)), path)
             }
             None => (self.host, rest),
         };
-        if let (Some(host), Some(own)) = (host, self.host) {
-            if !host.eq_ignore_ascii_case(own) {
-                return None;
-            }
+        if host.is_some_and(|host| self.host.is_some_and(|own| own != host)) {
+            return None;
         }
         let is_absolute = rest.starts_with(b"//") || path.starts_with(b"/");
         let (path, query) = match path {
@@ -92,15 +94,12 @@ impl<'a> Resource<'a> {
     }
 
     pub(crate) fn target(&self) -> WriteTarget {
-        let path = canonical(&self.path, |path| mix(0, path, 0));
-        let path = match self.query {
-            Some(query) => canonical(query, |query| mix(path, query, 0)),
-            None => path,
-        };
-        let (none, any) = (slot(step(path, 2)), slot(step(path, 3)));
+        let path = canonical(0, &self.path);
+        let path = self.query.map_or(path, |query| canonical(path, query));
+        let (none, any) = (slot(path, 2), slot(path, 3));
         match self.host {
-            Some(host) => {
-                let own = slot(mix(path ^ 1, host, LOWERCASE));
+            Some(HostHash(host)) => {
+                let own = slot(path, host);
                 WriteTarget {
                     read: [own, none],
                     written: [own, any],
@@ -114,13 +113,29 @@ impl<'a> Resource<'a> {
     }
 }
 
+// ===== impl HostHash =====
+
+impl HostHash {
+    /// The host that a request names in its URI, or else in its `Host` field.
+    pub(crate) fn of(request: &request::Parts) -> Option<Self> {
+        match request.uri.authority() {
+            Some(authority) => Some(Self::new(authority.as_str().as_bytes())),
+            None => Some(Self::new(request.headers.get(HOST)?.as_bytes())),
+        }
+    }
+
+    fn new(authority: &[u8]) -> Self {
+        Self(mix(1, Host::parse(authority).name, LOWERCASE).hash)
+    }
+}
+
 fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| *byte == at)?;
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-fn slot(hash: u64) -> usize {
-    (hash >> 16) as usize % SLOTS
+fn slot(path: u64, host: u64) -> usize {
+    (step(path, host) >> 16) as usize % SLOTS
 }
 
 // ===== spellings (RFC 3986 section 6.2.2) =====
@@ -128,26 +143,29 @@ fn slot(hash: u64) -> usize {
 /// So long a path or query is rewritten without an allocation.
 const SHORT: usize = 512;
 
-/// Gives `then` a path or query without percent-encodings and dot segments. That `%2F` becomes `/` as well costs two
-/// targets at most a call.
-fn canonical<T>(bytes: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
-    // `contains` is the fast one.
-    let encoded = bytes.contains(&b'%');
-    let dotted = bytes.contains(&b'.') && bytes.windows(2).any(|two| two == b"/.");
-    if !encoded && !dotted {
-        return then(bytes);
-    }
-    if bytes.len() <= SHORT {
-        let mut buffer = [0; SHORT];
-        let buffer = &mut buffer[..bytes.len()];
-        buffer.copy_from_slice(bytes);
-        then(rewrite(buffer))
+/// The hash of a path or query without percent-encodings and dot segments. That `%2F` becomes `/` as well, and that a
+/// query may be taken for a path, costs two targets at most a call.
+fn canonical(seed: u64, bytes: &[u8]) -> u64 {
+    let mixed = mix(seed, bytes, 0);
+    if mixed.is_plain() {
+        mixed.hash
     } else {
-        then(rewrite(&mut bytes.to_vec()))
+        canonical_of_other(seed, bytes)
     }
 }
 
 #[cold]
+fn canonical_of_other(seed: u64, bytes: &[u8]) -> u64 {
+    if bytes.len() <= SHORT {
+        let mut buffer = [0; SHORT];
+        let buffer = &mut buffer[..bytes.len()];
+        buffer.copy_from_slice(bytes);
+        mix(seed, rewrite(buffer), 0).hash
+    } else {
+        mix(seed, rewrite(&mut bytes.to_vec()), 0).hash
+    }
+}
+
 fn rewrite(bytes: &mut [u8]) -> &[u8] {
     let len = decode(bytes);
     let len = remove_dot_segments(&mut bytes[..len]);
@@ -216,21 +234,44 @@ fn remove_dot_segments(path: &mut [u8]) -> usize {
 /// Takes letters for their lower case, and some other bytes for each other.
 const LOWERCASE: u64 = 0x2020_2020_2020_2020;
 
+struct Mixed {
+    hash: u64,
+    /// The highest bit of each byte that was a `.` or `%`; of a byte behind one it may be set as well.
+    marks: u64,
+}
+
 /// Eight bytes a step; made collisions cost whoever makes them a call. `case` is set in each eight.
-fn mix(seed: u64, bytes: &[u8], case: u64) -> u64 {
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | case;
-    let mut hash = step(seed, bytes.len() as u64);
+fn mix(seed: u64, bytes: &[u8], case: u64) -> Mixed {
+    let mut mixed = Mixed {
+        hash: step(seed, bytes.len() as u64),
+        marks: 0,
+    };
     let Some(last) = bytes.last_chunk() else {
         let fold = |word, byte: &u8| word << 8 | u64::from(*byte);
-        return step(hash, bytes.iter().fold(0, fold) | case);
+        mixed.add(bytes.iter().fold(0, fold), case);
+        return mixed;
     };
     let mut rest = bytes;
     while let Some((first, tail)) = rest.split_first_chunk() {
-        hash = step(hash, word(first));
+        mixed.add(u64::from_le_bytes(*first), case);
         rest = tail;
     }
     // Of the last eight some may have had their turn.
-    step(hash, word(last))
+    mixed.add(u64::from_le_bytes(*last), case);
+    mixed
+}
+
+impl Mixed {
+    fn add(&mut self, word: u64, case: u64) {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+        self.marks |= zeros(word ^ ONES * u64::from(b'%')) | zeros(word ^ ONES * u64::from(b'.'));
+        self.hash = step(self.hash, word | case);
+    }
+
+    fn is_plain(&self) -> bool {
+        self.marks == 0
+    }
 }
 
 /// The upper bits of a product depend on all of its factors.
@@ -241,7 +282,7 @@ fn step(hash: u64, word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, header::HOST, request::Parts};
+    use http::{Request, request::Parts};
     use proptest::prelude::*;
 
     use super::*;
@@ -255,10 +296,6 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn resource(request: &Parts) -> Resource<'_> {
-        Resource::new(&request.uri, request.headers.get(HOST))
-    }
-
     fn meets(read: &WriteTarget, written: &WriteTarget) -> bool {
         let epochs = WriteEpochs::new();
         epochs.record(written);
@@ -266,13 +303,12 @@ mod tests {
     }
 
     fn sees(read: &Parts, write: &Parts) -> bool {
-        meets(&resource(read).target(), &resource(write).target())
+        meets(&Resource::of(read).target(), &Resource::of(write).target())
     }
 
-    fn canonical_of(bytes: &str) -> String {
-        canonical(bytes.as_bytes(), |bytes| {
-            String::from_utf8_lossy(bytes).into_owned()
-        })
+    fn rewritten(text: &str) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        String::from_utf8_lossy(rewrite(&mut bytes)).into_owned()
     }
 
     #[test]
@@ -340,14 +376,14 @@ mod tests {
             ("a=/../b", "a=/../b"),
             ("*", "*"),
         ] {
-            assert_eq!(canonical_of(from), to, "{from}");
+            assert_eq!(rewritten(from), to, "{from}");
         }
     }
 
     #[test]
     fn a_reference_is_resolved_as_the_rfc_says_and_on_the_same_host_alone() {
         let request = parts("http://a/b/c/d;p?q", None);
-        let base = resource(&request);
+        let base = Resource::of(&request);
         for (reference, expected) in [
             ("g", Some("/b/c/g")),
             ("./g", Some("/b/c/g")),
@@ -378,7 +414,7 @@ mod tests {
             let expected = expected.map(|uri| parts(&format!("http://a{uri}"), None));
             assert_eq!(resolved.is_some(), expected.is_some(), "{reference:?}");
             if let (Some(written), Some(expected)) = (written, &expected) {
-                let read = resource(expected).target();
+                let read = Resource::of(expected).target();
                 assert!(meets(&read, &written), "{reference:?} {resolved:?}");
             }
         }
@@ -388,7 +424,7 @@ mod tests {
     fn a_write_that_names_no_host_may_be_on_any() {
         let request = parts("/a", None);
         let location = HeaderValue::from_static("http://b/c");
-        let written = resource(&request)
+        let written = Resource::of(&request)
             .resolve(&location)
             .expect("maybe the same")
             .target();
@@ -397,18 +433,27 @@ mod tests {
             parts("http://d/c", None),
             parts("/c", None),
         ] {
-            assert!(meets(&resource(&read).target(), &written), "{read:?}");
+            assert!(meets(&Resource::of(&read).target(), &written), "{read:?}");
         }
     }
 
     #[test]
     fn an_ipv6_host_keeps_its_colons() {
-        for host in ["[::1]", "[::1]:80"] {
-            assert_eq!(resource(&parts("/", Some(host))).host, Some(&b"[::1]"[..]));
-        }
+        let of = |host| HostHash::of(&parts("/", Some(host)));
+        assert_eq!(of("[::1]"), of("[::1]:80"));
+        assert_ne!(of("[::1]"), of("[::2]"));
     }
 
     proptest! {
+        #[test]
+        fn what_is_plain_is_what_needs_no_rewriting(bytes in "[a-z/]{0,12}[.%]?[a-z/]{0,12}") {
+            let plain = mix(7, bytes.as_bytes(), 0);
+            prop_assert_eq!(plain.is_plain(), !bytes.contains(['.', '%']));
+            if rewritten(&bytes) == bytes {
+                prop_assert_eq!(canonical_of_other(7, bytes.as_bytes()), plain.hash);
+            }
+        }
+
         #[test]
         fn a_write_is_seen_however_long_its_host_and_path_are(
             host in "[a-z0-9.-]{1,20}|\\[[0-9a-f:]{2,12}\\]",
@@ -490,7 +535,7 @@ mod tests {
             let request = parts("http://a/b/c?d", None);
             for bytes in [&reference[..], pieces.concat().as_bytes()] {
                 if let Ok(value) = HeaderValue::from_bytes(bytes) {
-                    let _ = resource(&request).resolve(&value).map(|resource| resource.target());
+                    let _ = Resource::of(&request).resolve(&value).map(|resource| resource.target());
                 }
             }
         }
