@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, Response, request};
+use http::{HeaderName, Request, Response, request, response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -14,7 +14,10 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter, Work},
+    exchange::{
+        Again, Desk, Joined, MOVES, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter,
+        Work,
+    },
     flights::{Cargo, Event, Shared, Waiting},
     future::{ResponseFuture, Unshareable, Write},
     key::{KeyExtractor, MayDiffer},
@@ -87,6 +90,47 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        self.coalesce(request, 0)
+    }
+}
+
+impl<S, X> Singleflight<S, X>
+where
+    X: KeyExtractor,
+{
+    /// A caller that has moved on so often calls once more.
+    pub(crate) fn call_again<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        if moves <= MOVES {
+            return self.coalesce(request, moves);
+        }
+        let call = Oneshot::begin(&mut self.inner, request);
+        ResponseFuture::apart(&self.shared, call, None)
+    }
+
+    pub(crate) fn count_forwarded(&self, caller: &Asker, reason: Reason) {
+        self.shared.flights.gauges.forward(caller, reason);
+    }
+
+    /// Joins the flight that is for this request, leads a new one, or forwards the request.
+    fn coalesce<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
         let (parts, body) = request.into_parts();
         let Question {
             key,
@@ -98,8 +142,8 @@ where
         };
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
-        let remembered = &flights.unshareable;
-        if !remembered.is_empty() && remembered.contains(hash, Instant::now()) {
+        let now = Instant::now();
+        if flights.unshareable.contains(hash, now) {
             flights.gauges.forward(&Asker::here(), Reason::Remembered);
             let unshareable = Unshareable {
                 hash,
@@ -111,9 +155,10 @@ where
         }
         let watches_writes = self.shared.default_key().is_some();
         let target = watches_writes.then(|| Resource::of(&parts).target());
-        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
+        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target, now);
         let newcomer = Newcomer {
             flights,
+            now,
             max_waiters: self.shared.settings.max_waiters,
             differs: |variant: &Variant| !variant.matches(&parts.headers),
         };
@@ -123,24 +168,37 @@ where
                 self.lead(seat, names, request, has_credentials, may_differ)
             }
             Joined::Begins(seat, head) => {
-                flights.gauges.count(Event::Joined);
-                seat.board(&Asker::here());
-                ResponseFuture::begin(&self.shared, seat, head)
+                self.begin(seat, head, Request::from_parts(parts, body), moves)
             }
             Joined::Waits(_) => unreachable!("nobody was given to wait"),
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
             Joined::Unprepared(cargo) => {
                 let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials, may_differ)
+                self.follow(cargo, request, has_credentials, may_differ, moves, now)
             }
         }
     }
-}
 
-impl<S, X> Singleflight<S, X>
-where
-    X: KeyExtractor,
-{
+    /// There is a flight whose head is there.
+    fn begin<ReqBody, ResBody>(
+        &self,
+        seat: Seat<X::Key>,
+        head: Arc<response::Parts>,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        self.shared.flights.gauges.count(Event::Joined);
+        seat.board(&Asker::here());
+        let again = seat.may_move_on().then(|| self.clone());
+        let again = again.and_then(|service| Again::new(service, request, moves));
+        ResponseFuture::begin(&self.shared, seat, head, again)
+    }
+
     fn bypass<ReqBody, ResBody>(
         &mut self,
         parts: request::Parts,
@@ -217,6 +275,8 @@ where
         request: Request<ReqBody>,
         has_credentials: bool,
         may_differ: MayDiffer,
+        moves: u8,
+        now: Instant,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -229,6 +289,7 @@ where
         let waiter = Arc::new(Waiter::new(Arc::clone(&self.shared), service, request));
         let newcomer = Newcomer {
             flights: &self.shared.flights,
+            now,
             max_waiters: self.shared.settings.max_waiters,
             differs: |variant: &Variant| waiter.differs(variant),
         };
@@ -238,7 +299,7 @@ where
             self.shared.flights.gauges.count(Event::Joined);
             seat.board(waiter.asker());
             waiter.sit(seat);
-            return ResponseFuture::wait(waiter);
+            return ResponseFuture::wait(waiter, moves);
         }
         let (service, request) = waiter
             .take_prospect()
@@ -248,11 +309,7 @@ where
             Joined::Led(seat, names) => {
                 self.lead(seat, names, request, has_credentials, may_differ)
             }
-            Joined::Begins(seat, head) => {
-                self.shared.flights.gauges.count(Event::Joined);
-                seat.board(&Asker::here());
-                ResponseFuture::begin(&self.shared, seat, head)
-            }
+            Joined::Begins(seat, head) => self.begin(seat, head, request, moves),
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
         }
     }

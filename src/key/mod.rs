@@ -11,6 +11,7 @@ mod may_differ;
 mod named;
 mod request;
 
+pub(crate) use digest::secret;
 pub use extractor::{KeyExtractor, method_and_uri};
 pub(crate) use host::Host;
 pub(crate) use may_differ::MayDiffer;

@@ -24,10 +24,13 @@
 //! | response | 206, 304, 412 and 416 count as if `Vary` also named `Range`, `If-Range`, `If-Match`, `If-None-Match`, `If-Modified-Since` and `If-Unmodified-Since` | [RFC 9110 13.2], [RFC 9110 14.2] |
 //! | response, default policy | not 400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 419, 421, 422, 423, 424, 425, 426, 428, 429, 431, 440, 494 to 499, 505, 511: each speaks of one client or one request | [RFC 9110 15.5], [RFC 6585], [RFC 8470] |
 //! | response, default policy | not with `Set-Cookie`, `Set-Cookie2`, `Clear-Site-Data`, `WWW-Authenticate`, `Proxy-Authenticate`, `Authentication-Info`, `Proxy-Authentication-Info` or `Optional-WWW-Authenticate` | [RFC 6265 4.1], [RFC 9110 11.6], [RFC 8053 3] |
+//! | response | trailers with one of those fields are the leader's alone: followers get the frames so far and then an error; where `Trailer` announces one, so is the response | [RFC 9110 6.5] |
 //! | response, default policy | not with `no-store`, `private` or `no-cache` in `Cache-Control`, in any other `*-Cache-Control` (`CDN-Cache-Control`) or in `Surrogate-Control`, or one of these that cannot be parsed; not with `X-Accel-Expires: 0` | [RFC 9111 5.2.2], [RFC 9213], [nginx] |
 //! | response, default policy | not `text/event-stream`, `multipart/x-mixed-replace` or `application/grpc*`: a stream made for one reader | [the HTML standard], [gRPC] |
 //! | copy | it lacks `Connection`, what that names, `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding` and `Upgrade` | [RFC 9110 7.6.1] |
 //! | copy | `Content-Length` is the promise that its body must keep, save after HEAD, 204 and 304 | [RFC 9110 8.6] |
+//! | every response | `Content-Length` is dropped beside `Transfer-Encoding`, where its values differ or are no numbers, and where the body is known to have another length | [RFC 9112 6.3] |
+//! | response | a `Transfer-Encoding` other than `chunked` is its caller's alone: a copy could not name it | [RFC 9112 6.1] |
 //!
 //! A field that cannot be parsed is read as the one that forbids: a call too many is cheaper than an answer in the
 //! wrong hands.
@@ -43,6 +46,7 @@
 //! [RFC 7725]: https://www.rfc-editor.org/rfc/rfc7725
 //! [RFC 8053 3]: https://www.rfc-editor.org/rfc/rfc8053#section-3
 //! [RFC 8470]: https://www.rfc-editor.org/rfc/rfc8470#section-5.2
+//! [RFC 9110 6.5]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5
 //! [RFC 9110 7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 //! [RFC 9110 7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 //! [RFC 9110 8.6]: https://www.rfc-editor.org/rfc/rfc9110#section-8.6
@@ -63,6 +67,8 @@
 //! [RFC 9111 4.4]: https://www.rfc-editor.org/rfc/rfc9111#section-4.4
 //! [RFC 9111 5.2.1]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.1
 //! [RFC 9111 5.2.2]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2
+//! [RFC 9112 6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+//! [RFC 9112 6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
 //! [RFC 9213]: https://www.rfc-editor.org/rfc/rfc9213
 //! [nginx]: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_cache_valid
 //! [the HTML standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -80,9 +86,9 @@ mod vary;
 pub(crate) use client::CLIENT_ADDRESS;
 pub(crate) use directives::{is_tchar, tokens};
 pub(crate) use fields::Fields;
-pub(crate) use length::expected;
+pub(crate) use length::{correct_length, expected};
 pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, RequestFields, invalidates, is_safe};
 pub use response::shareable;
-pub(crate) use response::{copy_head, marks_key_unshareable, may_share};
+pub(crate) use response::{copy_head, marks_key_unshareable, may_share, trailers_may_be_shared};
 pub(crate) use vary::{Variant, Vary};

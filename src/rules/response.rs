@@ -1,6 +1,6 @@
 //! Which responses are given to more than one caller, and what of them.
 
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VARY};
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
 use super::directives::{forbids, forbids_with_parameters, members, tokens, trim};
@@ -86,14 +86,7 @@ fn has_forbidding_field(headers: &HeaderMap) -> bool {
     const DIRECTIVES: [&str; 3] = ["no-store", "private", "no-cache"];
     // One pass: each look-up by name costs as much.
     headers.iter().any(|(name, value)| match name.as_str() {
-        "set-cookie"
-        | "set-cookie2"
-        | "clear-site-data"
-        | "www-authenticate"
-        | "proxy-authenticate"
-        | "authentication-info"
-        | "proxy-authentication-info"
-        | "optional-www-authenticate" => true,
+        name if is_for_one_client(name) => true,
         "cache-control" => forbids(value, &DIRECTIVES),
         "vary" => vary::is_everything(value),
         "content-type" => streams(value),
@@ -116,10 +109,17 @@ pub(crate) fn may_share(
     !response.status.is_informational()
         && *request_method != Method::CONNECT
         && !refusal
-        && !response
+        && response
             .headers
             .iter()
-            .any(|(name, value)| *name == VARY && vary::is_everything(value))
+            .all(|(name, value)| match name.as_str() {
+                "vary" => !vary::is_everything(value),
+                "transfer-encoding" => !has_coding(value),
+                "trailer" => members(value)
+                    .filter_map(|name| HeaderName::from_bytes(name).ok())
+                    .all(|name| !is_for_one_client(name.as_str())),
+                _ => true,
+            })
 }
 
 /// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.
@@ -136,6 +136,35 @@ pub(crate) fn copy_head(response: &response::Parts) -> response::Parts {
         copy.headers.remove(name);
     }
     copy
+}
+
+/// Whether the bytes of the body are coded for one connection, which a copy, without `Transfer-Encoding`, could not say.
+fn has_coding(transfer_encoding: &HeaderValue) -> bool {
+    members(transfer_encoding).any(|coding| {
+        !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity")
+    })
+}
+
+/// Whether trailers may be given to every reader of a body, whatever the policy says, which does not see them.
+pub(crate) fn trailers_may_be_shared(trailers: &HeaderMap) -> bool {
+    trailers
+        .keys()
+        .all(|name| !is_for_one_client(name.as_str()))
+}
+
+/// Whether a response field, or a trailer field, is meant for the client that asked and for nobody else.
+fn is_for_one_client(name: &str) -> bool {
+    matches!(
+        name,
+        "set-cookie"
+            | "set-cookie2"
+            | "www-authenticate"
+            | "proxy-authenticate"
+            | "authentication-info"
+            | "proxy-authentication-info"
+            | "optional-www-authenticate"
+            | "clear-site-data"
+    )
 }
 
 /// The statuses whose cause lies with one client or one request.
@@ -180,10 +209,11 @@ fn streams(content_type: &HeaderValue) -> bool {
 /// A sender must not name such a field (RFC 9110 section 7.6.1). Obeying one who does would let a wrong or hostile
 /// `Connection` change what the copy means, and only for followers: without `Content-Type` a browser guesses, without
 /// `Content-Encoding` the bytes are noise, without `Content-Length` a cut is not seen, without `Cache-Control` or
-/// `Vary` a cache behind us hands the copy to strangers, without a security policy a page runs what it must not.
+/// `Vary` a cache behind us hands the copy to strangers, without `Trailer` a server over HTTP/1.1 sends no trailers, without
+/// a security policy a page runs what it must not.
 fn is_end_to_end(name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 3] = [b"content-", b"access-control-", b"cross-origin-"];
-    const NAMES: [&[u8]; 29] = [
+    const NAMES: [&[u8]; 30] = [
         b"accept-ranges",
         b"age",
         b"allow",
@@ -208,6 +238,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
         b"set-cookie2",
         b"strict-transport-security",
         b"surrogate-control",
+        b"trailer",
         b"vary",
         b"www-authenticate",
         b"x-accel-expires",
@@ -373,6 +404,39 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_coded_for_its_connection_is_never_shared() {
+        let get = Method::GET;
+        for coding in ["gzip", "gzip, chunked", "chunked, x", "Deflate;q=1"] {
+            let row = [("transfer-encoding", coding.as_bytes())];
+            assert!(!may_share(&get, false, &response(200, &row)), "{coding}");
+        }
+        for coding in ["chunked", "Chunked", "identity", "chunked, chunked", ""] {
+            let row = [("transfer-encoding", coding.as_bytes())];
+            assert!(may_share(&get, false, &response(200, &row)), "{coding}");
+        }
+    }
+
+    #[test]
+    fn trailers_for_one_client_are_not_shared_and_forbid_it_where_they_are_announced() {
+        for (name, shared) in [
+            ("Set-Cookie", false),
+            ("Authentication-Info", false),
+            ("x-sum", true),
+        ] {
+            let announced = format!("x-a, {name}");
+            let row = [("trailer", announced.as_bytes())];
+            assert_eq!(may_share(&Method::GET, false, &response(200, &row)), shared);
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-a", HeaderValue::from_static("1"));
+            trailers.insert(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_static("1"),
+            );
+            assert_eq!(trailers_may_be_shared(&trailers), shared);
+        }
+    }
+
+    #[test]
     fn what_only_the_default_policy_forbids_a_policy_may_allow() {
         let get = Method::GET;
         assert!(may_share(&get, false, &response(403, &[])));
@@ -442,6 +506,7 @@ mod tests {
             "content-security-policy",
             "access-control-allow-origin",
             "vary",
+            "trailer",
             "cache-control",
             "etag",
             "set-cookie",

@@ -21,7 +21,7 @@ const CAPACITY: usize = 96;
 /// A bounded set of the hashes of keys, which all live equally long. Nothing of a key or a request is kept: two keys of one
 /// hash are both taken for unshareable, which costs calls and nothing else.
 pub(crate) struct UnshareableKeys {
-    /// How many there are, so that the usual answer costs neither a lock nor a look at the clock.
+    /// How many there are, so that the usual answer costs no lock.
     len: AtomicUsize,
     shards: [Mutex<VecDeque<Remembered>>; SHARDS],
     /// From when on what has expired in any shard is to be given back, in milliseconds since `born`.
@@ -47,12 +47,14 @@ impl UnshareableKeys {
         }
     }
 
-    /// Whether no key is remembered, so that the clock need not be read.
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.len.load(Ordering::Acquire) == 0
     }
 
     pub(crate) fn contains(&self, hash: u64, now: Instant) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         self.sweep(now);
         let shard = self.shard(hash).lock();
         shard.iter().any(|key| key.hash == hash && key.until > now)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, response};
+use tokio::time::Instant;
 
 use super::state::{Turn, Waiter};
 use crate::{
@@ -50,15 +51,18 @@ where
         let me: Arc<dyn Waiting<X::Key>> = Arc::<Self>::clone(self);
         // The key's `Clone` and `Eq` are the user's. One who is in no flight must not wait for any.
         let joined = caught(|| {
+            let now = Instant::now();
             let cargo = Cargo::new(
                 &self.shared,
                 flight.cargo.hash,
                 flight.cargo.key.clone(),
                 method,
                 flight.cargo.epoch.map(|(target, _)| target),
+                now,
             );
             let newcomer = Newcomer {
                 flights: &self.shared.flights,
+                now,
                 max_waiters: self.shared.settings.max_waiters,
                 differs: |variant: &Variant| self.differs(variant),
             };
