@@ -63,6 +63,7 @@ use crate::rules::CLIENT_ADDRESS;
 /// * It answers by the `Referer`: a redirect to where the client came from, a check against hotlinks.
 /// * It answers by `Sec-Fetch-*`. A fetch-metadata policy *below* this layer does not protect anything: a request that it
 ///   would refuse joins the call of one that it let through. Put the policy above the layer.
+/// * It refuses a request by its age or its way: by `x-request-start` or `x-queue-start`, or by a `via` that shows a loop.
 /// * It writes one of these into a page, a link or a field of the response.
 /// * It answers by **an identity in the request's extensions** that a layer above has put there: no extension is in the
 ///   key. (An identity that was derived from a header field is, since the field is.)
