@@ -7,6 +7,7 @@
 //! | `scheduler` | many short episodes on one thread: a seeded scheduler polls, parks and drops, and steps the origin |
 //! | `threads` | the same requests on several threads |
 //! | `sockets` | an axum and a hyper server over loopback, with clients on HTTP/1.1 and HTTP/2 |
+//! | `wire` | raw origins and raw clients: every byte beside that of the same stack without the layer |
 //!
 //! A change to the checker is worth a look at what it no longer finds: break `src/` on purpose and see.
 //!
@@ -23,6 +24,9 @@ mod rng;
 mod scheduler;
 mod sockets;
 mod threads;
+mod wire;
+#[path = "../wire_support/mod.rs"]
+mod wire_support;
 mod world;
 
 use std::{
