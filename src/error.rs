@@ -90,13 +90,17 @@ pub(crate) struct LengthMismatch {
     pub(crate) received: u64,
 }
 
-/// A follower's reader was overtaken by more than the window (`stream_unknown`).
+/// A follower read a body over `max_body` so slowly that it has to call again, and its request is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FellBehind;
 
 /// The body ended with trailers that are for the leader alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PrivateTrailers;
+
+/// A follower called again, and the response is not the one whose beginning it has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseChanged;
 
 // ===== impl ShareError =====
 
@@ -213,6 +217,16 @@ impl fmt::Display for PrivateTrailers {
 }
 
 impl Error for PrivateTrailers {}
+
+// ===== impl ResponseChanged =====
+
+impl fmt::Display for ResponseChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response changed while its body was read too slowly")
+    }
+}
+
+impl Error for ResponseChanged {}
 
 #[cfg(test)]
 mod tests {
