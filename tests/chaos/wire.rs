@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     task::{Context, Poll, ready},
@@ -162,11 +162,12 @@ fn inner(cases: Cases, origin: SocketAddr) -> Inner {
         .build(connector);
     BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
         let path = request.uri().path().to_owned();
-        let call = (!path.starts_with("/after/")).then(|| {
+        let is_other = path.starts_with("/after/");
+        let case = (!is_other).then(|| case_of(&cases, &path)).flatten();
+        let call = case.map(|case| {
             let upstream = Request::builder()
                 .method(request.method())
                 .uri(format!("http://{origin}{path}"));
-            let case = case_of(&cases, number(&path));
             (client.request(upstream.body(Empty::new()).unwrap()), case)
         });
         async move {
@@ -187,9 +188,9 @@ fn inner(cases: Cases, origin: SocketAddr) -> Inner {
     }))
 }
 
-fn case_of(cases: &Cases, number: u64) -> Arc<Case> {
-    let cases = cases.lock().unwrap_or_else(PoisonError::into_inner);
-    Arc::clone(cases.get(&number).expect("a case under way"))
+/// `None` where what a client that hung up had asked comes when its case is over.
+fn case_of(cases: &Cases, path: &str) -> Option<Arc<Case>> {
+    cases.lock().unwrap().get(&number(path)).cloned()
 }
 
 /// `inner` below `layer`, with each response's role in a field, and each request counted once it has come to the layer.
@@ -199,7 +200,9 @@ async fn serve_layered(layer: &SingleflightLayer, inner: Inner, cases: Cases) ->
         let path = request.uri().path().to_owned();
         let call = service.clone().call(request);
         if !path.starts_with("/after/") {
-            case_of(&cases, number(&path)).progress.count();
+            if let Some(case) = case_of(&cases, &path) {
+                case.progress.count();
+            }
         }
         async move {
             let mut response = call.await?;
@@ -231,7 +234,9 @@ async fn answer(mut socket: TcpStream, cases: Cases) {
     }
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap();
-    let case = case_of(&cases, number(path));
+    let Some(case) = case_of(&cases, path) else {
+        return;
+    };
     let is_gated = path.starts_with("/layer/");
     for piece in &case.script {
         if is_gated {
@@ -313,8 +318,7 @@ async fn talk(address: SocketAddr, case: &Case, client: &Client, path: &str) -> 
 
 impl Round {
     fn fail(&self, failure: String) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.push(failure);
+        self.failures.lock().unwrap().push(failure);
     }
 
     fn has_failed(&self) -> bool {

@@ -184,7 +184,7 @@ impl Client {
         let mut more = rng
             .pick(&[
                 "",
-                "",
+                "te: trailers\r\n",
                 "te: trailers\r\n",
                 "te: trailers\r\nconnection: te\r\n",
                 "te: gzip, trailers\r\nconnection: TE\r\n",
@@ -336,7 +336,10 @@ impl Draft {
         }
         self.truth.body = body;
         self.sent.extend_from_slice(b"0\r\n");
-        if self.rng.chance(50) {
+        if self.rng.chance(60) {
+            if self.rng.chance(60) {
+                self.line("Trailer: x-sum, X-Later");
+            }
             let mut trailers = vec!["x-sum: 42", "X-Later: a", "x-unannounced: b", "x-sum: 43"];
             if self.rng.chance(15) {
                 trailers.push(
