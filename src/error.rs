@@ -94,13 +94,13 @@ pub(crate) struct LengthMismatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FellBehind;
 
-/// The body ended with trailers that are for the leader alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PrivateTrailers;
-
 /// A follower called again, and the response is not the one whose beginning it has had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseChanged;
+
+/// The body ended with trailers that are for the leader alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrivateTrailers;
 
 // ===== impl ShareError =====
 
@@ -208,16 +208,6 @@ impl fmt::Display for FellBehind {
 
 impl Error for FellBehind {}
 
-// ===== impl PrivateTrailers =====
-
-impl fmt::Display for PrivateTrailers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body's trailers are for another caller alone")
-    }
-}
-
-impl Error for PrivateTrailers {}
-
 // ===== impl ResponseChanged =====
 
 impl fmt::Display for ResponseChanged {
@@ -227,6 +217,16 @@ impl fmt::Display for ResponseChanged {
 }
 
 impl Error for ResponseChanged {}
+
+// ===== impl PrivateTrailers =====
+
+impl fmt::Display for PrivateTrailers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body's trailers are for another caller alone")
+    }
+}
+
+impl Error for PrivateTrailers {}
 
 #[cfg(test)]
 mod tests {

@@ -106,6 +106,12 @@ impl Frames {
         self.queue.get(place).map(|frame| &frame.content)
     }
 
+    /// Whether trailers, which are always last, are held.
+    pub(super) fn has_trailers(&self) -> bool {
+        let last = self.queue.back();
+        last.is_some_and(|frame| matches!(frame.content, Content::Trailers(_)))
+    }
+
     pub(super) fn prefix(&self, place: usize) -> Option<Prefix> {
         self.prefixes.get(place).copied()
     }
@@ -114,12 +120,6 @@ impl Frames {
     pub(super) fn set_prefixes(&mut self, prefixes: impl IntoIterator<Item = Prefix>) {
         self.prefixes = prefixes.into_iter().collect();
         debug_assert_eq!(self.prefixes.len(), self.queue.len());
-    }
-
-    /// Whether trailers, which are always last, are held.
-    pub(super) fn has_trailers(&self) -> bool {
-        let last = self.queue.back();
-        last.is_some_and(|frame| matches!(frame.content, Content::Trailers(_)))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {

@@ -417,13 +417,8 @@ impl SharedBuffer {
     pub(crate) fn cut_followers(&mut self, len: usize) {
         if let Some(expected) = self.expected.take() {
             let received = self.received + len as u64;
-            self.cut_followers_for(SharedError::new(LengthMismatch { expected, received }));
+            self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
         }
-    }
-
-    /// As `cut_followers`, for this reason.
-    pub(crate) fn cut_followers_for(&mut self, error: SharedError) {
-        self.cut = Some(error);
         self.outgrow(&[]);
     }
 
@@ -480,6 +475,7 @@ impl SharedBuffer {
             reason = "an index beyond `usize` is beyond the end too"
         )]
         let index = index as usize;
+        let prefix = self.frames.prefix(index);
         match self.frames.get(index) {
             Some(Content::Trailers(trailers))
                 if place != Place::Leader && !rules::trailers_may_be_shared(trailers) =>
@@ -488,7 +484,6 @@ impl SharedBuffer {
             }
             _ => {}
         }
-        let prefix = self.frames.prefix(index);
         let is_alone = self.mode == Mode::Window && self.readers() == 1;
         let content = if is_alone && index == 0 {
             self.frames.take_oldest()
