@@ -269,13 +269,10 @@ async fn talk(address: SocketAddr, case: &Case, client: &Client, path: &str) -> 
         connection.send(other("1").as_bytes()).await;
         others.push((connection.receive(false).await, "/after/1"));
     }
-    let mut ask = format!(
+    let ask = format!(
         "{} {path} HTTP/{version}\r\nhost: a\r\n{}\r\n",
         case.method, client.more
     );
-    if client.pipelines {
-        ask += &other("2");
-    }
     connection.send(ask.as_bytes()).await;
     if let Some(Leaves::Turns(turns)) = client.leaves {
         for _ in 0..turns {
@@ -292,9 +289,7 @@ async fn talk(address: SocketAddr, case: &Case, client: &Client, path: &str) -> 
     let goes_on =
         |answer: &Message| !answer.closes() && (!client.is_old || answer.says("keep-alive"));
     if answer.as_ref().is_ok_and(goes_on) {
-        if !client.pipelines {
-            connection.send(other("2").as_bytes()).await;
-        }
+        connection.send(other("2").as_bytes()).await;
         others.push((connection.receive(false).await, "/after/2"));
     }
     if answer.as_ref().is_ok_and(Message::closes) {

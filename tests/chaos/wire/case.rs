@@ -41,10 +41,9 @@ pub(super) struct Client {
     pub(super) is_old: bool,
     /// The lines of its request behind `Host`.
     pub(super) more: String,
-    /// It asks for something else on the same connection before, and always behind.
+    /// It asks for something else on the same connection before, as it always does behind. It waits for each answer: where a
+    /// body ends between two looks of hyper's server (1.12), that leaves a pipelined request unread for ever.
     pub(super) asks_before: bool,
-    /// It does not wait for the one answer before it asks for the next.
-    pub(super) pipelines: bool,
     pub(super) leaves: Option<Leaves>,
 }
 
@@ -203,7 +202,6 @@ impl Client {
             is_old,
             more,
             asks_before: rng.chance(30),
-            pipelines: rng.chance(40),
             leaves: match rng.below(20) {
                 0 if leaves => Some(Leaves::Turns(rng.below(60))),
                 1 if leaves => Some(Leaves::Bytes(rng.index(60))),

@@ -170,6 +170,14 @@ fn sorted(message: &Message, ignores: impl Fn(&str) -> bool) -> Fields {
     // A date that the origin has not given is the server's.
     let kept = kept.filter(|(name, value)| name != "date" || value == DATE.as_bytes());
     let mut fields: Fields = kept.cloned().collect();
+    for (name, value) in &mut fields {
+        // hyper's server writes this behind whichever list follows a `Transfer-Encoding` that does not end in it.
+        if let ("trailer" | "connection", Some(rest)) =
+            (name.as_str(), value.strip_suffix(b", chunked"))
+        {
+            *value = rest.to_vec();
+        }
+    }
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     fields
 }
