@@ -6,24 +6,28 @@ mod draw;
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Request, Response, response};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn, util::BoxCloneService};
 use tower_singleflight::{Handle, RequestKey, RequestKeyExtractor, Role, SingleflightLayer, rules};
 
 use self::account::{Answer, Ask, Settings, Verdict, invalidates, is_shareable, may_share};
 use crate::{alone, rng::Rng, seed, time};
+
+const PAGE: &[u8] = b"page";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Inner = BoxCloneService<Request<Full<Bytes>>, Response<Body>, Infallible>;
@@ -46,6 +50,41 @@ struct World {
     calls: Arc<AtomicUsize>,
     heads: Arc<Semaphore>,
     ends: Arc<Semaphore>,
+}
+
+/// A body of one frame, which comes when it may. Its length is known from the start or not.
+struct Page {
+    end: Option<BoxFuture<'static, ()>>,
+    is_sized: bool,
+}
+
+// ===== impl Page =====
+
+impl http_body::Body for Page {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(end) = &mut self.end else {
+            return Poll::Ready(None);
+        };
+        ready!(end.as_mut().poll(cx));
+        self.end = None;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PAGE)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.end.is_none() {
+            SizeHint::with_exact(0)
+        } else if self.is_sized {
+            SizeHint::with_exact(PAGE.len() as u64)
+        } else {
+            SizeHint::new()
+        }
+    }
 }
 
 // ===== impl World =====
@@ -86,13 +125,17 @@ fn response(answer: &Answer, end: Option<Arc<Semaphore>>) -> Response<Body> {
     for (name, value) in &answer.fields {
         response = response.header(name, &value[..]);
     }
-    let rest = stream::once(async move {
+    let is_sized = answer.status % 2 == 0;
+    let page = async move {
         if let Some(end) = end {
             end.acquire().await.unwrap().forget();
         }
-        Ok(Frame::data(Bytes::from_static(b"page")))
-    });
-    response.body(StreamBody::new(rest).boxed_unsync()).unwrap()
+    };
+    let page = Page {
+        end: Some(page.boxed()),
+        is_sized,
+    };
+    response.body(page.boxed_unsync()).unwrap()
 }
 
 fn request(ask: &Ask) -> Option<Request<Full<Bytes>>> {
@@ -187,7 +230,7 @@ fn pair(rng: &mut Rng, counts: &mut Counts) -> BoxFuture<'static, Result<(), Str
         let bodies = tokio::join!(first.into_body().collect(), other.into_body().collect());
         for body in [bodies.0, bodies.1] {
             let body = body.map_err(|error| format!("{error}\n{}", told()))?;
-            if body.to_bytes() != "page" {
+            if body.to_bytes() != PAGE {
                 return Err(format!("another body\n{}", told()));
             }
         }
