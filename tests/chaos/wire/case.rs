@@ -458,11 +458,10 @@ impl Draft {
         let clients = (0..clients)
             .map(|_| Client::new(rng, clients > 1))
             .collect();
-        let has = |name: &str| {
-            let mut lines = self.fields.iter().map(|line| line.to_ascii_lowercase());
-            lines.any(|line| line.starts_with(name))
-        };
-        let is_ambiguous = has("content-length:") && has("transfer-encoding:");
+        let framing = ["content-length:", "transfer-encoding:"];
+        let lines = self.fields.iter().map(|line| line.to_ascii_lowercase());
+        let says = |line: &String| framing.iter().any(|name| line.starts_with(name));
+        let is_ambiguous = lines.filter(says).count() > 1;
         let named = self.fields.iter().filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("connection").then_some(value)
