@@ -19,11 +19,14 @@
 
 mod admin;
 mod cli;
-mod forward;
+mod front;
 mod headers;
-mod metrics;
+mod logs;
+mod observe;
 mod proxy;
+mod receive;
 mod server;
-mod tunnel;
+mod tls;
+mod upstream;
 
 pub use self::{cli::Cli, proxy::Proxy};

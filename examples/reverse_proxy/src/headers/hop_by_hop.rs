@@ -1,0 +1,64 @@
+//! Fields of one connection (RFC 9110 section 7.6.1) and `Via` (section 7.6.3).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{
+        CONNECTION, Entry, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        VIA,
+    },
+    request, response,
+};
+
+use super::lists::{has_token, tokens};
+
+/// Of one connection alone, whether or not `Connection` names them. `Trailer` is not: it speaks of the trailers, which
+/// are passed on. Credentials for a proxy end here, since to its clients this proxy is the origin.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Turns the head of a client's request into that of the upstream's.
+pub(crate) fn to_upstream(parts: &mut request::Parts) {
+    let headers = &mut parts.headers;
+    let trailers = has_token(headers, &TE, "trailers");
+    strip(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    headers.append(VIA, via(parts.version));
+    parts.version = Version::HTTP_11;
+}
+
+/// Turns the head of the upstream's response into the client's.
+pub(crate) fn to_client(parts: &mut response::Parts) {
+    strip(&mut parts.headers);
+    parts.headers.append(VIA, via(parts.version));
+    parts.version = Version::HTTP_11;
+}
+
+fn strip(headers: &mut HeaderMap) {
+    if let Entry::Occupied(connection) = headers.entry(CONNECTION) {
+        let lines: Vec<HeaderValue> = connection.remove_entry_mult().1.collect();
+        for name in lines.iter().flat_map(tokens) {
+            headers.remove(HeaderName::from_bytes(name).unwrap_or(CONNECTION));
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn via(received: Version) -> HeaderValue {
+    HeaderValue::from_static(match received {
+        Version::HTTP_10 => "1.0 singleflight",
+        Version::HTTP_2 => "2 singleflight",
+        _ => "1.1 singleflight",
+    })
+}
