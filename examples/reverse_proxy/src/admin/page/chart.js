@@ -16,16 +16,18 @@ function ceiling(n, unit) {
   if (unit === "B") return 2 ** Math.ceil(Math.log2(Math.max(n, 1024)));
   const least = unit === "ms" ? .1 : 2, wanted = Math.max(n * 1.04, least);
   const ten = 10 ** Math.floor(Math.log10(wanted));
-  // Half of each is a round number, too.
-  return [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10].find(step => step * ten >= wanted * (1 - 1e-9)) * ten;
+  const ends = [1, 1.2, 1.6, 2, 2.4, 3, 3.6, 4, 5, 6, 8, 10, 12, 16, 20].map(step => Math.round(step * ten * 10) / 10);
+  // Half of it is a number of the axis, too; of what is counted there are no halves.
+  return ends.find(end => end >= wanted && (unit !== "" || end % 2 === 0));
 }
 
 const LABELS = { B: bytes, ms: time, "%": v => whole(v) + " %", "/s": v => short(v) + "/s", "": short };
 const EXACT = { B: bytes, ms: time, "%": percent, "/s": v => whole(v) + "/s", "": whole };
 
-/* Draws `canvas` as it is at the time `now`; `pointer`: how far from its left edge somebody points, or null. */
-export function draw(canvas, points, now, pointer) {
-  const { unit = "", max, lines } = canvas.dataset, names = lines.split(" ");
+/* Draws `canvas` as it is at the time `now`, which has the name `end`; `pointer`: how far from its left edge somebody
+   points, or null. */
+export function draw(canvas, points, now, end, pointer) {
+  const { unit = "", max, lines } = canvas.dataset;
   const W = canvas.clientWidth, H = canvas.clientHeight, scale = devicePixelRatio || 1, g = canvas.getContext("2d");
   const style = getComputedStyle(document.documentElement), color = name => style.getPropertyValue(name).trim();
   const [w, h] = [W, H].map(side => Math.round(side * scale));
@@ -35,6 +37,8 @@ export function draw(canvas, points, now, pointer) {
   g.font = "11px system-ui, 'DejaVu Sans', sans-serif";
 
   const seen = points.filter(p => now - p.at <= SPAN);
+  // A line of errors where there are none would alarm.
+  const names = lines.split(" ").filter(name => name !== "errors" || seen.some(p => p.errors));
   const top = +max || ceiling(Math.max(0, ...seen.flatMap(p => names.map(name => p[name] ?? 0))), unit);
   const ticks = [0, top / 2, top], label = LABELS[unit];
   const L = Math.ceil(Math.max(...ticks.map(v => g.measureText(label(v)).width))) + 8, T = 8, B = H - 18, R = W - 2;
@@ -44,27 +48,29 @@ export function draw(canvas, points, now, pointer) {
   for (const v of ticks) {
     const at = Math.round(y(v)) + .5;
     g.fillStyle = color("--soft"); g.fillText(label(v), L - 6, at);
+    g.globalAlpha = few.matches ? .4 : 1;
     g.strokeStyle = color("--line"); g.beginPath(); g.moveTo(L, at); g.lineTo(R, at); g.stroke();
+    g.globalAlpha = 1;
   }
   g.fillStyle = color("--soft"); g.textBaseline = "alphabetic";
   g.textAlign = "left"; g.fillText("60 s ago", L, H - 3);
-  g.textAlign = "right"; g.fillText("now", R, H - 3);
+  g.textAlign = "right"; g.fillText(end, R, H - 3);
 
   g.save(); g.beginPath(); g.rect(L, 0, R - L + 2, H); g.clip();
   for (const name of names) {
     g.setLineDash(few.matches ? DASHES[name] ?? [] : []);
     // A line breaks where nothing is known.
-    let path = null, start = 0, end = 0;
+    let path = null, start = 0, last = 0;
     const finish = () => {
       if (!path) return;
-      const area = new Path2D(path); area.lineTo(end, B); area.lineTo(start, B);
+      const area = new Path2D(path); area.lineTo(last, B); area.lineTo(start, B);
       g.fillStyle = g.strokeStyle = color(COLORS[name]); g.globalAlpha = few.matches ? 0 : .12; g.fill(area);
-      g.globalAlpha = 1; g.lineWidth = 2; g.lineJoin = "round"; g.stroke(path);
+      g.globalAlpha = 1; g.lineWidth = few.matches && name === "errors" ? 5 : 2; g.lineJoin = "round"; g.stroke(path);
       path = null;
     };
     for (const p of points) {
       if (p[name] === null) { finish(); continue; }
-      if (path) path.lineTo(end = x(p.at), y(p[name])); else (path = new Path2D()).moveTo(start = end = x(p.at), y(p[name]));
+      if (path) path.lineTo(last = x(p.at), y(p[name])); else (path = new Path2D()).moveTo(start = last = x(p.at), y(p[name]));
     }
     finish();
   }

@@ -23,7 +23,7 @@ export function percent(n) {
 
 export function time(ms) {
   if (ms >= 1e3) return +(ms / 1e3).toPrecision(3) + " s";
-  return +ms.toPrecision(ms < 1 ? 2 : 3) + " ms";
+  return (ms < 10 ? +ms.toPrecision(2) : Math.round(ms)) + " ms";
 }
 
 export const count = (n, one, many) => whole(n) + " " + (n === 1 ? one : many);

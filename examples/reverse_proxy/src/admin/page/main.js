@@ -82,13 +82,14 @@ function say(what) {
 function connected(yes, words) {
   if ($("link").textContent !== words) $("link").textContent = words;
   $("link").classList.toggle("lost", !yes);
-  $("main").classList.toggle("stale", !yes);
+  document.body.classList.toggle("stale", !yes);
   for (const control of document.querySelectorAll("button, input")) control.disabled = !yes;
 }
 
 function lost(words) {
   connected(false, words);
-  say({ bad: true, title: "No connection to the proxy", text: minute.points.length ? "What you see is old." : "" });
+  const age = Math.round((performance.now() - heard) / 1e3);
+  say({ bad: true, title: "No connection to the proxy", text: minute.points.length ? `What you see is ${age} s old.` : "" });
 }
 
 // ===== the connection =====
@@ -104,7 +105,7 @@ function connect() {
   };
 }
 /* A connection can be dead without an error. */
-setInterval(() => { if (minute.points.length && performance.now() - heard > 5e3) lost("connection lost, waiting"); }, 1e3);
+setInterval(() => { if (minute.points.length && performance.now() - heard > 3e3) lost("connection lost, trying again"); }, 1e3);
 
 // ===== charts =====
 
@@ -112,7 +113,8 @@ function drawAll() {
   const last = minute.points.at(-1)?.at ?? 0;
   // A little behind, so that the lines move evenly although events come in steps; no further than is known.
   const now = still.matches ? last : Math.min(performance.now() - ahead - 300, last + 300);
-  for (const canvas of canvases) draw(canvas, minute.points, now, pointer.canvas === canvas ? pointer.x : null);
+  const end = document.body.classList.contains("stale") ? "last heard" : "now";
+  for (const canvas of canvases) draw(canvas, minute.points, now, end, pointer.canvas === canvas ? pointer.x : null);
 }
 (function frame() { if (!still.matches) drawAll(); requestAnimationFrame(frame); })();
 for (const canvas of canvases) {
