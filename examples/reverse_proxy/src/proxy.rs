@@ -140,9 +140,7 @@ impl fmt::Debug for Proxy {
 /// The layer that the options ask for.
 fn layer(cli: &Cli) -> SingleflightLayer {
     let key = RequestKeyExtractor::new().ignore_headers(cli.ignore_header.iter().cloned());
-    let mut layer = SingleflightLayer::with_extractor(key)
-        .max_body(cli.max_body)
-        .stream_unknown(cli.stream_unknown);
+    let mut layer = SingleflightLayer::with_extractor(key).max_body(cli.max_body);
     if let Some(bytes) = cli.max_buffered {
         layer = layer.max_buffered(bytes);
     }
@@ -151,6 +149,9 @@ fn layer(cli: &Cli) -> SingleflightLayer {
     }
     if let Some(age) = cli.max_age {
         layer = layer.max_age(age);
+    }
+    if let Some(silence) = cli.max_silence {
+        layer = layer.max_silence(silence);
     }
     if let Some(wait) = cli.wait_timeout {
         layer = layer.wait_timeout(wait);

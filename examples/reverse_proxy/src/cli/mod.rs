@@ -66,12 +66,12 @@ pub struct Cli {
     /// How many requests may share one call. Default: no limit.
     #[arg(long, value_name = "N", help_heading = "Coalescing")]
     pub(crate) max_waiters: Option<usize>,
-    /// Let followers begin with the head also when the response has no length.
-    #[arg(long, help_heading = "Coalescing")]
-    pub(crate) stream_unknown: bool,
     /// How old a call may be that is still joined (250ms, 5s, 2m). Default: that of the layer.
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Coalescing")]
     pub(crate) max_age: Option<Duration>,
+    /// How long a response body may be silent and its call is still joined. Default: that of the layer.
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Coalescing")]
+    pub(crate) max_silence: Option<Duration>,
     /// How long a follower waits for a head before it makes its own call. Default: no limit.
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Coalescing")]
     pub(crate) wait_timeout: Option<Duration>,

@@ -6,6 +6,6 @@ mod lists;
 
 pub(crate) use self::{
     forwarded::{Client, complete_forwarded, put_forwarded},
-    hop_by_hop::{to_client, to_upstream},
+    hop_by_hop::{is_coded, to_client, to_upstream},
     lists::{has_token, join},
 };

@@ -162,14 +162,13 @@ impl Upstreams {
             Ok(response) => response,
             Err(failure) => return self.fail(&call, &failure),
         };
+        if headers::is_coded(response.headers()) {
+            return self.fail(&call, &Kind::UnaskedCoding.into());
+        }
         let switched = match (response.status(), call.tunnel.take()) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(tunnel)) => Some(tunnel.open(&mut response)),
             (StatusCode::SWITCHING_PROTOCOLS, None) => {
-                let failure = Failure {
-                    kind: Kind::UnaskedUpgrade,
-                    cause: "101 to a request without an Upgrade".to_owned(),
-                };
-                return self.fail(&call, &failure);
+                return self.fail(&call, &Kind::UnaskedUpgrade.into());
             }
             _ => None,
         };

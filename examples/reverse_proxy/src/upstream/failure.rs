@@ -25,6 +25,7 @@ pub(super) enum Kind {
     BrokeOff,
     TooSlow,
     UnaskedUpgrade,
+    UnaskedCoding,
 }
 
 // ===== impl Failure =====
@@ -34,6 +35,16 @@ impl Failure {
         Self {
             kind,
             cause: chain(error),
+        }
+    }
+}
+
+/// A response that can't be passed on.
+impl From<Kind> for Failure {
+    fn from(kind: Kind) -> Self {
+        Self {
+            kind,
+            cause: "against the protocol".to_owned(),
         }
     }
 }
@@ -69,6 +80,7 @@ impl Kind {
                 "The upstream broke off before its response was there.\n"
             }
             Self::TooSlow => "The upstream did not respond in time.\n",
+            Self::UnaskedCoding => "The upstream used a transfer coding that nobody asked for.\n",
             Self::UnaskedUpgrade => "The upstream changed to a protocol that nobody asked for.\n",
         }
     }
