@@ -17,6 +17,15 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// What the proxy itself says of a request. No client can have it removed by naming it in `Connection`.
+pub(super) const OURS: [HeaderName; 5] = [
+    FORWARDED,
+    FORWARDED_FOR,
+    FORWARDED_HOST,
+    FORWARDED_PROTO,
+    REAL_IP,
+];
+
 /// The other side of a client's connection, as its requests name it.
 #[derive(Debug)]
 pub(crate) struct Client {

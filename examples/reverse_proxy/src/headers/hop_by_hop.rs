@@ -9,7 +9,10 @@ use http::{
     request, response,
 };
 
-use super::lists::{has_token, tokens};
+use super::{
+    forwarded::OURS,
+    lists::{has_token, tokens},
+};
 
 /// Of one connection alone, whether or not `Connection` names them. `Trailer` is not: it speaks of the trailers, which
 /// are passed on. Credentials for a proxy end here, since to its clients this proxy is the origin.
@@ -57,7 +60,10 @@ fn strip(headers: &mut HeaderMap) {
     if let Entry::Occupied(connection) = headers.entry(CONNECTION) {
         let lines: Vec<HeaderValue> = connection.remove_entry_mult().1.collect();
         for name in lines.iter().flat_map(tokens) {
-            headers.remove(HeaderName::from_bytes(name).unwrap_or(CONNECTION));
+            let name = HeaderName::from_bytes(name).unwrap_or(CONNECTION);
+            if !OURS.contains(&name) {
+                headers.remove(name);
+            }
         }
     }
     for name in &HOP_BY_HOP {

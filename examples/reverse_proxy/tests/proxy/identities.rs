@@ -64,6 +64,31 @@ async fn what_a_client_claims_of_its_address_does_not_reach_the_origin() {
     );
 }
 
+#[tokio::test]
+async fn a_client_can_not_have_its_address_taken_out_as_a_field_of_its_connection() {
+    let world = World::new(&[]).await;
+    let response = world
+        .raw(
+            "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto\r\n\
+             Connection: X-Real-IP, forwarded, host, via, x-mine\r\nX-Mine: 1\r\n\r\n",
+        )
+        .await;
+    for line in [
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: h",
+        "x-forwarded-proto: http",
+        "x-real-ip: 127.0.0.1",
+        "forwarded: for=127.0.0.1;host=\"h\";proto=http",
+        "via: 1.1 singleflight",
+    ] {
+        assert!(
+            response.lines().any(|found| found == line),
+            "{line}: {response}"
+        );
+    }
+    assert!(!response.contains("x-mine"), "{response}");
+}
+
 /// Asks with `authorization` over a connection of the client's that stays open.
 async fn ask(stream: &mut TcpStream, authorization: &str) -> String {
     let request = format!("GET /page HTTP/1.1\r\nHost: h\r\n{authorization}\r\n");
