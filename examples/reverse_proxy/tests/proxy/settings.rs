@@ -50,3 +50,35 @@ async fn without_memory_for_copies_followers_make_their_own_calls() {
     assert_eq!(world.calls(), 3);
     world.until_stats("in_flight", 0).await;
 }
+
+#[tokio::test]
+async fn a_call_whose_body_is_silent_for_too_long_is_not_joined() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ["--max-silence", "50ms"];
+    let world = World::before(listener.local_addr().unwrap(), &options).await;
+    let first = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        let begin = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart";
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        (listener, stream)
+    });
+    let uri: http::Uri = format!("http://{}/", world.proxy).parse().unwrap();
+    let mut leader = client().get(uri.clone()).await.unwrap();
+    leader.frame().await.unwrap().unwrap();
+    let (listener, _silent) = first.await.unwrap();
+    // Whoever comes too early joins the silent call.
+    let mut early = Vec::new();
+    let (mut stream, _) = loop {
+        early.push(tokio::spawn(client().get(uri.clone())));
+        let next = std::time::Duration::from_millis(20);
+        if let Ok(accepted) = tokio::time::timeout(next, listener.accept()).await {
+            break accepted.unwrap();
+        }
+    };
+    read_head(&mut stream).await;
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage";
+    stream.write_all(page.as_bytes()).await.unwrap();
+    let answer = early.pop().unwrap().await.unwrap().unwrap();
+    assert_eq!(text(answer).await, (StatusCode::OK, "page".to_owned()));
+}
