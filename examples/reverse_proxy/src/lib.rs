@@ -46,6 +46,12 @@
 //! Upgrades (WebSocket) are tunnelled; they are never coalesced. SIGINT or SIGTERM lets requests in flight end, for as long as
 //! `--drain-timeout`, and `/healthz` says 503 meanwhile; tunnels are not waited for. A second signal ends at once.
 //!
+//! # The admin port
+//!
+//! `/` is the page, `/stats` and `/metrics` have its numbers, `POST /forget?uri=/path`, `/forget?all=true` and
+//! `/enabled?on=false` act. It asks for no password, so bind it to an address that strangers can't reach. Pages of other sites
+//! can't reach it through the operator's browser: it answers to addresses, localhost and the names of `--admin-host`.
+//!
 //! # Logs
 //!
 //! `RUST_LOG` chooses what is logged, `info` by default: `reverse_proxy=debug`, or `tower_singleflight=debug` for what becomes
