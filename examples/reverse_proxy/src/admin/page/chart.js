@@ -21,7 +21,7 @@ function ceiling(n, unit) {
   return ends.find(end => end >= wanted && (unit !== "" || end % 2 === 0));
 }
 
-const LABELS = { B: bytes, ms: time, "%": v => whole(v) + " %", "/s": v => short(v) + "/s", "": short };
+const LABELS = { B: bytes, ms: time, "%": v => whole(v) + " %", "/s": (v, top) => short(v, top) + "/s", "": short };
 const EXACT = { B: bytes, ms: time, "%": percent, "/s": v => whole(v) + "/s", "": whole };
 
 /* Draws `canvas` as it is at the time `now`, which has the name `end`; `pointer`: how far from its left edge somebody
@@ -40,7 +40,7 @@ export function draw(canvas, points, now, end, pointer) {
   // A line of errors where there are none would alarm.
   const names = lines.split(" ").filter(name => name !== "errors" || seen.some(p => p.errors));
   const top = +max || ceiling(Math.max(0, ...seen.flatMap(p => names.map(name => p[name] ?? 0))), unit);
-  const ticks = [0, top / 2, top], label = LABELS[unit];
+  const ticks = [0, top / 2, top], label = v => LABELS[unit](v, top);
   const L = Math.ceil(Math.max(...ticks.map(v => g.measureText(label(v)).width))) + 8, T = 8, B = H - 18, R = W - 2;
   const x = at => R - (now - at) / SPAN * (R - L), y = v => B - Math.min(v / top, 1) * (B - T);
 

@@ -2,10 +2,10 @@
 
 export const whole = n => Math.round(n).toLocaleString("en");
 
-/* Three digits, or two where they suffice. */
-export function short(n) {
-  if (n >= 1e6) return +(n / 1e6).toPrecision(3) + "M";
-  if (n >= 1e4) return +(n / 1e3).toPrecision(3) + "k";
+/* Three digits, or two where they suffice, in the unit of `most`. */
+export function short(n, most = n) {
+  if (most >= 1e6) return n && +(n / 1e6).toPrecision(3) + "M";
+  if (most >= 1e4) return n && +(n / 1e3).toPrecision(3) + "k";
   return n < 10 ? String(+n.toPrecision(2)) : whole(n);
 }
 
