@@ -10,7 +10,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::headers::has_token;
+use crate::headers::has_token;
 
 /// A client that asks to leave HTTP behind.
 pub(crate) struct Tunnel {
