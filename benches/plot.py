@@ -63,7 +63,7 @@ def measure():
         file = RESULTS / f"{bench}.json"
         file.unlink(missing_ok=True)
         variables = {f"{bench.upper()}_TABLE": "only", "BENCH_JSON": str(file.relative_to(ROOT))}
-        subprocess.run(["cargo", "bench", "--bench", bench], cwd=ROOT, check=True, env=os.environ | variables)
+        subprocess.run(["cargo", "bench", "-p", "benches", "--bench", bench], cwd=ROOT, check=True, env=os.environ | variables)
     if shutil.which("wrk"):
         subprocess.run([BENCHES / "proxy.py", "--json", RESULTS / "proxy.json"], cwd=ROOT, check=True)
 
