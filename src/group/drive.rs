@@ -108,6 +108,12 @@ impl<K, V, C> Flight<K, V, C> {
         wakers.wake();
     }
 
+    /// Wakes the leader alone.
+    pub(crate) fn wake_leader(&self) {
+        let wakers = self.state().places.take_leader();
+        wakers.wake();
+    }
+
     /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself,
     /// unless another is at it, who may have looked already what there is to do: repeated by `put_back`.
     pub(crate) fn wake_driver(&self) {

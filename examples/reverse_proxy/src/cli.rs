@@ -21,9 +21,6 @@ pub struct Cli {
     /// The largest response body that is copied for followers.
     #[arg(long, value_name = "BYTES", default_value_t = 2 << 20)]
     pub(crate) max_body: usize,
-    /// Let followers begin with the head also when the response has no length.
-    #[arg(long)]
-    pub(crate) stream_unknown: bool,
     /// How old a flight may be that is still joined (250ms, 5s, 2m).
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,

@@ -126,6 +126,9 @@ impl Upstream {
             }
         };
 
+        if headers::is_coded(response.headers()) {
+            return self.failure(StatusCode::BAD_GATEWAY, "unasked-for transfer coding\n");
+        }
         let switched = match (response.status(), tunnel) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(tunnel)) => Some(tunnel.open(&mut response)),
             (StatusCode::SWITCHING_PROTOCOLS, None) => {

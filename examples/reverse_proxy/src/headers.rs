@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, Version,
     header::{
-        CONNECTION, COOKIE, Entry, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request, response, uri,
 };
@@ -63,9 +63,19 @@ pub(crate) fn to_upstream(parts: &mut request::Parts, client: &HeaderValue) {
 
 /// Makes of the upstream's response the client's.
 pub(crate) fn to_client(parts: &mut response::Parts) {
+    if parts.headers.contains_key(TRANSFER_ENCODING) {
+        // It overrides the length, and once it is gone nobody could know (RFC 9112 section 6.3).
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     strip(&mut parts.headers);
     parts.headers.append(VIA, via(parts.version));
     parts.version = Version::HTTP_11;
+}
+
+/// Whether the body is coded for the connection in a way that nobody asked for, and that a client could not be told of.
+pub(crate) fn is_coded(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    lines.any(|line| tokens(line).any(|coding| !coding.eq_ignore_ascii_case(b"chunked")))
 }
 
 /// Whether the comma list `field` holds `token`.

@@ -33,9 +33,7 @@ impl Proxy {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let mut layer = SingleflightLayer::new()
-            .max_body(cli.max_body)
-            .stream_unknown(cli.stream_unknown);
+        let mut layer = SingleflightLayer::new().max_body(cli.max_body);
         if let Some(age) = cli.max_age {
             layer = layer.max_age(age);
         }

@@ -1,4 +1,4 @@
-//! How many bytes all copies of a layer hold together.
+//! How many bytes all buffers of a layer hold together.
 
 use std::sync::{
     Arc,
@@ -11,13 +11,16 @@ use crate::observe;
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     used: AtomicUsize,
+    /// The part of `used` that is held for leaders whom nobody has joined, and that gives way to others.
+    lone: AtomicUsize,
 }
 
-/// A copy's part of the budget; given back when dropped.
+/// A buffer's part of the budget; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Reservation {
+pub(super) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
+    lone: bool,
 }
 
 // ===== impl Budget =====
@@ -26,18 +29,31 @@ impl Budget {
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
+
+    /// Whether a buffer that nobody shares holds anything.
+    pub(crate) fn has_lone(&self) -> bool {
+        self.lone.load(Ordering::Relaxed) > 0
+    }
 }
 
 // ===== impl Reservation =====
 
 impl Reservation {
     #[inline]
-    pub(crate) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, bytes: 0 }
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            budget,
+            bytes: 0,
+            lone: true,
+        }
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Takes `bytes` more if no more than `limit` are then in use by all.
-    pub(crate) fn grow(&mut self, bytes: usize, limit: usize) -> bool {
+    pub(super) fn grow(&mut self, bytes: usize, limit: usize) -> bool {
         if bytes == 0 {
             return true;
         }
@@ -50,21 +66,34 @@ impl Reservation {
             .is_ok();
         if granted {
             self.bytes += bytes;
+            if self.lone {
+                self.budget.lone.fetch_add(bytes, Ordering::Relaxed);
+            }
             observe::buffered(bytes);
         }
         granted
     }
 
-    pub(crate) fn shrink(&mut self, bytes: usize) {
+    pub(super) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         if bytes > 0 {
             self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            if self.lone {
+                self.budget.lone.fetch_sub(bytes, Ordering::Relaxed);
+            }
             observe::released(bytes);
         }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// From now on this part gives way to nobody.
+    pub(super) fn share(&mut self) {
+        if std::mem::take(&mut self.lone) && self.bytes > 0 {
+            self.budget.lone.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 }
