@@ -719,12 +719,12 @@ fn scenarios() -> Vec<Scenario> {
 
     let one: &'static Runtime = Box::leak(Box::new(one_thread()));
     for callers in [10, 100, 1_000, 10_000] {
-        let scenario = Scenario::new(format!("fan-out to {callers}"))
+        let scenario = Scenario::new(format!("fan-out from the gate to {callers}"))
             .with("notify_waiters", fan_out_bare(one, callers));
         all.push(peers!(scenario, fan_out(one, callers)));
     }
 
-    let scenario = Scenario::new("fan-out to 1000, workers 4")
+    let scenario = Scenario::new("fan-out from the gate to 1000, workers 4")
         .turn(10 * TURN)
         .with("notify_waiters", fan_out_bare(workers(4), 1_000));
     all.push(peers!(scenario, fan_out(workers(4), 1_000)));
