@@ -42,6 +42,8 @@ mod role;
 pub mod rules;
 #[cfg(feature = "http")]
 mod service;
+#[cfg(feature = "http")]
+mod shared;
 mod sync;
 
 pub use self::error::SharedError;
