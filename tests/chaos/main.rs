@@ -20,8 +20,10 @@
     reason = "threads and sockets go by the real time, and so does a run's length"
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod origin;
-mod rng;
 mod rules;
 mod scheduler;
 mod sockets;

@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     alone,
-    rng::Rng,
+    support::Rng,
     seed, time,
     wire_support::{Broken, Connection, Message, serve},
 };
