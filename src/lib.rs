@@ -7,6 +7,8 @@
 #[cfg(feature = "http")]
 mod body;
 #[cfg(feature = "http")]
+pub mod buffer_body;
+#[cfg(feature = "http")]
 mod cache_status;
 #[cfg(feature = "http")]
 mod copy;
@@ -49,10 +51,11 @@ pub use self::group::{Group, Outcome, Run};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
+    buffer_body::{BodyBytes, BufferBody, BufferBodyLayer, BufferedBody},
     error::{BoxError, ShareError, SharedError},
     flights::Stats,
     handle::Handle,
-    key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},
+    key::{KeyExtractor, RequestKey, RequestKeyAnd, RequestKeyExtractor, method_and_uri},
     layer::SingleflightLayer,
     role::Role,
     service::Singleflight,

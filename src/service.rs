@@ -152,7 +152,10 @@ where
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
-        let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
+        let default = self.shared.default_key();
+        let writes = default.is_some_and(|default| {
+            !rules::is_safe(&parts.method) && !default.opts_in(&parts.method)
+        });
         let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
         ResponseFuture::bypassed(&self.shared, call, way, target)

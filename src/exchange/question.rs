@@ -1,13 +1,12 @@
 //! A request that may be coalesced: its key, and what else its head says.
 
-use std::any::Any;
-
 use http::{Method, request};
 use http_body::Body;
 
 use crate::{
+    buffer_body::Trailers,
     flights::Shared,
-    key::{KeyExtractor, Marks, RequestKey},
+    key::{KeyExtractor, Marks},
     rules::{Bypass, Said},
 };
 
@@ -20,7 +19,7 @@ pub(crate) struct Question<K> {
 
 // ===== impl Question =====
 
-impl<K: 'static> Question<K> {
+impl<K> Question<K> {
     /// `Err`: why the request must make its own call.
     pub(crate) fn of<X, B>(
         shared: &Shared<X>,
@@ -38,38 +37,43 @@ impl<K: 'static> Question<K> {
         let mut marks = Marks::default();
         let mut said = Said::default();
         // The default key is made in the pass in which the rules look at the fields.
-        let own = match shared.default_key() {
-            Some(default) if !default.coalesces(&request.method) => return Err(Bypass::Method),
-            Some(default) => {
-                let key = default.read(request, |name, value, may_differ| {
-                    said.note(name, value);
-                    marks.push(may_differ);
+        let default = match shared.default_key() {
+            Some(default) if !default.coalesces(request) => {
+                return Err(if default.opts_in(&request.method) {
+                    Bypass::Body
+                } else {
+                    Bypass::Method
                 });
-                cast(key)
             }
+            Some(default) => Some(default.read(request, |name, value, may_differ| {
+                said.note(name, value);
+                marks.push(may_differ);
+            })),
             None => {
                 said = Said::by(&request.headers);
                 None
             }
         };
+        let is_default = default.is_some();
         if let Some(bypass) = said.bypass(&request.method, has_body(&said)) {
             return Err(bypass);
         }
-        match own.or_else(|| shared.extractor.extract(request)) {
+        let key = match default {
+            Some(key) => shared.extractor.complete(key, request),
+            // A key that knows nothing of them may have left them out.
+            None if Trailers::of(request).is_some() => return Err(Bypass::Body),
+            None => shared.extractor.extract(request),
+        };
+        match key {
             Some(key) => Ok(Self {
                 key,
                 has_credentials: said.credentials,
                 marks,
             }),
-            None if matches!(request.method, Method::GET | Method::HEAD) => Err(Bypass::NoKey),
+            None if is_default || matches!(request.method, Method::GET | Method::HEAD) => {
+                Err(Bypass::NoKey)
+            }
             None => Err(Bypass::Method),
         }
     }
-}
-
-/// The default key's type is not named where any may stand.
-fn cast<K: 'static>(key: RequestKey) -> Option<K> {
-    let mut key = Some(key);
-    let key: &mut dyn Any = &mut key;
-    key.downcast_mut::<Option<K>>()?.take()
 }

@@ -2,6 +2,7 @@
 //!
 //! [`KeyExtractor`] is the hook, [`RequestKeyExtractor`] the default, [`method_and_uri`] the bare alternative.
 
+mod and;
 mod digest;
 mod extractor;
 mod host;
@@ -10,6 +11,7 @@ mod marks;
 mod named;
 mod request;
 
+pub use and::RequestKeyAnd;
 pub use extractor::{KeyExtractor, method_and_uri};
 pub(crate) use marks::Marks;
 pub use request::{RequestKey, RequestKeyExtractor};

@@ -10,9 +10,10 @@
 //! | request | `Expect` makes its own call | [RFC 9110 10.1.1] |
 //! | request | `Cache-Control: no-store` or `only-if-cached`, or one that cannot be parsed, makes its own call; `no-cache`, `max-age=0` and `Pragma` do not | [RFC 9111 5.2.1] |
 //! | request | a GET or HEAD with a body makes its own call | [RFC 9110 9.3.1] |
-//! | request | any method but GET and HEAD makes its own call, unless a key function of yours names a key for it | [RFC 9110 9.2.1] |
+//! | request | any method but GET and HEAD makes its own call, unless a key function of yours names a key for it, or [`coalesce`](crate::RequestKeyExtractor::coalesce) opts the method in and the whole body was read | [RFC 9110 9.2.1] |
+//! | request | one whose trailers a key function of yours can't see makes its own call | [RFC 9110 6.5] |
 //! | request | GET and HEAD never share a flight | [RFC 9110 9.3.2] |
-//! | request | an unsafe method answered by 2xx or 3xx ends the sharing of older flights of its URI | [RFC 9111 4.4] |
+//! | request | an unsafe method that `coalesce` does not opt in, answered by 2xx or 3xx, ends the sharing of older flights of its URI | [RFC 9111 4.4] |
 //! | response | 1xx, and any answer to `CONNECT`, is its caller's alone | [RFC 9110 15.2] |
 //! | response | `Vary: *`, or a `Vary` that cannot be parsed, is its caller's alone | [RFC 9110 12.5.5] |
 //! | response | 403 to a request with `Authorization`, `Cookie` or `Proxy-Authorization` is its caller's alone; to one without it counts as if `Vary` also named these | [RFC 9110 15.5.4] |
@@ -31,6 +32,7 @@
 //! [RFC 6265 4.1]: https://www.rfc-editor.org/rfc/rfc6265#section-4.1
 //! [RFC 6585]: https://www.rfc-editor.org/rfc/rfc6585
 //! [RFC 8470]: https://www.rfc-editor.org/rfc/rfc8470#section-5.2
+//! [RFC 9110 6.5]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5
 //! [RFC 9110 7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 //! [RFC 9110 7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 //! [RFC 9110 8.6]: https://www.rfc-editor.org/rfc/rfc9110#section-8.6
