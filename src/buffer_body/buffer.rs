@@ -133,6 +133,7 @@ where
             return Poll::Ready(None);
         }
         let frame = ready!(this.body.poll_frame(cx));
+        *this.ended = frame.is_none();
         Poll::Ready(frame.map(|frame| frame.map(into_bytes).map_err(Into::into)))
     }
 
