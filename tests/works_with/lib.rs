@@ -1,5 +1,11 @@
-//! The layer with real peers, each in a file of its own: `cargo test -p works-with`.
-#![cfg(test)]
+//! The layer beside the crates that people use it with. A package of its own, because those are many.
+#![cfg(all(test, feature = "http"))]
 
-mod graphql;
+#[path = "../support/mod.rs"]
 mod support;
+
+mod axum;
+mod graphql;
+mod tonic;
+mod tower;
+mod tower_http;
