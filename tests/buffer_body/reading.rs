@@ -1,7 +1,4 @@
 //! Request bodies that are read before the service below is called.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{
     convert::Infallible,
@@ -16,13 +13,14 @@ use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use http_support::{Origin, assert_idle};
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_singleflight::{
     BodyBytes, BoxError, BufferBodyLayer, BufferedBody, RequestKeyExtractor, Role,
     SingleflightLayer,
 };
+
+use crate::support::{self, Origin, assert_idle};
 
 /// What the service below was called with: the bytes of the extensions, and the frames of the body.
 #[derive(Debug, Default, PartialEq)]
@@ -413,12 +411,12 @@ async fn a_slow_sender_holds_neither_a_flight_nor_a_permit_and_leads_when_its_bo
         .map_err(|never| match never {})
         .boxed_unsync();
     let fast = service.oneshot(post(whole)).await.unwrap();
-    assert_eq!(http_support::read(fast).await.role, Role::Leader);
+    assert_eq!(support::read(fast).await.role, Role::Leader);
 
     sender.send(data("ry")).unwrap();
     drop(sender);
     let slow = slow.await.unwrap();
-    assert_eq!(http_support::read(slow).await.role, Role::Leader);
+    assert_eq!(support::read(slow).await.role, Role::Leader);
     assert_eq!(origin.calls(), 2);
     assert_idle(&flights);
 }

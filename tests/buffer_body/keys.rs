@@ -1,7 +1,4 @@
 //! Keys that hold the bytes of a body.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{collections::HashSet, convert::Infallible};
 
@@ -9,7 +6,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use http_support::{Fields, Got, Origin, all, assert_idle, roles, settle};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tokio::task::JoinHandle;
@@ -18,6 +14,8 @@ use tower_singleflight::{
     BodyBytes, BoxError, BufferBodyLayer, KeyExtractor, RequestKeyExtractor, ResponseBody, Role,
     SingleflightLayer,
 };
+
+use crate::support::{self, Fields, Got, Origin, all, assert_idle, roles, settle};
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -32,7 +30,7 @@ fn stream(frames: Vec<Frame<Bytes>>) -> Body {
 }
 
 fn ask(method: &str, uri: &str, fields: Fields<'_>, body: Body) -> Request<Body> {
-    http_support::request(method, uri, fields).map(|_| body)
+    support::request(method, uri, fields).map(|_| body)
 }
 
 /// Sends a request, and lets it go as far as it gets.
@@ -45,7 +43,7 @@ where
             Future: Send + 'static,
         > + Clone,
 {
-    let asked = http_support::ask(service, request);
+    let asked = support::ask(service, request);
     settle().await;
     asked
 }
@@ -65,7 +63,7 @@ where
     let got = all(asked).await;
     // The origin numbers its calls: two with one body had one call.
     let bodies: HashSet<_> = got.iter().map(|got| got.body.clone()).collect();
-    let followers = http_support::count(&got, Role::Follower);
+    let followers = support::count(&got, Role::Follower);
     assert_eq!(bodies.len() + followers, got.len());
     assert_idle(&layer.handle());
     roles(&got)
@@ -140,7 +138,7 @@ async fn without_the_layer_that_reads_bodies_a_method_that_is_opted_in_has_no_ke
     origin.open();
     let service = layer.layer(origin);
     for body in ["a", ""] {
-        let got = http_support::ask(&service, ask("POST", "/", &[], whole(body)))
+        let got = support::ask(&service, ask("POST", "/", &[], whole(body)))
             .await
             .unwrap();
         assert_eq!(got.role, Bypassed);

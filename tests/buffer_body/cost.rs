@@ -1,6 +1,4 @@
 //! What reading bodies ahead costs, in allocations.
-#![cfg(feature = "http")]
-#![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,7 +1,4 @@
 //! Request bodies as real connections bring them.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -9,7 +6,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use http_support::{assert_idle, settle};
 use hyper::client::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -25,6 +21,8 @@ use tower_singleflight::{
     BodyBytes, BoxError, BufferBodyLayer, BufferedBody, Handle, RequestKey, RequestKeyExtractor,
     ResponseBody, Role, SingleflightLayer,
 };
+
+use crate::support::{assert_idle, settle};
 
 /// The largest body that is read ahead.
 const MAX: usize = 1000;

@@ -1,7 +1,4 @@
 //! Stacks that read bodies and share by them, as they are written: no adapter, and no type named.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -9,7 +6,6 @@ use axum::{Router, routing};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use http_support::assert_idle;
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
@@ -20,13 +16,15 @@ use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_singleflight::{BufferBodyLayer, RequestKeyExtractor, Role, SingleflightLayer};
 
+use crate::support::{self, assert_idle};
+
 fn layer() -> SingleflightLayer {
     SingleflightLayer::with_extractor(RequestKeyExtractor::new().coalesce(Method::POST))
 }
 
 /// Sends back what it gets, once another caller had a chance to come.
 async fn echo(body: Bytes) -> Bytes {
-    http_support::settle().await;
+    support::settle().await;
     body
 }
 
