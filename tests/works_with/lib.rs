@@ -5,6 +5,7 @@
 mod support;
 
 mod axum;
+mod gate;
 mod graphql;
 mod tonic;
 mod tower;
