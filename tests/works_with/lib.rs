@@ -7,6 +7,7 @@ mod support;
 mod axum;
 mod gate;
 mod graphql;
+mod json_rpc;
 mod tonic;
 mod tower;
 mod tower_http;
