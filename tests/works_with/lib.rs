@@ -11,3 +11,4 @@ mod json_rpc;
 mod tonic;
 mod tower;
 mod tower_http;
+mod webdav;
