@@ -7,6 +7,7 @@ mod support;
 mod axum;
 mod gate;
 mod graphql;
+mod grpc;
 mod json_rpc;
 mod tonic;
 mod tower;
