@@ -9,6 +9,7 @@ mod gate;
 mod graphql;
 mod grpc;
 mod json_rpc;
+mod kube;
 mod tonic;
 mod tower;
 mod tower_http;
