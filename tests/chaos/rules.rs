@@ -25,7 +25,7 @@ use tower::{Layer, Service, service_fn, util::BoxCloneService};
 use tower_singleflight::{Handle, RequestKey, RequestKeyExtractor, Role, SingleflightLayer, rules};
 
 use self::account::{Answer, Ask, Settings, Verdict, invalidates, is_shareable, may_share};
-use crate::{alone, support::Rng, seed, time};
+use crate::{alone, seed, support::Rng, time};
 
 const PAGE: &[u8] = b"page";
 
@@ -166,11 +166,7 @@ fn role(response: &Response<impl Sized>) -> Role {
 
 fn assert_idle(handle: &Handle<RequestKey>) -> Result<(), String> {
     let stats = handle.stats();
-    let left = (
-        stats.in_flight,
-        stats.waiters as usize,
-        stats.buffered_bytes as usize,
-    );
+    let left = (stats.in_flight, stats.waiters, stats.buffered_bytes);
     if left == (0, 0, 0) {
         Ok(())
     } else {
