@@ -43,9 +43,9 @@ use self::{
     check::{ROLE, Seen, check},
 };
 use crate::{
-    alone,
+    alone, seed,
     support::Rng,
-    seed, time,
+    time,
     wire_support::{Broken, Connection, Message, serve},
 };
 

@@ -19,3 +19,4 @@ mod roles;
 mod servers;
 mod shared_errors;
 mod stacks;
+mod task_locals;
