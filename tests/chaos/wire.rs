@@ -44,9 +44,11 @@ use self::{
 };
 use crate::{
     alone, seed,
-    support::Rng,
+    support::{
+        Rng,
+        wire::{Broken, Connection, Message, serve},
+    },
     time,
-    wire_support::{Broken, Connection, Message, serve},
 };
 
 /// So many cases are under way at a time.

@@ -3,14 +3,13 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use crate::support::{all, ask, assert_idle, get};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::SingleflightLayer;
-
-use crate::support::{self, all, ask, assert_idle, get};
 
 tokio::task_local! { static LOCALE: &'static str; }
 
@@ -55,14 +54,14 @@ async fn set_above(callers: usize) -> Vec<Bytes> {
             let mut service = service.clone();
             tokio::spawn(LOCALE.scope("de", async move {
                 let Ok(response) = service.call(request()).await;
-                support::read(response).await.body
+                crate::support::read(response).await.body
             }))
         })
         .collect();
     while layer.handle().stats().waiters < callers {
         tokio::task::yield_now().await;
     }
-    support::settle().await;
+    crate::support::settle().await;
     gate.add_permits(1);
     let mut bodies = Vec::new();
     for one in asked {

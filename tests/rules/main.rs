@@ -8,7 +8,6 @@ mod bypass;
 mod copies;
 mod key;
 mod key_reference;
-mod sessions;
 mod sharing;
 mod strangers;
 mod unshareable;

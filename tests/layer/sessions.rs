@@ -9,14 +9,13 @@ use std::{
     },
 };
 
+use crate::support::{assert_idle, get, request};
 use bytes::Bytes;
 use http::{Request, Response, header::COOKIE, request::Parts};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer};
-
-use crate::support::{self, assert_idle, get, request};
 
 type Req = Request<Empty<Bytes>>;
 
@@ -84,7 +83,7 @@ where
             (known, tokio::spawn(service.clone().call(request)))
         })
         .collect();
-    support::settle().await;
+    crate::support::settle().await;
     gate.add_permits(Semaphore::MAX_PERMITS / 2);
     let mut sessions = HashSet::new();
     for (known, response) in asked {
