@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use tower::{BoxError, Service};
 
 use crate::{
-    rng::Rng,
+    support::Rng,
     world::{End, Head, Kind, Length, Live, World, bytes, message, trailers},
 };
 

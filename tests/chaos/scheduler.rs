@@ -30,8 +30,9 @@ use tower_singleflight::{
 use crate::{
     HUSHED, MEMORY, alone,
     origin::{Capacity, Gates, Origin, Pace, Source},
-    rng::Rng,
-    seed, text_of, time,
+    seed,
+    support::Rng,
+    text_of, time,
     world::{Asked, BodyCheck, Manners, Question, Rules, World},
 };
 

@@ -32,8 +32,9 @@ use tower_singleflight::{Handle, RequestKey, RequestKeyExtractor, Role, Singlefl
 use crate::{
     MEMORY, alone,
     origin::{Origin, Pace},
-    rng::Rng,
-    seed, text_of, time,
+    seed,
+    support::Rng,
+    text_of, time,
     world::{BodyCheck, Manners, Question, Rules, World},
 };
 

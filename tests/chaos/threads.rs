@@ -28,8 +28,9 @@ use tower_singleflight::{
 use crate::{
     MEMORY, alone,
     origin::{Capacity, Origin, Pace},
-    rng::{Rng, mix},
-    seed, text_of, time,
+    seed,
+    support::{Rng, mix},
+    text_of, time,
     world::{Asked, Manners, Question, Rules, World},
 };
 

@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Duration, Instant};
 use tower_singleflight::Role;
 
-use crate::rng::{Rng, mix};
+use crate::support::{Rng, mix};
 
 /// What one call of the origin does.
 #[derive(Clone, Debug, Default)]
