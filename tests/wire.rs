@@ -3,6 +3,7 @@
 //! `Cargo.toml` builds hyper without its debug assertions: only then its server takes a `Content-Length` on trust.
 #![cfg(feature = "http")]
 
+#[allow(dead_code, reason = "what only the chaos test needs")]
 mod wire_support;
 
 use std::{

@@ -4,6 +4,7 @@ mod admin;
 mod connections;
 mod failures;
 mod fields;
+mod framing;
 mod hosts;
 mod identities;
 mod keep_alive;
