@@ -29,8 +29,6 @@ mod scheduler;
 mod sockets;
 mod threads;
 mod wire;
-#[path = "../wire_support/mod.rs"]
-mod wire_support;
 mod world;
 
 use std::{

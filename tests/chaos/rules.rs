@@ -25,7 +25,7 @@ use tower::{Layer, Service, service_fn, util::BoxCloneService};
 use tower_singleflight::{Handle, RequestKey, RequestKeyExtractor, Role, SingleflightLayer, rules};
 
 use self::account::{Answer, Ask, Settings, Verdict, invalidates, is_shareable, may_share};
-use crate::{alone, support::Rng, seed, time};
+use crate::{alone, seed, support::Rng, time};
 
 const PAGE: &[u8] = b"page";
 

@@ -43,10 +43,12 @@ use self::{
     check::{ROLE, Seen, check},
 };
 use crate::{
-    alone,
-    support::Rng,
-    seed, time,
-    wire_support::{Broken, Connection, Message, serve},
+    alone, seed,
+    support::{
+        Rng,
+        wire::{Broken, Connection, Message, serve},
+    },
+    time,
 };
 
 /// So many cases are under way at a time.

@@ -5,6 +5,7 @@
 mod support;
 
 mod axum;
+#[cfg(feature = "heavy")]
 mod graphql;
 mod tonic;
 mod tower;

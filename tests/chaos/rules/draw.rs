@@ -1,7 +1,7 @@
 //! Requests and responses that are drawn to lie near a border of the rules.
 
 use super::account::{Answer, Ask, Fields, Settings, names_of_lists};
-use crate::rng::Rng;
+use crate::support::Rng;
 
 /// Names on no list, some of them one letter away from one.
 const KEPT: [&str; 30] = [

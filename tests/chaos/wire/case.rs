@@ -3,7 +3,7 @@
 use tokio::sync::{Semaphore, watch};
 
 use super::check::DATE;
-use crate::rng::Rng;
+use crate::support::Rng;
 
 /// One origin's answer and those who ask for it.
 #[derive(Debug)]

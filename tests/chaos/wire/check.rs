@@ -2,7 +2,7 @@
 //! layer.
 
 use super::case::{Case, Client, Mangle};
-use crate::wire_support::{Broken, Fields, Framing, Message};
+use crate::support::wire::{Broken, Fields, Framing, Message};
 
 /// All that a client has read.
 #[derive(Clone, Debug)]

@@ -1,12 +1,9 @@
 //! Which flights a write detaches: those of its target however that is spelt, and of those that its answer names.
-#![cfg(feature = "http")]
 
-mod http_support;
-
+use crate::support::{Fields, Origin, ask, assert_idle, request};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
-use http_support::{Fields, Origin, ask, assert_idle, request};
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer};
 
@@ -124,7 +121,7 @@ async fn two_spellings_of_one_uri_do_not_share_a_call() {
     assert_eq!(origin.calls(), 3);
     origin.open();
     assert!(
-        http_support::all(asked)
+        crate::support::all(asked)
             .await
             .iter()
             .all(|got| got.role == Role::Leader)

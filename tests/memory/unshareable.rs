@@ -1,17 +1,14 @@
 //! What the layer keeps of requests that are over, in live bytes of a counting allocator.
-#![cfg(feature = "http")]
 
-use std::{alloc::System, convert::Infallible, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
-use cap::Cap;
 use http::{Request, Response, Uri};
 use http_body_util::{Empty, Full};
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{Handle, SingleflightLayer};
 
-#[global_allocator]
-static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+use crate::{alone, live};
 
 /// As a server makes it: the URI is a slice of the buffer that the whole head was read into.
 fn request(path: &str, padding: usize) -> Request<Empty<Bytes>> {
@@ -49,6 +46,7 @@ fn assert_idle<K>(handle: &Handle<K>) {
 
 #[test]
 fn a_remembered_key_costs_some_bytes_whatever_its_request_was_and_for_a_while_alone() {
+    let _alone = alone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -58,8 +56,8 @@ fn a_remembered_key_costs_some_bytes_whatever_its_request_was_and_for_a_while_al
         let layer = SingleflightLayer::new();
         ask(&layer, "/warm", 200, 0).await;
         ask(&layer, "/private", 1, 0).await;
-        let before = ALLOCATOR.allocated();
-        let held = || ALLOCATOR.allocated().saturating_sub(before);
+        let before = live();
+        let held = || live().saturating_sub(before);
 
         const KEYS: usize = 1000;
         ask(&layer, "/private", KEYS, 60_000).await;

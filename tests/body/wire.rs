@@ -1,10 +1,6 @@
 //! What goes over the wire: hyper's server above the layer, its bytes read by the letter of RFC 9112.
 //!
 //! `Cargo.toml` builds hyper without its debug assertions: only then its server takes a `Content-Length` on trust.
-#![cfg(feature = "http")]
-
-#[allow(dead_code, reason = "what only the chaos test needs")]
-mod wire_support;
 
 use std::{
     convert::Infallible,
@@ -32,7 +28,8 @@ use tokio::{
 };
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{Handle, RequestKey, Role, SharedError, SingleflightLayer};
-use wire_support::{Broken, Connection, Message, serve};
+
+use crate::support::wire::{Broken, Connection, Message, serve};
 
 type Page = Response<UnsyncBoxBody<Bytes, BoxError>>;
 

@@ -1,7 +1,4 @@
 //! Where a layer of sessions belongs: visitors without a cookie never get the page of another's new session.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{
     collections::HashSet,
@@ -12,10 +9,10 @@ use std::{
     },
 };
 
+use crate::support::{assert_idle, get, request};
 use bytes::Bytes;
 use http::{Request, Response, header::COOKIE, request::Parts};
 use http_body_util::{BodyExt, Empty, Full};
-use http_support::{assert_idle, get, request};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer};
@@ -86,7 +83,7 @@ where
             (known, tokio::spawn(service.clone().call(request)))
         })
         .collect();
-    http_support::settle().await;
+    crate::support::settle().await;
     gate.add_permits(Semaphore::MAX_PERMITS / 2);
     let mut sessions = HashSet::new();
     for (known, response) in asked {

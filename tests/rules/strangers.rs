@@ -1,7 +1,4 @@
 //! What one client sends in a field that is in no key, and what it is answered, decides nobody else's answer.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{
     sync::{
@@ -11,10 +8,10 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Fields, Got, Origin, all, ask, assert_idle, get, request, roles};
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, request::Parts};
 use http_body_util::Empty;
-use http_support::{Fields, Got, Origin, all, ask, assert_idle, get, request, roles};
 use tower::Layer;
 use tower_singleflight::{
     KeyExtractor, RequestKeyExtractor, Role, SingleflightLayer, method_and_uri, rules,

@@ -1,15 +1,12 @@
 //! What a layer sets in the caller's task is there for a lone caller alone; what is set below, or carried by the request, is
 //! there for all.
-#![cfg(feature = "http")]
-
-mod http_support;
 
 use std::{convert::Infallible, sync::Arc};
 
+use crate::support::{all, ask, assert_idle, get};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use http_support::{all, ask, assert_idle, get};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::SingleflightLayer;
@@ -57,14 +54,14 @@ async fn set_above(callers: usize) -> Vec<Bytes> {
             let mut service = service.clone();
             tokio::spawn(LOCALE.scope("de", async move {
                 let Ok(response) = service.call(request()).await;
-                http_support::read(response).await.body
+                crate::support::read(response).await.body
             }))
         })
         .collect();
     while layer.handle().stats().waiters < callers {
         tokio::task::yield_now().await;
     }
-    http_support::settle().await;
+    crate::support::settle().await;
     gate.add_permits(1);
     let mut bodies = Vec::new();
     for one in asked {
