@@ -10,7 +10,6 @@ mod body;
 mod buffer;
 #[cfg(feature = "http")]
 mod cache_status;
-#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod exchange;
@@ -47,11 +46,12 @@ mod service;
 mod shared;
 mod sync;
 
-pub use self::group::{Group, Outcome, Run};
+pub use self::error::SharedError;
+pub use self::group::{Group, Outcome, Run, ShareValue, TryRun};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
-    error::{BoxError, ShareError, SharedError},
+    error::ShareError,
     flights::Stats,
     handle::Handle,
     key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},

@@ -168,8 +168,8 @@ fn assert_idle(handle: &Handle<RequestKey>) -> Result<(), String> {
     let stats = handle.stats();
     let left = (
         stats.in_flight,
-        stats.waiters as usize,
-        stats.buffered_bytes as usize,
+        stats.waiters,
+        stats.buffered_bytes,
     );
     if left == (0, 0, 0) {
         Ok(())

@@ -1,4 +1,4 @@
-//! How a flight ended, as those who waited for it see it.
+//! Panics of what belongs to the user, as values.
 
 use std::{
     any::Any,
@@ -8,18 +8,9 @@ use std::{
 /// What `catch_unwind` gives.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The end of a flight that several callers share, or that a task drove.
-pub(crate) enum Ending<V> {
-    /// To be cloned: somebody has joined the leader.
-    Value(V),
-    /// To be taken by the leader, whom nobody has joined.
-    Unshared,
-    Panicked(Message),
-}
-
 /// A panic's message: its payload has one owner, the leader.
 #[derive(Clone)]
-pub(crate) enum Message {
+pub(super) enum Message {
     Literal(&'static str),
     Text(String),
 }
@@ -27,7 +18,7 @@ pub(crate) enum Message {
 // ===== impl Message =====
 
 impl Message {
-    pub(crate) fn of(payload: &Payload) -> Self {
+    pub(super) fn of(payload: &Payload) -> Self {
         if let Some(text) = payload.downcast_ref::<&'static str>() {
             Self::Literal(text)
         } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -38,7 +29,7 @@ impl Message {
     }
 
     /// Goes on panicking with this message. The panic hook has reported the original and is not run again.
-    pub(crate) fn resume(self) -> ! {
+    pub(super) fn resume(self) -> ! {
         match self {
             Self::Literal(text) => resume_unwind(Box::new(text)),
             Self::Text(text) => resume_unwind(Box::new(text)),
@@ -52,10 +43,15 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Payload> {
     catch_unwind(AssertUnwindSafe(call))
 }
 
-/// Drops what belongs to the user where a panic of its `drop` would keep others from their turn.
-pub(crate) fn drop_quietly<T>(value: T) {
-    if let Err(payload) = caught(|| drop(value)) {
+/// Calls what belongs to the user where its panic, which the panic hook has reported, must not keep others from their turn.
+pub(super) fn quietly(call: impl FnOnce()) {
+    if let Err(payload) = caught(call) {
         // A payload may panic when dropped too; there is nobody left to tell.
         let _ = caught(|| drop(payload));
     }
+}
+
+/// Drops what belongs to the user, as [`quietly`] calls it.
+pub(crate) fn drop_quietly<T>(value: T) {
+    quietly(|| drop(value));
 }
