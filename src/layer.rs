@@ -130,8 +130,10 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     /// Some things hold whatever it says: `Vary` is obeyed, a 403 to a request with credentials is its leader's alone, and
     /// what answers a CONNECT or switches protocols is never shared.
     ///
-    /// A key whose response is not shared is remembered for 60 seconds, or until it gives one that may be: its requests
-    /// do not wait for a head meanwhile, and so are not coalesced. (At most 4,096 keys; the oldest make room.)
+    /// The layer remembers a key whose response is not shared for 60 seconds, or until it has one that may be: its requests
+    /// do not wait for a head meanwhile, and so are not coalesced. (It remembers some thousands of keys; the oldest make
+    /// room.) A status that speaks of one client, such as 400 or 429, does not count, whoever forbids to share it, unless a
+    /// field of the response forbids it too: see [`rules`](crate::rules).
     ///
     /// ```
     /// use tower_singleflight::{SingleflightLayer, rules};

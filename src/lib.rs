@@ -43,6 +43,8 @@ mod role;
 pub mod rules;
 #[cfg(feature = "http")]
 mod service;
+#[cfg(feature = "http")]
+mod shared;
 mod sync;
 
 pub use self::group::{Group, Outcome, Run};

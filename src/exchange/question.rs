@@ -7,15 +7,14 @@ use http_body::Body;
 
 use crate::{
     flights::Shared,
-    key::{KeyExtractor, Marks, RequestKey},
-    rules::{Bypass, Said},
+    key::{KeyExtractor, MayDiffer, RequestKey},
+    rules::{Bypass, RequestFields},
 };
 
 pub(crate) struct Question<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
-    /// What is known of the fields in which an identical request may differ.
-    pub(crate) marks: Marks,
+    pub(crate) may_differ: MayDiffer,
 }
 
 // ===== impl Question =====
@@ -34,32 +33,32 @@ impl<K: 'static> Question<K> {
         if !shared.flights.is_enabled() {
             return Err(Bypass::Disabled);
         }
-        let has_body = |said: &Said| said.has_body(body.is_end_stream(), body.size_hint().exact());
-        let mut marks = Marks::default();
-        let mut said = Said::default();
+        let mut may_differ = MayDiffer::default();
+        let mut fields = RequestFields::default();
         // The default key is made in the pass in which the rules look at the fields.
         let own = match shared.default_key() {
             Some(default) if !default.coalesces(&request.method) => return Err(Bypass::Method),
             Some(default) => {
-                let key = default.read(request, |name, value, may_differ| {
-                    said.note(name, value);
-                    marks.push(may_differ);
+                let key = default.read(request, |name, value, differs| {
+                    fields.note(name, value);
+                    may_differ.push(differs);
                 });
                 cast(key)
             }
             None => {
-                said = Said::by(&request.headers);
+                fields = RequestFields::of(&request.headers);
                 None
             }
         };
-        if let Some(bypass) = said.bypass(&request.method, has_body(&said)) {
+        let has_body = fields.has_body(body.is_end_stream(), body.size_hint().exact());
+        if let Some(bypass) = fields.bypass(&request.method, has_body) {
             return Err(bypass);
         }
         match own.or_else(|| shared.extractor.extract(request)) {
             Some(key) => Ok(Self {
                 key,
-                has_credentials: said.credentials,
-                marks,
+                has_credentials: fields.credentials,
+                may_differ,
             }),
             None if matches!(request.method, Method::GET | Method::HEAD) => Err(Bypass::NoKey),
             None => Err(Bypass::Method),

@@ -18,8 +18,8 @@ use tokio::{
 };
 use tower::{BoxError, Service};
 
-/// A reader that waits longer waits for what will not come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A server that neither sends nor closes for so long will not.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub(crate) enum Broken {
 pub(crate) struct Connection {
     socket: TcpStream,
     unread: Vec<u8>,
+    is_stalled: bool,
 }
 
 // ===== impl Message =====
@@ -70,25 +71,30 @@ impl Message {
         named.map(|(_, value)| value.as_slice()).collect()
     }
 
-    /// `Content-Length` in digits, if it is there.
+    /// `Content-Length`, if it is there once and in digits.
     pub(crate) fn length(&self) -> Option<u64> {
         match self.all("content-length")[..] {
             [] => None,
-            [one] => std::str::from_utf8(one).ok()?.parse().ok(),
-            _ => panic!("more than one Content-Length: {self:?}"),
+            // Without a sign, which `parse` would take.
+            [one] if one.iter().all(u8::is_ascii_digit) => {
+                std::str::from_utf8(one).ok()?.parse().ok()
+            }
+            _ => None,
         }
     }
 
-    /// Whether the sender closes the connection behind it.
+    /// Whether the sender has to close the connection behind it.
     pub(crate) fn closes(&self) -> bool {
-        let says = |token: &str| {
-            self.all("connection").iter().any(|line| {
-                line.split(|byte| *byte == b',')
-                    .any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-            })
-        };
-        let by_version = self.version == "HTTP/1.0" && !says("keep-alive");
-        by_version || says("close") || self.framing == Framing::Close || !self.is_whole
+        self.says("close") || self.framing == Framing::Close || !self.is_whole
+    }
+
+    /// Whether `Connection` has this token.
+    pub(crate) fn says(&self, token: &str) -> bool {
+        let lines = self.all("connection");
+        let mut tokens = lines
+            .iter()
+            .flat_map(|line| line.split(|byte| *byte == b','));
+        tokens.any(|known| known.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 }
 
@@ -101,6 +107,7 @@ impl Connection {
         Self {
             socket,
             unread: Vec::new(),
+            is_stalled: false,
         }
     }
 
@@ -129,6 +136,16 @@ impl Connection {
             }
         };
         Ok(message)
+    }
+
+    /// Waits until so many bytes have come, or the connection is closed.
+    pub(crate) async fn peek(&mut self, bytes: usize) {
+        while self.unread.len() < bytes && self.more().await {}
+    }
+
+    /// Whether all that has come was read, and nothing was waited for in vain.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.unread.is_empty() && !self.is_stalled
     }
 
     async fn head(&mut self) -> Result<Vec<u8>, Broken> {
@@ -201,8 +218,8 @@ impl Connection {
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let read = tokio::time::timeout(PATIENCE, self.socket.read(&mut buffer)).await;
-        let read = read.expect("a server that neither sends nor closes");
-        let read = read.unwrap_or(0);
+        self.is_stalled |= read.is_err();
+        let read = read.map_or(0, |read| read.unwrap_or(0));
         self.unread.extend_from_slice(&buffer[..read]);
         read > 0
     }
@@ -300,6 +317,7 @@ where
             let Ok((socket, _)) = listener.accept().await else {
                 return;
             };
+            let _ = socket.set_nodelay(true);
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
                 let _ = auto::Builder::new(TokioExecutor::new())

@@ -11,6 +11,8 @@ enum Listed {
     HopByHop,
     /// A trace or request id, the proxies on the way, or the client's description of itself.
     Convention,
+    /// By its parameters it is one of these, or is not.
+    Forwarded,
     No,
 }
 
@@ -37,6 +39,8 @@ pub(super) enum Place {
     Key,
     /// The key, as one that the request's own `Connection` names.
     Named,
+    /// The key, unless [its lines hold addresses alone](super::forwarded).
+    Forwarded,
     Nowhere,
 }
 
@@ -51,21 +55,41 @@ impl Listed {
         let convention = match name.len() {
             2 if name == b"te" => return Self::HopByHop,
             2 => name == b"b3",
-            3 => name == b"via" || name == b"dnt",
-            7 if name == b"upgrade" || name == b"trailer" => return Self::HopByHop,
-            7 => name == b"referer" || name == b"baggage" || name == b"sec-gpc",
-            8 => name == b"priority",
-            9 => name == b"x-real-ip" || name == b"forwarded",
+            3 => name == b"via",
+            6 => name == b"cf-ray",
+            7 if name == b"trailer" => return Self::HopByHop,
+            7 => name == b"referer" || name == b"x-timer",
+            8 => name == b"priority" || name == b"newrelic",
+            9 if name == b"forwarded" => return Self::Forwarded,
+            9 => name == b"x-real-ip" || name == b"x-varnish",
             10 if name == b"connection" || name == b"keep-alive" => return Self::HopByHop,
-            10 => name == b"user-agent" || name == b"tracestate",
-            11 => name == b"traceparent",
-            12 => name == b"x-request-id",
-            15 => name == b"x-forwarded-for" || name == b"x-amzn-trace-id",
+            10 => name == b"user-agent" || name == b"request-id",
+            11 => matches!(
+                name,
+                b"traceparent" | b"x-amz-cf-id" | b"x-azure-ref" | b"x-vercel-id" | b"x-unique-id"
+            ),
+            12 => name == b"x-request-id" || name == b"sentry-trace",
+            13 => name == b"uber-trace-id" || name == b"x-queue-start",
+            14 => name == b"fly-request-id",
+            15 => matches!(
+                name,
+                b"x-forwarded-for"
+                    | b"x-amzn-trace-id"
+                    | b"amz-sdk-request"
+                    | b"kong-request-id"
+                    | b"x-request-start"
+            ),
             16 if name == b"proxy-connection" => return Self::HopByHop,
-            16 => name == b"x-correlation-id",
+            16 => name == b"x-correlation-id" || name == b"ot-tracer-spanid",
             17 if name == b"transfer-encoding" => return Self::HopByHop,
-            21 => name == b"x-cloud-trace-context",
+            17 => name == b"ot-tracer-traceid" || name == b"ot-tracer-sampled",
+            18 => name == b"x-datadog-trace-id",
+            19 => name == b"x-datadog-parent-id",
+            21 => name == b"x-cloud-trace-context" || name == b"amz-sdk-invocation-id",
+            22 => name == b"x-ms-client-request-id",
+            23 => name == b"elastic-apm-traceparent",
             25 => name == b"upgrade-insecure-requests",
+            27 => name == b"x-datadog-sampling-priority",
             _ => false,
         };
         let family = || match name {
@@ -133,8 +157,9 @@ impl<'a> Ignored<'a> {
         }
         match self.named {
             Some(named) if named.contains(name) => Place::Named,
-            _ if listed == Listed::No && !self.user.contains(name) => Place::Key,
-            _ => Place::Nowhere,
+            _ if listed == Listed::Convention || self.user.contains(name) => Place::Nowhere,
+            _ if listed == Listed::Forwarded => Place::Forwarded,
+            _ => Place::Key,
         }
     }
 }
@@ -147,23 +172,30 @@ mod tests {
     use super::*;
     use crate::key::named::names_fields;
 
-    const HOP_BY_HOP: [&str; 7] = [
+    const HOP_BY_HOP: [&str; 6] = [
         "connection",
         "keep-alive",
         "proxy-connection",
         "te",
         "trailer",
         "transfer-encoding",
-        "upgrade",
     ];
 
-    const CONVENTIONAL: [&str; 29] = [
+    const CONVENTIONAL: [&str; 50] = [
+        "amz-sdk-invocation-id",
+        "amz-sdk-request",
         "b3",
-        "baggage",
-        "dnt",
-        "forwarded",
+        "cf-ray",
+        "elastic-apm-traceparent",
+        "fly-request-id",
+        "kong-request-id",
+        "newrelic",
+        "ot-tracer-sampled",
+        "ot-tracer-spanid",
+        "ot-tracer-traceid",
         "priority",
         "referer",
+        "request-id",
         "sec-ch-ua",
         "sec-ch-ua-mobile",
         "sec-ch-viewport-width",
@@ -171,13 +203,15 @@ mod tests {
         "sec-fetch-mode",
         "sec-fetch-site",
         "sec-fetch-user",
-        "sec-gpc",
+        "sentry-trace",
         "traceparent",
-        "tracestate",
+        "uber-trace-id",
         "upgrade-insecure-requests",
         "user-agent",
         "via",
+        "x-amz-cf-id",
         "x-amzn-trace-id",
+        "x-azure-ref",
         "x-b3-flags",
         "x-b3-parentspanid",
         "x-b3-sampled",
@@ -185,8 +219,19 @@ mod tests {
         "x-b3-traceid",
         "x-cloud-trace-context",
         "x-correlation-id",
+        "x-datadog-parent-id",
+        "x-datadog-sampling-priority",
+        "x-datadog-trace-id",
         "x-forwarded-for",
+        "x-ms-client-request-id",
+        "x-queue-start",
         "x-real-ip",
+        "x-request-id",
+        "x-request-start",
+        "x-timer",
+        "x-unique-id",
+        "x-varnish",
+        "x-vercel-id",
     ];
 
     fn contains(user: &[&str], connection: &[&str], name: &str) -> bool {
@@ -204,11 +249,7 @@ mod tests {
 
     #[test]
     fn every_field_of_the_list_is_left_out() {
-        for name in HOP_BY_HOP
-            .iter()
-            .chain(&CONVENTIONAL)
-            .chain(&["x-request-id"])
-        {
+        for name in HOP_BY_HOP.iter().chain(&CONVENTIONAL) {
             assert!(contains(&[], &[], name), "{name}");
         }
     }
@@ -219,12 +260,19 @@ mod tests {
             "accept",
             "authorization",
             "b33",
+            "baggage",
+            "cf-connecting-ip",
             "cookie",
+            "dnt",
+            "forwarded",
             "host",
             "proxy-authorization",
             "range",
             "sec-chx",
+            "sec-gpc",
             "sec-websocket-key",
+            "tracestate",
+            "upgrade",
             "user-agents",
             "x-b3",
             "x-client-ip",
@@ -248,6 +296,7 @@ mod tests {
         assert!(!contains(&user, &[], "x-other"));
         assert!(!contains(&user, &[], &(long.clone() + "er")));
         assert!(contains(&user, &[], "via"));
+        assert!(contains(&["forwarded"], &[], "forwarded"));
     }
 
     #[test]

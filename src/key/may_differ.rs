@@ -1,17 +1,17 @@
-//! `Marks`.
+//! `MayDiffer`.
 
-/// In which of a request's field lines an identical request may differ: what was seen when the key was made, so that it
-/// need not be found out once more.
+/// For each of a request's field lines, whether an identical request may differ there: found out when the key was made,
+/// and kept so that nobody looks for it once more.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Marks {
+pub(crate) struct MayDiffer {
     bits: u64,
-    /// The bit behind the last mark. Of more than 63 lines nothing is known.
+    /// The bit behind that of the last line. Of more than 63 lines nothing is known.
     end: u64,
 }
 
-// ===== impl Marks =====
+// ===== impl MayDiffer =====
 
-impl Marks {
+impl MayDiffer {
     #[inline]
     pub(crate) fn push(&mut self, may_differ: bool) {
         let end = self.end << 1;
@@ -23,7 +23,7 @@ impl Marks {
         }
     }
 
-    /// Splits the first mark off.
+    /// Splits the first line off.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<bool> {
         if self.end == 1 {
@@ -36,7 +36,7 @@ impl Marks {
     }
 }
 
-impl Default for Marks {
+impl Default for MayDiffer {
     fn default() -> Self {
         Self { bits: 0, end: 1 }
     }
@@ -47,14 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_come_in_their_order_and_nothing_is_known_of_more_than_63() {
-        let mut marks = Marks::default();
+    fn lines_come_in_their_order_and_nothing_is_known_of_more_than_63() {
+        let mut may_differ = MayDiffer::default();
         for line in 0..70 {
-            marks.push(line % 3 == 0);
+            may_differ.push(line % 3 == 0);
         }
         for line in 0..63 {
-            assert_eq!(marks.pop(), Some(line % 3 == 0));
+            assert_eq!(may_differ.pop(), Some(line % 3 == 0));
         }
-        assert_eq!(marks.pop(), None);
+        assert_eq!(may_differ.pop(), None);
     }
 }
