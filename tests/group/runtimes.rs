@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Gate, block_on, poll_once};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::oneshot,
 };
 use tower_singleflight::{Group, Run};
+
+use crate::support::{Gate, block_on, poll_once};
 
 type Numbers = Group<&'static str, u32>;
 
@@ -219,7 +220,6 @@ fn when_the_leaders_runtime_has_shut_down_the_callers_drive() {
     assert_eq!(block_on(leader).value, 1);
 }
 
-#[expect(clippy::disallowed_methods, reason = "a caller that blocks is what this is about")]
 #[test]
 fn blocking_threads_of_a_runtime_share_with_its_tasks() {
     for runtime in [
