@@ -7,7 +7,8 @@ use http::{Request, Response, response};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use tokio::task::JoinHandle;
-use tower::{BoxError, Service};
+use tower::BoxError;
+use tower::Service;
 use tower_singleflight::{Handle, ResponseBody, Role};
 
 /// What a caller got.
