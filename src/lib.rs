@@ -9,8 +9,9 @@ mod body;
 #[cfg(feature = "http")]
 mod buffer;
 #[cfg(feature = "http")]
-mod cache_status;
+pub mod buffer_body;
 #[cfg(feature = "http")]
+mod cache_status;
 mod error;
 #[cfg(feature = "http")]
 mod exchange;
@@ -47,14 +48,16 @@ mod service;
 mod shared;
 mod sync;
 
-pub use self::group::{Group, Outcome, Run};
+pub use self::error::SharedError;
+pub use self::group::{Group, Outcome, Run, ShareValue, TryRun};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
-    error::{BoxError, ShareError, SharedError},
+    buffer_body::{BodyBytes, BufferBody, BufferBodyLayer, BufferedBody},
+    error::ShareError,
     flights::Stats,
     handle::Handle,
-    key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},
+    key::{KeyExtractor, RequestKey, RequestKeyAnd, RequestKeyExtractor, method_and_uri},
     layer::SingleflightLayer,
     role::Role,
     service::Singleflight,

@@ -265,7 +265,8 @@ impl Mixed {
     fn add(&mut self, word: u64, case: u64) {
         const ONES: u64 = 0x0101_0101_0101_0101;
         let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-        self.marks |= zeros(word ^ ONES * u64::from(b'%')) | zeros(word ^ ONES * u64::from(b'.'));
+        self.marks |=
+            zeros(word ^ (ONES * u64::from(b'%'))) | zeros(word ^ (ONES * u64::from(b'.')));
         self.hash = step(self.hash, word | case);
     }
 

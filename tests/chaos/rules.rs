@@ -166,11 +166,7 @@ fn role(response: &Response<impl Sized>) -> Role {
 
 fn assert_idle(handle: &Handle<RequestKey>) -> Result<(), String> {
     let stats = handle.stats();
-    let left = (
-        stats.in_flight,
-        stats.waiters as usize,
-        stats.buffered_bytes as usize,
-    );
+    let left = (stats.in_flight, stats.waiters, stats.buffered_bytes);
     if left == (0, 0, 0) {
         Ok(())
     } else {
@@ -317,7 +313,7 @@ fn who_shares_is_as_an_account_from_the_rfcs_says() {
     println!("{counts:?}");
     // Stamps of writes may collide, but seldom.
     assert!(
-        counts.spurious * 50 <= counts.writes,
+        counts.writes < 1_000 || counts.spurious * 200 <= counts.writes,
         "CHAOS_SEED={seed}: {counts:?}"
     );
     assert!(counts.shared > 0 && counts.apart > 0 && counts.detached > 0);

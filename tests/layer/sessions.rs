@@ -9,14 +9,13 @@ use std::{
     },
 };
 
+use crate::support::{assert_idle, get, request};
 use bytes::Bytes;
 use http::{Request, Response, header::COOKIE, request::Parts};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer};
-
-use crate::support::{assert_idle, get, request};
 
 type Req = Request<Empty<Bytes>>;
 

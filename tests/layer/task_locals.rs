@@ -3,14 +3,13 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use crate::support::{all, ask, assert_idle, get};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::SingleflightLayer;
-
-use crate::support::{all, ask, assert_idle, get};
 
 tokio::task_local! { static LOCALE: &'static str; }
 

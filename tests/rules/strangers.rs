@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Fields, Got, Origin, all, ask, assert_idle, get, request, roles};
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, request::Parts};
 use http_body_util::Empty;
@@ -15,8 +16,6 @@ use tower::Layer;
 use tower_singleflight::{
     KeyExtractor, RequestKeyExtractor, Role, SingleflightLayer, method_and_uri, rules,
 };
-
-use crate::support::{Fields, Got, Origin, all, ask, assert_idle, get, request, roles};
 
 fn text(request: &Parts, name: &str) -> String {
     let lines = request.headers.get_all(name).iter();

@@ -1,12 +1,11 @@
 //! Which flights a write detaches: those of its target however that is spelt, and of those that its answer names.
 
+use crate::support::{Fields, Origin, ask, assert_idle, request};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer};
-
-use crate::support::{Fields, Origin, ask, assert_idle, request};
 
 /// A method, a URI and a `Host`.
 type Ask<'a> = (&'a str, &'a str, Option<&'a str>);

@@ -11,12 +11,12 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, Woken, follow, lead, outcome, poll_with};
+use super::support::{Flights, Gate, KEY, Woken, follow, followed, lead, led, poll_with};
 use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
     flight::Flight,
-    runtime::{Place, at},
+    runtime::{Place, Runtime, at},
     table::Table,
     visit::{Entered, Visit},
     wakers::Interest,
@@ -39,8 +39,8 @@ fn promotion_against_the_leaders_inline_poll(flights: fn() -> Flights) {
         let leader = thread::spawn(move || block_on(leader));
         let follower = flights.run(|| -> std::future::Ready<u32> { unreachable!() });
         gate.open();
-        assert_eq!(block_on(follower), outcome(1, true));
-        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(block_on(follower), followed(1));
+        assert_eq!(leader.join().unwrap(), led(1, true));
         assert_eq!(flights.in_flight(), 0);
     });
 }
@@ -68,7 +68,7 @@ fn loom_promotion_of_a_leader_that_is_parked() {
             leader
         });
         gate.open();
-        assert_eq!(block_on(follower.0), outcome(1, true));
+        assert_eq!(block_on(follower.0), followed(1));
         drop(follower.1.join().unwrap());
         assert_eq!(group.in_flight(), 0);
     });
@@ -96,14 +96,19 @@ fn loom_waker_replacement_against_publication() {
         let first = Arc::new(Woken(AtomicUsize::new(0)));
         let ready = poll_with(&mut follower, &Waker::from(Arc::clone(&first)));
         match ready {
-            Poll::Ready(value) => assert_eq!(value, outcome(1, true)),
-            Poll::Pending => assert_eq!(block_on(follower), outcome(1, true)),
+            Poll::Ready(value) => assert_eq!(value, followed(1)),
+            Poll::Pending => assert_eq!(block_on(follower), followed(1)),
         }
         opener.join().unwrap();
         assert!(first.0.load(Ordering::Relaxed) <= 1);
-        assert_eq!(block_on(leader), outcome(1, true));
+        assert_eq!(block_on(leader), led(1, true));
         assert_eq!(group.in_flight(), 0);
     });
+}
+
+/// A thread outside any runtime.
+fn spawn_outside<T: 'static>(there: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
+    thread::spawn(|| at(Place::Nowhere, there))
 }
 
 /// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
@@ -126,11 +131,11 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
                 })
             });
             let follower = follow(&group);
-            let parked = thread::spawn(move || {
+            let parked = spawn_outside(move || {
                 let _ = poll_with(&mut leader, Waker::noop());
                 leader
             });
-            assert_eq!(block_on(follower), outcome(1, true));
+            assert_eq!(block_on(follower), followed(1));
             drop(parked.join().unwrap());
             assert_eq!(group.in_flight(), 0);
         });
@@ -147,11 +152,11 @@ fn loom_callers_drive_while_one_leaves() {
             let (group, gate) = (Group::new(), Gate::new());
             let mut leader = lead(&group, &gate);
             let follower = follow(&group);
-            let leaver = thread::spawn(move || {
+            let leaver = spawn_outside(move || {
                 let _ = poll_with(&mut leader, Waker::noop());
             });
             let opener = thread::spawn(move || gate.open());
-            assert_eq!(block_on(follower), outcome(1, true));
+            assert_eq!(block_on(follower), followed(1));
             leaver.join().unwrap();
             opener.join().unwrap();
             assert_eq!(group.in_flight(), 0);
@@ -198,9 +203,50 @@ fn loom_demotion_against_the_leaders_poll() {
     });
 }
 
+/// A task would give the flight back to its leader, who is just leaving: it goes on for the follower.
+///
+/// Catches: `demote` doesn't ask whether the leader has left.
+#[test]
+fn loom_demotion_against_the_leaders_leaving() {
+    type Demoted = Flight<u32, u32, ()>;
+    loom::model(|| {
+        let table: Table<u32, u32, ()> = Table::new();
+        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
+        let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
+        let Entered::Led(mut leader) = enter() else {
+            unreachable!("nobody else leads")
+        };
+        leader.start(|| {
+            let flight = Arc::clone(&flight);
+            poll_fn(move |cx| {
+                let flight = flight.lock().unwrap().take();
+                match flight {
+                    Some(flight) => {
+                        flight.demote();
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    None => Poll::Ready(1),
+                }
+            })
+        });
+        let Entered::Joined(mut follower) = enter() else {
+            unreachable!("the leader leads")
+        };
+        leader.flight().detach();
+        *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
+        follower.board();
+        let leaver = thread::spawn(move || drop(leader));
+        let ended = block_on(poll_fn(|cx| follower.poll(Interest::End, cx)));
+        assert!(matches!(ended, Ended::Shared(_)));
+        leaver.join().unwrap();
+        assert_eq!(table.len(), 0);
+    });
+}
+
 /// The task may poll the work before or after it has left; only after is the flight given back.
 fn leave_after_boarding(follower: Caller<u32, u32, ()>) {
     let flight = Arc::clone(follower.flight());
     drop(follower);
-    flight.promote();
+    flight.promote(Runtime::current);
 }
