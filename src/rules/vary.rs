@@ -121,14 +121,15 @@ impl Vary {
             StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
                 names.extend(CLIENT.into_iter().chain(CLIENT_ADDRESS));
             }
-            status if status.is_redirection() => {
-                let mut locations = response.headers.get_all(LOCATION).iter();
-                let referers = || request.lines().filter(|(name, _)| *name == b"referer");
-                if locations.any(|to| referers().any(|(_, referer)| leads_back(to, referer))) {
-                    names.push(REFERER);
-                }
-            }
             _ => {}
+        }
+        // A 304 among them, which may name a `Location` as well.
+        if response.status.is_redirection() {
+            let mut locations = response.headers.get_all(LOCATION).iter();
+            let referers = || request.lines().filter(|(name, _)| *name == b"referer");
+            if locations.any(|to| referers().any(|(_, referer)| leads_back(to, referer))) {
+                names.push(REFERER);
+            }
         }
         if names.is_empty() {
             return Self::Nothing;
@@ -361,6 +362,10 @@ mod tests {
         };
         let by_referer = Vary::Fields(names(&["referer"]));
         let referer = "https://a.example/b?c";
+        let Vary::Fields(unmodified) = of(304, referer, &[referer]) else {
+            panic!("it varies by the conditions of its request");
+        };
+        assert!(unmodified.contains(&REFERER));
         for location in [referer, "/b?c", "https://a.example/b?c&d=1", "/b?c#e"] {
             for status in [300, 301, 302, 303, 307, 308] {
                 assert_eq!(of(status, location, &[referer]), by_referer, "{location}");
