@@ -59,8 +59,9 @@ impl SingleflightLayer {
     /// * What two requests with the same key get is one response, so **the key must hold all that the answer depends
     ///   on**: the user, above all.
     /// * **A key for a POST coalesces POSTs**: two writes become one, and the request body of a follower is dropped
-    ///   unread. Begin with [`method_and_uri`](crate::method_and_uri) and `?`, which gives `None` for every method but
-    ///   GET and HEAD, unless that is what you want.
+    ///   unread, unless a [`BufferBodyLayer`](crate::BufferBodyLayer) above has read it. Begin with
+    ///   [`method_and_uri`](crate::method_and_uri) and `?`, which gives `None` for every method but GET and HEAD,
+    ///   unless that is what you want.
     ///
     /// </div>
     ///

@@ -9,6 +9,8 @@ mod body;
 #[cfg(feature = "http")]
 mod buffer;
 #[cfg(feature = "http")]
+pub mod buffer_body;
+#[cfg(feature = "http")]
 mod cache_status;
 mod error;
 #[cfg(feature = "http")]
@@ -51,10 +53,11 @@ pub use self::group::{Group, Outcome, Run, ShareValue, TryRun};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
+    buffer_body::{BodyBytes, BufferBody, BufferBodyLayer, BufferedBody},
     error::ShareError,
     flights::Stats,
     handle::Handle,
-    key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},
+    key::{KeyExtractor, RequestKey, RequestKeyAnd, RequestKeyExtractor, method_and_uri},
     layer::SingleflightLayer,
     role::Role,
     service::Singleflight,

@@ -214,8 +214,7 @@ where
             _ => Way::Bypassed,
         };
         let (default_key, method) = (self.shared.default_key(), &parts.method);
-        let writes =
-            default_key.is_some_and(|key| !rules::is_safe(method) && !key.coalesces(method));
+        let writes = default_key.is_some_and(|key| !rules::is_safe(method) && !key.opts_in(method));
         let write = writes.then(|| Write::new(&parts));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
         ResponseFuture::bypassed(&self.shared, call, way, write)

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     body::ResponseBody,
     buffer::{Prefix, PrefixHasher},
+    buffer_body::BodyBytes,
     error::{BoxError, FellBehind, ResponseChanged, SharedError},
     future::ResponseFuture,
     key::KeyExtractor,
@@ -100,7 +101,7 @@ impl<S, X, ReqBody> Again<S, X, ReqBody>
 where
     X: KeyExtractor,
 {
-    /// `None` for a request whose body can't be kept for a second call.
+    /// `None` for a request whose body is not there to be sent again: it is still to be read, from its connection.
     pub(crate) fn new(
         service: Singleflight<S, X>,
         request: Request<ReqBody>,
@@ -109,7 +110,8 @@ where
     where
         ReqBody: Body,
     {
-        request.body().is_end_stream().then_some(Self {
+        let has_body = request.extensions().get::<BodyBytes>().is_some();
+        (has_body || request.body().is_end_stream()).then_some(Self {
             service,
             request,
             moves,

@@ -2,6 +2,7 @@
 //!
 //! [`KeyExtractor`] is the hook, [`RequestKeyExtractor`] the default, [`method_and_uri`] the bare alternative.
 
+mod and;
 mod digest;
 mod extractor;
 mod forwarded;
@@ -11,6 +12,7 @@ mod may_differ;
 mod named;
 mod request;
 
+pub use and::RequestKeyAnd;
 pub(crate) use digest::secret;
 pub use extractor::{KeyExtractor, method_and_uri};
 pub(crate) use host::Host;

@@ -11,9 +11,10 @@
 //! | request | `Expect` makes its own call | [RFC 9110 10.1.1] |
 //! | request | `Cache-Control: no-store` or `only-if-cached`, or one that cannot be parsed, makes its own call; `no-cache`, `max-age=0` and `Pragma` do not | [RFC 9111 5.2.1] |
 //! | request | a GET or HEAD with a body makes its own call | [RFC 9110 9.3.1] |
-//! | request | any method but GET and HEAD makes its own call, unless a key function of yours names a key for it | [RFC 9110 9.2.1] |
+//! | request | any method but GET and HEAD makes its own call, unless a key function of yours names a key for it, or [`coalesce`](crate::RequestKeyExtractor::coalesce) opts the method in and the whole body was read | [RFC 9110 9.2.1] |
+//! | request | one whose trailers a key function of yours can't see makes its own call | [RFC 9110 6.5] |
 //! | request | GET and HEAD never share a flight | [RFC 9110 9.3.2] |
-//! | request | an unsafe method (any but GET, HEAD, OPTIONS, TRACE, QUERY, PROPFIND, REPORT and SEARCH) answered by 2xx or 3xx ends the sharing of older flights of its URI, and of those that `Location` and `Content-Location` name on the same host | [RFC 9110 9.2.1], [RFC 9111 4.4] |
+//! | request | an unsafe method (any but GET, HEAD, OPTIONS, TRACE, QUERY, PROPFIND, REPORT and SEARCH) that `coalesce` does not opt in, answered by 2xx or 3xx ends the sharing of older flights of its URI, and of those that `Location` and `Content-Location` name on the same host | [RFC 9110 9.2.1], [RFC 9111 4.4] |
 //! | request | for that, two spellings of one URI are one: percent-encodings, dot segments, the origin and the absolute form | [RFC 3986 6.2.2] |
 //! | response | 1xx, and any answer to `CONNECT`, is its caller's alone | [RFC 9110 15.2] |
 //! | response | `Vary: *`, or a `Vary` that cannot be parsed, is its caller's alone | [RFC 9110 12.5.5] |

@@ -9,7 +9,8 @@ use super::directives::{forbids, is_tchar, members, trim};
 pub(crate) enum Bypass {
     /// `CONNECT`, or a method that the key function does not opt in.
     Method,
-    /// A GET or HEAD that brings a body.
+    /// A GET or HEAD that brings a body, or a body that can't be part of the key: it was not read, or has trailers that the
+    /// key function does not see.
     Body,
     /// The connection may become something else than HTTP.
     Upgrade,

@@ -103,17 +103,18 @@ impl Vary {
             StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
                 names.extend(CLIENT.into_iter().chain(CLIENT_ADDRESS));
             }
-            status if status.is_redirection() => {
-                let mut locations = response.headers.get_all(LOCATION).iter();
-                let is_referer = |location: &HeaderValue| {
-                    let mut fields = request.lines();
-                    fields.any(|field| field == (b"referer", location.as_bytes()))
-                };
-                if locations.any(is_referer) {
-                    names.push(REFERER);
-                }
-            }
             _ => {}
+        }
+        // A 304 among them, which may name a `Location` as well.
+        if response.status.is_redirection() {
+            let mut locations = response.headers.get_all(LOCATION).iter();
+            let is_referer = |location: &HeaderValue| {
+                let mut fields = request.lines();
+                fields.any(|field| field == (b"referer", location.as_bytes()))
+            };
+            if locations.any(is_referer) {
+                names.push(REFERER);
+            }
         }
         if names.is_empty() {
             return Self::Nothing;
@@ -349,6 +350,10 @@ mod tests {
         for status in [300, 301, 302, 303, 307, 308] {
             assert_eq!(of(status, referer, &[referer]), by_referer);
         }
+        let Vary::Fields(unmodified) = of(304, referer, &[referer]) else {
+            panic!("it varies by the conditions of its request");
+        };
+        assert!(unmodified.contains(&REFERER));
         assert_eq!(of(302, referer, &["https://x/", referer]), by_referer);
         assert_eq!(of(302, referer, &[]), Vary::Nothing);
         for status in [200, 201, 404] {

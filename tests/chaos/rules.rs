@@ -313,7 +313,7 @@ fn who_shares_is_as_an_account_from_the_rfcs_says() {
     println!("{counts:?}");
     // Stamps of writes may collide, but seldom.
     assert!(
-        counts.spurious * 50 <= counts.writes,
+        counts.writes < 1_000 || counts.spurious * 200 <= counts.writes,
         "CHAOS_SEED={seed}: {counts:?}"
     );
     assert!(counts.shared > 0 && counts.apart > 0 && counts.detached > 0);

@@ -122,7 +122,7 @@ async fn a_flight_has_one_span_which_is_a_child_of_its_leaders_and_shows_no_head
     let _guard = capture.install();
     let origin = Origin::page();
     origin.admit(1);
-    let mut service = SingleflightLayer::new().layer(origin);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let leader = tracing::info_span!("leader");
     let mut request = get("/path?query");
     request
@@ -147,7 +147,7 @@ async fn a_followers_span_follows_from_the_flights_and_the_call_runs_inside_the_
         tracing::info!("answers");
         Response::new("page".into())
     });
-    let mut service = SingleflightLayer::new().layer(origin);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let (leader, follower) = (
         tracing::info_span!("leader"),
         tracing::info_span!("follower"),
@@ -175,7 +175,7 @@ async fn bypassed_and_forwarded_requests_say_why() {
     let capture = Capture::default();
     let _guard = capture.install();
     let origin = Origin::page_with("set-cookie", "a=b");
-    let mut service = SingleflightLayer::new().layer(origin);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     origin.admit(3);
     let (first, second) = (service.call(get("/")), service.call(get("/")));
     let _ = tokio::join!(first, second);
@@ -276,7 +276,7 @@ async fn a_panicked_flight_says_so() {
     let _guard = capture.install();
     let origin = Origin::new(|_| panic!("boom"));
     origin.admit(1);
-    let mut service = SingleflightLayer::new().layer(origin);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
     let call = tokio::spawn(service.call(get("/")));
     assert!(call.await.unwrap_err().is_panic());
     assert!(capture.has_event("panicked"));

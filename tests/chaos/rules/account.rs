@@ -274,20 +274,28 @@ fn is_ignored(name: &str, settings: &Settings) -> bool {
         || settings.ignored.contains(&name)
 }
 
-/// Whether a `Forwarded` says nothing but who asks and by which way (RFC 7239).
-fn is_path_alone(fields: &Fields) -> bool {
-    lines(fields, "forwarded").all(|line| {
+/// Whether a `Forwarded` says nothing but who asks and by which way (RFC 7239): then it is not in the key.
+fn is_path_alone(fields: &Fields) -> Verdict {
+    let mut verdict = Verdict::Shared;
+    for line in lines(fields, "forwarded") {
         let Some(elements) = members(line, b',') else {
-            return false;
+            return Verdict::Apart;
         };
-        elements.iter().all(|element| {
-            members(element, b';').is_some_and(|pairs| {
-                pairs.iter().all(|text| {
-                    pair(text, false, true).is_some_and(|(name, _)| name == "for" || name == "by")
-                })
-            })
-        })
-    })
+        for element in elements {
+            for text in members(&element, b';').unwrap_or_default() {
+                match pair(&text, false, true) {
+                    Some((name, value)) if name == "for" || name == "by" => {
+                        // Whoever reads it without a thought for quotes finds more.
+                        if value.iter().any(|byte| b",;".contains(byte)) {
+                            verdict = Verdict::Either;
+                        }
+                    }
+                    _ => return Verdict::Apart,
+                }
+            }
+        }
+    }
+    verdict
 }
 
 /// Whether two requests that are not bypassed are the same to the default key.
@@ -325,17 +333,17 @@ fn is_same(one: &Ask, two: &Ask, settings: &Settings) -> Verdict {
         let differ = match name.as_str() {
             "host" => continue,
             "forwarded" if !settings.ignored.contains(&"forwarded") => {
-                let said = [one, two].map(|ask| {
-                    if is_path_alone(&ask.fields) {
-                        Vec::new()
-                    } else {
-                        all(&ask.fields, name)
-                    }
+                let kinds = [one, two].map(|ask| is_path_alone(&ask.fields));
+                let said = [0, 1].map(|at| match kinds[at] {
+                    Verdict::Shared => Vec::new(),
+                    _ => values[at].clone(),
                 });
-                if said[0] == said[1] && (is_named || also_named) && values[0] != values[1] {
+                let is_open = kinds.contains(&Verdict::Either) || is_named || also_named;
+                if is_open && values[0] != values[1] {
                     verdict = verdict.and(Verdict::Either);
                 }
-                said[0] != said[1]
+                let is_sure = !kinds.contains(&Verdict::Either);
+                is_sure && said[0] != said[1]
             }
             _ if ignored => {
                 if (is_named || also_named) && (values[0] != values[1] || is_named != also_named) {
@@ -376,7 +384,12 @@ fn same_target(one: &Ask, two: &Ask) -> Verdict {
     };
     match (scheme(one), scheme(two)) {
         (Some(one), Some(two)) if one != two => Verdict::Apart,
-        (one, two) if one.is_some() == two.is_some() && first.host == second.host => {
+        // Beside an authority `Host` is to be ignored, and need not be.
+        (one_scheme, two_scheme)
+            if one_scheme.is_some() == two_scheme.is_some()
+                && first.host == second.host
+                && all(&one.fields, "host") == all(&two.fields, "host") =>
+        {
             Verdict::Shared
         }
         _ => Verdict::Either,
@@ -464,10 +477,16 @@ pub(super) fn is_shareable(answer: &Answer) -> Verdict {
         None => Verdict::Either,
     });
     let targeted = targeted.fold(Verdict::Shared, Verdict::and);
+    let expires = lines(fields, "x-accel-expires").any(|line| trim(line).starts_with(b"@"));
+    let expires = if expires {
+        Verdict::Either
+    } else {
+        Verdict::Shared
+    };
     if forbidden || varies(fields).is_none() {
         return Verdict::Apart;
     }
-    streams.and(targeted)
+    streams.and(targeted).and(expires)
 }
 
 /// What `Vary` names; `None` for `*`, and for what can't be read.
@@ -541,6 +560,11 @@ pub(super) fn may_share(
         let referer = all(&leader.fields, "referer");
         if !location.is_empty() && location == referer {
             name_all(&["referer"]);
+        } else if has(&leader.fields, "referer")
+            && all(&leader.fields, "referer") != all(&second.fields, "referer")
+        {
+            // It may be the same in other words.
+            verdict = verdict.and(Verdict::Either);
         }
     }
     for name in vary {
@@ -558,7 +582,9 @@ pub(super) fn may_share(
                 .collect::<Vec<_>>()
         };
         let is_there = values.iter().all(|lines| !lines.is_empty());
-        if is_there && written(&values[0]) == written(&values[1]) {
+        // The key has looked at it, and knows when two spellings are one.
+        let is_target = name == "host";
+        if is_target || is_there && written(&values[0]) == written(&values[1]) {
             verdict = verdict.and(Verdict::Either);
         } else {
             return Verdict::Apart;
@@ -575,29 +601,34 @@ pub(super) fn invalidates(write: &Ask, answer: &Answer, read: &Ask) -> Verdict {
         return Verdict::Shared;
     }
     let (written, read) = (Target::of(write), Target::of(read));
+    // Whether an encoded slash is one is not said; a flight too many is detached for it.
+    let open = |target: &str| normal(target).replace("%2F", "/");
     let host = written.host.to_ascii_lowercase();
     if host != read.host.to_ascii_lowercase() {
         return Verdict::Shared;
     }
-    let target = normal(&read.rest);
-    if normal(&written.rest) == target {
-        return Verdict::Apart;
-    }
-    let names = |field: &str| {
-        let mut references = lines(&answer.fields, field).filter_map(|line| {
+    let same = |target: &str| match target {
+        target if normal(target) == normal(&read.rest) => Verdict::Apart,
+        target if open(target) == open(&read.rest) => Verdict::Either,
+        _ => Verdict::Shared,
+    };
+    let named = |field: &str| {
+        let references = lines(&answer.fields, field).filter_map(|line| {
             let reference = String::from_utf8_lossy(line).into_owned();
             resolve(&host, &written.rest, &reference)
         });
-        references.any(|(there, rest)| there == host && normal(&rest) == target)
+        let here = references.filter(|(there, _)| *there == host);
+        let named = here.map(|(_, rest)| same(&rest));
+        named.fold(Verdict::Shared, Verdict::and)
     };
-    if names("content-location") {
-        return Verdict::Apart;
-    }
-    match (names("location"), answer.status) {
-        (true, 201 | 303) => Verdict::Apart,
-        (true, _) => Verdict::Either,
-        (false, _) => Verdict::Shared,
-    }
+    let location = match (named("location"), answer.status) {
+        (location, 201 | 303) => location,
+        (Verdict::Shared, _) => Verdict::Shared,
+        _ => Verdict::Either,
+    };
+    same(&written.rest)
+        .and(named("content-location"))
+        .and(location)
 }
 
 /// RFC 3986 section 5.2, of which only host, path and query count.

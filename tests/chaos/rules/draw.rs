@@ -149,7 +149,8 @@ fn field(rng: &mut Rng) -> (String, Vec<u8>) {
 
 /// A request that is most likely coalesced.
 pub(super) fn ask(rng: &mut Rng) -> Ask {
-    let mut fields: Fields = (0..rng.below(5)).map(|_| field(rng)).collect();
+    let few = rng.pick(&[1, 2, 5]);
+    let mut fields: Fields = (0..rng.below(few)).map(|_| field(rng)).collect();
     let path = rng.pick(&PATHS);
     let host = rng.pick(&["h", "h", "H", "other", "h:80"]);
     let uri = if rng.chance(20) {
@@ -161,9 +162,12 @@ pub(super) fn ask(rng: &mut Rng) -> Ask {
         fields.push(("host".to_owned(), host.as_bytes().to_vec()));
     }
     Ask {
-        method: rng.pick(&[
-            "GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "POST", "QUERY",
-        ]),
+        method: match rng.below(40) {
+            0 => "POST",
+            1 => "QUERY",
+            2..5 => "HEAD",
+            _ => "GET",
+        },
         uri,
         fields,
         has_body: rng.chance(2),
@@ -173,7 +177,7 @@ pub(super) fn ask(rng: &mut Rng) -> Ask {
 /// Another request, that differs from `ask` in a little or in nothing.
 pub(super) fn other(rng: &mut Rng, ask: &Ask) -> Ask {
     let mut other = ask.clone();
-    for _ in 0..rng.pick(&[0, 1, 1, 1, 2, 3]) {
+    for _ in 0..rng.pick(&[0, 0, 1, 1, 1, 2]) {
         change(rng, &mut other);
     }
     other
@@ -248,13 +252,14 @@ fn change(rng: &mut Rng, ask: &mut Ask) {
 }
 
 pub(super) fn answer(rng: &mut Rng) -> Answer {
-    let status = match rng.below(10) {
-        0..4 => 200,
-        4..6 => rng.pick(&[206, 304, 412, 416, 403, 403, 451, 302, 303, 404, 500, 503]),
-        6 | 7 => rng.pick(&[403, 451, 206, 301]),
+    let status = match rng.below(20) {
+        0..12 => 200,
+        12..15 => rng.pick(&[206, 304, 412, 416, 403, 403, 451, 302, 303, 404, 500, 503]),
+        15..18 => rng.pick(&[403, 451, 206, 301]),
         _ => 100 + u16::try_from(rng.below(500)).expect("a small number"),
     };
-    let mut fields: Fields = (0..rng.below(4)).map(|_| answer_field(rng)).collect();
+    let few = rng.pick(&[1, 2, 4]);
+    let mut fields: Fields = (0..rng.below(few)).map(|_| answer_field(rng)).collect();
     if (300..400).contains(&status) {
         let to = rng.pick(&["http://other/page", "http://other/", "/page"]);
         fields.push(("location".to_owned(), to.as_bytes().to_vec()));
