@@ -17,8 +17,6 @@ use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer};
 
-use crate::support::{assert_idle, get, request};
-
 type Req = Request<Empty<Bytes>>;
 
 #[derive(Clone)]

@@ -11,8 +11,6 @@ use tokio::sync::Semaphore;
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::{all, ask, assert_idle, get};
-
 tokio::task_local! { static LOCALE: &'static str; }
 
 #[derive(Clone, Copy)]

@@ -17,8 +17,6 @@ use tower_singleflight::{
     KeyExtractor, RequestKeyExtractor, Role, SingleflightLayer, method_and_uri, rules,
 };
 
-use crate::support::{Fields, Got, Origin, all, ask, assert_idle, get, request, roles};
-
 fn text(request: &Parts, name: &str) -> String {
     let lines = request.headers.get_all(name).iter();
     let lines: Vec<_> = lines

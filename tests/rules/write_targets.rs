@@ -7,8 +7,6 @@ use http_body_util::Empty;
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer};
 
-use crate::support::{Fields, Origin, ask, assert_idle, request};
-
 /// A method, a URI and a `Host`.
 type Ask<'a> = (&'a str, &'a str, Option<&'a str>);
 
