@@ -40,7 +40,7 @@ use tower_singleflight::{Handle, RequestKey, Role, SingleflightLayer};
 
 use self::{
     case::{Case, Client, Leaves, Mangle},
-    check::{BREAKS_OFF, ROLE, Seen, check},
+    check::{ROLE, Seen, check},
 };
 use crate::{
     alone, seed,
@@ -397,13 +397,7 @@ impl Round {
                 None
             };
             self.count(&seen);
-            let checked = check(case, client, &seen, alone.as_ref());
-            // A reader that moved on may have met another answer; it is never taken for whole.
-            let may_break = [1, 2].contains(&index) && at > 0;
-            if may_break && checked.as_ref().is_err_and(|error| error == BREAKS_OFF) {
-                continue;
-            }
-            checked.map_err(|failure| {
+            check(case, client, &seen, alone.as_ref()).map_err(|failure| {
                 let alone = alone.as_ref().map_or("-".to_owned(), Seen::show);
                 let seen = seen.show();
                 format!("client {at} of {} over layer {index}: {failure}\n{client:?}\nseen: {seen}\nalone: {alone}", case.clients.len())

@@ -17,8 +17,6 @@ pub(super) struct Seen {
 /// The only date that an origin gives.
 pub(super) const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
 
-pub(super) const BREAKS_OFF: &str = "a body that breaks off";
-
 pub(super) const ROLE: &str = "x-role";
 
 /// Whether `seen`, through the layer, is right. `alone`: what the same client sees without it.
@@ -73,7 +71,7 @@ fn check_truth(
     follows: bool,
 ) -> Result<(), String> {
     if !message.is_whole && !may_fail(case, alone, follows) {
-        return Err(BREAKS_OFF.to_owned());
+        return Err("a body that breaks off".to_owned());
     }
     let Some(truth) = &case.truth else {
         return Ok(());
