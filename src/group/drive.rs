@@ -116,7 +116,8 @@ impl<K, V, C> Flight<K, V, C> {
         let spawn_on = match driver {
             // Somebody has joined, or the work has been polled within a runtime for the first time (F9).
             Driver::Task | Driver::Callers if polled_as != Driver::Task => {
-                work.runtime().or_else(|| state.handover.take())
+                let handover = state.handover.take();
+                work.runtime().or(handover)
             }
             _ => None,
         };
@@ -128,7 +129,9 @@ impl<K, V, C> Flight<K, V, C> {
         Next::Wake(match driver {
             _ if driver == polled_as && !again => Wakers::default(),
             Driver::Leader => Wakers::one(state.slots.take_leader()),
-            Driver::Callers | Driver::Task => state.slots.take_all(),
+            Driver::Callers => state.slots.take_all(),
+            // The task may have found the work taken, and have parked.
+            Driver::Task => Wakers::one(state.task.clone()),
         })
     }
 }
