@@ -116,8 +116,7 @@ impl<K, V, C> Flight<K, V, C> {
         let spawn_on = match driver {
             // Somebody has joined, or the work has been polled within a runtime for the first time (F9).
             Driver::Task | Driver::Callers if polled_as != Driver::Task => {
-                let handover = state.handover.take();
-                work.runtime().or(handover)
+                work.runtime().or_else(|| state.handover.take())
             }
             _ => None,
         };
