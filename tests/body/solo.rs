@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::Role;
 
-use crate::support::{body::*, *};
+use crate::support::{body::{Feed, Polled, Req, assert_pending, body, data, frame, layer, now, origin, ready, stack, tasks}, Count, assert_idle, count, get, read, role, settle};
 
 #[tokio::test]
 async fn a_leader_alone_costs_no_task() {
