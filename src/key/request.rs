@@ -59,7 +59,7 @@ use crate::rules::CLIENT_ADDRESS;
 ///
 /// The layer obeys a response's `Vary` all the same: if it names `user-agent`, browsers that differ get answers of their
 /// own. It treats a 403 and a 451 as if their `Vary` named the client's description and address, so what your service
-/// denies to one client it does not deny to another.
+/// denies to one client it does not deny to another, and a redirect to the request's own `Referer` as if it named that.
 ///
 /// <div class="warning">
 ///
