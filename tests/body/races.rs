@@ -20,7 +20,11 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, SingleflightLayer};
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle,
+    body::{Layered, Mock, Polled, Req, assert_pending, data, frame, layer, now, ready, stack},
+    get, settle,
+};
 
 /// Runs `f` on a thread of its own, and fails rather than hangs if that waits for itself.
 fn within_a_minute(f: impl FnOnce() + Send + 'static) {

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{Empty, Full};
 use tower::{Layer, Service, service_fn};
-use tower_singleflight::{Handle, SingleflightLayer};
+use tower_singleflight::SingleflightLayer;
 
-use crate::{alone, live};
+use crate::{alone, live, support::assert_idle};
 
 /// As a server makes it: the URI is a slice of the buffer that the whole head was read into.
 fn request(path: &str, padding: usize) -> Request<Empty<Bytes>> {
@@ -34,14 +34,6 @@ async fn ask(layer: &SingleflightLayer, path: &str, requests: usize, padding: us
         let request = request(&format!("{path}/{number}"), padding);
         drop(service.call(request).await);
     }
-}
-
-fn assert_idle<K>(handle: &Handle<K>) {
-    let stats = handle.stats();
-    assert_eq!(
-        (stats.in_flight, stats.waiters, stats.buffered_bytes),
-        (0, 0, 0)
-    );
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What reading bodies ahead costs, in allocations.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     convert::Infallible,
     future::{Ready, ready},
     mem::size_of,
@@ -17,51 +15,18 @@ use tower_singleflight::{
     BodyBytes, BufferBodyLayer, BufferedBody, RequestKeyExtractor, SingleflightLayer,
 };
 
-struct Counting;
-
-thread_local! {
-    /// How often this thread has allocated, and how many bytes.
-    static ALLOCATED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-}
-
-fn count(bytes: usize) {
-    // The thread may be ending.
-    let _ = ALLOCATED.try_with(|allocated| {
-        let (times, sum) = allocated.get();
-        allocated.set((times + 1, sum + bytes));
-    });
-}
-
-// SAFETY: `System` does it all.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::allocated;
 
 /// The allocations of a call that is over when it is first polled, and of dropping its response.
 fn allocations<S, B>(mut service: S, request: Request<B>) -> (usize, usize)
 where
     S: Service<Request<B>, Error = Infallible>,
 {
-    let (times, bytes) = ALLOCATED.get();
+    let (times, bytes) = allocated();
     let mut call = std::pin::pin!(service.call(request));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(call.as_mut().poll(&mut cx).is_ready());
-    let (times_now, bytes_now) = ALLOCATED.get();
+    let (times_now, bytes_now) = allocated();
     (times_now - times, bytes_now - bytes)
 }
 
@@ -118,9 +83,9 @@ fn a_body_that_came_in_one_frame_is_not_copied() {
 fn a_body_that_came_in_one_frame_costs_an_allocation_and_what_the_extensions_need() {
     let service = BufferBodyLayer::new(100).layer(service_fn(answer));
     let mut extensions = http::Extensions::new();
-    let (before, _) = ALLOCATED.get();
+    let (before, _) = allocated();
     extensions.insert(BodyBytes::default());
-    let inserted = ALLOCATED.get().0 - before;
+    let inserted = allocated().0 - before;
     let post = Request::post("/")
         .body(Full::new(Bytes::from_static(b"query")))
         .unwrap();
