@@ -7,12 +7,11 @@
 #[cfg(feature = "http")]
 mod body;
 #[cfg(feature = "http")]
+mod buffer;
+#[cfg(feature = "http")]
 pub mod buffer_body;
 #[cfg(feature = "http")]
 mod cache_status;
-#[cfg(feature = "http")]
-mod copy;
-#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod exchange;
@@ -45,14 +44,17 @@ mod role;
 pub mod rules;
 #[cfg(feature = "http")]
 mod service;
+#[cfg(feature = "http")]
+mod shared;
 mod sync;
 
-pub use self::group::{Group, Outcome, Run};
+pub use self::error::SharedError;
+pub use self::group::{Group, Outcome, Run, ShareValue, TryRun};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
     buffer_body::{BodyBytes, BufferBody, BufferBodyLayer, BufferedBody},
-    error::{BoxError, ShareError, SharedError},
+    error::ShareError,
     flights::Stats,
     handle::Handle,
     key::{KeyExtractor, RequestKey, RequestKeyAnd, RequestKeyExtractor, method_and_uri},

@@ -6,20 +6,25 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, Response, request};
+use http::{HeaderName, Request, Response, request, response};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter, Work},
-    flights::{Cargo, Event, Shared, Target, Waiting},
-    future::{Known, ResponseFuture},
-    key::{KeyExtractor, Marks},
+    exchange::{
+        Again, Desk, Joined, MOVES, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter,
+        Work,
+    },
+    flights::{Cargo, Event, Shared, Waiting},
+    future::{ResponseFuture, Unshareable, Write},
+    key::{KeyExtractor, MayDiffer},
     observe::{Asker, Reason},
     role::Way,
     rules::{self, Bypass, Variant},
+    shared::Resource,
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -85,52 +90,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let (parts, body) = request.into_parts();
-        let Question {
-            key,
-            has_credentials,
-            marks,
-        } = match Question::of(&self.shared, &parts, &body) {
-            Ok(question) => question,
-            Err(bypass) => return self.bypass(parts, body, bypass),
-        };
-        let flights = &self.shared.flights;
-        let hash = flights.table.hash(&key);
-        if flights.memory.knows(hash, &key) {
-            flights.gauges.forward(&Asker::here(), Reason::Remembered);
-            let known = Known {
-                hash,
-                key,
-                method: parts.method.clone(),
-                has_credentials,
-            };
-            let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-            return ResponseFuture::apart(&self.shared, call, Some(known));
-        }
-        let target = self.shared.default_key().map(|_| Target::read_of(&parts));
-        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
-        let newcomer = Newcomer {
-            flights,
-            max_waiters: self.shared.settings.max_waiters,
-            differs: |variant: &Variant| !variant.matches(&parts.headers),
-        };
-        match newcomer.enter(cargo, None) {
-            Joined::Led(seat, names) => {
-                let request = Request::from_parts(parts, body);
-                self.lead(seat, names, request, has_credentials, marks)
-            }
-            Joined::Begins(seat, head) => {
-                flights.gauges.count(Event::Joined);
-                seat.board(&Asker::here());
-                ResponseFuture::begin(&self.shared, seat, head)
-            }
-            Joined::Waits(_) => unreachable!("nobody was given to wait"),
-            Joined::Full => self.crowded(Request::from_parts(parts, body)),
-            Joined::Unprepared(cargo) => {
-                let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials, marks)
-            }
-        }
+        self.coalesce(request, 0)
     }
 }
 
@@ -138,6 +98,107 @@ impl<S, X> Singleflight<S, X>
 where
     X: KeyExtractor,
 {
+    /// A caller that has moved on so often calls once more.
+    pub(crate) fn call_again<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        if moves <= MOVES {
+            return self.coalesce(request, moves);
+        }
+        let call = Oneshot::begin(&mut self.inner, request);
+        ResponseFuture::apart(&self.shared, call, None)
+    }
+
+    pub(crate) fn count_forwarded(&self, caller: &Asker, reason: Reason) {
+        self.shared.flights.gauges.forward(caller, reason);
+    }
+
+    /// Joins the flight that is for this request, leads a new one, or forwards the request.
+    fn coalesce<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        let (parts, body) = request.into_parts();
+        let Question {
+            key,
+            has_credentials,
+            may_differ,
+        } = match Question::of(&self.shared, &parts, &body) {
+            Ok(question) => question,
+            Err(bypass) => return self.bypass(parts, body, bypass),
+        };
+        let flights = &self.shared.flights;
+        let hash = flights.table.hash(&key);
+        let now = Instant::now();
+        if flights.unshareable.contains(hash, now) {
+            flights.gauges.forward(&Asker::here(), Reason::Remembered);
+            let unshareable = Unshareable {
+                hash,
+                method: parts.method.clone(),
+                has_credentials,
+            };
+            let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
+            return ResponseFuture::apart(&self.shared, call, Some(unshareable));
+        }
+        let watches_writes = self.shared.default_key().is_some();
+        let target = watches_writes.then(|| Resource::of(&parts).target());
+        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target, now);
+        let newcomer = Newcomer {
+            flights,
+            now,
+            max_waiters: self.shared.settings.max_waiters,
+            differs: |variant: &Variant| !variant.matches(&parts.headers),
+        };
+        match newcomer.enter(cargo, None) {
+            Joined::Led(seat, names) => {
+                let request = Request::from_parts(parts, body);
+                self.lead(seat, names, request, has_credentials, may_differ)
+            }
+            Joined::Begins(seat, head) => {
+                self.begin(seat, head, Request::from_parts(parts, body), moves)
+            }
+            Joined::Waits(_) => unreachable!("nobody was given to wait"),
+            Joined::Full => self.crowded(Request::from_parts(parts, body)),
+            Joined::Unprepared(cargo) => {
+                let request = Request::from_parts(parts, body);
+                self.follow(cargo, request, has_credentials, may_differ, moves, now)
+            }
+        }
+    }
+
+    /// There is a flight whose head is there.
+    fn begin<ReqBody, ResBody>(
+        &self,
+        seat: Seat<X::Key>,
+        head: Arc<response::Parts>,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        self.shared.flights.gauges.count(Event::Joined);
+        seat.board(&Asker::here());
+        let again = seat.may_move_on().then(|| self.clone());
+        let again = again.and_then(|service| Again::new(service, request, moves));
+        ResponseFuture::begin(&self.shared, seat, head, again)
+    }
+
     fn bypass<ReqBody, ResBody>(
         &mut self,
         parts: request::Parts,
@@ -152,13 +213,11 @@ where
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
-        let default = self.shared.default_key();
-        let writes = default.is_some_and(|default| {
-            !rules::is_safe(&parts.method) && !default.opts_in(&parts.method)
-        });
-        let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
+        let (default_key, method) = (self.shared.default_key(), &parts.method);
+        let writes = default_key.is_some_and(|key| !rules::is_safe(method) && !key.opts_in(method));
+        let write = writes.then(|| Write::new(&parts));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(&self.shared, call, way, target)
+        ResponseFuture::bypassed(&self.shared, call, way, write)
     }
 
     /// The flight has all the callers that it may have.
@@ -183,7 +242,7 @@ where
         names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        marks: Marks,
+        may_differ: MayDiffer,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -197,7 +256,7 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Desk::new(&self.shared, &request, has_credentials, marks);
+        let desk = Desk::new(&self.shared, &request, has_credentials, may_differ);
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let trace = &flight.cargo.trace;
@@ -214,7 +273,9 @@ where
         cargo: Cargo<X::Key>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        marks: Marks,
+        may_differ: MayDiffer,
+        moves: u8,
+        now: Instant,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -227,6 +288,7 @@ where
         let waiter = Arc::new(Waiter::new(Arc::clone(&self.shared), service, request));
         let newcomer = Newcomer {
             flights: &self.shared.flights,
+            now,
             max_waiters: self.shared.settings.max_waiters,
             differs: |variant: &Variant| waiter.differs(variant),
         };
@@ -236,19 +298,17 @@ where
             self.shared.flights.gauges.count(Event::Joined);
             seat.board(waiter.asker());
             waiter.sit(seat);
-            return ResponseFuture::wait(waiter);
+            return ResponseFuture::wait(waiter, moves);
         }
         let (service, request) = waiter
             .take_prospect()
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials, marks),
-            Joined::Begins(seat, head) => {
-                self.shared.flights.gauges.count(Event::Joined);
-                seat.board(&Asker::here());
-                ResponseFuture::begin(&self.shared, seat, head)
+            Joined::Led(seat, names) => {
+                self.lead(seat, names, request, has_credentials, may_differ)
             }
+            Joined::Begins(seat, head) => self.begin(seat, head, request, moves),
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
         }
     }

@@ -7,7 +7,8 @@
 //!
 //! Without `REDIS_URL` the program starts a private `redis-server` on a free loopback port, in a temporary
 //! directory and without persistence, and stops it at the end; so the binary has to be installed.
-//! It prints each caller's value, the number of computations, and the value read back from Redis.
+//! It prints what each caller got and whether its work was the one that ran, the number of computations, and the value
+//! read back from Redis.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, TcpListener};
@@ -92,15 +93,9 @@ impl Articles {
         let flight = self
             .flights
             .run(key.to_owned(), || async move { articles.fill(owned).await });
-        let Outcome { value, shared } = flight.await;
-        Ok((
-            value?,
-            if shared {
-                "miss, shared"
-            } else {
-                "miss, alone"
-            },
-        ))
+        let Outcome { value, led, .. } = flight.await;
+        let from = if led { "miss, led" } else { "miss, followed" };
+        Ok((value?, from))
     }
 
     /// What one caller does for all. It looks again first: since this caller's miss another flight may have

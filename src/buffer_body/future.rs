@@ -123,7 +123,7 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Calling(call) => return call.poll(cx),
+                StateProj::Calling(call) => return call.poll_call(cx),
                 StateProj::Reading(reading) => {
                     let whole = ready!(reading.as_mut().expect("the body is read once").poll(cx));
                     let reading = reading.take().expect("looked at just now");

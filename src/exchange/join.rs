@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use http::{HeaderName, response};
+use tokio::time::Instant;
 
 use super::seat::Seat;
 use crate::{
+    buffer::Place,
     flights::{Cargo, Flights, Stage, Waiting},
     group::{Entered, Visit},
     rules::Variant,
@@ -14,6 +16,7 @@ use crate::{
 /// A request that comes to the table.
 pub(crate) struct Newcomer<'a, K, D> {
     pub(crate) flights: &'a Flights<K>,
+    pub(crate) now: Instant,
     pub(crate) max_waiters: usize,
     /// Whether a response for a variant is not for it. Called under locks.
     pub(crate) differs: D,
@@ -43,6 +46,7 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
         let mut names = None;
         let mut head = None;
         let mut full = false;
+        let mut place = Place::Leader;
         let hash = cargo.hash;
         let entered = self
             .flights
@@ -55,11 +59,13 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                 if theirs.key != mine.key || theirs.method != mine.method {
                     return Visit::Pass;
                 }
-                if !self.flights.is_fresh(theirs) {
+                if !theirs.is_fresh(&self.flights.writes, self.now) {
                     return Visit::Detach;
                 }
                 let mut exchange = theirs.exchange.lock();
-                if let Stage::Closed = exchange.stage {
+                if matches!(exchange.stage, Stage::Closed)
+                    || exchange.is_silent(self.now, theirs.max_silence)
+                {
                     return Visit::Detach;
                 }
                 match &exchange.variant {
@@ -81,14 +87,14 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                     return Visit::Refuse;
                 }
                 exchange.joined = true;
-                exchange.seats += 1;
+                place = exchange.buffer.join();
                 Visit::Join
             });
         match entered {
-            Entered::Led(caller) => Joined::Led(Seat::new(caller), names),
+            Entered::Led(caller) => Joined::Led(Seat::new(caller, place), names),
             Entered::Joined(caller) => match head {
-                Some(head) => Joined::Begins(Seat::new(caller), head),
-                None => Joined::Waits(Seat::new(caller)),
+                Some(head) => Joined::Begins(Seat::new(caller, place), head),
+                None => Joined::Waits(Seat::new(caller, place)),
             },
             Entered::Refused(..) if full => Joined::Full,
             Entered::Refused((), cargo) => Joined::Unprepared(cargo),

@@ -6,15 +6,14 @@ use http_body::Body;
 use crate::{
     buffer_body::Trailers,
     flights::Shared,
-    key::{KeyExtractor, Marks},
-    rules::{Bypass, Said},
+    key::{KeyExtractor, MayDiffer},
+    rules::{Bypass, RequestFields},
 };
 
 pub(crate) struct Question<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
-    /// What is known of the fields in which an identical request may differ.
-    pub(crate) marks: Marks,
+    pub(crate) may_differ: MayDiffer,
 }
 
 // ===== impl Question =====
@@ -33,9 +32,8 @@ impl<K> Question<K> {
         if !shared.flights.is_enabled() {
             return Err(Bypass::Disabled);
         }
-        let has_body = |said: &Said| said.has_body(body.is_end_stream(), body.size_hint().exact());
-        let mut marks = Marks::default();
-        let mut said = Said::default();
+        let mut may_differ = MayDiffer::default();
+        let mut fields = RequestFields::default();
         // The default key is made in the pass in which the rules look at the fields.
         let default = match shared.default_key() {
             Some(default) if !default.coalesces(request) => {
@@ -45,17 +43,18 @@ impl<K> Question<K> {
                     Bypass::Method
                 });
             }
-            Some(default) => Some(default.read(request, |name, value, may_differ| {
-                said.note(name, value);
-                marks.push(may_differ);
+            Some(default) => Some(default.read(request, |name, value, differs| {
+                fields.note(name, value);
+                may_differ.push(differs);
             })),
             None => {
-                said = Said::by(&request.headers);
+                fields = RequestFields::of(&request.headers);
                 None
             }
         };
+        let has_body = fields.has_body(body.is_end_stream(), body.size_hint().exact());
         let is_default = default.is_some();
-        if let Some(bypass) = said.bypass(&request.method, has_body(&said)) {
+        if let Some(bypass) = fields.bypass(&request.method, has_body) {
             return Err(bypass);
         }
         let key = match default {
@@ -67,8 +66,8 @@ impl<K> Question<K> {
         match key {
             Some(key) => Ok(Self {
                 key,
-                has_credentials: said.credentials,
-                marks,
+                has_credentials: fields.credentials,
+                may_differ,
             }),
             None if is_default || matches!(request.method, Method::GET | Method::HEAD) => {
                 Err(Bypass::NoKey)

@@ -12,19 +12,20 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
+    after_response::{AfterResponse, Unshareable},
     response::{ResponseFuture, State, StateProj},
-    tells::{Known, Tells},
 };
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Answer, Next, Oneshot, Reader},
+    exchange::{Again, Answer, FollowerBody, Next, Oneshot, Reader},
     flights::Shared,
     group::Interest,
     key::KeyExtractor,
     observe,
     role::Way,
     rules,
+    service::Singleflight,
 };
 
 impl<S, X, ReqBody, ResBody> Future for ResponseFuture<S, X, ReqBody, ResBody>
@@ -35,7 +36,7 @@ where
     ResBody: Body<Data: Send> + Send + 'static,
     ResBody::Error: Into<BoxError>,
     X: KeyExtractor,
-    ReqBody: Send + 'static,
+    ReqBody: Body + Send + 'static,
 {
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
@@ -46,7 +47,7 @@ where
                 StateProj::Own {
                     call,
                     way,
-                    tells,
+                    after,
                     shared,
                 } => {
                     let response = ready!(call.poll(cx));
@@ -55,7 +56,7 @@ where
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
                             if let Some(shared) = shared {
-                                shared.hear(tells, &parts);
+                                shared.conclude(after, &parts);
                             }
                             Ok(dress(shared, parts, ResponseBody::inner(body), *way))
                         }
@@ -96,17 +97,24 @@ where
                             dress(shared.as_ref(), parts, ResponseBody::whole(frame), *way)
                         }
                         Answer::Shared(parts) => {
-                            let body = ResponseBody::shared(Reader::new(seat, true));
+                            let body = ResponseBody::shared(Reader::new(seat));
                             dress(shared.as_ref(), parts, body, *way)
                         }
                     });
                     this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
-                StateProj::Begin { shared, seat, head } => {
+                StateProj::Begin {
+                    shared,
+                    seat,
+                    head,
+                    again,
+                } => {
                     observe::followed();
                     let seat = seat.take().expect("a follower that begins has a seat");
-                    let body = ResponseBody::shared(Reader::new(seat, false));
+                    let reader = Reader::new(seat);
+                    let body = FollowerBody::new(reader, Arc::clone(head), again.take());
+                    let body = ResponseBody::shared(body);
                     let parts = response::Parts::clone(head);
                     let response = dress(shared.as_ref(), parts, body, Way::Followed);
                     this.state.set(State::Done);
@@ -114,26 +122,31 @@ where
                 }
                 StateProj::Wait {
                     waiter,
+                    moves,
                     since,
                     deadline,
                     sleep,
                 } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
-                    Poll::Ready(Next::Begin(seat, head)) => {
-                        State::begin(waiter.shared(), seat, head)
+                    Poll::Ready(Next::Begin(seat, head, service, request)) => {
+                        let shared = waiter.shared();
+                        let service = || Singleflight::new(service, Arc::clone(shared));
+                        let again = seat.may_move_on().then(service);
+                        let again = again.and_then(|again| Again::new(again, request, *moves));
+                        State::begin(shared, seat, head, again)
                     }
                     Poll::Ready(Next::Lead(seat, desk)) => {
                         State::lead(waiter.shared(), seat, desk, Way::SentOn)
                     }
                     Poll::Ready(Next::Forward(service, request, refused_by)) => {
-                        let tells = refused_by.map_or(Tells::Nothing, |flight| {
-                            Tells::Shareable(Known {
+                        let after = refused_by.map_or(AfterResponse::Nothing, |flight| {
+                            let fields = rules::RequestFields::of(request.headers());
+                            AfterResponse::Unshareable(Unshareable {
                                 hash: flight.cargo.hash,
-                                key: flight.cargo.key.clone(),
                                 method: request.method().clone(),
-                                has_credentials: rules::Said::by(request.headers()).credentials,
+                                has_credentials: fields.credentials,
                             })
                         });
-                        sent_on(waiter.shared(), service, request, tells)
+                        sent_on(waiter.shared(), service, request, after)
                     }
                     Poll::Ready(Next::Fail(error)) => {
                         this.state.set(State::Done);
@@ -151,7 +164,7 @@ where
                                 waiter.shared(),
                                 service,
                                 request,
-                                Tells::Nothing,
+                                AfterResponse::Nothing,
                             )),
                             // Decided in this very moment.
                             None => continue,
@@ -186,11 +199,11 @@ fn sent_on<S, X, ReqBody, ResBody>(
     shared: &Arc<Shared<X>>,
     service: S,
     request: Request<ReqBody>,
-    tells: Tells<X::Key>,
+    after: AfterResponse,
 ) -> State<S, X, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    State::own(shared, Oneshot::new(service, request), Way::SentOn, tells)
+    State::own(shared, Oneshot::new(service, request), Way::SentOn, after)
 }

@@ -2,15 +2,15 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use http::{Method, Request, response};
+use http::{Request, response};
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::tells::{Known, Tells};
+use super::after_response::{AfterResponse, Unshareable, Write};
 use crate::{
-    exchange::{Desk, Oneshot, Seat, Waiter},
-    flights::{Shared, Target},
+    exchange::{Again, Desk, Oneshot, Seat, Waiter},
+    flights::Shared,
     key::KeyExtractor,
     observe::Wait,
     role::Way,
@@ -49,8 +49,7 @@ where
         #[pin]
         call: Oneshot<S, ReqBody>,
         way: Way,
-        /// What its response tells the layer.
-        tells: Tells<X::Key>,
+        after: AfterResponse,
         /// [If needed](Shared::if_needed).
         shared: Option<Arc<Shared<X>>>,
     },
@@ -64,9 +63,13 @@ where
         shared: Option<Arc<Shared<X>>>,
         seat: Option<Seat<X::Key>>,
         head: Arc<response::Parts>,
+        /// If it may have to.
+        again: Option<Again<S, X, ReqBody>>,
     },
     Wait {
         waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
+        /// How often the caller has moved on from other flights.
+        moves: u8,
         since: Wait,
         deadline: Option<Instant>,
         /// Made when it is first needed.
@@ -86,24 +89,21 @@ where
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         way: Way,
-        writes: Option<(Target, Method)>,
+        write: Option<Write>,
     ) -> Self {
-        let tells = match writes {
-            Some((target, method)) => Tells::Written(target, method),
-            None => Tells::Nothing,
-        };
-        let state = State::own(shared, call, way, tells);
+        let after = write.map_or(AfterResponse::Nothing, AfterResponse::Write);
+        let state = State::own(shared, call, way, after);
         Self { state }
     }
 
-    /// Could not join a flight. `known`: because its key is known to be unshareable.
+    /// Could not join a flight. `unshareable`: because of its key.
     pub(crate) fn apart(
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
-        known: Option<Known<X::Key>>,
+        unshareable: Option<Unshareable>,
     ) -> Self {
-        let tells = known.map_or(Tells::Nothing, Tells::Shareable);
-        let state = State::own(shared, call, Way::Apart, tells);
+        let after = unshareable.map_or(AfterResponse::Nothing, AfterResponse::Unshareable);
+        let state = State::own(shared, call, Way::Apart, after);
         Self { state }
     }
 
@@ -121,17 +121,19 @@ where
         shared: &Arc<Shared<X>>,
         seat: Seat<X::Key>,
         head: Arc<response::Parts>,
+        again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
-        let state = State::begin(shared, seat, head);
+        let state = State::begin(shared, seat, head, again);
         Self { state }
     }
 
-    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>) -> Self {
+    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>, moves: u8) -> Self {
         // The clock is read only where somebody wants it.
         let timeout = waiter.shared().settings.wait_timeout;
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
         let state = State::Wait {
             waiter,
+            moves,
             since: Wait::begin(),
             deadline,
             sleep: None,
@@ -151,13 +153,13 @@ where
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         way: Way,
-        tells: Tells<X::Key>,
+        after: AfterResponse,
     ) -> Self {
-        let shared = shared.if_needed(&tells);
+        let shared = shared.if_needed(&after);
         Self::Own {
             call,
             way,
-            tells,
+            after,
             shared,
         }
     }
@@ -169,7 +171,7 @@ where
         way: Way,
     ) -> Self {
         Self::Lead {
-            shared: shared.if_needed(&Tells::Nothing),
+            shared: shared.if_needed(&AfterResponse::Nothing),
             seat: Some(seat),
             desk,
             way,
@@ -180,11 +182,13 @@ where
         shared: &Arc<Shared<X>>,
         seat: Seat<X::Key>,
         head: Arc<response::Parts>,
+        again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
         Self::Begin {
-            shared: shared.if_needed(&Tells::Nothing),
+            shared: shared.if_needed(&AfterResponse::Nothing),
             seat: Some(seat),
             head,
+            again,
         }
     }
 }

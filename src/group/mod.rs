@@ -3,26 +3,33 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`singleflight`] | [`Group`] |
-//! | `run` | [`Run`] and [`Outcome`], what a caller holds and gets |
+//! | `run` | [`Run`], what a caller holds |
+//! | `outcome` | [`Outcome`], what it gets |
+//! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
+//! | `value` | [`ShareValue`], what work may give |
 //! | `table` | key to flight: lead or join, forget |
 //! | `shard` | one lock of it, and the entries behind that |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
 //! | `visit` | the same for flights that carry something, as a floor above enters them |
-//! | `flight` | one flight: its states, landing and leaving, with the invariants |
-//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
-//! | `caller` | one caller's part in a flight, and its `Drop` |
+//! | `flight` | one flight: how it ends and who leaves it, with the invariants |
+//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `cancel` | dropping work that nobody waits for |
 //! | `wakers` | where the callers' wakers are kept |
-//! | `ending` | value or panic |
+//! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
+//! | `panic` | panics as values |
 
 mod caller;
+mod cancel;
 mod drive;
-mod ending;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+mod outcome;
+mod panic;
 mod run;
 mod runtime;
 mod shard;
@@ -31,21 +38,23 @@ mod solo;
 mod state;
 mod table;
 mod task;
+mod try_run;
+mod value;
 #[cfg(any(feature = "http", loom))]
 mod visit;
 mod wakers;
+mod work;
 
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    ending::{Payload, caught, drop_quietly},
     flight::Flight,
+    panic::{Payload, caught, drop_quietly},
     runtime::Runtime,
     table::Table,
     visit::{Entered, Visit},
     wakers::{Interest, Wakers},
 };
 pub use self::{
-    run::{Outcome, Run},
-    singleflight::Group,
+    outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,
 };

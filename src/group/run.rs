@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{caller::Caller, solo::SoloLeader, wakers::Interest};
+use super::{
+    caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue, wakers::Interest,
+};
 
 /// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
@@ -21,7 +23,7 @@ use super::{caller::Caller, solo::SoloLeader, wakers::Interest};
 /// # Panics
 ///
 /// Polling it panics if the work did, and if it is polled again after it has given its outcome.
-#[must_use = "futures do nothing unless you `.await` or poll them"]
+#[must_use = "dropping it leaves the flight at once: `.await` it for the outcome, or `drop` what you have spawned"]
 pub struct Run<K, V> {
     part: Part<K, V>,
 }
@@ -29,26 +31,6 @@ pub struct Run<K, V> {
 pub(super) enum Part<K, V> {
     Solo(SoloLeader<K, V, ()>),
     Caller(Caller<K, V, ()>),
-}
-
-/// What a flight gave, as each of its callers gets it.
-///
-/// ```
-/// use tower_singleflight::{Group, Outcome};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let group = Group::new();
-/// let outcome = group.run("answer", || async { 42 }).await;
-/// assert_eq!(outcome, Outcome { value: 42, shared: false });
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome<V> {
-    /// The value of the work, or a clone of it.
-    pub value: V,
-    /// Whether a second caller had joined. All of them see it, the leader too, also when the others have left since.
-    pub shared: bool,
 }
 
 // ===== impl Run =====
@@ -62,7 +44,7 @@ impl<K, V> Run<K, V> {
 impl<K, V> Future for Run<K, V>
 where
     K: Send + 'static,
-    V: Clone + Send + Sync + 'static,
+    V: ShareValue,
 {
     type Output = Outcome<V>;
 
@@ -84,8 +66,9 @@ where
         if let Some(value) = handed.and_then(|polled| caller.hand_in(polled)) {
             return Poll::Ready(Outcome::alone(value));
         }
+        let led = caller.leads();
         let ended = ready!(caller.poll(Interest::End, cx));
-        Poll::Ready(ended.into_outcome())
+        Poll::Ready(ended.into_outcome(led))
     }
 }
 
@@ -96,17 +79,5 @@ impl<K, V> fmt::Debug for Run<K, V> {
             Part::Caller(caller) => caller,
         };
         f.debug_tuple("Run").field(part).finish()
-    }
-}
-
-// ===== impl Outcome =====
-
-impl<V> Outcome<V> {
-    /// What a leader gets whom nobody has joined.
-    pub(super) fn alone(value: V) -> Self {
-        Self {
-            value,
-            shared: false,
-        }
     }
 }

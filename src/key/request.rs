@@ -10,10 +10,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request, uri};
 use super::and::RequestKeyAnd;
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
+use super::forwarded;
 use super::host::{self, Host};
-use super::ignore::{Ignored, Names, Place};
+use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
 use crate::buffer_body::{BodyBytes, Trailers};
+use crate::rules::CLIENT_ADDRESS;
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -34,29 +36,47 @@ use crate::buffer_body::{BodyBytes, Trailers};
 ///
 /// | left out | why |
 /// | --- | --- |
-/// | `connection`, `keep-alive`, `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade` | they speak of the connection, not of the request |
-/// | `traceparent`, `tracestate`, `baggage`, `b3`, `x-b3-*`, `x-request-id`, `x-correlation-id`, `x-amzn-trace-id`, `x-cloud-trace-context` | trace and request ids: no two requests have the same |
-/// | `via`, `forwarded`, `x-forwarded-for`, `x-real-ip` | the way that the request took |
-/// | `user-agent`, `sec-ch-*`, `sec-fetch-*`, `sec-gpc`, `dnt`, `priority`, `referer`, `upgrade-insecure-requests` | the client's description of itself |
+/// | `connection`, `keep-alive`, `proxy-connection`, `te`, `trailer`, `transfer-encoding` | They describe the connection, not the request. |
+/// | `traceparent`, `b3`, `x-b3-*`, `x-request-id`, `request-id`, `x-correlation-id`, `x-unique-id`, `amz-sdk-invocation-id`, `amz-sdk-request`, `cf-ray`, `elastic-apm-traceparent`, `fly-request-id`, `kong-request-id`, `newrelic`, `ot-tracer-sampled`, `ot-tracer-spanid`, `ot-tracer-traceid`, `sentry-trace`, `uber-trace-id`, `x-amz-cf-id`, `x-amzn-trace-id`, `x-azure-ref`, `x-cloud-trace-context`, `x-datadog-parent-id`, `x-datadog-sampling-priority`, `x-datadog-trace-id`, `x-ms-client-request-id`, `x-queue-start`, `x-request-start`, `x-timer`, `x-varnish`, `x-vercel-id` | They are ids and times of one request, set by tracers, CDNs and SDKs: no two requests have the same. |
+/// | `via`, `x-forwarded-for`, `x-real-ip`, and a `forwarded` of which every line has the parameters `for` and `by` alone | They name the client and the proxies on the way. |
+/// | `user-agent`, `sec-ch-*`, `sec-fetch-*`, `priority`, `referer`, `upgrade-insecure-requests` | The client describes itself. |
 ///
-/// `x-forwarded-host`, `x-forwarded-proto`, `x-forwarded-user` and `proxy-authorization` are in the key. So is a field
-/// of the last three rows, or one of [`ignore_header`](Self::ignore_header), that the request's own `Connection` names:
-/// a client can put a field into its key in this way, and never take one out. A field that is named there is not the same
-/// as one that is not, since a proxy behind this layer forwards the request without it.
+/// Everything else is in the key. That includes `x-forwarded-host`, `x-forwarded-proto`, `x-forwarded-user`,
+/// `proxy-authorization`, and a `forwarded` with another parameter, such as `host` or `proto`, or one that cannot be read.
+/// It includes `tracestate` and `baggage`, by which services route tenants and test traffic, and `dnt` and `sec-gpc`, on
+/// which answers depend by law. Where a tracer writes an id of each request into `tracestate` or `baggage`, and your
+/// service reads neither, [`ignore_header`](Self::ignore_header) leaves them out. The client's address as CDNs pass it on
+/// (`cf-connecting-ip`, `true-client-ip`, ...) is in the key too;
+/// [`client_address_headers`](Self::client_address_headers) lists these fields for
+/// [`ignore_headers`](Self::ignore_headers).
 ///
 /// Of a request whose body is in the key its framing is not: `content-length` and `expect` are left out as well.
 ///
-/// A response's `Vary` is obeyed all the same: if it names `user-agent`, browsers that differ get answers of their own.
+/// A field of the last three rows, or one of [`ignore_header`](Self::ignore_header), is in the key all the same if the
+/// request's own `Connection` names it: a client can put a field into its key in this way, and never take one out. A field
+/// that is named there is not the same as one that is not, since a proxy behind this layer forwards the request without it.
+/// (`upgrade` and `http2-settings` are the same, named or not: no proxy forwards them.)
+///
+/// The layer obeys a response's `Vary` all the same: if it names `user-agent`, browsers that differ get answers of their
+/// own. It treats a 403 and a 451 as if their `Vary` named the client's description and address, so what your service
+/// denies to one client it does not deny to another, and a redirect to the request's own `Referer` as if it named that.
 ///
 /// <div class="warning">
 ///
-/// **What the key does not hold, the answer must not depend on.** If your service answers by one of these without
-/// saying so in `Vary`, add it to the key:
+/// **Your service must not answer by what the key leaves out, nor echo it**, unless its `Vary` says so. A stranger chooses
+/// the values of these fields, and everybody who joins the stranger's call gets the answer to them. If your service does
+/// one of the following, add the field to the key as the example does:
 ///
-/// * the client's address, from the connection or from `forwarded` or `x-forwarded-for`;
-/// * the user agent, its client hints, its fetch metadata (`sec-fetch-site`), the referer;
-/// * **an identity in the request's extensions**, put there by an authentication layer outside this one: no extension
-///   is in the key. (One that was derived from a header field is, since the field is.)
+/// * It answers by the client's address, from the connection, from `x-forwarded-for` or from `forwarded`: a country, a
+///   list of allowed networks.
+/// * It answers by the user agent or its client hints: a page for mobile browsers.
+/// * It answers by the `Referer`: a redirect to where the client came from, a check against hotlinks.
+/// * It answers by `Sec-Fetch-*`. A fetch-metadata policy *below* this layer does not protect anything: a request that it
+///   would refuse joins the call of one that it let through. Put the policy above the layer.
+/// * It refuses a request by its age or its way: by `x-request-start` or `x-queue-start`, or by a `via` that shows a loop.
+/// * It writes one of these into a page, a link or a field of the response.
+/// * It answers by **an identity in the request's extensions** that a layer above has put there: no extension is in the
+///   key. (An identity that was derived from a header field is, since the field is.)
 ///
 /// </div>
 ///
@@ -149,6 +169,27 @@ impl RequestKeyExtractor {
     /// Leaves more fields out of the key, as [`ignore_header`](Self::ignore_header) does with each.
     pub fn ignore_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         names.into_iter().fold(self, Self::ignore_header)
+    }
+
+    /// The fields in which CDNs, clouds and ingress controllers pass on the client's address, for
+    /// [`ignore_headers`](Self::ignore_headers).
+    ///
+    /// They are in the key unless you leave them out, so behind such a proxy no two clients share a call. Leave them out
+    /// where your service does not answer by the client's address.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_singleflight::{KeyExtractor, RequestKeyExtractor};
+    ///
+    /// let extractor = RequestKeyExtractor::new()
+    ///     .ignore_headers(RequestKeyExtractor::client_address_headers());
+    /// let from = |ip| Request::get("/").header("cf-connecting-ip", ip).body(()).unwrap().into_parts().0;
+    /// assert_eq!(extractor.extract(&from("192.0.2.1")), extractor.extract(&from("192.0.2.2")));
+    /// ```
+    pub fn client_address_headers() -> impl Iterator<Item = HeaderName> {
+        CLIENT_ADDRESS.into_iter()
     }
 
     /// Coalesces requests of this method too. Call it once for each method.
@@ -302,6 +343,7 @@ impl RequestKeyExtractor {
 
         let ignored = Ignored::new(&self.lists.ignored, named);
         let mut are_named = false;
+        let mut addresses_alone = None;
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
@@ -312,6 +354,11 @@ impl RequestKeyExtractor {
             see(name, value, place != Place::Key);
             if place == Place::Nowhere {
                 are_named |= name == "connection" && names_fields(value);
+                continue;
+            }
+            if place == Place::Forwarded
+                && *addresses_alone.get_or_insert_with(|| forwarded::holds_addresses_alone(headers))
+            {
                 continue;
             }
             if place == Place::Named {

@@ -11,105 +11,116 @@ use tower_singleflight::Role;
 use crate::support::{body::*, *};
 
 #[tokio::test]
-async fn a_length_over_max_body_is_released_at_the_head() {
+async fn a_length_over_max_body_is_shared_by_those_who_have_joined() {
     for by_header in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(3));
         let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let mut followers = [service.call(get("/page")), service.call(get("/page"))];
-        followers.iter_mut().for_each(assert_pending);
+        let mut follower = service.call(get("/page"));
         let head = Response::builder();
         let call = origin.call();
         let feed = if by_header {
-            call.begin_with(head.header(header::CONTENT_LENGTH, 4), SizeHint::new())
+            call.begin_with(head.header(header::CONTENT_LENGTH, 6), SizeHint::new())
         } else {
-            call.begin_with(head, SizeHint::with_exact(4))
+            call.begin_with(head, SizeHint::with_exact(6))
         };
         settle().await;
-        assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (0, 0));
-        // Both at once.
-        followers.iter_mut().for_each(assert_pending);
-        assert_eq!((origin.count(), handle.stats().forwarded), (3, 2));
-        // The key is free, and this one was not remembered.
-        let mut next = service.call(get("/page"));
-        assert_eq!(handle.waiters(&key()), 1);
-        for call in [origin.call(), origin.call()] {
-            call.answer(Response::new(ready(&["own"], SizeHint::new())));
-        }
-        for mut follower in followers {
-            let response = now(&mut follower);
-            assert_eq!(role(&response), Role::Forwarded);
-            assert_eq!(
-                response.into_body().collect().await.unwrap().to_bytes(),
-                "own"
-            );
-        }
-        let leader = now(&mut leader);
-        assert_eq!(role(&leader), Role::Leader);
-        let mut leader = leader.into_body();
-        feed.send("page");
+        let follower = now(&mut follower);
+        assert_eq!(role(&follower), Role::Follower);
+        let mut bodies = [now(&mut leader).into_body(), follower.into_body()];
+        feed.send("on");
+        settle().await;
+        assert_eq!(handle.in_flight(), 1);
+        feed.send("ce");
+        settle().await;
+        assert_eq!(handle.in_flight(), 0);
+        feed.send("!!");
         feed.end();
-        assert_eq!(frame(&mut leader), data("page"));
-        assert_eq!(frame(&mut leader), Polled::End);
-        assert_pending(&mut next);
-        drop(next);
+        for want in ["on", "ce", "!!"] {
+            for body in &mut bodies {
+                settle().await;
+                let mut got = frame(body);
+                if got == Polled::Pending {
+                    settle().await;
+                    got = frame(body);
+                }
+                assert_eq!(got, data(want));
+            }
+        }
+        for body in &mut bodies {
+            while frame(body) == Polled::Pending {
+                settle().await;
+            }
+            assert_eq!(frame(body), Polled::End);
+        }
+        assert_eq!((origin.count(), handle.stats().forwarded), (1, 0));
         assert_idle(&handle);
     }
 }
 
 #[tokio::test]
-async fn a_lower_bound_over_max_body_is_released_at_the_head() {
+async fn a_length_that_outgrows_its_limit_and_breaks_its_word_fails_all() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
     let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let mut follower = service.call(get("/page"));
-    let mut hint = SizeHint::new();
-    hint.set_lower(4);
-    let _feed = origin.call().begin_with(Response::builder(), hint);
+    let feed = origin.call().begin_known(9);
     settle().await;
-    assert_pending(&mut follower);
-    assert_eq!((origin.count(), handle.in_flight()), (2, 0));
-    drop((leader, follower));
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    feed.send("once");
+    feed.end();
+    settle().await;
+    for body in &mut bodies {
+        assert_eq!(frame(body), data("once"));
+    }
+    for body in &mut bodies {
+        if frame(body) == Polled::Pending {
+            settle().await;
+            assert!(matches!(frame(body), Polled::Error(_)));
+        }
+    }
+    assert_eq!(origin.count(), 1);
     assert_idle(&handle);
 }
 
 #[tokio::test]
-async fn a_body_that_outgrows_max_body_is_released_and_its_leader_streams_on_untouched() {
+async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads_on() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(5));
     let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
-    let mut followers = [service.call(get("/page")), service.call(get("/page"))];
-    followers.iter_mut().for_each(assert_pending);
+    let mut follower = service.call(get("/page"));
     let feed = origin.call().begin();
     settle().await;
-    let mut leader = now(&mut leader).into_body();
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
     feed.send("on");
     feed.send("ce");
-    settle().await;
-    followers.iter_mut().for_each(assert_pending);
-    assert_eq!(origin.count(), 1);
     feed.send(" upon");
     settle().await;
     assert_eq!(handle.in_flight(), 0);
-    // Concurrently, not one after the other.
-    followers.iter_mut().for_each(assert_pending);
-    assert_eq!((origin.count(), handle.stats().forwarded), (3, 2));
     let mut newcomer = service.call(get("/page"));
     assert_pending(&mut newcomer);
-    assert_eq!((origin.count(), handle.waiters(&key())), (4, 1));
-    for want in ["on", "ce", " upon"] {
-        assert_eq!(frame(&mut leader), data(want));
+    assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    for body in &mut bodies {
+        for want in ["on", "ce", " upon"] {
+            assert_eq!(frame(body), data(want));
+        }
     }
-    assert_eq!(frame(&mut leader), Polled::Pending);
-    // From now on frame by frame, as the leader asks.
+    // From now on frame by frame, as they ask.
     feed.send(" a");
     feed.send(" time");
-    assert_eq!(frame(&mut leader), data(" a"));
-    assert_eq!(feed.pulled(), 4);
-    assert_eq!(frame(&mut leader), data(" time"));
     feed.end();
-    assert_eq!(frame(&mut leader), Polled::End);
-    drop((followers, newcomer));
+    assert_eq!(feed.pulled(), 3);
+    for want in [data(" a"), data(" time"), Polled::End] {
+        for body in &mut bodies {
+            let mut got = frame(body);
+            if got == Polled::Pending {
+                settle().await;
+                got = frame(body);
+            }
+            assert_eq!(got, want);
+        }
+    }
+    drop(newcomer);
     assert_idle(&handle);
 }
 
@@ -123,7 +134,8 @@ async fn the_copy_of_an_outgrown_body_is_dropped() {
         let mut leader = now(&mut leader).into_body();
         feed.send("once");
         assert_eq!(frame(&mut leader), data("once"));
-        let follower = joined.then(|| service.call(get("/page")));
+        // One that has left.
+        drop(joined.then(|| service.call(get("/page"))));
         feed.send(" upo");
         settle().await;
         assert_eq!(frame(&mut leader), data(" upo"));
@@ -136,7 +148,7 @@ async fn the_copy_of_an_outgrown_body_is_dropped() {
         settle().await;
         assert_eq!(frame(&mut leader), data(", there was"));
         assert_eq!(handle.stats().buffered_bytes, 0);
-        drop((leader, follower));
+        drop(leader);
         assert_idle(&handle);
     }
 }
@@ -155,16 +167,25 @@ async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
     settle().await;
     // One frame beyond the limit, and no more until the leader asks.
     assert_eq!(feed.pulled(), 3);
-    assert_pending(&mut follower);
-    assert_eq!((origin.count(), handle.in_flight()), (2, 0));
+    let follower = now(&mut follower);
+    assert_eq!((origin.count(), handle.in_flight()), (1, 0));
     assert!(handle.stats().buffered_bytes <= 8 + "n a time".len());
     let mut leader = now(&mut leader).into_body();
     feed.end();
-    for want in ["once", " upo", "n a time", " there was"] {
-        assert_eq!(frame(&mut leader), data(want));
-        settle().await;
+    for want in [
+        data("once"),
+        data(" upo"),
+        data("n a time"),
+        data(" there was"),
+        Polled::End,
+    ] {
+        let mut got = frame(&mut leader);
+        if got == Polled::Pending {
+            settle().await;
+            got = frame(&mut leader);
+        }
+        assert_eq!(got, want);
     }
-    assert_eq!(frame(&mut leader), Polled::End);
     drop(follower);
     assert_idle(&handle);
 }
@@ -220,10 +241,10 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
     let mut first = service.call(get("/page"));
     assert_pending(&mut first);
     let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin_known(4);
+    let feed = origin.call().begin_known(6);
     settle().await;
     // Reserved with the head.
-    assert_eq!(handle.stats().buffered_bytes, 4);
+    assert_eq!(handle.stats().buffered_bytes, 6);
     let mut follower = now(&mut follower).into_body();
 
     let mut second = service.call(other());
@@ -231,7 +252,7 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
     let mut released = service.call(other());
     let second_feed = origin.call().begin_known(3);
     settle().await;
-    assert_eq!(handle.stats().buffered_bytes, 4);
+    assert_eq!(handle.stats().buffered_bytes, 6);
     assert_eq!(handle.in_flight(), 1);
     assert_pending(&mut released);
     assert_eq!(origin.count(), 3);
@@ -240,36 +261,50 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
     let body = second.await.unwrap().into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "two");
 
-    feed.send("page");
+    feed.send("a page");
     feed.end();
     settle().await;
-    assert_eq!(frame(&mut follower), data("page"));
+    assert_eq!(frame(&mut follower), data("a page"));
     assert_eq!(frame(&mut follower), Polled::End);
     drop((first, follower, released));
     assert_idle(&handle);
 }
 
 #[tokio::test]
-async fn a_body_of_unknown_length_that_finds_max_buffered_full_is_released() {
-    let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    feed.send("once");
-    settle().await;
-    assert_eq!(handle.stats().buffered_bytes, 4);
-    feed.send(" upon");
-    feed.send(" a");
-    settle().await;
-    assert!(handle.stats().buffered_bytes <= 6);
-    assert_pending(&mut follower);
-    assert_eq!((origin.count(), handle.in_flight()), (2, 0));
-    feed.end();
-    let body = leader.await.unwrap().into_body();
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "once upon a");
-    drop(follower);
-    assert_idle(&handle);
+async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
+    for expected in [None, Some(11)] {
+        let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        let call = origin.call();
+        let feed = match expected {
+            Some(len) => call.begin_known(len),
+            None => call.begin(),
+        };
+        settle().await;
+        let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+        feed.send("once");
+        settle().await;
+        assert_eq!(handle.stats().buffered_bytes, 4);
+        feed.send(" upon");
+        feed.send(" a");
+        feed.end();
+        for want in [data("once"), data(" upon"), data(" a"), Polled::End] {
+            for body in &mut bodies {
+                settle().await;
+                let mut got = frame(body);
+                if got == Polled::Pending {
+                    settle().await;
+                    got = frame(body);
+                }
+                assert_eq!(got, want, "{expected:?}");
+                assert!(handle.stats().buffered_bytes <= 6);
+            }
+        }
+        assert_eq!((origin.count(), handle.in_flight()), (1, 0));
+        assert_idle(&handle);
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `stream_unknown(true)`: followers begin with the head, and a body that outgrows its limit goes on in a window.
+//! A body that outgrows `max_body` goes on in a window, and whoever falls out of that calls again.
 
 use http_body_util::BodyExt;
 use tower::Service;
@@ -7,7 +7,7 @@ use tower_singleflight::Role;
 use crate::support::{body::*, *};
 
 fn windowed(max_body: usize) -> (Layered, Calls, tower_singleflight::Handle<Key>) {
-    stack(&layer().stream_unknown(true).max_body(max_body))
+    stack(&layer().max_body(max_body))
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
 }
 
 #[tokio::test]
-async fn a_follower_that_falls_out_of_the_window_fails_alone() {
+async fn a_follower_that_falls_out_of_the_window_calls_again_and_goes_on_where_it_was() {
     let (mut service, mut origin, handle) = windowed(4);
     let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
@@ -81,8 +81,7 @@ async fn a_follower_that_falls_out_of_the_window_fails_alone() {
     let [mut slow, mut other] = calls.each_mut().map(|call| now(call).into_body());
     feed.send("0.");
     settle().await;
-    assert_eq!(frame(&mut slow), data("0."));
-    for body in [&mut leader, &mut other] {
+    for body in [&mut leader, &mut other, &mut slow] {
         assert_eq!(frame(body), data("0."));
     }
     for part in ["1.", "2.", "3.", "4.", "5."] {
@@ -96,7 +95,17 @@ async fn a_follower_that_falls_out_of_the_window_fails_alone() {
         }
         assert!(handle.stats().buffered_bytes <= 4);
     }
-    assert!(matches!(frame(&mut slow), Polled::Error(_)));
+    assert_eq!(frame(&mut slow), Polled::Pending);
+    assert_eq!((origin.count(), handle.stats().forwarded), (2, 1));
+    // It leads now, and shares with those who come.
+    assert_eq!(handle.waiters(&key()), 1);
+    let own = origin.call().begin();
+    own.send("0");
+    own.send(".1.");
+    assert_eq!(frame(&mut slow), data("1."));
+    own.send("2.");
+    own.end();
+    assert_eq!(frame(&mut slow), data("2."));
     assert_eq!(frame(&mut slow), Polled::End);
     feed.end();
     for body in [&mut leader, &mut other] {
@@ -104,7 +113,7 @@ async fn a_follower_that_falls_out_of_the_window_fails_alone() {
             settle().await;
         }
     }
-    drop((slow, calls));
+    drop(calls);
     assert_idle(&handle);
 }
 
@@ -151,8 +160,12 @@ async fn an_outgrown_source_is_pulled_as_the_fastest_reader_asks() {
     // Two that fit, one that did not.
     assert_eq!(feed.pulled(), 3);
     let mut fast = now(&mut follower).into_body();
+    let mut leader = now(&mut leader).into_body();
     for want in ["0.", "1.", "2."] {
         assert_eq!(frame(&mut fast), data(want));
+    }
+    for want in ["0.", "1."] {
+        assert_eq!(frame(&mut leader), data(want));
     }
     settle().await;
     assert_eq!(feed.pulled(), 3);
@@ -196,8 +209,7 @@ async fn a_leader_that_leaves_the_window_harms_nobody() {
 
 #[tokio::test]
 async fn a_window_keeps_within_max_buffered() {
-    let (mut service, mut origin, handle) =
-        stack(&layer().stream_unknown(true).max_body(8).max_buffered(3));
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(3));
     let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     let mut follower = service.call(get("/page"));

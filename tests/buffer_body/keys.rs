@@ -9,10 +9,11 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tokio::task::JoinHandle;
+use tower::BoxError;
 use tower::{Layer, Service};
 use tower_singleflight::{
-    BodyBytes, BoxError, BufferBodyLayer, BufferedBody, KeyExtractor, RequestKeyExtractor,
-    ResponseBody, Role, SingleflightLayer,
+    BodyBytes, BufferBodyLayer, BufferedBody, KeyExtractor, RequestKeyExtractor, ResponseBody, Role,
+    SingleflightLayer,
 };
 
 use crate::support::{self, Fields, Got, Origin, all, assert_idle, roles, settle};

@@ -14,10 +14,10 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use tokio::sync::mpsc;
+use tower::BoxError;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_singleflight::{
-    BodyBytes, BoxError, BufferBodyLayer, BufferedBody, RequestKeyExtractor, Role,
-    SingleflightLayer,
+    BodyBytes, BufferBodyLayer, BufferedBody, RequestKeyExtractor, Role, SingleflightLayer,
 };
 
 use crate::support::{self, Origin, assert_idle};

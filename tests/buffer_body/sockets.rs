@@ -16,9 +16,10 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::{Semaphore, mpsc},
 };
+use tower::BoxError;
 use tower::{ServiceBuilder, service_fn};
 use tower_singleflight::{
-    BodyBytes, BoxError, BufferBodyLayer, BufferedBody, Handle, RequestKey, RequestKeyExtractor,
+    BodyBytes, BufferBodyLayer, BufferedBody, Handle, RequestKey, RequestKeyExtractor,
     ResponseBody, Role, SingleflightLayer,
 };
 

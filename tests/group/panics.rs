@@ -362,8 +362,7 @@ fn a_waker_that_panics_keeps_no_other_from_its_wake_up() {
     assert!(poll_with(&mut leader, &woken.waker()).is_pending());
     assert!(poll_with(&mut bad, &bad_wake()).is_pending());
     assert!(poll_with(&mut good, &woken.waker()).is_pending());
-    let payload = panic_of(|| gate.open());
-    assert_eq!(text(&*payload), "bad wake");
+    gate.open();
     assert_eq!(woken.get(), 2);
     assert!(poll_once(&mut bad).is_ready());
     assert!(poll_once(&mut good).is_ready());

@@ -148,7 +148,6 @@ fn a_layer_infers() {
         .share_when(|response| response.status.is_success())
         .max_body(1)
         .max_buffered(1)
-        .stream_unknown(true)
         .max_waiters(1)
         .max_age(Duration::from_secs(1))
         .wait_timeout(Duration::from_secs(1))

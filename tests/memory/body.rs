@@ -113,21 +113,12 @@ fn a_gibibyte_of_unknown_length_never_keeps_more_than_max_body() {
 }
 
 #[test]
-fn a_gibibyte_of_unknown_length_that_would_stream_never_keeps_more_than_max_body() {
+fn a_gibibyte_of_known_length_never_keeps_more_than_max_body() {
     let _alone = alone();
-    let layer = layer().max_body(MAX_BODY).stream_unknown(true);
-    let (peak, counted) = peak(&layer, Zeros::new(GIB, FRAME, false));
+    let (peak, counted) = peak(&layer().max_body(MAX_BODY), Zeros::new(GIB, FRAME, true));
     assert!(peak <= MAX_BODY + SMALL, "{peak}");
     // One frame in transit may be paid for beyond the limit.
     assert!(counted <= MAX_BODY + FRAME, "{counted}");
-}
-
-#[test]
-fn a_gibibyte_of_known_length_is_not_kept_at_all() {
-    let _alone = alone();
-    let (peak, counted) = peak(&layer().max_body(MAX_BODY), Zeros::new(GIB, FRAME, true));
-    assert!(peak <= SMALL, "{peak}");
-    assert_eq!(counted, 0);
 }
 
 #[test]
@@ -240,7 +231,7 @@ fn a_gibibyte_for_two_readers_in_a_window_never_keeps_more_than_max_body() {
 }
 
 async fn two_readers() {
-    let layer = layer().max_body(MAX_BODY).stream_unknown(true);
+    let layer = layer().max_body(MAX_BODY);
     let handle = layer.handle();
     let mut service = layer.layer(service_fn(|_: Req| async {
         tokio::task::yield_now().await;

@@ -7,6 +7,8 @@ mod support;
 #[cfg(feature = "http")]
 mod body;
 mod group;
+#[cfg(feature = "http")]
+mod unshareable;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -7,8 +7,9 @@ use http::{Request, Response, response};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use tokio::task::JoinHandle;
+use tower::BoxError;
 use tower::Service;
-use tower_singleflight::{BoxError, Handle, ResponseBody, Role};
+use tower_singleflight::{Handle, ResponseBody, Role};
 
 /// What a caller got.
 #[derive(Debug)]
