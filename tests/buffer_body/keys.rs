@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tower::BoxError;
 use tower::{Layer, Service};
 use tower_singleflight::{
-    BodyBytes, BufferBodyLayer, BufferedBody, KeyExtractor, RequestKeyExtractor, ResponseBody, Role,
-    SingleflightLayer,
+    BodyBytes, BufferBodyLayer, BufferedBody, KeyExtractor, RequestKeyExtractor, ResponseBody,
+    Role, SingleflightLayer,
 };
 
 use crate::support::{self, Fields, Got, Origin, all, assert_idle, roles, settle};

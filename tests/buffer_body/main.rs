@@ -10,3 +10,4 @@ mod keys;
 mod reading;
 mod sockets;
 mod stacks;
+mod types;
