@@ -128,7 +128,9 @@ impl<K, V, C> Flight<K, V, C> {
         Next::Wake(match driver {
             _ if driver == polled_as && !again => Wakers::default(),
             Driver::Leader => Wakers::one(state.places.take_leader()),
-            Driver::Callers | Driver::Task => state.places.take_all(),
+            Driver::Callers => state.places.take_all(),
+            // It may have found the work taken, and have parked.
+            Driver::Task => Wakers::one(state.task.clone()),
         })
     }
 }
