@@ -14,7 +14,7 @@ use pin_project::pin_project;
 use super::budget::Reservation;
 use crate::error::BoxError;
 
-/// It gives what was read ahead in one frame, then `next`, then what the body still has.
+/// Its frames are what was read ahead, in one frame, then `next`, then the rest of the body.
 #[pin_project]
 pub(super) struct Buffer<B> {
     #[pin]
@@ -30,6 +30,9 @@ pub(super) struct Buffer<B> {
     reservation: Reservation,
 }
 
+/// So many frames are taken in one poll, so that a body that is always ready doesn't hold its thread.
+const FRAMES: usize = 32;
+
 // ===== impl Buffer =====
 
 impl<B> Buffer<B> {
@@ -44,7 +47,7 @@ impl<B> Buffer<B> {
         }
     }
 
-    /// Ends the reading ahead, and shows what was read.
+    /// Ends the reading ahead. Returns what was read, and the trailers if the body has any.
     pub(super) fn freeze(self: Pin<&mut Self>) -> (&Bytes, Option<&HeaderMap>) {
         let this = self.project();
         if !this.joined.is_empty() {
@@ -66,9 +69,9 @@ where
         max: usize,
         cx: &mut Context<'_>,
     ) -> Poll<bool> {
-        loop {
+        for _ in 0..FRAMES {
             let this = self.as_mut().project();
-            // It tells of an end that has no frame of its own.
+            // A known length ends with its last byte, before the connection reports the end.
             let frame = if this.body.is_end_stream() {
                 None
             } else {
@@ -99,6 +102,8 @@ where
                 }
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Gives `data` back if there is no room for it.

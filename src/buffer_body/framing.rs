@@ -1,4 +1,4 @@
-//! What a request's head says of the length of its body.
+//! Whether a request's head agrees with its body.
 
 use http::{
     HeaderMap, HeaderValue, Method,
@@ -13,7 +13,7 @@ pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize)
     request.method != Method::CONNECT
         && fits(hint.lower())
         && request.headers.iter().all(|(name, value)| {
-            // The client waits for the word of whoever reads the body.
+            // The client waits until the service below decides to read its body.
             let waits = *name == EXPECT;
             let over =
                 *name == CONTENT_LENGTH && decimal(value).is_some_and(|length| !fits(length));
@@ -21,8 +21,8 @@ pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize)
         })
 }
 
-/// Whether the head says of a body of this length nothing but that. Of two requests with the same bytes one must not
-/// have an answer to the other's wrong framing.
+/// Whether the head announces a body of this length, or no length at all. A request that is framed wrongly may fail below,
+/// and must not fail another one with the same bytes.
 pub(super) fn agrees(headers: &HeaderMap, length: usize) -> bool {
     let (mut stated, mut coded) = (false, false);
     headers.iter().all(|(name, value)| {

@@ -42,6 +42,12 @@
 //!
 //! </div>
 //!
+//! # Ordering
+//!
+//! `BufferBodyLayer` stands right above the [`SingleflightLayer`](crate::SingleflightLayer). What changes a body, such as a
+//! layer that decompresses requests, belongs above both: the key holds the bytes that this layer has read, and the service
+//! below has to answer by these. What limits a body, or checks who asks, belongs above as well.
+//!
 //! # Framing
 //!
 //! `Content-Length`, `Transfer-Encoding` and `Expect` are no part of the key of a request whose body was read: equal

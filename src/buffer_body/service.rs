@@ -63,14 +63,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_empty = request.body().is_end_stream();
-        // Nobody asks for the bytes of these.
+        // The key of these never holds a body.
         if matches!(*request.method(), Method::GET | Method::HEAD)
             && (is_empty || request.body().size_hint().exact() == Some(0))
         {
             return ResponseFuture::call(&mut self.inner, request.map(BufferedBody::untouched));
         }
         let (mut parts, body) = request.into_parts();
-        // What another layer has left there may be of another body.
+        // Another layer may have left there what it read of another body.
         parts.extensions.remove::<BodyBytes>();
         parts.extensions.remove::<super::Trailers>();
         if !framing::may_be_read(&parts, &body.size_hint(), self.max) {

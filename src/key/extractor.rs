@@ -48,13 +48,13 @@ pub trait KeyExtractor: Send + Sync + 'static {
     /// The key of a request, or `None` if it must not be coalesced.
     fn extract(&self, request: &request::Parts) -> Option<Self::Key>;
 
-    /// The default key that this one is built on. Of it the layer knows what it holds, and so what a write detaches.
+    /// The default key that this one is built on. The layer knows what it holds, and so which flights a write detaches.
     #[doc(hidden)]
     fn default_key(&self) -> Option<&RequestKeyExtractor> {
         None
     }
 
-    /// What [`extract`](Self::extract) gives where `key` is what the [default key](Self::default_key) gives.
+    /// Returns what [`extract`](Self::extract) does, given what the [default key](Self::default_key) returned.
     #[doc(hidden)]
     fn complete(&self, key: RequestKey, request: &request::Parts) -> Option<Self::Key> {
         drop(key);

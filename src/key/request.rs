@@ -335,7 +335,7 @@ impl RequestKeyExtractor {
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
-        // That it comes here is said by the method, which comes first.
+        // Whether it comes here follows from the method, which comes first.
         let body = Body::of(request);
         if let Some(body) = body {
             body.write(&mut writer);
@@ -411,7 +411,7 @@ fn is_framing(name: &HeaderName) -> bool {
 // ===== impl Body =====
 
 impl<'a> Body<'a> {
-    /// A GET or HEAD with a body has no key that this could be part of.
+    /// `None` for GET and HEAD, which are not coalesced with a body.
     fn of(request: &'a request::Parts) -> Option<Self> {
         if may_have_key(&request.method) {
             return None;

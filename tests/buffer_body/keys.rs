@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tower::BoxError;
 use tower::{Layer, Service};
 use tower_singleflight::{
-    BodyBytes, BufferBodyLayer, KeyExtractor, RequestKeyExtractor, ResponseBody, Role,
-    SingleflightLayer,
+    BodyBytes, BufferBodyLayer, BufferedBody, KeyExtractor, RequestKeyExtractor, ResponseBody,
+    Role, SingleflightLayer,
 };
 
 use crate::support::{self, Fields, Got, Origin, all, assert_idle, roles, settle};
@@ -179,6 +179,45 @@ async fn equal_trailers_share_and_different_ones_do_not() {
         together(&users, asked()).await,
         [Bypassed, Bypassed, Leader, Bypassed, Follower]
     );
+}
+
+#[tokio::test]
+async fn trailers_that_a_layer_in_between_has_dropped_are_in_no_key() {
+    let (origin, layer) = (Origin::page(), post_layer());
+    let service = tower::ServiceBuilder::new()
+        .layer(BufferBodyLayer::new(100))
+        .map_request(|request: Request<BufferedBody<Body>>| request.map(|_| whole("a")))
+        .layer(BufferBodyLayer::new(100))
+        .layer(layer.clone())
+        .service(origin.clone());
+    let mut asked = Vec::new();
+    for value in ["1", "2"] {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("checksum", value.parse().unwrap());
+        let body = stream(vec![Frame::trailers(trailers)]);
+        asked.push(send(&service, ask("POST", "/", &[], body)).await);
+    }
+    origin.open();
+    assert_eq!(roles(&all(asked).await), [Leader, Follower]);
+    assert_idle(&layer.handle());
+}
+
+#[test]
+fn no_field_that_speaks_of_framing_is_in_the_key_of_a_body() {
+    let key = |name: Option<&str>| {
+        let mut request = Request::post("/").extension(BodyBytes(Bytes::from_static(b"a")));
+        if let Some(name) = name {
+            request = request.header(name, "1");
+        }
+        let request = request.body(()).unwrap().into_parts().0;
+        coalescing("POST").extract(&request).unwrap()
+    };
+    for name in ["content-length", "transfer-encoding", "expect"] {
+        assert!(key(Some(name)) == key(None), "{name}");
+    }
+    for name in ["content-type", "content-encoding"] {
+        assert!(key(Some(name)) != key(None), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod keys;
 mod reading;
 mod sockets;
 mod stacks;
+mod types;

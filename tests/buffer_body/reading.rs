@@ -334,6 +334,18 @@ async fn a_body_that_takes_too_long_is_what_came_and_then_the_rest() {
     assert_eq!(seen.frames, [text("quer"), text("y")]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_ready_lets_others_have_their_turn_and_does_not_go_on_for_ever() {
+    let frames = futures_util::stream::repeat_with(|| data(""));
+    let service = BufferBodyLayer::new(5).layer(service_fn(async |_: Request<BufferedBody<_>>| {
+        Ok::<_, Infallible>(())
+    }));
+    let mut call = tokio_test::task::spawn(service.oneshot(post(StreamBody::new(frames))));
+    assert!(call.poll().is_pending() && call.is_woken());
+    tokio::time::advance(Duration::from_millis(1100)).await;
+    assert!(call.poll().is_ready());
+}
+
 #[test]
 fn without_a_runtime_a_body_may_take_as_long_as_it_takes() {
     let (sender, body) = channel();

@@ -17,7 +17,7 @@ use tower_singleflight::{
 
 use crate::allocated;
 
-/// The allocations of a call that is over when it is first polled, and of dropping its response.
+/// The allocations of a call that waits for nothing.
 fn allocations<S, B>(mut service: S, request: Request<B>) -> (usize, usize)
 where
     S: Service<Request<B>, Error = Infallible>,
@@ -25,7 +25,7 @@ where
     let (times, bytes) = allocated();
     let mut call = std::pin::pin!(service.call(request));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(call.as_mut().poll(&mut cx).is_ready());
+    while call.as_mut().poll(&mut cx).is_pending() {}
     let (times_now, bytes_now) = allocated();
     (times_now - times, bytes_now - bytes)
 }
