@@ -14,7 +14,7 @@ use super::{
     work::{Brief, Pulled},
 };
 use crate::{
-    buffer::Room,
+    buffer::{PrefixHasher, Room},
     error::{ShareError, SharedError},
     flights::{Flight, Stage, Waiting},
     group::{Wakers, caught},
@@ -187,6 +187,7 @@ where
         &self,
         head: Head,
         first: Poll<Option<Result<Pulled, SharedError>>>,
+        hasher: &mut Option<PrefixHasher>,
         wakers: &mut Wakers,
     ) -> Opened {
         let Head {
@@ -249,7 +250,7 @@ where
             Poll::Pending => is_empty,
             Poll::Ready(Some(Ok(pulled))) => {
                 let is_last = pulled.is_last;
-                self.receive(pulled, &mut None).is_break() || is_last
+                self.receive(pulled, hasher).is_break() || is_last
             }
             Poll::Ready(Some(Err(error))) => {
                 self.land(Some(error));

@@ -75,13 +75,12 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself,
-    /// unless another is at it, who may have looked already what there is to do: repeated by `put_back`.
+    /// unless another is at it, who may have looked already what there is to do.
     pub(crate) fn wake_driver(&self) {
         let wakers = {
             let mut state = self.state();
-            state.rewake |=
-                state.driver == Driver::Callers && matches!(state.work, WorkState::Polling);
-            state.wake_task()
+            state.note_wake_up();
+            Wakers::one(state.task.clone())
         };
         wakers.wake();
     }
@@ -130,7 +129,8 @@ impl<K, V, C> Flight<K, V, C> {
             _ if driver == polled_as && !again => Wakers::default(),
             Driver::Leader => Wakers::one(state.places.take_leader()),
             Driver::Callers => state.places.take_all(),
-            Driver::Task => state.wake_task(),
+            // It may have found the work taken, and have parked.
+            Driver::Task => Wakers::one(state.task.clone()),
         })
     }
 }
@@ -155,14 +155,13 @@ where
         }
         let runtime = {
             let mut state = self.state();
-            let belongs = match &state.work {
-                WorkState::Gone => return,
-                WorkState::Idle(work) => work.runtime(),
-                WorkState::Starting | WorkState::Polling => None,
-            };
             if state.driver == Driver::Task {
                 return;
             }
+            let belongs = match &state.work {
+                WorkState::Idle(work) => work.runtime(),
+                _ => None,
+            };
             let Some(runtime) = belongs.or_else(here) else {
                 return self.set_driver(&mut state, Driver::Callers);
             };
@@ -250,8 +249,7 @@ where
         };
         let wakers = {
             let mut state = flight.state();
-            // The caller that polls has registered before this wake-up and may park after it: repeated by `put_back`.
-            state.rewake |= matches!(state.work, WorkState::Polling);
+            state.note_wake_up();
             state.places.take_all()
         };
         wakers.wake();

@@ -19,7 +19,7 @@ pub(super) struct State<V, S> {
     pub(super) task: Option<Waker>,
     /// Where a task is to be spawned by whoever has the work, once that is put back, unless it belongs elsewhere.
     pub(super) handover: Option<Runtime>,
-    /// Whether the work was woken while a caller polled it.
+    /// Whether the work was woken while one of the callers who drive it polled it.
     pub(super) rewake: bool,
     /// Whether the leader has left.
     pub(super) leaderless: bool,
@@ -109,8 +109,9 @@ impl<V, S> State<V, S> {
         !self.leaderless && matches!(&self.work, WorkState::Idle(work) if work.is_leaders())
     }
 
-    /// A clone of the task's waker, which is Tokio's and not the user's (F6).
-    pub(super) fn wake_task(&self) -> Wakers {
-        Wakers::one(self.task.clone())
+    /// Where a caller polls the work: it has left its waker before this wake-up and may park after it, so `put_back` wakes
+    /// all once more.
+    pub(super) fn note_wake_up(&mut self) {
+        self.rewake |= self.driver == Driver::Callers && matches!(self.work, WorkState::Polling);
     }
 }

@@ -55,10 +55,11 @@ use crate::rules::CLIENT_ADDRESS;
 /// A field of the last three rows, or one of [`ignore_header`](Self::ignore_header), is in the key all the same if the
 /// request's own `Connection` names it: a client can put a field into its key in this way, and never take one out. A field
 /// that is named there is not the same as one that is not, since a proxy behind this layer forwards the request without it.
+/// (`upgrade` and `http2-settings` are the same, named or not: no proxy forwards them.)
 ///
 /// The layer obeys a response's `Vary` all the same: if it names `user-agent`, browsers that differ get answers of their
 /// own. It treats a 403 and a 451 as if their `Vary` named the client's description and address, so what your service
-/// denies to one client it does not deny to another.
+/// denies to one client it does not deny to another, and a redirect to the request's own `Referer` as if it named that.
 ///
 /// <div class="warning">
 ///

@@ -52,7 +52,7 @@ pub(crate) fn tokens<'a>(
 }
 
 /// As [`tokens`], of one line.
-pub(super) fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
         .split(|&byte| byte == b',')

@@ -85,7 +85,7 @@ mod response;
 mod vary;
 
 pub(crate) use client::CLIENT_ADDRESS;
-pub(crate) use directives::{is_tchar, tokens};
+pub(crate) use directives::{is_tchar, members, tokens};
 pub(crate) use fields::Fields;
 pub(crate) use length::{correct_length, expected};
 pub(crate) use packing::{copy, lengths, pack};

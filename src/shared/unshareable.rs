@@ -235,7 +235,7 @@ mod tests {
                 let keys = &keys;
                 scope.spawn(move || {
                     for turn in 0..2000_u64 {
-                        let hash = (((turn * 7 + thread) % 50) << 32) | 1;
+                        let hash = ((turn * 7 + thread) % 50) << 32;
                         match turn % 3 {
                             0 => keys.insert(hash, now + MILLI * (turn as u32 * 100)),
                             1 => keys.remove(hash),

@@ -264,9 +264,12 @@ fn mix(seed: u64, bytes: &[u8], case: u64) -> Mixed {
 impl Mixed {
     fn add(&mut self, word: u64, case: u64) {
         const ONES: u64 = 0x0101_0101_0101_0101;
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-        self.marks |=
-            zeros(word ^ (ONES * u64::from(b'%'))) | zeros(word ^ (ONES * u64::from(b'.')));
+        let holds = |byte: u8| {
+            // A byte of zeros borrows from the bit above.
+            let word = word ^ (ONES * u64::from(byte));
+            word.wrapping_sub(ONES) & !word & (ONES << 7)
+        };
+        self.marks |= holds(b'%') | holds(b'.');
         self.hash = step(self.hash, word | case);
     }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Mutex;
 
-use crate::support::{Alive, Count, panic_of, text};
 use tokio::runtime::{Builder, Runtime};
 use tower_singleflight::{Group, Run};
+
+use crate::support::{Alive, Count, panic_of, text};
 
 const LINKS: usize = 20_000;
 

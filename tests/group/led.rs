@@ -1,7 +1,8 @@
 //! Whose work ran: `Outcome::led`.
 
-use crate::support::{Gate, block_on};
 use tower_singleflight::{Group, Outcome};
+
+use crate::support::{Gate, block_on};
 
 async fn all(calls: Vec<tower_singleflight::Run<&'static str, u32>>) -> Vec<Outcome<u32>> {
     let mut outcomes = Vec::new();

@@ -7,8 +7,9 @@ use std::{
     task::{Poll, Waker},
 };
 
-use crate::support::{Alive, Count, block_on, poll_once};
 use tower_singleflight::Group;
+
+use crate::support::{Alive, Count, block_on, poll_once};
 
 /// Work that leaves its waker with somebody who keeps it, and gives `value` in its second poll.
 fn keeps_its_waker<V>(

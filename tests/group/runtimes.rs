@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Gate, block_on, poll_once};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::oneshot,
 };
 use tower_singleflight::{Group, Run};
+
+use crate::support::{Gate, block_on, poll_once};
 
 type Numbers = Group<&'static str, u32>;
 

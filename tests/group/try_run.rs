@@ -2,8 +2,9 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
-use crate::support::{Alive, Count, Gate, block_on, panic_of, poll_once, text};
 use tower_singleflight::{Group, SharedError, TryRun};
+
+use crate::support::{Alive, Count, Gate, block_on, panic_of, poll_once, text};
 
 /// Neither `Clone` nor an error of anybody else's.
 #[derive(Debug, PartialEq, Eq)]

@@ -45,6 +45,10 @@ fn host(text: &str) -> Host {
 }
 
 fn is_named(request: &request::Parts, name: &str) -> bool {
+    if name == "upgrade" {
+        // It belongs to the connection, named or not.
+        return false;
+    }
     request.headers.get_all(CONNECTION).iter().any(|line| {
         let line = String::from_utf8_lossy(line.as_bytes()).to_lowercase();
         line.split(',').any(|member| member.trim() == name)
@@ -149,6 +153,7 @@ fn field() -> impl Strategy<Value = Field> {
                 "host",
                 "connection, cookie",
                 "forwarded, upgrade",
+                "Upgrade, HTTP2-Settings",
             ],
             _ => &["", "a", "b", "ab", "A", "a, b"],
         };

@@ -24,8 +24,8 @@ use crate::group::{
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
 ///
-/// Catches: `poll_inline` registers the leader's waker after it has put the work back, in a lock of its own, without
-/// looking whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
+/// Catches: `poll_caller` leaves the leader's waker after it has put the work back, in a lock of its own, without looking
+/// whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
 fn promotion_against_the_leaders_inline_poll(flights: fn() -> Flights) {
     loom::model(move || {
         let (flights, gate) = (flights(), Gate::new());
@@ -85,7 +85,7 @@ fn follow_while<T: 'static>(
 
 /// Waker replacement against publication: the last waker that was left is woken, once.
 ///
-/// Catches: `register` keeps the old waker.
+/// Catches: `leave` keeps the old waker.
 #[test]
 fn loom_waker_replacement_against_publication() {
     loom::model(|| {
@@ -113,8 +113,7 @@ fn spawn_outside<T: 'static>(there: impl FnOnce() -> T + 'static) -> thread::Joi
 
 /// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
 ///
-/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`); `poll_caller` doesn't look at the driver
-/// after it has left its waker.
+/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`), or `put_back` doesn't look at that.
 #[test]
 fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
     loom::model(|| {
@@ -144,7 +143,8 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
 
 /// Callers drive, one leaves, and the work is woken from elsewhere: the other hears of it.
 ///
-/// Catches: `poll_caller` polls for all before it leaves its waker; `wake_by_ref` without its `rewake`.
+/// Catches: `poll_caller` polls for all before it leaves its waker, or without waking all; `wake_by_ref` without its
+/// `rewake`.
 #[test]
 fn loom_callers_drive_while_one_leaves() {
     loom::model(|| {
@@ -166,8 +166,7 @@ fn loom_callers_drive_while_one_leaves() {
 
 /// A task gives the flight back to its leader (`demote`) while that is looking who drives.
 ///
-/// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker, which it once did; `put_back`
-/// doesn't wake the leader.
+/// Catches: `put_back` doesn't wake the leader.
 #[test]
 fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;

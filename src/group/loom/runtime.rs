@@ -13,24 +13,26 @@ use crate::group::{
     runtime::{Place, Runtime, at},
 };
 
-/// Spawn joins against the leader's first poll, and all leave: the flight goes on to its end.
+/// Spawn joins against the first poll of a leader outside any runtime, and all leave: the flight goes on to its end.
 ///
-/// Catches: `Flight::finish` doesn't spawn what was handed over; `State::put_back` doesn't take it.
+/// Catches: `put_back` doesn't take the `handover`; `go_on` doesn't spawn there.
 #[test]
 fn loom_spawn_against_the_leaders_poll() {
     loom::model(|| {
         let (group, gate, done) = (Group::new(), Gate::new(), Gate::new());
-        let mut leader = {
-            let (gate, done) = (gate.clone(), done.clone());
+        let (waits, opens) = (gate.clone(), done.clone());
+        let mut leader = at(Place::Nowhere, || {
             group.run(KEY, || async move {
-                gate.pass().await;
-                done.open();
+                waits.pass().await;
+                opens.open();
                 1
             })
-        };
+        });
         let leaver = thread::spawn(move || {
-            let _ = poll_with(&mut leader, Waker::noop());
-            leader
+            at(Place::Nowhere, || {
+                let _ = poll_with(&mut leader, Waker::noop());
+                leader
+            })
         });
         drop(group.spawn(KEY, || -> std::future::Ready<u32> {
             unreachable!("the gate is shut")
@@ -196,7 +198,7 @@ fn loom_a_join_outside_against_the_leaders_leaving() {
 
 /// The value of a spawned flight that nobody shares is the leader's, whenever it looks; and nobody's if it leaves.
 ///
-/// Catches: `land` publishes the unshared value as one to be cloned.
+/// Catches: `end` publishes the unshared value as one to be cloned.
 #[test]
 fn loom_an_unshared_value_is_handed_over() {
     struct Unclonable(#[expect(dead_code, reason = "told of its drop")] OpenOnDrop);

@@ -306,8 +306,10 @@ fn is_same(one: &Ask, two: &Ask, settings: &Settings) -> Verdict {
     let mut verdict = same_target(one, two);
     let order = |ask: &Ask| {
         let mut order: Vec<String> = Vec::new();
+        let named = names(&ask.fields, "connection");
         for (name, _) in &ask.fields {
-            if !order.contains(name) && !is_ignored(name, settings) {
+            let is_in_key = named.contains(name) || !is_ignored(name, settings);
+            if !order.contains(name) && is_in_key {
                 order.push(name.clone());
             }
         }

@@ -2,10 +2,7 @@ use super::support::*;
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_a_502_for_all() {
-    // Nobody listens where a listener has just been.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = listener.local_addr().unwrap();
-    drop(listener);
+    let (_held, origin) = nobody();
     let world = World::before(origin, &[]).await;
     let (status, body) = world.get("/").await.unwrap();
     assert_eq!(
@@ -83,9 +80,7 @@ async fn a_body_that_falls_silent_breaks_off_on_request() {
 
 #[tokio::test]
 async fn a_dead_origin_is_no_secret_to_the_operator() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = listener.local_addr().unwrap();
-    drop(listener);
+    let (_held, origin) = nobody();
     let world = World::before(origin, &[]).await;
     for failed in 1..=3 {
         world.get("/").await.unwrap();

@@ -50,9 +50,8 @@ impl Running {
 
 #[tokio::test]
 async fn a_failure_is_one_line_with_its_cause_and_no_query() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let upstream = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let (_held, address) = nobody();
+    let upstream = format!("http://{address}");
     let mut proxy = Running::start(&["--upstream", &upstream], &[]).await;
     for path in ["/first?token=secret", "/second"] {
         assert_eq!(proxy.get(path).await.0, StatusCode::BAD_GATEWAY);

@@ -44,10 +44,8 @@ async fn a_uri_has_its_upstream_whatever_the_order_in_which_they_are_named() {
 #[tokio::test]
 async fn where_an_upstream_can_not_be_reached_the_next_is_asked() {
     let origin = World::new(&[]).await;
-    // Nobody listens where a listener has just been.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let (_held, address) = nobody();
+    let gone = format!("http://{address}");
     let world = World::before_url(
         &gone,
         origin.origin,

@@ -20,6 +20,6 @@ pub(crate) use tokio::{
 
 pub(crate) use self::{
     clients::{client, h2c, head_and_body, send_from, text},
-    origins::{Chunks, Script, one_answer, read_head},
+    origins::{Chunks, Script, nobody, one_answer, read_head},
     world::World,
 };

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::Stream;
+use tokio::net::TcpSocket;
 
 use super::*;
 
@@ -62,6 +63,14 @@ impl Script {
     pub(crate) fn connections(&self) -> Vec<usize> {
         self.heads().into_iter().map(|(number, _)| number).collect()
     }
+}
+
+/// An address where nobody listens, nor will as long as the socket is held.
+pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// An origin that accepts one connection, reads one head and sends `response`, then closes. Returns the head.
