@@ -6,6 +6,7 @@
 
 mod case;
 mod check;
+mod client;
 
 use std::{
     collections::HashMap,
@@ -39,22 +40,20 @@ use tower::{BoxError, Layer, Service, service_fn, util::BoxCloneSyncService};
 use tower_singleflight::{Handle, RequestKey, Role, SingleflightLayer};
 
 use self::{
-    case::{Case, Client, Leaves, Mangle},
+    case::{Case, Mangle},
     check::{ROLE, Seen, check},
+    client::talk,
 };
 use crate::{
     alone, seed,
-    support::{
-        Rng,
-        wire::{Broken, Connection, Framing, Message, serve},
-    },
+    support::{Rng, wire::serve},
     time,
 };
 
 /// So many cases are under way at a time.
 const LANES: usize = 24;
 /// A case takes a few milliseconds, on a machine that is not busy.
-const BOUND: Duration = Duration::from_secs(90);
+const BOUND: Duration = Duration::from_secs(200);
 
 type Page = Response<UnsyncBoxBody<Bytes, BoxError>>;
 type Inner = BoxCloneSyncService<Request<Incoming>, Page, Infallible>;
@@ -259,62 +258,6 @@ async fn answer(mut socket: TcpStream, cases: Cases) {
     while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {}
 }
 
-// ===== the clients =====
-
-/// What a client sees that does not hang up.
-async fn talk(address: SocketAddr, case: &Case, client: &Client, path: &str) -> Option<Seen> {
-    let version = if client.is_old { "1.0" } else { "1.1" };
-    let other = |name: &str| format!("GET /after/{name} HTTP/1.1\r\nhost: a\r\n\r\n");
-    let mut connection = Connection::open(address).await;
-    let mut others = Vec::new();
-    if client.asks_before {
-        connection.send(other("1").as_bytes()).await;
-        others.push((connection.receive(false).await, "/after/1"));
-    }
-    let ask = format!(
-        "{} {path} HTTP/{version}\r\nhost: a\r\n{}\r\n",
-        case.method, client.more
-    );
-    connection.send(ask.as_bytes()).await;
-    if let Some(Leaves::Turns(turns)) = client.leaves {
-        for _ in 0..turns {
-            yield_now().await;
-        }
-        return None;
-    }
-    if let Some(Leaves::Bytes(bytes)) = client.leaves {
-        connection.peek(bytes).await;
-        return None;
-    }
-    let answer = connection.receive(case.method == "HEAD").await;
-    // That an origin speaks HTTP/1.0 keeps hyper's server from nothing.
-    let goes_on =
-        |answer: &Message| !answer.closes() && (!client.is_old || answer.says("keep-alive"));
-    if answer.as_ref().is_ok_and(goes_on) {
-        connection.send(other("2").as_bytes()).await;
-        others.push((connection.receive(false).await, "/after/2"));
-    }
-    if answer.as_ref().is_ok_and(Message::closes) {
-        connection.peek(usize::MAX).await;
-    }
-    // To a client of HTTP/1.0 hyper passes on an origin's `keep-alive`, and closes all the same.
-    let may_close = client.is_old;
-    let is_in_step = |(message, path): &(Result<Message, Broken>, &str)| match message {
-        Ok(message) => message.is_whole && message.body == path.as_bytes(),
-        Err(broken) => may_close && *path == "/after/2" && *broken == Broken::Closed(0),
-    };
-    // Where a response ends with its connection, hyper's server is now and then late to close that.
-    let is_late = answer
-        .as_ref()
-        .is_ok_and(|answer| matches!(answer.framing, Framing::Close));
-    let is_in_step = others.iter().all(is_in_step) && (is_late || connection.is_in_step());
-    Some(Seen {
-        answer,
-        others: others.into_iter().map(|(message, _)| message).collect(),
-        is_in_step,
-    })
-}
-
 // ===== impl Round =====
 
 impl Round {
@@ -336,19 +279,10 @@ impl Round {
             let played = played.unwrap_or_else(|_| Err("a client waits for ever".to_owned()));
             self.counts.cases.fetch_add(1, SeqCst);
             if let Err(failure) = played {
-                let script: Vec<u8> = case.script.concat();
-                let script = script.escape_ascii().to_string();
-                let script: String = script.chars().take(1_000).collect();
                 let seed = self.seed.wrapping_add(number);
                 self.fail(format!(
-                    "CHAOS_SEED={seed} (wire): {failure}\nthe origin's bytes: {script}\n{:?} {:?}",
-                    case.mangle,
-                    case.truth.as_ref().map(|truth| (
-                        truth.body.len(),
-                        truth.is_cut,
-                        truth.lies,
-                        truth.is_private
-                    ))
+                    "CHAOS_SEED={seed} (wire): {failure}\n{}",
+                    case.show()
                 ));
             }
             self.cases.lock().unwrap().remove(&number);
@@ -357,8 +291,7 @@ impl Round {
 
     async fn play(self: &Arc<Self>, number: u64, case: &Arc<Case>) -> Result<(), String> {
         let mut rng = Rng::new(self.seed.wrapping_add(number) ^ 1);
-        let index = rng.index(self.servers.len());
-        let (address, _) = &self.servers[index];
+        let (address, handle) = &self.servers[rng.index(self.servers.len())];
         let path = format!("/layer/{number}");
         let mut clients = Vec::new();
         let mut asked = 0;
@@ -383,24 +316,28 @@ impl Round {
             }
         }
         case.progress.gate.close();
-        for (at, (client, seen)) in case.clients.iter().zip(clients).enumerate() {
-            let Some(seen) = seen
-                .await
-                .map_err(|error| format!("client {at}: {error}"))?
-            else {
-                continue;
-            };
+        let mut all = Vec::new();
+        for (client, seen) in case.clients.iter().zip(clients) {
+            if let Some(seen) = seen.await.map_err(|error| error.to_string())? {
+                all.push((client, seen));
+            }
+        }
+        for (client, seen) in &all {
             // Without the layer a server believes whom it should not, and is out of step itself.
             let alone = if case.is_honest() {
                 talk(self.alone, case, client, &format!("/alone/{number}")).await
             } else {
                 None
             };
-            self.count(&seen);
-            check(case, client, &seen, alone.as_ref()).map_err(|failure| {
+            self.count(seen);
+            check(case, seen, alone.as_ref()).map_err(|failure| {
                 let alone = alone.as_ref().map_or("-".to_owned(), Seen::show);
-                let seen = seen.show();
-                format!("client {at} of {} over layer {index}: {failure}\n{client:?}\nseen: {seen}\nalone: {alone}", case.clients.len())
+                let shown = all
+                    .iter()
+                    .map(|(client, seen)| format!("{client:?}\n  {}", seen.show()));
+                let shown = shown.collect::<Vec<_>>().join("\n");
+                let stats = handle.stats();
+                format!("{failure}\n{client:?}\nalone: {alone}\nall: {shown}\n{stats:?}")
             })?;
         }
         Ok(())

@@ -14,12 +14,12 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
 };
 use tower::{BoxError, Service};
 
 /// A server that neither sends nor closes for so long will not.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) enum Framing {
     Length,
     Chunked,
     Close,
+    /// By its protocol, which is HTTP/2.
+    Frames,
 }
 
 pub(crate) type Fields = Vec<(String, Vec<u8>)>;
@@ -60,6 +62,7 @@ pub(crate) struct Connection {
     socket: TcpStream,
     unread: Vec<u8>,
     is_stalled: bool,
+    pace: u64,
 }
 
 // ===== impl Message =====
@@ -102,13 +105,22 @@ impl Message {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        // Little room, so that a server notices who reads slowly.
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let socket = socket.connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         Self {
             socket,
             unread: Vec::new(),
             is_stalled: false,
+            pace: 0,
         }
+    }
+
+    /// From now on it waits so many turns of its task before it reads on.
+    pub(crate) fn set_pace(&mut self, turns: u64) {
+        self.pace = turns;
     }
 
     /// Sends bytes; a connection that is closed already takes them silently.
@@ -123,6 +135,7 @@ impl Connection {
         message.framing = framing(&message, is_head)?;
         message.is_whole = match message.framing {
             Framing::Absent => true,
+            Framing::Frames => unreachable!("this is HTTP/1"),
             Framing::Length => {
                 let length = message.length().ok_or_else(|| bad("length", &head))?;
                 let length = usize::try_from(length).map_err(|_| bad("length", &head))?;
@@ -216,7 +229,10 @@ impl Connection {
 
     /// Whether more has come.
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 4096];
+        for _ in 0..self.pace {
+            tokio::task::yield_now().await;
+        }
+        let mut buffer = [0; 16 << 10];
         let read = tokio::time::timeout(PATIENCE, self.socket.read(&mut buffer)).await;
         self.is_stalled |= read.is_err();
         let read = read.map_or(0, |read| read.unwrap_or(0));
@@ -310,7 +326,10 @@ where
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(16 << 10).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = socket.listen(1024).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
@@ -320,9 +339,9 @@ where
             let _ = socket.set_nodelay(true);
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
-                let _ = auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(socket), service)
-                    .await;
+                let mut server = auto::Builder::new(TokioExecutor::new());
+                server.http1().max_buf_size(16 << 10);
+                let _ = server.serve_connection(TokioIo::new(socket), service).await;
             });
         }
     });

@@ -38,13 +38,22 @@ pub(super) struct Truth {
 
 #[derive(Clone, Debug)]
 pub(super) struct Client {
-    pub(super) is_old: bool,
+    pub(super) speaks: Speaks,
+    /// How long it waits before it reads on, in turns of its task.
+    pub(super) pace: u64,
     /// The lines of its request behind `Host`.
     pub(super) more: String,
     /// It asks for something else on the same connection before, as it always does behind. It waits for each answer: where a
     /// body ends between two looks of hyper's server (1.12), that leaves a pipelined request unread for ever.
     pub(super) asks_before: bool,
     pub(super) leaves: Option<Leaves>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http10,
+    Http11,
+    Http2,
 }
 
 /// When a client hangs up.
@@ -127,13 +136,40 @@ impl Case {
     }
 }
 
+impl Case {
+    /// What a failure is told with.
+    pub(super) fn show(&self) -> String {
+        let script: Vec<u8> = self.script.concat();
+        let script = script.escape_ascii().to_string();
+        let script: String = script.chars().take(1_000).collect();
+        let truth = self.truth.as_ref().map(|truth| {
+            let Truth {
+                body,
+                is_cut,
+                lies,
+                is_private,
+            } = truth;
+            format!(
+                "{} bytes, is_cut {is_cut}, lies {lies}, is_private {is_private}",
+                body.len()
+            )
+        });
+        format!(
+            "the origin's bytes: {script}\n{:?}, in truth {truth:?}",
+            self.mangle
+        )
+    }
+}
+
 /// Bytes that would be taken for a response where a connection is out of step.
 fn body(rng: &mut Rng) -> Vec<u8> {
-    let len = match rng.below(20) {
-        0..3 => 0,
-        3..12 => rng.index(40),
-        12..18 => rng.index(3_000),
-        _ => rng.index(100_000),
+    let len = match rng.below(100) {
+        0..15 => 0,
+        15..60 => rng.index(40),
+        60..90 => rng.index(3_000),
+        90..98 => rng.index(100_000),
+        // More than lies in the buffers between an origin and a client.
+        _ => rng.index(3_000_000),
     };
     let mut body = b"hello".repeat(len / 5 + 1);
     body.truncate(len);
@@ -178,7 +214,8 @@ fn fields(rng: &mut Rng) -> Vec<String> {
 }
 
 impl Client {
-    fn new(rng: &mut Rng, leaves: bool) -> Self {
+    /// `is_new`: on HTTP/2, whose requests have another key.
+    fn new(rng: &mut Rng, leaves: bool, is_new: bool) -> Self {
         let is_old = rng.chance(20);
         let mut more = rng
             .pick(&[
@@ -199,7 +236,12 @@ impl Client {
             more += "cache-control: no-store\r\n";
         }
         Self {
-            is_old,
+            speaks: match (is_new, is_old) {
+                (true, _) => Speaks::Http2,
+                (false, true) => Speaks::Http10,
+                (false, false) => Speaks::Http11,
+            },
+            pace: rng.pick(&[0, 0, 0, 3, 50]),
             more,
             asks_before: rng.chance(30),
             leaves: match rng.below(20) {
@@ -318,7 +360,7 @@ impl Draft {
         let body = std::mem::take(&mut self.body);
         let mut rest = &body[..];
         while !rest.is_empty() {
-            let most = self.rng.pick(&[10, 100, 5_000]);
+            let most = self.rng.pick(&[10, 100, 5_000]).max(body.len() / 100);
             let (chunk, behind) = rest.split_at(rest.len().min(1 + self.rng.index(most)));
             let size = match self.rng.below(4) {
                 0 => format!("{:X}", chunk.len()),
@@ -418,7 +460,7 @@ impl Draft {
         }
         bytes.extend_from_slice(&self.sent);
         let mut script = Vec::new();
-        let most = rng.pick(&[20, 400, 200_000]);
+        let most = rng.pick(&[20, 400, 200_000]).max(bytes.len() / 100);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(1 + rng.index(most)));
@@ -455,8 +497,9 @@ impl Draft {
             _ => Mangle::Nothing,
         };
         let clients = 1 + rng.index(4);
+        let is_new = rng.chance(15);
         let clients = (0..clients)
-            .map(|_| Client::new(rng, clients > 1))
+            .map(|_| Client::new(rng, clients > 1, is_new))
             .collect();
         let framing = ["content-length:", "transfer-encoding:"];
         let lines = self.fields.iter().map(|line| line.to_ascii_lowercase());
