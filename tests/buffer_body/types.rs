@@ -18,7 +18,7 @@ fn anywhere<T: Send + Sync + Unpin + 'static + Debug>() {}
 #[test]
 fn every_public_type_goes_anywhere() {
     anywhere::<BufferBodyLayer>();
-    anywhere::<BufferBody<Origin>>();
+    anywhere::<BufferBody<()>>();
     anywhere::<BufferedBody<Full<Bytes>>>();
     anywhere::<BodyBytes>();
     fn of<X: KeyExtractor + Unpin + Debug>(_: X) {
