@@ -331,10 +331,17 @@ where
             failed(failure);
         }
         if since.elapsed() > BOUND {
+            for d in tower_singleflight::DUMP.lock().unwrap().iter() {
+                if let Some(d) = d() {
+                    eprintln!("DUMP {d}");
+                }
+            }
             failed(format!(
-                "tokio: {tokio}, {} clients and {} tasks do not end",
+                "tokio: {tokio}, {} clients and {} tasks do not end, {} calls are alive, {:?}",
                 round.busy.load(SeqCst),
-                runtime.metrics().num_alive_tasks()
+                runtime.metrics().num_alive_tasks(),
+                round.world.live.load(SeqCst),
+                round.handle.stats(),
             ));
         }
         std::thread::sleep(Duration::from_micros(200));
@@ -351,6 +358,7 @@ where
             round.world.live.load(SeqCst)
         ));
     }
+    tower_singleflight::DUMP.lock().unwrap().clear();
     let counted = (round.heads.load(SeqCst), round.shared.load(SeqCst));
     drop(runtime);
     drop(round);
