@@ -331,11 +331,6 @@ where
             failed(failure);
         }
         if since.elapsed() > BOUND {
-            for d in tower_singleflight::DUMP.lock().unwrap().iter() {
-                if let Some(d) = d() {
-                    eprintln!("DUMP {d}");
-                }
-            }
             failed(format!(
                 "tokio: {tokio}, {} clients and {} tasks do not end, {} calls are alive, {:?}",
                 round.busy.load(SeqCst),
@@ -358,7 +353,6 @@ where
             round.world.live.load(SeqCst)
         ));
     }
-    tower_singleflight::DUMP.lock().unwrap().clear();
     let counted = (round.heads.load(SeqCst), round.shared.load(SeqCst));
     drop(runtime);
     drop(round);
