@@ -222,12 +222,15 @@ impl Plan {
         let kind = if varies(&question.path) {
             Kind::VariesByVariant
         } else if rng.chance(manners.unshareable) {
-            rng.pick(&[
+            let kinds = [
                 Kind::SetsCookie,
                 Kind::Private,
-                Kind::EventStream,
                 Kind::VariesByAll,
-            ])
+                Kind::EventStream,
+            ];
+            // A response with another content type is another one.
+            let same = if fixed(question).is_some() { 3 } else { 4 };
+            rng.pick(&kinds[..same])
         } else {
             Kind::Plain
         };
