@@ -7,10 +7,10 @@ use tower_layer::Layer;
 
 use crate::{
     cache_status::CacheStatus,
-    flights::{Flights, Settings, Shared},
     handle::Handle,
     key::{KeyExtractor, RequestKeyExtractor},
     service::Singleflight,
+    shared::{Flights, Settings, Shared},
 };
 
 /// Coalesces identical requests in flight onto one call of the inner service. See the [module docs](crate).

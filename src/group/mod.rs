@@ -51,9 +51,9 @@ pub(crate) use self::{
     flight::Flight,
     panic::{Payload, caught, drop_quietly},
     runtime::Runtime,
+    shard::Entry,
     table::Table,
-    visit::{Entered, Visit},
-    wakers::{Interest, Wakers},
+    visit::{Entered, Visit, Visitor},
 };
 pub use self::{
     outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,

@@ -128,7 +128,7 @@ impl<K, V> Group<K, V> {
             Turn::Follows(caller) => {
                 // Not at the end of this function: if its drop panicked there, the caller would be leaked.
                 drop(work);
-                caller.board();
+                caller.promote();
                 Run::new(Part::Caller(caller))
             }
         }
@@ -178,7 +178,7 @@ impl<K, V> Group<K, V> {
             }
         };
         caller.keep_on(runtime.clone());
-        caller.board_on(&runtime);
+        caller.promote_on(&runtime);
         Run::new(Part::Caller(caller))
     }
 

@@ -4,7 +4,7 @@
 use super::tell::Span;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use super::tell::tell;
-use super::{gauges::settle, request::Asker};
+use super::{gauges::settle, request::CallerSpan};
 
 /// One flight, as it is told of from its call to its end.
 #[derive(Default)]
@@ -24,8 +24,8 @@ struct Begun {
 
 /// How a flight came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Landed,
+pub(crate) enum FlightEnd {
+    Complete,
     /// Its last caller has left.
     Cancelled,
     Panicked,
@@ -44,8 +44,8 @@ struct Calling<'a> {
 // ===== impl Trace =====
 
 impl Trace {
-    /// The flight has a leader, whose request this is.
-    pub(crate) fn begin<B>(&self, leader: &Asker, request: &http::Request<B>) {
+    /// The flight, which has so many callers already, has a leader, whose request this is.
+    pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>, callers: usize) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
             let begun = Begun {
@@ -59,7 +59,7 @@ impl Trace {
                     )
                 }),
                 #[cfg(feature = "metrics")]
-                callers: std::sync::atomic::AtomicU32::new(1),
+                callers: std::sync::atomic::AtomicU32::new(callers as u32),
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
@@ -79,7 +79,7 @@ impl Trace {
     }
 
     /// A follower has joined: its span follows from the flight's.
-    pub(crate) fn joined(&self, follower: &Asker) {
+    pub(crate) fn joined(&self, follower: &CallerSpan) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
             #[cfg(feature = "tracing")]
@@ -107,14 +107,14 @@ impl Trace {
     }
 
     /// The work is dropped.
-    pub(crate) fn ended(&self, fate: Fate) {
+    pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
             #[cfg(feature = "tracing")]
-            tell(|| match fate {
-                Fate::Landed => tracing::trace!(parent: &begun.span.0, "landed"),
-                Fate::Cancelled => tracing::debug!(parent: &begun.span.0, "cancelled"),
-                Fate::Panicked => tracing::error!(parent: &begun.span.0, "panicked"),
+            tell(|| match end {
+                FlightEnd::Complete => tracing::trace!(parent: &begun.span.0, "landed"),
+                FlightEnd::Cancelled => tracing::debug!(parent: &begun.span.0, "cancelled"),
+                FlightEnd::Panicked => tracing::error!(parent: &begun.span.0, "panicked"),
             });
             #[cfg(feature = "metrics")]
             tell(|| {
@@ -145,7 +145,7 @@ impl Drop for Entered<'_> {
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
         if !self.called {
-            self.trace.ended(Fate::Panicked);
+            self.trace.ended(FlightEnd::Panicked);
         }
     }
 }

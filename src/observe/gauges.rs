@@ -56,10 +56,8 @@ impl Wait {
         }
     }
 
-    /// Passes on what ended it.
-    pub(crate) fn ended<T>(&self, next: T) -> T {
+    pub(crate) fn ended(&self) {
         #[cfg(feature = "metrics")]
         tell(|| metrics::histogram!("singleflight_wait_seconds").record(self.since.elapsed()));
-        next
     }
 }

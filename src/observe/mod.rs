@@ -28,7 +28,7 @@ mod request;
 mod tell;
 
 pub(crate) use self::{
-    flight::{Fate, Trace},
+    flight::{FlightEnd, Trace},
     gauges::{Wait, buffered, released, settle, waiter_came, waiter_went},
-    request::{Asker, Reason, bypassed, followed, led},
+    request::{CallerSpan, Reason, bypassed, followed, led},
 };

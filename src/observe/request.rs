@@ -31,7 +31,7 @@ pub(crate) enum Reason {
 
 /// Whose request it is that something is told of, wherever and by whom it is decided: the span in which the service was
 /// called.
-pub(crate) struct Asker {
+pub(crate) struct CallerSpan {
     #[cfg(feature = "tracing")]
     pub(super) span: Span,
 }
@@ -55,11 +55,11 @@ impl Reason {
     }
 }
 
-// ===== impl Asker =====
+// ===== impl CallerSpan =====
 
-impl Asker {
+impl CallerSpan {
     /// Who calls now.
-    pub(crate) fn here() -> Self {
+    pub(crate) fn current() -> Self {
         Self {
             #[cfg(feature = "tracing")]
             span: Span::new(tracing::Span::current),

@@ -148,9 +148,8 @@ fn loom_panic_against_join() {
 fn loom_who_sees_a_second_caller_sees_that_they_share() {
     loom::model(|| {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
-        let enter = |table: &Table<u32, u32, ()>| {
-            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
-        };
+        let enter =
+            |table: &Table<u32, u32, ()>| table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let Entered::Led(leader) = enter(&table) else {
             unreachable!("nobody else leads")
         };

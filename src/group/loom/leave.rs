@@ -111,9 +111,7 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
         let table: Table<u32, (), ()> = Table::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
-        let Entered::Led(mut leader) =
-            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
-        else {
+        let Entered::Led(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join) else {
             unreachable!("there is no other flight");
         };
         leader.keep_on(Runtime::current().expect("a model's thread is within one"));

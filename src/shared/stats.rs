@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     buffer::Budget,
-    observe::{self, Asker, Reason},
+    observe::{self, CallerSpan, Reason},
     rules::Bypass,
 };
 
@@ -18,7 +18,7 @@ const STRIPES: usize = 16;
 
 /// Counters in stripes, one for each few threads: two cores that serve different keys write no cache line together.
 #[derive(Debug)]
-pub(crate) struct Gauges {
+pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
     pub(crate) budget: Arc<Budget>,
 }
@@ -67,9 +67,9 @@ pub(crate) enum Event {
     Bypassed(Bypass),
 }
 
-// ===== impl Gauges =====
+// ===== impl Counters =====
 
-impl Gauges {
+impl Counters {
     pub(crate) fn new() -> Self {
         Self {
             stripes: Default::default(),
@@ -93,9 +93,9 @@ impl Gauges {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `asker` makes its own call after all.
-    pub(crate) fn forward(&self, asker: &Asker, reason: Reason) {
-        asker.forwarded(reason);
+    /// `span` makes its own call after all.
+    pub(crate) fn forward(&self, span: &CallerSpan, reason: Reason) {
+        span.forwarded(reason);
         self.stripe().forwarded.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -104,9 +104,9 @@ impl Gauges {
         self.stripe().waiters.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn leave(&self) {
-        observe::waiter_went();
-        self.stripe().waiters.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn leave(&self, callers: usize) {
+        (0..callers).for_each(|_| observe::waiter_went());
+        self.stripe().waiters.fetch_sub(callers, Ordering::Relaxed);
     }
 
     pub(crate) fn stats(&self, in_flight: usize) -> Stats {
