@@ -35,6 +35,9 @@ pub(crate) enum Fate {
 #[cfg(feature = "tracing")]
 struct Entered<'a>(Option<tracing::span::Entered<'a>>);
 
+/// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
+struct Settles;
+
 /// Tells of a call that panics before there is a future.
 struct Calling<'a> {
     trace: &'a Trace,
@@ -101,9 +104,8 @@ impl Trace {
             .begun
             .get()
             .map(|begun| Entered(tell(|| begun.span.0.enter())));
-        let done = part();
-        settle();
-        done
+        let _settles = Settles;
+        part()
     }
 
     /// The work is dropped.
@@ -139,6 +141,12 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let entered = self.0.take();
         tell(|| drop(entered));
+    }
+}
+
+impl Drop for Settles {
+    fn drop(&mut self) {
+        settle();
     }
 }
 

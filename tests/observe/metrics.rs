@@ -6,7 +6,11 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, Service};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::{Origin, get, request};
+use crate::support::{
+    Origin, assert_idle,
+    body::{body, layer, stack},
+    get, hush, poll_once, request,
+};
 
 /// The sum of a metric's values with a label, since the last look: a snapshot takes what it shows.
 fn value(snapshotter: &Snapshotter, name: &str, label: &str) -> f64 {
@@ -61,12 +65,17 @@ fn requests_are_counted_by_role_and_reason() {
 }
 
 /// A gauge's way up and down, as the recorder saw it.
-fn gauge_over(name: &str, mut steps: impl FnMut(&dyn Fn())) -> Vec<f64> {
+fn gauge_over(name: &str, steps: impl FnOnce(&dyn Fn())) -> Vec<f64> {
+    gauge_with(name, |_, look| steps(look))
+}
+
+/// As `gauge_over`, for steps on threads that have yet to be told of the recorder.
+fn gauge_with(name: &str, steps: impl FnOnce(&DebuggingRecorder, &dyn Fn())) -> Vec<f64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let seen = std::cell::RefCell::new(vec![0.0]);
     metrics::with_local_recorder(&recorder, || {
-        steps(&|| {
+        steps(&recorder, &|| {
             let change = value(&snapshotter, name, "");
             let mut seen = seen.borrow_mut();
             let last = seen[seen.len() - 1];
@@ -118,6 +127,31 @@ fn the_gauge_of_buffered_bytes_falls_to_nothing() {
         gauge_over("singleflight_buffered_bytes", two_callers),
         [0.0, 0.0, 4.0, 0.0]
     );
+}
+
+/// One thread charges for a frame, and another gives it back.
+#[test]
+fn the_gauge_of_buffered_bytes_falls_to_nothing_behind_a_body_that_panicked() {
+    hush("a body that panics");
+    let seen = gauge_with("singleflight_buffered_bytes", |recorder, look| {
+        let (mut service, mut calls, handle) = stack(&layer());
+        let (mut leader, follower) = (service.call(get("/page")), service.call(get("/page")));
+        let (feed, body) = body(http_body::SizeHint::new());
+        feed.send("page");
+        feed.panic("a body that panics");
+        calls.call().answer(http::Response::new(body));
+        let polled = std::thread::scope(|scope| {
+            let poll =
+                || metrics::with_local_recorder(recorder, || poll_once(&mut leader).is_ready());
+            scope.spawn(poll).join()
+        });
+        assert!(polled.is_err(), "the leader gets the panic");
+        look();
+        drop((leader, follower));
+        look();
+        assert_idle(&handle);
+    });
+    assert_eq!(seen, [0.0, 4.0, 0.0]);
 }
 
 #[test]
