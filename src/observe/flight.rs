@@ -11,6 +11,9 @@ use super::{gauges::settle, request::Asker};
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     begun: std::sync::OnceLock<Begun>,
+    /// Who is moved to the flight of its variant joins before that begins.
+    #[cfg(feature = "metrics")]
+    followers: std::sync::atomic::AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -18,8 +21,6 @@ struct Begun {
     /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
     #[cfg(feature = "tracing")]
     span: Span,
-    #[cfg(feature = "metrics")]
-    callers: std::sync::atomic::AtomicU32,
 }
 
 /// How a flight came to its end.
@@ -61,8 +62,6 @@ impl Trace {
                         path = request.uri().path(),
                     )
                 }),
-                #[cfg(feature = "metrics")]
-                callers: std::sync::atomic::AtomicU32::new(1),
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
@@ -83,17 +82,15 @@ impl Trace {
 
     /// A follower has joined: its span follows from the flight's.
     pub(crate) fn joined(&self, follower: &Asker) {
-        #[cfg(any(feature = "tracing", feature = "metrics"))]
+        #[cfg(feature = "metrics")]
+        self.followers
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        #[cfg(feature = "tracing")]
         if let Some(begun) = self.begun.get() {
-            #[cfg(feature = "tracing")]
             tell(|| {
                 follower.span.0.follows_from(&begun.span.0);
                 tracing::debug!(parent: &follower.span.0, "joined");
             });
-            #[cfg(feature = "metrics")]
-            begun
-                .callers
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
@@ -121,8 +118,8 @@ impl Trace {
             #[cfg(feature = "metrics")]
             tell(|| {
                 metrics::gauge!("singleflight_flights").decrement(1.0);
-                let callers = begun.callers.load(std::sync::atomic::Ordering::Relaxed);
-                metrics::histogram!("singleflight_callers").record(callers);
+                let followers = self.followers.load(std::sync::atomic::Ordering::Relaxed);
+                metrics::histogram!("singleflight_callers").record(followers + 1);
             });
         }
     }

@@ -9,7 +9,7 @@ use tower_singleflight::SingleflightLayer;
 use crate::support::{
     Origin, assert_idle,
     body::{body, layer, stack},
-    get, hush, poll_once, request,
+    get, hush, poll_once, request, settle,
 };
 
 /// The sum of a metric's values with a label, since the last look: a snapshot takes what it shows.
@@ -175,6 +175,42 @@ fn a_flights_callers_are_recorded_at_its_end() {
         });
     });
     assert_eq!(value(&snapshotter, "singleflight_callers", ""), 5.0);
+}
+
+/// One caller for gzip and ten for br: two calls, of eleven callers and of ten.
+#[test]
+fn who_is_moved_to_the_flight_of_its_variant_is_recorded_as_its_caller() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (service, mut calls, handle) = stack(&layer());
+            let ask = |coding: &'static [u8]| {
+                let request = request("GET", "/page", &[("accept-encoding", coding)]);
+                tokio::spawn(service.clone().call(request))
+            };
+            let all: Vec<_> = std::iter::once(ask(b"gzip"))
+                .chain((0..10).map(|_| ask(b"br")))
+                .collect();
+            settle().await;
+            for _ in 0..2 {
+                let head = http::Response::builder().header("vary", "accept-encoding");
+                calls
+                    .call()
+                    .begin_with(head, http_body::SizeHint::new())
+                    .end();
+                settle().await;
+            }
+            for response in all {
+                response.await.unwrap().unwrap();
+            }
+            assert_idle(&handle);
+        });
+    });
+    assert_eq!(value(&snapshotter, "singleflight_callers", ""), 21.0);
 }
 
 #[test]
