@@ -321,7 +321,7 @@ where
         let slot = LeaderSlot::new(&self.shared, &request, has_credentials, may_differ);
         caller.start(|| {
             let trace = &flight.data.trace;
-            trace.begin(span, &request, flight.callers());
+            trace.begin(span, &request);
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
             Work::new(flight, Arc::clone(&self.shared), Arc::clone(&slot), call)
         });

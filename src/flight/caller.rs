@@ -43,12 +43,17 @@ impl<K> Caller<K> {
     fn new(inner: group::Caller<(), (), HttpFlight<K>>, part: Part) -> Self {
         let flight = Arc::clone(inner.flight());
         flight.data.counters.enter();
+        flight.data.trace.count_caller();
         Self {
             flight,
             inner,
             part,
             ended: false,
         }
+    }
+
+    pub(super) fn take_waker(&self) -> Option<std::task::Waker> {
+        self.inner.take_waker()
     }
 
     /// Makes a caller of a flight that is led by none its leader.
@@ -143,7 +148,7 @@ impl<K: Send + Sync + 'static> Caller<K> {
         self.inner.start(work);
     }
 
-    /// A follower's first act.
+    /// A follower's first act: the flight does not depend on its leader any more.
     pub(crate) fn promote(&self) {
         self.inner.promote();
     }

@@ -12,6 +12,7 @@ use super::caller::Caller;
 use crate::{
     buffer::{Prefix, Read},
     error::{FellBehind, SharedError},
+    group::Wakers,
     observe,
 };
 
@@ -130,6 +131,16 @@ impl<K: Send + Sync + 'static> ReadBody for Reader<K> {
     fn size_hint(&self) -> SizeHint {
         let state = self.caller.flight().data.state.lock();
         state.buffer.size_hint_for(self.caller.place())
+    }
+}
+
+impl<K> Drop for Reader<K> {
+    /// Whoever has waited is woken, also for an end that it has found by itself, before its flight woke it. hyper's server
+    /// (1.12) looks at a body twice in one poll, and goes on behind the end, or closes the connection, in the poll after it.
+    fn drop(&mut self) {
+        let mut wakers = Wakers::default();
+        wakers.push(self.caller.take_waker());
+        wakers.wake();
     }
 }
 

@@ -342,7 +342,11 @@ where
             .shared
             .new_flight(old.hash, old.key.clone(), method, target, now);
         let candidate = Candidate::new(flights, head, settings.max_waiters, now);
-        candidate.enter_moved(variant, data).map(Waiting::Moved)
+        let caller = candidate.enter_moved(variant, data)?;
+        if caller.flight().is_shared() {
+            caller.promote();
+        }
+        Some(Waiting::Moved(caller))
     }
 
     /// Which requests of this key the response is for, if not for all.

@@ -168,6 +168,11 @@ impl<K, V, C> Caller<K, V, C> {
 
 #[cfg(feature = "http")]
 impl<K, V, C> Caller<K, V, C> {
+    /// Takes this caller's waker, which is then to be woken.
+    pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
+        self.flight.as_ref()?.take_waker(&self.slot)
+    }
+
     /// Leaves the lead of a new flight to whichever of its callers [takes](Self::take_lead) it.
     pub(crate) fn give_up_lead(&mut self) {
         self.slot = WakerSlot::None;

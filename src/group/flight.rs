@@ -311,6 +311,11 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
+    #[cfg(feature = "http")]
+    pub(super) fn take_waker(&self, slot: &WakerSlot) -> Option<Waker> {
+        self.state().slots.take(slot)
+    }
+
     /// Frees the waker slot of a caller that leaves. Returns what is to be dropped outside the lock: what lay there, and the
     /// wakers of those who waited for the leader's first poll (F9).
     pub(super) fn free(&self, slot: &WakerSlot) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {

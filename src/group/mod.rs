@@ -54,6 +54,7 @@ pub(crate) use self::{
     shard::Entry,
     table::Table,
     visit::{Entered, Visit, Visitor},
+    wakers::Wakers,
 };
 pub use self::{
     outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,

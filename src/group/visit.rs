@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{caller::Caller, shard::Entry, table::Table};
+use super::{caller::Caller, panic::drop_quietly, shard::Entry, table::Table};
 #[cfg(feature = "http")]
 use super::{flight::Flight, shard::Shard};
 
@@ -107,14 +107,14 @@ impl<K, V, C> Table<K, V, C> {
             flight.count_in(false);
             let caller = Caller::follower(flight);
             drop(entries);
-            // Here, not by the end of this function: if a drop panics then, the caller that is given back is leaked.
-            drop((key, data, detached));
+            // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
+            drop_quietly((key, data, detached));
             return Entered::Joined(caller, join);
         }
         visitor.lead(&mut data);
         let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data, false));
         drop(entries);
-        drop(detached);
+        drop_quietly(detached);
         Entered::Led(caller)
     }
 }

@@ -92,6 +92,20 @@ impl WakerSlots {
         }
     }
 
+    /// Takes the waker in `slot`, which its caller keeps.
+    #[cfg(feature = "http")]
+    pub(super) fn take(&mut self, slot: &WakerSlot) -> Option<Waker> {
+        match *slot {
+            WakerSlot::Leader { .. } => self.leader.take(),
+            WakerSlot::None => None,
+            WakerSlot::At(slot) => {
+                let followers = self.followers.as_mut()?;
+                let index = *followers.slots.get(slot)?;
+                followers.waiting[index].waker.take()
+            }
+        }
+    }
+
     pub(super) fn take_leader(&mut self) -> Option<Waker> {
         self.leader.take()
     }

@@ -11,6 +11,9 @@ use super::{gauges::settle, request::CallerSpan};
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     begun: std::sync::OnceLock<Begun>,
+    /// How many it has had. Those who are moved to the flight of their variant come before it begins.
+    #[cfg(feature = "metrics")]
+    callers: std::sync::atomic::AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -18,8 +21,6 @@ struct Begun {
     /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
     #[cfg(feature = "tracing")]
     span: Span,
-    #[cfg(feature = "metrics")]
-    callers: std::sync::atomic::AtomicU32,
 }
 
 /// How a flight came to its end.
@@ -35,6 +36,9 @@ pub(crate) enum FlightEnd {
 #[cfg(feature = "tracing")]
 struct Entered<'a>(Option<tracing::span::Entered<'a>>);
 
+/// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
+struct Settles;
+
 /// Tells of a call that panics before there is a future.
 struct Calling<'a> {
     trace: &'a Trace,
@@ -44,8 +48,8 @@ struct Calling<'a> {
 // ===== impl Trace =====
 
 impl Trace {
-    /// The flight, which has so many callers already, has a leader, whose request this is.
-    pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>, callers: usize) {
+    /// The flight has a leader, whose request this is.
+    pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
             let begun = Begun {
@@ -58,8 +62,6 @@ impl Trace {
                         path = request.uri().path(),
                     )
                 }),
-                #[cfg(feature = "metrics")]
-                callers: std::sync::atomic::AtomicU32::new(callers as u32),
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
@@ -78,19 +80,21 @@ impl Trace {
         called
     }
 
+    /// The flight has a caller more.
+    pub(crate) fn count_caller(&self) {
+        #[cfg(feature = "metrics")]
+        self.callers
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// A follower has joined: its span follows from the flight's.
     pub(crate) fn joined(&self, follower: &CallerSpan) {
-        #[cfg(any(feature = "tracing", feature = "metrics"))]
+        #[cfg(feature = "tracing")]
         if let Some(begun) = self.begun.get() {
-            #[cfg(feature = "tracing")]
             tell(|| {
                 follower.span.0.follows_from(&begun.span.0);
                 tracing::debug!(parent: &follower.span.0, "joined");
             });
-            #[cfg(feature = "metrics")]
-            begun
-                .callers
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
@@ -101,9 +105,8 @@ impl Trace {
             .begun
             .get()
             .map(|begun| Entered(tell(|| begun.span.0.enter())));
-        let done = part();
-        settle();
-        done
+        let _settles = Settles;
+        part()
     }
 
     /// The work is dropped.
@@ -119,7 +122,7 @@ impl Trace {
             #[cfg(feature = "metrics")]
             tell(|| {
                 metrics::gauge!("singleflight_flights").decrement(1.0);
-                let callers = begun.callers.load(std::sync::atomic::Ordering::Relaxed);
+                let callers = self.callers.load(std::sync::atomic::Ordering::Relaxed);
                 metrics::histogram!("singleflight_callers").record(callers);
             });
         }
@@ -139,6 +142,12 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let entered = self.0.take();
         tell(|| drop(entered));
+    }
+}
+
+impl Drop for Settles {
+    fn drop(&mut self) {
+        settle();
     }
 }
 

@@ -6,7 +6,11 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, Service};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::{Origin, get, request};
+use crate::support::{
+    Origin, assert_idle,
+    body::{body, layer, stack},
+    get, hush, poll_once, request, settle,
+};
 
 /// The sum of a metric's values with a label, since the last look: a snapshot takes what it shows.
 fn value(snapshotter: &Snapshotter, name: &str, label: &str) -> f64 {
@@ -61,12 +65,17 @@ fn requests_are_counted_by_role_and_reason() {
 }
 
 /// A gauge's way up and down, as the recorder saw it.
-fn gauge_over(name: &str, mut steps: impl FnMut(&dyn Fn())) -> Vec<f64> {
+fn gauge_over(name: &str, steps: impl FnOnce(&dyn Fn())) -> Vec<f64> {
+    gauge_with(name, |_, look| steps(look))
+}
+
+/// As `gauge_over`, for steps on threads that have yet to be told of the recorder.
+fn gauge_with(name: &str, steps: impl FnOnce(&DebuggingRecorder, &dyn Fn())) -> Vec<f64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let seen = std::cell::RefCell::new(vec![0.0]);
     metrics::with_local_recorder(&recorder, || {
-        steps(&|| {
+        steps(&recorder, &|| {
             let change = value(&snapshotter, name, "");
             let mut seen = seen.borrow_mut();
             let last = seen[seen.len() - 1];
@@ -120,6 +129,31 @@ fn the_gauge_of_buffered_bytes_falls_to_nothing() {
     );
 }
 
+/// One thread charges for a frame, and another gives it back.
+#[test]
+fn the_gauge_of_buffered_bytes_falls_to_nothing_behind_a_body_that_panicked() {
+    hush("a body that panics");
+    let seen = gauge_with("singleflight_buffered_bytes", |recorder, look| {
+        let (mut service, mut calls, handle) = stack(&layer());
+        let (mut leader, follower) = (service.call(get("/page")), service.call(get("/page")));
+        let (feed, body) = body(http_body::SizeHint::new());
+        feed.send("page");
+        feed.panic("a body that panics");
+        calls.call().answer(http::Response::new(body));
+        let polled = std::thread::scope(|scope| {
+            let poll =
+                || metrics::with_local_recorder(recorder, || poll_once(&mut leader).is_ready());
+            scope.spawn(poll).join()
+        });
+        assert!(polled.is_err(), "the leader gets the panic");
+        look();
+        drop((leader, follower));
+        look();
+        assert_idle(&handle);
+    });
+    assert_eq!(seen, [0.0, 4.0, 0.0]);
+}
+
 #[test]
 fn a_flights_callers_are_recorded_at_its_end() {
     let recorder = DebuggingRecorder::new();
@@ -141,6 +175,42 @@ fn a_flights_callers_are_recorded_at_its_end() {
         });
     });
     assert_eq!(value(&snapshotter, "singleflight_callers", ""), 5.0);
+}
+
+/// One caller for gzip and ten for br: two calls, of eleven callers and of ten.
+#[test]
+fn who_is_moved_to_the_flight_of_its_variant_is_recorded_as_its_caller() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (service, mut calls, handle) = stack(&layer());
+            let ask = |coding: &'static [u8]| {
+                let request = request("GET", "/page", &[("accept-encoding", coding)]);
+                tokio::spawn(service.clone().call(request))
+            };
+            let all: Vec<_> = std::iter::once(ask(b"gzip"))
+                .chain((0..10).map(|_| ask(b"br")))
+                .collect();
+            settle().await;
+            for _ in 0..2 {
+                let head = http::Response::builder().header("vary", "accept-encoding");
+                calls
+                    .call()
+                    .begin_with(head, http_body::SizeHint::new())
+                    .end();
+                settle().await;
+            }
+            for response in all {
+                response.await.unwrap().unwrap();
+            }
+            assert_idle(&handle);
+        });
+    });
+    assert_eq!(value(&snapshotter, "singleflight_callers", ""), 21.0);
 }
 
 #[test]
