@@ -110,9 +110,9 @@ impl<K> Caller<K> {
         Some(decision)
     }
 
-    /// Whether anything is decided for a follower that waits.
-    pub(super) fn is_decided(&self) -> bool {
-        self.flight.data.state.lock().is_decided(self.slot())
+    /// Whether a follower that waits was dismissed (S3).
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.flight.data.state.lock().is_dismissed(self.slot())
     }
 
     /// A follower leaves that has waited long enough, with its request's head. `None`: something is decided.

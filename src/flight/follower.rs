@@ -91,7 +91,8 @@ where
                         return Poll::Ready(Decision::Forward(head, Reason::Leaderless));
                     }
                 }
-                Err(payload) if self.caller.is_decided() => drop_quietly(payload),
+                // It has no part in that any more.
+                Err(payload) if self.caller.is_dismissed() => drop_quietly(payload),
                 Err(payload) => resume_unwind(payload),
             }
         }

@@ -182,10 +182,16 @@ impl<K> State<K> {
         self.followers.insert(Waiting::Here { head, place })
     }
 
+    /// Whether the follower in `slot` was dismissed.
+    pub(crate) fn is_dismissed(&self, slot: usize) -> bool {
+        let all = matches!(self.stage, Stage::Refused(_) | Stage::Failed(_));
+        all || !matches!(self.followers[slot], Waiting::Here { .. })
+    }
+
     /// Takes a follower out that leaves. Gives its place among the readers, unless it was dismissed.
     pub(crate) fn leave(&mut self, slot: usize) -> (Waiting<K>, Option<Place>) {
+        let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
-        let is_dismissed = matches!(self.stage, Stage::Refused(_) | Stage::Failed(_));
         let place = match follower {
             Waiting::Here { place, .. } if !is_dismissed => Some(place),
             _ => None,
