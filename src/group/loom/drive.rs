@@ -11,14 +11,14 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, Woken, follow, followed, lead, led, poll_with};
+use super::support::{Flights, Gate, KEY, Woken, follow, followed, join, lead, led, poll_with};
 use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
     flight::Flight,
     runtime::{Location, Runtime, at},
     table::Table,
-    visit::{Entered, Visit},
+    visit::Entered,
 };
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.

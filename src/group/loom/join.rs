@@ -10,12 +10,12 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, followed, lead, led};
+use super::support::{Flights, Gate, KEY, followed, join, lead, led};
 use crate::group::{
     Group,
     runtime::{Location, at},
     table::Table,
-    visit::{Entered, Visit},
+    visit::Entered,
 };
 
 /// Join against complete: one joins the flight or starts anew, and never gets what had ended before.

@@ -4,13 +4,8 @@ use std::sync::Arc;
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, led};
-use crate::group::{
-    Group,
-    runtime::Runtime,
-    table::Table,
-    visit::{Entered, Visit},
-};
+use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, led};
+use crate::group::{Group, runtime::Runtime, table::Table, visit::Entered};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///

@@ -14,6 +14,7 @@ use loom::{future::AtomicWaker, sync::atomic::AtomicBool};
 
 use crate::group::{
     Group, Outcome, Run,
+    shard::Entry,
     table::Table,
     visit::{Entered, Visit},
 };
@@ -103,7 +104,7 @@ pub(super) fn follow(group: &Group<u32, u32>) -> Run<u32, u32> {
 }
 
 /// Joins whatever flight there is.
-pub(super) fn join<C>(_: &u32, _: &C, _: &Entry<u32, u32, C>) -> Visit {
+pub(super) fn join<V>(_: &u32, (): &(), _: &Entry<u32, V, ()>) -> Visit {
     Visit::Join(())
 }
 
