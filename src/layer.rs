@@ -125,6 +125,29 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         }
     }
 
+    /// Names the layer, for those who observe it: the label `layer` of its metrics, and a field of its span and events (see
+    /// [what it tells](crate#observability)). Default: `default`. Give each layer of a process a name of its own, or their
+    /// numbers are added up.
+    ///
+    /// The name is of the flights, so all clones of the layer have it, whenever they were made. Give it before the first
+    /// request: a gauge that was raised without a name is not lowered under one.
+    ///
+    /// ```
+    /// use tower_singleflight::SingleflightLayer;
+    ///
+    /// let reports = SingleflightLayer::new().name("reports");
+    /// let avatars = SingleflightLayer::new().name("avatars");
+    /// # let _ = (reports, avatars);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the layer has a name already, given to it or to a clone of it.
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        self.shared.flights.gauges.name.set(name.into());
+        self
+    }
+
     /// Which responses are shared, instead of [`rules::shareable`](crate::rules::shareable). `policy` sees the head, before
     /// anything is given to a follower.
     ///
@@ -259,7 +282,7 @@ impl<S, X: KeyExtractor> Layer<S> for SingleflightLayer<X> {
     type Service = Singleflight<S, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Singleflight::new(inner, Arc::clone(&self.shared))
+        Singleflight::with_shared(inner, Arc::clone(&self.shared))
     }
 }
 
@@ -281,9 +304,52 @@ impl Default for SingleflightLayer {
 impl<X: KeyExtractor> fmt::Debug for SingleflightLayer<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SingleflightLayer")
+            .field("name", &self.shared.flights.gauges.name.get())
             .field("extractor", &format_args!("{}", type_name::<X>()))
             .field("settings", &self.shared.settings)
             .field("in_flight", &self.shared.flights.table.len())
             .finish()
+    }
+}
+
+// ===== impl Singleflight =====
+
+// Here, since they make a layer.
+impl<S> Singleflight<S> {
+    /// The service around `inner`, with the default key and settings.
+    ///
+    /// **It has flights of its own**: it and its clones share them, and nothing else does. For one service that is at hand,
+    /// such as a client, this is enough. Where services are made again and again, as servers do for their connections, use
+    /// a [`SingleflightLayer`], to which the flights belong; it also has the settings and the
+    /// [handle](crate::SingleflightLayer::handle).
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use http::{Request, Response};
+    /// use tower::{ServiceExt, service_fn};
+    /// use tower_singleflight::{Role, Singleflight};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let report = service_fn(|_: Request<String>| async {
+    ///     tokio::task::yield_now().await; // slow
+    ///     Ok::<_, Infallible>(Response::new("the report".to_owned()))
+    /// });
+    /// let service = Singleflight::new(report);
+    ///
+    /// let ask = || service.clone().oneshot(Request::default());
+    /// let (_first, second) = tokio::join!(ask(), ask());
+    /// assert_eq!(second.unwrap().extensions().get(), Some(&Role::Follower));
+    /// # }
+    /// ```
+    pub fn new(inner: S) -> Self {
+        SingleflightLayer::new().layer(inner)
+    }
+}
+
+impl Singleflight<()> {
+    /// A layer with the default key: the same as [`SingleflightLayer::new`].
+    pub fn layer() -> SingleflightLayer {
+        SingleflightLayer::new()
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     },
     flights::{Cargo, Event, Shared, Waiting},
     future::{ResponseFuture, Unshareable, Write},
-    key::{KeyExtractor, MayDiffer},
+    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
     observe::{Asker, Reason},
     role::Way,
     rules::{self, Bypass, Variant},
@@ -39,7 +39,7 @@ use crate::{
 /// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled
 /// ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and nobody who waits for another's call
 /// holds a permit. Load is shed by what stands above this layer or below it, not by its `poll_ready`.
-pub struct Singleflight<S, X>
+pub struct Singleflight<S, X = RequestKeyExtractor>
 where
     // What is shared names the type of the extractor's keys.
     X: KeyExtractor,
@@ -51,7 +51,7 @@ where
 // ===== impl Singleflight =====
 
 impl<S, X: KeyExtractor> Singleflight<S, X> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared<X>>) -> Self {
+    pub(crate) fn with_shared(inner: S, shared: Arc<Shared<X>>) -> Self {
         Self { inner, shared }
     }
 

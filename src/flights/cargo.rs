@@ -121,7 +121,7 @@ impl<K> Cargo<K> {
             key,
             method,
             gauges: Arc::clone(&flights.gauges),
-            trace: Trace::default(),
+            trace: Trace::new(&flights.gauges.name, now),
             epoch: target.map(|target| (target, flights.writes.current())),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),

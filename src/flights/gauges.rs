@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     buffer::Budget,
+    group::Name,
     observe::{self, Asker, Reason},
     rules::Bypass,
 };
@@ -20,6 +21,8 @@ const STRIPES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Gauges {
     stripes: [Stripe; STRIPES],
+    /// The layer's.
+    pub(crate) name: Arc<Name>,
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -28,6 +31,7 @@ pub(crate) struct Gauges {
 struct Stripe {
     led: AtomicU64,
     joined: AtomicU64,
+    followed: AtomicU64,
     forwarded: AtomicU64,
     bypassed: AtomicU64,
     /// Raised on one thread and lowered on another, so that only the sum over all stripes, which wraps, means anything.
@@ -46,6 +50,9 @@ pub struct Stats {
     pub led: u64,
     /// Requests that joined another's flight, before its head or midway through its body.
     pub joined: u64,
+    /// Of the joined ones those that got the head of the copy, when they got it. The others wait, were sent on, have left, or
+    /// got the flight's failure.
+    pub followed: u64,
     /// Requests that made their own call after all: of the joined ones those that were sent on, and those that could not
     /// join (`max_waiters`, or a key known to be unshareable).
     pub forwarded: u64,
@@ -64,6 +71,7 @@ pub struct Stats {
 pub(crate) enum Event {
     Led,
     Joined,
+    Followed,
     Bypassed(Bypass),
 }
 
@@ -71,9 +79,11 @@ pub(crate) enum Event {
 
 impl Gauges {
     pub(crate) fn new() -> Self {
+        let name = Arc::default();
         Self {
             stripes: Default::default(),
-            budget: Arc::default(),
+            budget: Arc::new(Budget::new(Arc::clone(&name))),
+            name,
         }
     }
 
@@ -81,12 +91,16 @@ impl Gauges {
         let stripe = self.stripe();
         let counter = match event {
             Event::Led => {
-                observe::led();
+                observe::led(&self.name);
                 &stripe.led
             }
             Event::Joined => &stripe.joined,
+            Event::Followed => {
+                observe::followed(&self.name);
+                &stripe.followed
+            }
             Event::Bypassed(reason) => {
-                observe::bypassed(reason);
+                observe::bypassed(&self.name, reason);
                 &stripe.bypassed
             }
         };
@@ -95,17 +109,17 @@ impl Gauges {
 
     /// `asker` makes its own call after all.
     pub(crate) fn forward(&self, asker: &Asker, reason: Reason) {
-        asker.forwarded(reason);
+        asker.forwarded(&self.name, reason);
         self.stripe().forwarded.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self) {
-        observe::waiter_came();
+        observe::waiter_came(&self.name);
         self.stripe().waiters.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn leave(&self) {
-        observe::waiter_went();
+        observe::waiter_went(&self.name);
         self.stripe().waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -124,6 +138,7 @@ impl Gauges {
         Stats {
             led: sum(|stripe| &stripe.led),
             joined: sum(|stripe| &stripe.joined),
+            followed: sum(|stripe| &stripe.followed),
             forwarded: sum(|stripe| &stripe.forwarded),
             bypassed: sum(|stripe| &stripe.bypassed),
             in_flight,

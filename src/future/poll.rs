@@ -19,10 +19,9 @@ use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
     exchange::{Again, Answer, FollowerBody, Next, Oneshot, Reader},
-    flights::Shared,
+    flights::{Event, Shared},
     group::Interest,
     key::KeyExtractor,
-    observe,
     role::Way,
     rules,
     service::Singleflight,
@@ -110,8 +109,8 @@ where
                     head,
                     again,
                 } => {
-                    observe::followed();
                     let seat = seat.take().expect("a follower that begins has a seat");
+                    seat.flight().cargo.gauges.count(Event::Followed);
                     let reader = Reader::new(seat);
                     let body = FollowerBody::new(reader, Arc::clone(head), again.take());
                     let body = ResponseBody::shared(body);
@@ -129,7 +128,7 @@ where
                 } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
                     Poll::Ready(Next::Begin(seat, head, service, request)) => {
                         let shared = waiter.shared();
-                        let service = || Singleflight::new(service, Arc::clone(shared));
+                        let service = || Singleflight::with_shared(service, Arc::clone(shared));
                         let again = seat.may_move_on().then(service);
                         let again = again.and_then(|again| Again::new(again, request, *moves));
                         State::begin(shared, seat, head, again)

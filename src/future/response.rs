@@ -27,7 +27,7 @@ use crate::{
 ///
 /// Polling it panics if the inner service did, and if it is polled again after it has given its response.
 #[pin_project(PinnedDrop)]
-#[must_use = "futures do nothing unless you `.await` or poll them"]
+#[must_use = "dropping it leaves the flight at once: `.await` it for the response"]
 pub struct ResponseFuture<S, X, ReqBody, ResBody>
 where
     // The states hold the service's future and its error, and the key's type.
@@ -130,11 +130,12 @@ where
     pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>, moves: u8) -> Self {
         // The clock is read only where somebody wants it.
         let timeout = waiter.shared().settings.wait_timeout;
+        let since = Wait::begin(&waiter.shared().flights.gauges.name);
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
         let state = State::Wait {
             waiter,
             moves,
-            since: Wait::begin(),
+            since,
             deadline,
             sleep: None,
         };

@@ -1,16 +1,31 @@
 //! A flight, from its call to its end.
 
-#[cfg(feature = "tracing")]
-use super::tell::Span;
+use std::sync::Arc;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
-use super::tell::tell;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::time::Instant;
+
+#[cfg(feature = "metrics")]
+use super::metrics::{CALLERS, FLIGHT_SECONDS, FLIGHTS, of_layer};
+#[cfg(feature = "tracing")]
+use super::{TARGET, shown};
 use super::{gauges::settle, request::Asker};
+use crate::group::Name;
+#[cfg(feature = "tracing")]
+use crate::group::{Span, tell};
 
 /// One flight, as it is told of from its call to its end.
-#[derive(Default)]
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    begun: std::sync::OnceLock<Begun>,
+    layer: Arc<Name>,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    since: Instant,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    begun: OnceLock<Begun>,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -18,8 +33,7 @@ struct Begun {
     /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
     #[cfg(feature = "tracing")]
     span: Span,
-    #[cfg(feature = "metrics")]
-    callers: std::sync::atomic::AtomicU32,
+    callers: AtomicU32,
 }
 
 /// How a flight came to its end.
@@ -31,10 +45,6 @@ pub(crate) enum Fate {
     Panicked,
 }
 
-/// Inside a flight's span until it is dropped.
-#[cfg(feature = "tracing")]
-struct Entered<'a>(Option<tracing::span::Entered<'a>>);
-
 /// Tells of a call that panics before there is a future.
 struct Calling<'a> {
     trace: &'a Trace,
@@ -44,6 +54,18 @@ struct Calling<'a> {
 // ===== impl Trace =====
 
 impl Trace {
+    /// Of a flight that may begin `now`.
+    pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
+        Self {
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            layer: Arc::clone(layer),
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            since: now,
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            begun: OnceLock::new(),
+        }
+    }
+
     /// The flight has a leader, whose request this is.
     pub(crate) fn begin<B>(&self, leader: &Asker, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -52,18 +74,21 @@ impl Trace {
                 #[cfg(feature = "tracing")]
                 span: Span::new(|| {
                     tracing::info_span!(
+                        target: TARGET,
                         parent: &leader.span.0,
                         "singleflight",
+                        layer = shown(&self.layer),
                         method = %request.method(),
                         path = request.uri().path(),
                     )
                 }),
-                #[cfg(feature = "metrics")]
-                callers: std::sync::atomic::AtomicU32::new(1),
+                callers: AtomicU32::new(1),
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
-            tell(|| metrics::gauge!("singleflight_flights").increment(1.0));
+            of_layer(&self.layer, |layer| {
+                metrics::gauge!(FLIGHTS, "layer" => layer).increment(1.0);
+            });
         }
     }
 
@@ -84,23 +109,18 @@ impl Trace {
         if let Some(begun) = self.begun.get() {
             #[cfg(feature = "tracing")]
             tell(|| {
-                follower.span.0.follows_from(&begun.span.0);
-                tracing::debug!(parent: &follower.span.0, "joined");
+                let span = &follower.span.0;
+                span.follows_from(&begun.span.0);
+                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.layer), "joined");
             });
-            #[cfg(feature = "metrics")]
-            begun
-                .callers
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            begun.callers.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Runs a part of the flight in its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self
-            .begun
-            .get()
-            .map(|begun| Entered(tell(|| begun.span.0.enter())));
+        let _entered = self.begun.get().map(|begun| begun.span.enter());
         let done = part();
         settle();
         done
@@ -110,17 +130,28 @@ impl Trace {
     pub(crate) fn ended(&self, fate: Fate) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
+            let callers = begun.callers.load(Ordering::Relaxed);
+            let duration = self.since.elapsed();
             #[cfg(feature = "tracing")]
-            tell(|| match fate {
-                Fate::Landed => tracing::trace!(parent: &begun.span.0, "landed"),
-                Fate::Cancelled => tracing::debug!(parent: &begun.span.0, "cancelled"),
-                Fate::Panicked => tracing::error!(parent: &begun.span.0, "panicked"),
+            tell(|| {
+                let (span, layer) = (&begun.span.0, shown(&self.layer));
+                match fate {
+                    Fate::Landed => tracing::debug!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "landed"
+                    ),
+                    Fate::Cancelled => tracing::debug!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "cancelled"
+                    ),
+                    Fate::Panicked => tracing::error!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "panicked"
+                    ),
+                }
             });
             #[cfg(feature = "metrics")]
-            tell(|| {
-                metrics::gauge!("singleflight_flights").decrement(1.0);
-                let callers = begun.callers.load(std::sync::atomic::Ordering::Relaxed);
-                metrics::histogram!("singleflight_callers").record(callers);
+            of_layer(&self.layer, |layer| {
+                metrics::gauge!(FLIGHTS, "layer" => layer.clone()).decrement(1.0);
+                metrics::histogram!(FLIGHT_SECONDS, "layer" => layer.clone()).record(duration);
+                metrics::histogram!(CALLERS, "layer" => layer).record(callers);
             });
         }
     }
@@ -131,14 +162,6 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         settle();
-    }
-}
-
-#[cfg(feature = "tracing")]
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        let entered = self.0.take();
-        tell(|| drop(entered));
     }
 }
 
