@@ -52,6 +52,9 @@ impl SingleflightLayer {
 
     /// A layer whose key is what `key` gives; `None` is for a request that must not be coalesced.
     ///
+    /// This is a constructor, in the place of [`new`](Self::new): the key is part of the layer's type. The setters come after
+    /// it.
+    ///
     /// <div class="warning">
     ///
     /// Two duties come with it:
@@ -95,7 +98,7 @@ impl SingleflightLayer {
 }
 
 impl<X: KeyExtractor> SingleflightLayer<X> {
-    /// A layer with the keys of `extractor`: the default one with a longer list of fields to ignore, or a type of
+    /// A layer with the keys of `extractor`, in the place of [`new`](SingleflightLayer::new): the default one with a longer list of fields to ignore, or a type of
     /// yours. For a closure [`with_key`](SingleflightLayer::with_key) is simpler: there the compiler knows its
     /// argument's type.
     ///

@@ -42,7 +42,8 @@ struct Stripe {
 ///
 /// Each number is exact; together they are no snapshot of one instant while requests go on. The counters begin at 0
 /// with the layer value and never fall. The inner service has had `led + forwarded + bypassed` calls, less those whose
-/// caller left before.
+/// caller left before, and those that moved on from a large body (`moved_on` in the [metrics](crate#observability)): they count
+/// in `forwarded`, and once more in what they do next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

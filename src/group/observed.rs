@@ -13,10 +13,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::name::Name;
 #[cfg(feature = "metrics")]
@@ -183,10 +183,10 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        let (group, duration) = (&*self.name, self.since.elapsed());
+        let duration = self.since.elapsed();
         #[cfg(feature = "tracing")]
         tell(|| {
-            let span = &self.span.0;
+            let (span, group) = (&self.span.0, &*self.name);
             match self.fate {
                 Fate::Landed => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
