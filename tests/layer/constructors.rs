@@ -55,6 +55,7 @@ fn a_name_is_of_the_layer_all_its_clones_and_its_handle() {
 #[test]
 #[should_panic(expected = "is named \"reports\"")]
 fn layers_that_share_flights_have_one_name() {
-    let layer = SingleflightLayer::new().name("reports");
-    drop(layer.clone().name("avatars"));
+    let layer = SingleflightLayer::new();
+    let clone = layer.clone();
+    drop((layer.name("reports"), clone.name("avatars")));
 }
