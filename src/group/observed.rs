@@ -1,5 +1,4 @@
-//! The work of a named group, as `tracing` and `metrics` are told of it. Without these features, or a name, there is nothing
-//! to tell.
+//! The work of a named group, as `tracing` and `metrics` are told of it.
 //!
 //! | metric, span, event | when |
 //! | --- | --- |
@@ -18,7 +17,6 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::name::Name;
 #[cfg(feature = "metrics")]
 use super::tell::{Description, Kind, record};
 #[cfg(feature = "tracing")]
@@ -62,12 +60,12 @@ thread_local! {
 }
 
 pin_project! {
-    /// Work, and the trace of its flight if the group has a name.
+    /// Work, and the trace of its flight.
     pub(super) struct Observed<F> {
-        // First: the work is told of when it has been dropped.
+        // First: the end is told when the work has been dropped.
         #[pin]
         future: F,
-        trace: Option<Box<Trace>>,
+        trace: Trace,
     }
 }
 
@@ -87,35 +85,25 @@ enum Fate {
     Panicked,
 }
 
-/// `work`, told of if the group has a name.
-#[inline]
-pub(super) fn observed<F, Fut>(name: &Name, work: F) -> impl FnOnce() -> Observed<Fut>
+/// `work`, told of under the group's name.
+pub(super) fn observed<F, Fut>(name: &Arc<str>, work: F) -> impl FnOnce() -> Observed<Fut>
 where
     F: FnOnce() -> Fut,
 {
-    move || match name.get() {
-        None => Observed {
-            future: work(),
-            trace: None,
-        },
-        Some(name) => {
-            let mut trace = Box::new(Trace::begin(name));
-            Observed {
-                future: trace.within(work),
-                trace: Some(trace),
-            }
+    move || {
+        let mut trace = Trace::begin(name);
+        Observed {
+            future: trace.within(work),
+            trace,
         }
     }
 }
 
 /// Tells of a caller that has joined.
-#[inline]
-pub(super) fn joined(name: &Name) {
-    if let Some(name) = name.get() {
-        #[cfg(feature = "tracing")]
-        tell(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
-        called(name, "follower");
-    }
+pub(super) fn joined(name: &Arc<str>) {
+    #[cfg(feature = "tracing")]
+    tell(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
+    called(name, "follower");
 }
 
 #[cfg_attr(
@@ -137,12 +125,9 @@ impl<F: Future> Future for Observed<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let Some(trace) = this.trace else {
-            return this.future.poll(cx);
-        };
-        let polled = trace.within(|| this.future.poll(cx));
+        let polled = this.trace.within(|| this.future.poll(cx));
         if polled.is_ready() {
-            trace.fate = Fate::Landed;
+            this.trace.fate = Fate::Landed;
         }
         polled
     }

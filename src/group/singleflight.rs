@@ -156,22 +156,10 @@ impl<K, V> Group<K, V> {
         Fut: Future<Output = V> + Send + 'static,
     {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        let work = observed(&self.shared.name, work);
-        let hash = self.shared.table.hash(&key);
-        match self.shared.table.enter_solo(hash, key) {
-            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
-                None => Part::Solo(leader),
-                Some(caller) => Part::Caller(caller),
-            }),
-            Turn::Follows(caller) => {
-                // Not at the end of this function: if its drop panicked there, the caller would be leaked.
-                drop(work);
-                #[cfg(any(feature = "tracing", feature = "metrics"))]
-                joined(&self.shared.name);
-                caller.board();
-                Run::new(Part::Caller(caller))
-            }
+        if let Some(name) = self.shared.name.get() {
+            return self.enter(key, observed(name, work), || joined(name));
         }
+        self.enter(key, work, || ())
     }
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end although every caller
@@ -206,24 +194,10 @@ impl<K, V> Group<K, V> {
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        let work = observed(&self.shared.name, work);
-        let hash = self.shared.table.hash(&key);
-        let caller = match self.shared.table.enter_kept(hash, key) {
-            Turn::Leads(mut caller) => {
-                caller.start(work);
-                caller
-            }
-            Turn::Follows(caller) => {
-                // As in `run`.
-                drop(work);
-                #[cfg(any(feature = "tracing", feature = "metrics"))]
-                joined(&self.shared.name);
-                caller
-            }
-        };
-        caller.keep_on(runtime.clone());
-        caller.board_on(&runtime);
-        Run::new(Part::Caller(caller))
+        if let Some(name) = self.shared.name.get() {
+            return self.enter_kept(key, observed(name, work), &runtime, || joined(name));
+        }
+        self.enter_kept(key, work, &runtime, || ())
     }
 
     /// Go's `Forget`: later callers of `key` start anew rather than wait for an earlier call. Callers that have joined stay in
@@ -277,6 +251,65 @@ impl<K, V> Group<K, V> {
         self.shared
             .table
             .callers(hash, |other| other.borrow() == key)
+    }
+}
+
+impl<K, V> Group<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: ShareValue,
+{
+    /// See [`run`](Self::run). `joined` is called for a follower.
+    #[inline]
+    fn enter<F, Fut>(&self, key: K, work: F, joined: impl FnOnce()) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let hash = self.shared.table.hash(&key);
+        match self.shared.table.enter_solo(hash, key) {
+            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
+                None => Part::Solo(leader),
+                Some(caller) => Part::Caller(caller),
+            }),
+            Turn::Follows(caller) => {
+                // Not at the end of this function: if its drop panicked there, the caller would be leaked.
+                drop(work);
+                joined();
+                caller.board();
+                Run::new(Part::Caller(caller))
+            }
+        }
+    }
+
+    /// See [`spawn`](Self::spawn). `joined` is called for a follower.
+    fn enter_kept<F, Fut>(
+        &self,
+        key: K,
+        work: F,
+        runtime: &Runtime,
+        joined: impl FnOnce(),
+    ) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let hash = self.shared.table.hash(&key);
+        let caller = match self.shared.table.enter_kept(hash, key) {
+            Turn::Leads(mut caller) => {
+                caller.start(work);
+                caller
+            }
+            Turn::Follows(caller) => {
+                // As in `enter`.
+                drop(work);
+                joined();
+                caller
+            }
+        };
+        caller.keep_on(runtime.clone());
+        caller.board_on(runtime);
+        Run::new(Part::Caller(caller))
     }
 }
 
