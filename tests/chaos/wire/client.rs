@@ -187,7 +187,11 @@ async fn read(
                 let trailers = frame.into_trailers().expect("data or trailers");
                 message.trailers = fields(&trailers);
             }
-            Err(_) => message.is_whole = false,
+            // A stream that was reset says so for as long as it is asked.
+            Err(_) => {
+                message.is_whole = false;
+                break;
+            }
         }
     }
     Ok(message)
