@@ -128,11 +128,10 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         }
     }
 
-    /// Names the layer, for those who observe it: the label `layer` of its metrics, and a field of its span and events (see
-    /// [what it tells](crate#observability)). Default: `default`. Give each layer of a process a name of its own, or their
-    /// numbers are added up.
+    /// The name of the layer: the label `layer` of its [metrics](crate#observability), and a field of its span and events.
+    /// Default: `default`. Name each layer of a process differently, or their numbers are added up.
     ///
-    /// The name is of the flights, so all clones of the layer have it, whenever they were made. Give it before the first
+    /// The name belongs to the flights, so all clones of the layer have it, whenever they were made. Set it before the first
     /// request: a gauge that was raised without a name is not lowered under one.
     ///
     /// ```

@@ -51,8 +51,8 @@ pub struct Stats {
     pub led: u64,
     /// Requests that joined another's flight, before its head or midway through its body.
     pub joined: u64,
-    /// Of the joined ones those that got the head of the copy, when they got it. The others wait, were sent on, have left, or
-    /// got the flight's failure.
+    /// Of the joined requests, those that got the head of the copy; counted when their response futures gave it. The others
+    /// still wait, were forwarded, have left, or got the flight's failure.
     pub followed: u64,
     /// Requests that made their own call after all: of the joined ones those that were sent on, and those that could not
     /// join (`max_waiters`, or a key known to be unshareable).

@@ -114,11 +114,11 @@ impl<K, V> Group<K, V> {
         }
     }
 
-    /// Names the group, and all its clones. With the features `tracing` and `metrics` a group that has a name makes a span
-    /// for each flight, and counts: see [what it tells](crate#observability). One without a name does neither, and costs
-    /// nothing.
+    /// The name of the group and of all its clones. With the features `tracing` and `metrics`, a group that has a name makes
+    /// a span for each flight and has [metrics](crate#observability), with the name as the field and the label `group`. A
+    /// group without a name has neither. Keys are never shown.
     ///
-    /// Give the name before the first call: a flight has that of its begin. No key is ever shown.
+    /// A flight that began before the name was set is not observed.
     ///
     /// ```
     /// use tower_singleflight::Group;

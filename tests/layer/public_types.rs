@@ -236,3 +236,15 @@ async fn a_service_gives_access_to_what_is_inside() {
     assert_eq!(service.into_inner().calls(), 1);
     assert_idle(&layer.handle());
 }
+
+/// What a program may import with a glob beside this crate has no name in common with it.
+#[test]
+fn glob_imports_beside_tower_http_and_axum_are_not_ambiguous() {
+    use axum::*;
+    use http::*;
+    use tower::*;
+    use tower_singleflight::*;
+
+    fn takes(_: BoxError, _: Request<()>, _: Router, _: SingleflightLayer, _: Role, _: Stats) {}
+    let _ = takes;
+}

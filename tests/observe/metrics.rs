@@ -402,3 +402,51 @@ fn a_flight_counts_for_as_long_as_it_lasts() {
     });
     assert_eq!(value(&snapshotter, "singleflight_flight_seconds", ""), 1.5);
 }
+
+/// Counts how often it is told what a metric is.
+#[derive(Default)]
+struct Described(std::cell::RefCell<std::collections::BTreeMap<String, usize>>);
+
+impl Described {
+    fn count(&self, name: &KeyName) {
+        let mut counts = self.0.borrow_mut();
+        *counts.entry(name.as_str().to_owned()).or_default() += 1;
+    }
+}
+
+impl metrics::Recorder for Described {
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count(&name);
+    }
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count(&name);
+    }
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count(&name);
+    }
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn a_recorder_is_told_once_what_a_metric_is_however_many_layers_and_requests_there_are() {
+    let recorder = Described::default();
+    metrics::with_local_recorder(&recorder, || {
+        for _ in 0..3 {
+            two_layers(
+                SingleflightLayer::new().name("reports"),
+                SingleflightLayer::new(),
+            );
+        }
+    });
+    let counts = recorder.0.into_inner();
+    assert_eq!(counts.len(), 7, "{counts:?}");
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+}
