@@ -353,6 +353,18 @@ fn bytes_are_given_back_under_the_name_of_the_layer_that_took_them() {
     assert_eq!((one.handle().in_flight(), two.handle().in_flight()), (0, 0));
 }
 
+/// The guide has a row for a metric of this name and unit.
+pub(crate) fn assert_documented(name: &str, unit: Unit) {
+    let guide = include_str!("../../src/guide/observability.md");
+    let kind = match name.rsplit('_').next() {
+        Some("total") => "counter",
+        Some("seconds" | "callers") => "histogram",
+        _ => "gauge",
+    };
+    let row = format!("| `{name}` | {kind} | {} |", unit.as_str());
+    assert!(guide.contains(&row), "the guide has no {row}");
+}
+
 /// Every recorder learns once what the metrics are: one that is installed late, or for a thread alone, too.
 #[test]
 fn every_metric_is_described_with_its_unit() {
@@ -373,6 +385,7 @@ fn every_metric_is_described_with_its_unit() {
             };
             assert_eq!(unit, Some(expected), "{name}");
             assert!(help.is_some_and(|help| help.len() > 20), "{name}");
+            assert_documented(&name, expected);
             seen.insert(name);
         }
         assert_eq!(seen.len(), 7, "{seen:?}");

@@ -19,6 +19,10 @@ fn recorder() -> Result<PrometheusRecorder, BuildError> {
         1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
     ];
 
+    let guide = include_str!("../../src/guide/observability.md");
+    for line in [format!("= {SECONDS:?};"), format!("= {CALLERS:?};")] {
+        assert!(guide.contains(&line), "the guide has not {line}");
+    }
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Prefix("singleflight_".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full("singleflight_callers".to_owned()), &CALLERS)?
