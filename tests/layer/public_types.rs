@@ -239,12 +239,12 @@ async fn a_service_gives_access_to_what_is_inside() {
 
 /// What a program may import with a glob beside this crate has no name in common with it.
 #[test]
-fn glob_imports_beside_tower_http_and_axum_are_not_ambiguous() {
-    use axum::*;
+fn glob_imports_beside_tower_and_http_are_not_ambiguous() {
     use http::*;
     use tower::*;
     use tower_singleflight::*;
 
-    fn takes(_: BoxError, _: Request<()>, _: Router, _: SingleflightLayer, _: Role, _: Stats) {}
-    let _ = takes;
+    fn takes(_: BoxError, _: Request<()>, _: SingleflightLayer, _: Role, _: Stats) {}
+    fn calls<S: Service<Request<()>>>(_: &S) {}
+    let _ = (takes, calls::<Singleflight<Origin>>);
 }
