@@ -244,7 +244,7 @@ fn glob_imports_beside_tower_and_http_are_not_ambiguous() {
     use tower::*;
     use tower_singleflight::*;
 
-    fn takes(_: BoxError, _: Request<()>, _: SingleflightLayer, _: Role, _: Stats) {}
-    fn calls<S: Service<Request<()>>>(_: &S) {}
+    fn takes(_: BoxError, _: Request<Body>, _: SingleflightLayer, _: Role, _: Stats) {}
+    fn calls<S: Service<Request<Body>>>(_: &S) {}
     let _ = (takes, calls::<Singleflight<Origin>>);
 }
