@@ -131,6 +131,7 @@ impl<K> Clone for Handle<K> {
 impl<K> fmt::Debug for Handle<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
+            .field("name", &self.flights.counters.name.get())
             .field("stats", &self.flights.stats())
             .field("enabled", &self.flights.is_enabled())
             .finish_non_exhaustive()

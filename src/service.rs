@@ -19,7 +19,7 @@ use crate::{
         Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
-    key::{KeyExtractor, MayDiffer},
+    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
     observe::{CallerSpan, Reason},
     role::Disposition,
     rules::{self, Bypass},
@@ -38,7 +38,7 @@ use crate::{
 /// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled
 /// ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and nobody who waits for another's call
 /// holds a permit. Load is shed by what stands above this layer or below it, not by its `poll_ready`.
-pub struct Singleflight<S, X>
+pub struct Singleflight<S, X = RequestKeyExtractor>
 where
     // What is shared names the type of the extractor's keys.
     X: KeyExtractor,
@@ -50,7 +50,7 @@ where
 // ===== impl Singleflight =====
 
 impl<S, X: KeyExtractor> Singleflight<S, X> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared<X>>) -> Self {
+    pub(crate) fn with_shared(inner: S, shared: Arc<Shared<X>>) -> Self {
         Self { inner, shared }
     }
 
@@ -222,7 +222,7 @@ where
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let own = Own {
-            service: Self::new(inner, Arc::clone(&self.shared)),
+            service: Self::with_shared(inner, Arc::clone(&self.shared)),
             body,
             span,
             moves,

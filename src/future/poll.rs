@@ -22,10 +22,10 @@ use crate::{
         Again, Decision, Follower, FollowerBody, Inner, InnerBody, LeaderResponse, Oneshot, Reader,
     },
     key::KeyExtractor,
-    observe::{self, Reason},
+    observe::Reason,
     role::Disposition,
     rules,
-    shared::Shared,
+    shared::{Event, Shared},
 };
 
 impl<S, X, ReqBody, ResBody> Future for ResponseFuture<S, X, ReqBody, ResBody>
@@ -125,8 +125,8 @@ where
                     head,
                     again,
                 } => {
-                    observe::followed();
                     let caller = caller.take().expect("a follower that begins has a caller");
+                    caller.flight().data.counters.count(Event::Followed);
                     let reader = Reader::new(caller);
                     let body = FollowerBody::new(reader, Arc::clone(head), again.take());
                     let body = ResponseBody::shared(body);

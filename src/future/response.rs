@@ -27,7 +27,7 @@ use crate::{
 ///
 /// Polling it panics if the inner service did, and if it is polled again after it has given its response.
 #[pin_project]
-#[must_use = "futures do nothing unless you `.await` or poll them"]
+#[must_use = "dropping it leaves the flight at once: `.await` it for the response"]
 pub struct ResponseFuture<S, X, ReqBody, ResBody>
 where
     // The states hold the service's future and its error, and the key's type.
@@ -127,11 +127,13 @@ where
 
     pub(crate) fn follow(follower: Follower<S, X, ReqBody>) -> Self {
         // The clock is read only where somebody wants it.
-        let timeout = follower.own.service.shared().settings.wait_timeout;
+        let shared = follower.own.service.shared();
+        let timeout = shared.settings.wait_timeout;
+        let since = Wait::begin(&shared.flights.counters.name);
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
         let state = State::Follow {
             follower: Some(follower),
-            since: Wait::begin(),
+            since,
             deadline,
             sleep: None,
         };

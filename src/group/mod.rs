@@ -20,6 +20,9 @@
 //! | `wakers` | where the callers' wakers are kept |
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
+//! | `name` | what a group is called by those who observe it |
+//! | `observed` | the work of a named group, as `tracing` and `metrics` are told of it |
+//! | `tell` | calls observers, whose panics end there |
 //! | `panic` | panics as values |
 
 mod caller;
@@ -28,6 +31,9 @@ mod drive;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+mod name;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod observed;
 mod outcome;
 mod panic;
 mod run;
@@ -38,6 +44,8 @@ mod solo;
 mod state;
 mod table;
 mod task;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod tell;
 mod try_run;
 mod value;
 #[cfg(any(feature = "http", loom))]
@@ -45,10 +53,15 @@ mod visit;
 mod wakers;
 mod work;
 
+#[cfg(all(feature = "http", feature = "metrics"))]
+pub(crate) use self::tell::{Description, Kind, record};
+#[cfg(all(feature = "http", feature = "tracing"))]
+pub(crate) use self::tell::{Span, tell};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
     flight::Flight,
+    name::Name,
     panic::{Payload, caught, drop_quietly},
     runtime::Runtime,
     shard::Entry,

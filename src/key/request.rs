@@ -108,6 +108,10 @@ use crate::rules::CLIENT_ADDRESS;
 /// assert!(ask(1) != ask(2));
 /// ```
 ///
+/// # Changes
+///
+/// Until 1.0 a minor version may change what is left out, with a line in the changelog.
+///
 /// # Comparison
 ///
 /// Keys compare by method and a 128-bit keyed hash (HighwayHash) of all the above, whose secret is random and lives

@@ -1,19 +1,34 @@
 //! A flight, from its call to its end.
 
-#[cfg(feature = "tracing")]
-use super::tell::Span;
+use std::sync::Arc;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
-use super::tell::tell;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::time::Instant;
+
+#[cfg(feature = "metrics")]
+use super::metrics::{CALLERS, FLIGHT_SECONDS, FLIGHTS, of_layer};
+#[cfg(feature = "tracing")]
+use super::{TARGET, shown};
 use super::{gauges::settle, request::CallerSpan};
+use crate::group::Name;
+#[cfg(feature = "tracing")]
+use crate::group::{Span, tell};
 
 /// One flight, as it is told of from its call to its end.
-#[derive(Default)]
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    begun: std::sync::OnceLock<Begun>,
+    layer: Arc<Name>,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    since: Instant,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    begun: OnceLock<Begun>,
     /// How many it has had. Those who are moved to the flight of their variant come before it begins.
-    #[cfg(feature = "metrics")]
-    callers: std::sync::atomic::AtomicU32,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    callers: AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -32,10 +47,6 @@ pub(crate) enum FlightEnd {
     Panicked,
 }
 
-/// Inside a flight's span until it is dropped.
-#[cfg(feature = "tracing")]
-struct Entered<'a>(Option<tracing::span::Entered<'a>>);
-
 /// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
 struct Settles;
 
@@ -48,6 +59,20 @@ struct Calling<'a> {
 // ===== impl Trace =====
 
 impl Trace {
+    /// Of a flight that may begin `now`.
+    pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
+        Self {
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            layer: Arc::clone(layer),
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            since: now,
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            begun: OnceLock::new(),
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            callers: AtomicU32::new(0),
+        }
+    }
+
     /// The flight has a leader, whose request this is.
     pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -56,8 +81,10 @@ impl Trace {
                 #[cfg(feature = "tracing")]
                 span: Span::new(|| {
                     tracing::info_span!(
+                        target: TARGET,
                         parent: &leader.span.0,
                         "singleflight",
+                        layer = shown(&self.layer),
                         method = %request.method(),
                         path = request.uri().path(),
                     )
@@ -65,7 +92,9 @@ impl Trace {
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
-            tell(|| metrics::gauge!("singleflight_flights").increment(1.0));
+            of_layer(&self.layer, |layer| {
+                metrics::gauge!(FLIGHTS, "layer" => layer).increment(1.0);
+            });
         }
     }
 
@@ -82,9 +111,8 @@ impl Trace {
 
     /// The flight has a caller more.
     pub(crate) fn count_caller(&self) {
-        #[cfg(feature = "metrics")]
-        self.callers
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        #[cfg(any(feature = "tracing", feature = "metrics"))]
+        self.callers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A follower has joined: its span follows from the flight's.
@@ -92,8 +120,9 @@ impl Trace {
         #[cfg(feature = "tracing")]
         if let Some(begun) = self.begun.get() {
             tell(|| {
-                follower.span.0.follows_from(&begun.span.0);
-                tracing::debug!(parent: &follower.span.0, "joined");
+                let span = &follower.span.0;
+                span.follows_from(&begun.span.0);
+                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.layer), "joined");
             });
         }
     }
@@ -101,10 +130,7 @@ impl Trace {
     /// Runs a part of the flight in its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self
-            .begun
-            .get()
-            .map(|begun| Entered(tell(|| begun.span.0.enter())));
+        let _entered = self.begun.get().map(|begun| begun.span.enter());
         let _settles = Settles;
         part()
     }
@@ -113,17 +139,28 @@ impl Trace {
     pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
+            let callers = self.callers.load(Ordering::Relaxed);
+            let duration = self.since.elapsed();
             #[cfg(feature = "tracing")]
-            tell(|| match end {
-                FlightEnd::Complete => tracing::trace!(parent: &begun.span.0, "landed"),
-                FlightEnd::Cancelled => tracing::debug!(parent: &begun.span.0, "cancelled"),
-                FlightEnd::Panicked => tracing::error!(parent: &begun.span.0, "panicked"),
+            tell(|| {
+                let (span, layer) = (&begun.span.0, shown(&self.layer));
+                match end {
+                    FlightEnd::Complete => tracing::debug!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "landed"
+                    ),
+                    FlightEnd::Cancelled => tracing::debug!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "cancelled"
+                    ),
+                    FlightEnd::Panicked => tracing::error!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "panicked"
+                    ),
+                }
             });
             #[cfg(feature = "metrics")]
-            tell(|| {
-                metrics::gauge!("singleflight_flights").decrement(1.0);
-                let callers = self.callers.load(std::sync::atomic::Ordering::Relaxed);
-                metrics::histogram!("singleflight_callers").record(callers);
+            of_layer(&self.layer, |layer| {
+                metrics::gauge!(FLIGHTS, "layer" => layer.clone()).decrement(1.0);
+                metrics::histogram!(FLIGHT_SECONDS, "layer" => layer.clone()).record(duration);
+                metrics::histogram!(CALLERS, "layer" => layer).record(callers);
             });
         }
     }
@@ -134,14 +171,6 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         settle();
-    }
-}
-
-#[cfg(feature = "tracing")]
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        let entered = self.0.take();
-        tell(|| drop(entered));
     }
 }
 

@@ -56,7 +56,7 @@ impl<X: KeyExtractor> Shared<X> {
             hash,
             key,
             method,
-            trace: Trace::default(),
+            trace: Trace::new(&flights.counters.name, now),
             epoch: target.map(|target| (target, flights.writes.current())),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
