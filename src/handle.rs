@@ -113,6 +113,22 @@ impl<K> Handle<K> {
         self.flights.set_enabled(yes);
     }
 
+    /// Audits this share of the requests that could follow, from now on: what
+    /// [`SingleflightLayer::audit`](crate::SingleflightLayer::audit) sets, while requests go on.
+    ///
+    /// ```
+    /// use tower_singleflight::SingleflightLayer;
+    ///
+    /// let layer = SingleflightLayer::new().audit(1.0); // watch, and coalesce nothing
+    /// let handle = layer.handle();
+    /// if handle.stats().audit_differed == 0 {
+    ///     handle.set_audit(0.01); // coalesce, and keep watch
+    /// }
+    /// ```
+    pub fn set_audit(&self, share: f64) {
+        self.flights.audit.set(share);
+    }
+
     /// What [`set_enabled`](Self::set_enabled) was last told, by whichever handle; `true` if it never was.
     #[must_use]
     pub fn is_enabled(&self) -> bool {

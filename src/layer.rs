@@ -251,6 +251,38 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         self.set(|settings| settings.finish_abandoned = yes)
     }
 
+    /// Audits this share of the requests that could follow: each makes its own call, and its answer is compared with that of
+    /// the flight that it would have joined. Default: 0, none. With 1 all are audited, and nothing is coalesced.
+    ///
+    /// So [`Stats`](crate::Stats) says, before anything is coalesced, how many calls would be saved (`audited`) and whether
+    /// answers differ that should not (`audit_differed`). A share of 0.01 keeps watch in production. With the feature
+    /// `tracing` a WARN event names what differed, and the request fields that the key may lack: see the
+    /// [guide](crate::guide::observability#audits).
+    ///
+    /// Compared are the status, the fields, the body and the trailers. The fields `Date`, `Age`, `Via`, `Expires`,
+    /// `Server-Timing` and `Cache-Status` may differ, and so may those of the connection, what `Connection` names, and the
+    /// fields that the [default key](RequestKeyExtractor) leaves out, such as `X-Request-Id`.
+    /// [`ignore_header`](RequestKeyExtractor::ignore_header) adds to these.
+    ///
+    /// Both callers get their answers as they come, and as they are. Bodies are not kept: their lengths and digests are
+    /// compared. An audit counts when both answers have ended, and only if the audited request would have got the flight's:
+    /// not where the rules or the policy forbid to share it, or where `Vary` tells the two requests apart. An audited request has the role
+    /// [`Forwarded`](crate::Role::Forwarded).
+    ///
+    /// Not a number counts as 0; what is below 0 or above 1 counts as these. The share belongs to the flights, so all
+    /// clones of the layer have it, and [`Handle::set_audit`] changes it at run time.
+    ///
+    /// ```
+    /// use tower_singleflight::SingleflightLayer;
+    ///
+    /// let layer = SingleflightLayer::new().audit(1.0);
+    /// # let _ = layer;
+    /// ```
+    pub fn audit(self, share: f64) -> Self {
+        self.shared.flights.audit.set(share);
+        self
+    }
+
     /// Appends a `Cache-Status` member ([RFC 9211]) of this name to every response. Default: off.
     ///
     /// | request | member |

@@ -5,6 +5,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "http")]
+mod audit;
+#[cfg(feature = "http")]
 mod body;
 #[cfg(feature = "http")]
 mod buffer;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
+    audit::{Auditor, Original},
     body::ResponseBody,
     error::{BoxError, ShareError},
     flight::{
@@ -183,6 +184,7 @@ where
             }
             Entered::Begins(caller, response) => self.begin(caller, response, request, moves),
             Entered::Full => self.call_apart(request, Reason::Full, None),
+            Entered::Audits(original) => self.call_audited(request, may_differ, original),
             Entered::Waits(_) => unreachable!("its head would be where it waits"),
         }
     }
@@ -270,6 +272,26 @@ where
         self.count_forwarded(&CallerSpan::current(), reason);
         let call = Oneshot::begin(&mut self.inner, request);
         ResponseFuture::apart(&self.shared, call, unshareable)
+    }
+
+    /// The request makes its own call, whose answer is compared with that of the flight that it would have joined.
+    fn call_audited<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        may_differ: MayDiffer,
+        original: Arc<Original>,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    {
+        let span = CallerSpan::current();
+        self.count_forwarded(&span, Reason::Audit);
+        let body = Arc::clone(&original);
+        let auditor = Auditor::new(original, &self.shared, &request, may_differ, span);
+        let call = Oneshot::begin(&mut self.inner, request);
+        // Only now, so that the call waits for nothing.
+        body.catch_up();
+        ResponseFuture::audited(&self.shared, call, auditor)
     }
 
     /// A follower was moved to a flight that nobody leads, and is the first to be polled there.

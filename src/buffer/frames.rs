@@ -122,7 +122,7 @@ impl Frames {
         debug_assert_eq!(self.prefixes.len(), self.queue.len());
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
         self.queue.iter()
     }
 

@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use slab::Slab;
 
@@ -381,6 +382,24 @@ impl SharedBuffer {
             .collect()
     }
 
+    /// The trailers, if they are held.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        match &self.frames.iter().next_back()?.content {
+            Content::Trailers(trailers) => Some(HeaderMap::clone(trailers)),
+            Content::Data(_) => None,
+        }
+    }
+
+    /// Whether followers get the whole body that the response has promised.
+    pub(crate) fn is_complete(&self) -> bool {
+        let is_over = match &self.end {
+            Some(End::Complete) => true,
+            Some(End::Failed(_)) => false,
+            None => self.expected == Some(self.received),
+        };
+        is_over && self.cut.is_none()
+    }
+
     /// From now on the buffer is a window. `prefixes`: of the [data](Self::whole_data) up to the end of each frame; none
     /// where nobody shares (B6).
     pub(crate) fn outgrow(&mut self, prefixes: &[Prefix]) {
@@ -576,7 +595,6 @@ impl SharedBuffer {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;

@@ -7,6 +7,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
+    audit::{Audited, Taken},
     context::{Pulled, WorkContext},
     state::Stage,
     verdict,
@@ -95,11 +96,15 @@ where
         hint: SizeHint,
         prefix: Option<Prefix>,
     ) -> Result<(), Frame<Bytes>> {
-        let (pushed, _spent) = {
+        let (pushed, audited, _spent) = {
             let mut state = self.flight.data.state.lock();
+            let audited = Audited::of(&state, &frame);
             let pushed = state.buffer.push(frame, hint, prefix);
-            (pushed, state.buffer.take_spent())
+            (pushed, audited, state.buffer.take_spent())
         };
+        if let (Ok(()), Some(audited)) = (&pushed, audited) {
+            audited.receive();
+        }
         pushed
     }
 
@@ -164,9 +169,12 @@ where
         let closed = {
             let mut state = self.flight.data.state.lock();
             state.buffer.outgrow(&[]);
-            (state.close(), state.buffer.take_spent())
+            let taken = Taken::of(&mut state);
+            (taken, state.close(), state.buffer.take_spent())
         };
-        drop(closed);
+        if let (Some(taken), ..) = closed {
+            taken.refuse();
+        }
         verdict::dismiss(&self.flight, Stage::Refused(Reason::TooLarge));
         self.leave_to_leader()
     }
@@ -174,6 +182,7 @@ where
     /// Nobody can join any more: a leader that is alone drives itself again. `Break`: not even that is left.
     fn leave_to_leader(&self) -> ControlFlow<()> {
         if self.flight.callers() == 0 {
+            self.lose();
             return ControlFlow::Break(());
         }
         self.flight.demote();
@@ -191,8 +200,9 @@ where
                 Some(error) => state.buffer.fail(error),
                 None => state.buffer.finish(),
             }
-            (state.close(), state.buffer.take_spent())
+            let taken = Taken::of(&mut state);
+            (taken, state.close(), state.buffer.take_spent())
         };
-        drop(closed);
+        self.conclude(closed.0);
     }
 }

@@ -10,6 +10,7 @@ use super::{
     state::{HttpFlight, Stage},
 };
 use crate::{
+    audit::Original,
     buffer::Place,
     group::{self, Entry, Visit, Visitor},
     rules::Variant,
@@ -29,6 +30,8 @@ pub(crate) struct Candidate<'a, K> {
     variant: Option<Variant>,
     /// These fields, where they become known on the way.
     names: Option<Arc<[HeaderName]>>,
+    /// It is audited, by the answer of the flight that it would have joined.
+    original: Option<Arc<Original>>,
 }
 
 /// What became of a candidate.
@@ -40,6 +43,8 @@ pub(crate) enum Entered<K> {
     Begins(Caller<K>, Arc<response::Parts>),
     /// There is a flight, with as many callers as it may have.
     Full,
+    /// There is a flight, and it makes its own call beside it.
+    Audits(Arc<Original>),
 }
 
 /// How a candidate joins a flight.
@@ -66,6 +71,7 @@ impl<'a, K: Eq> Candidate<'a, K> {
             is_moved: false,
             variant: None,
             names: None,
+            original: None,
         }
     }
 
@@ -87,7 +93,7 @@ impl<'a, K: Eq> Candidate<'a, K> {
             group::Entered::Joined(inner, Joined::Begins(place, head)) => {
                 Entered::Begins(Caller::reader(inner, place), head)
             }
-            group::Entered::Refused(..) => Entered::Full,
+            group::Entered::Refused(..) => self.original.map_or(Entered::Full, Entered::Audits),
         }
     }
 
@@ -172,6 +178,11 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
             _ => {}
         }
         if flight.callers() >= self.max_waiters {
+            return Visit::Refuse;
+        }
+        let leads = matches!(state.stage, Stage::Unled);
+        if !self.is_moved && !leads && self.flights.audit.draw() {
+            self.original = Some(state.original(&theirs.counters));
             return Visit::Refuse;
         }
         state.is_joined = true;

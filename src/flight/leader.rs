@@ -45,7 +45,7 @@ impl<B, E> LeaderSlot<B, E> {
         shared: &Shared<X>,
         request: &Request<ReqBody>,
         has_credentials: bool,
-        mut may_differ: MayDiffer,
+        may_differ: MayDiffer,
     ) -> Arc<Self> {
         let mut slot = Arc::new(Self {
             request: LeaderRequest {
@@ -57,9 +57,7 @@ impl<B, E> LeaderSlot<B, E> {
         });
         // Filled where it stays: it is large.
         let leaders = &mut Arc::get_mut(&mut slot).expect("made just now").request;
-        leaders.fields.keep(request.headers(), |name| {
-            may_differ.pop().unwrap_or_else(|| shared.may_differ(name))
-        });
+        shared.keep_differing(request.headers(), may_differ, &mut leaders.fields);
         slot
     }
 

@@ -12,11 +12,13 @@
 //! | `context` | what the parts of this work have in common |
 //! | `verdict` | what the call's failure or head means for those who wait |
 //! | `body` | what the body's frames and end mean for them, and for those who read |
+//! | `audit` | what of its answer is for those who are audited |
 //! | `leader` | what the work and its leader have in common: the request's fields, the response |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
 //! | `moving_on` | a follower's body, which calls again where its flight has nothing more for it |
 
+mod audit;
 mod body;
 mod call;
 mod caller;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use crate::{
+    audit::Original,
     buffer::{Place, SharedBuffer},
     group,
     observe::{Reason, Trace},
@@ -63,6 +64,8 @@ pub(crate) struct State<K> {
     pub(crate) is_joined: bool,
     /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
     pub(crate) active: Option<Instant>,
+    /// Those who are audited compare their answers with it.
+    pub(crate) original: Option<Arc<Original>>,
 }
 
 #[derive(Default)]
@@ -129,6 +132,7 @@ impl<K> State<K> {
             buffer,
             is_joined: false,
             active: None,
+            original: None,
         }
     }
 
@@ -139,11 +143,20 @@ impl<K> State<K> {
             .is_some_and(|active| silence(active) >= max_silence)
     }
 
-    /// From now on nobody joins (S4). A head that no follower waits for is to be dropped outside the lock: its extensions are the
+    /// The flight's answer, for one more who is audited.
+    pub(crate) fn original(&mut self, counters: &Arc<Counters>) -> Arc<Original> {
+        let buffer = &self.buffer;
+        let new = || Original::new(Arc::clone(counters), buffer.whole_data(), buffer.trailers());
+        Arc::clone(self.original.get_or_insert_with(new))
+    }
+
+    /// From now on nobody joins (S4). A head that nobody waits for is to be dropped outside the lock: its extensions are the
     /// user's.
     pub(crate) fn close(&mut self) -> Option<Stage> {
         self.is_closed = true;
-        let unwanted = matches!(self.stage, Stage::Shared(_)) && self.followers.is_empty();
+        let unwanted = matches!(self.stage, Stage::Shared(_))
+            && self.followers.is_empty()
+            && self.original.is_none();
         unwanted.then(|| mem::take(&mut self.stage))
     }
 

@@ -5,11 +5,13 @@
 
 use std::{any::Any, mem, panic::resume_unwind, sync::Arc, task::Poll};
 
+use bytes::Bytes;
 use http::{HeaderName, Response, request, response};
-use http_body::{Body, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
+    audit::Taken,
     context::{Pulled, WorkContext},
     enter::Candidate,
     leader::LeaderResponse,
@@ -51,16 +53,17 @@ pub(super) enum Opened {
     Streams,
 }
 
-/// From now on nobody joins the flight. Gives how many followers wait.
-pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> usize {
-    let (is_joined, waiting, _head) = {
+/// From now on nobody joins the flight. Gives how many followers wait, and what there is for those who are audited.
+pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
+    let (is_joined, waiting, taken, _head) = {
         let mut state = flight.data.state.lock();
-        (state.is_joined, state.followers.len(), state.close())
+        let taken = Taken::of(&mut state);
+        (state.is_joined, state.followers.len(), taken, state.close())
     };
     if is_joined {
         flight.release();
     }
-    waiting
+    (waiting, taken)
 }
 
 /// Dismisses the followers that wait, in a flight that nobody joins any more, and counts them out (S3).
@@ -94,13 +97,14 @@ where
 {
     /// The call has failed: everybody gets the same failure.
     pub(super) fn fail(&self, mut error: E) {
-        let waiting = close(&self.flight);
+        let (waiting, taken) = close(&self.flight);
         let share = |_| Box::new(error.share()) as Box<dyn Any + Send>;
         let shares = (0..waiting).map(share).collect();
         // Also where nobody waits, so that the leader's error is of the same make in company and alone.
         drop(error.share());
         self.slot.leave(Err(error));
         dismiss(&self.flight, Stage::Failed(shares));
+        self.conclude(taken);
     }
 }
 
@@ -160,10 +164,13 @@ where
 
     /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
     fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
-        close(&self.flight);
+        let (_, taken) = close(&self.flight);
         let response = Response::from_parts(parts, body);
         self.slot.leave(Ok(LeaderResponse::Untouched(response)));
         dismiss(&self.flight, Stage::Refused(reason));
+        if let Some(taken) = taken {
+            taken.refuse();
+        }
         Verdict::Released
     }
 
@@ -185,7 +192,8 @@ where
         let first = match first {
             Poll::Ready(Some(Ok(pulled))) if pulled.is_last => {
                 let len = pulled.frame.data_ref().map_or(0, |data| data.len() as u64);
-                if expected.is_none_or(|expected| expected == len) && self.close_alone() {
+                let is_whole = expected.is_none_or(|expected| expected == len);
+                if is_whole && self.close_alone(&parts, Some(&pulled.frame)) {
                     self.slot
                         .leave(Ok(LeaderResponse::Whole(parts, Some(pulled.frame))));
                     return Opened::Over;
@@ -194,7 +202,7 @@ where
             }
             other => other,
         };
-        if is_empty && expected.unwrap_or(0) == 0 && self.close_alone() {
+        if is_empty && expected.unwrap_or(0) == 0 && self.close_alone(&parts, None) {
             self.slot.leave(Ok(LeaderResponse::Whole(parts, None)));
             return Opened::Over;
         }
@@ -239,7 +247,7 @@ where
         let head = Arc::new(rules::copy_head(parts));
         let (mut others, _old) = {
             let mut state = data.state.lock();
-            if state.is_closed {
+            if state.is_closed && state.original.is_none() {
                 // It has given way to a buffer that somebody shares.
                 return;
             }
@@ -350,7 +358,7 @@ where
     }
 
     /// Which requests of this key the response is for, if not for all.
-    fn variant(&self, parts: &response::Parts) -> Option<Variant> {
+    pub(super) fn variant(&self, parts: &response::Parts) -> Option<Variant> {
         // `*` is not shared in the first place.
         let Vary::Fields(names) = Vary::of(parts, &self.slot.request.fields) else {
             return None;
@@ -370,9 +378,18 @@ where
     }
 
     /// Ends a flight whose whole response is there, if its leader is alone.
-    fn close_alone(&self) -> bool {
-        let mut state = self.flight.data.state.lock();
-        state.is_closed |= !state.is_joined;
-        !state.is_joined
+    fn close_alone(&self, parts: &response::Parts, frame: Option<&Frame<Bytes>>) -> bool {
+        let original = {
+            let mut state = self.flight.data.state.lock();
+            if state.is_joined {
+                return false;
+            }
+            state.is_closed = true;
+            state.original.take()
+        };
+        if let Some(original) = original {
+            self.conclude_whole(&original, parts, frame);
+        }
+        true
     }
 }

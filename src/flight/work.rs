@@ -201,6 +201,9 @@ where
     X: KeyExtractor,
 {
     fn drop(self: Pin<&mut Self>) {
+        if self.end != FlightEnd::Complete {
+            self.context.lose();
+        }
         self.context.flight.data.trace.ended(self.end);
     }
 }

@@ -1,6 +1,6 @@
 //! What the layer learns from a response that came to its caller alone.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use http::{
     Method, Uri,
@@ -9,6 +9,7 @@ use http::{
 };
 
 use crate::{
+    audit::Auditor,
     key::KeyExtractor,
     rules,
     shared::{HostHash, Resource, Shared, WriteEpochs},
@@ -20,6 +21,8 @@ pub(super) enum AfterResponse {
     Unshareable(Unshareable),
     /// Has the write succeeded?
     Write(Write),
+    /// Is the answer that of the flight?
+    Audit(Box<Auditor>),
 }
 
 /// A request whose key is remembered as unshareable.
@@ -33,6 +36,18 @@ pub(crate) struct Unshareable {
 pub(crate) struct Write {
     uri: Uri,
     host: Option<HostHash>,
+}
+
+// ===== impl AfterResponse =====
+
+impl AfterResponse {
+    /// Whoever audits the body as well.
+    pub(super) fn take_auditor(&mut self) -> Option<Box<Auditor>> {
+        match mem::replace(self, Self::Nothing) {
+            Self::Audit(auditor) => Some(auditor),
+            _ => None,
+        }
+    }
 }
 
 // ===== impl Write =====
@@ -67,15 +82,19 @@ impl Write {
 impl<X: KeyExtractor> Shared<X> {
     /// The layer, if a response needs it on its way out. Most don't, and all cores write the count of this `Arc`.
     pub(super) fn if_needed(self: &Arc<Self>, after: &AfterResponse) -> Option<Arc<Self>> {
-        let needed =
-            !matches!(after, AfterResponse::Nothing) || self.settings.cache_status.is_some();
+        let needed = match after {
+            AfterResponse::Nothing | AfterResponse::Audit(_) => {
+                self.settings.cache_status.is_some()
+            }
+            AfterResponse::Unshareable(_) | AfterResponse::Write(_) => true,
+        };
         needed.then(|| Arc::clone(self))
     }
 
     /// Draws the conclusions from a response that came to its caller alone.
     pub(super) fn conclude(&self, after: &AfterResponse, response: &response::Parts) {
         match after {
-            AfterResponse::Nothing => {}
+            AfterResponse::Nothing | AfterResponse::Audit(_) => {}
             AfterResponse::Write(write) => write.record(response, &self.flights.writes),
             AfterResponse::Unshareable(key) => {
                 if rules::may_share(&key.method, key.has_credentials, response)

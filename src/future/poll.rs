@@ -58,12 +58,11 @@ where
                             if let Some(shared) = shared {
                                 shared.conclude(after, &parts);
                             }
-                            Ok(dress(
-                                shared,
-                                parts,
-                                ResponseBody::inner(body),
-                                *disposition,
-                            ))
+                            let body = match after.take_auditor() {
+                                Some(auditor) => ResponseBody::audited(auditor, &parts, body),
+                                None => ResponseBody::inner(body),
+                            };
+                            Ok(dress(shared, parts, body, *disposition))
                         }
                         Err(mut error) => {
                             if disposition.role() == crate::Role::Forwarded {

@@ -9,6 +9,7 @@ use tower_service::Service;
 
 use super::after_response::{AfterResponse, Unshareable, Write};
 use crate::{
+    audit::Auditor,
     flight::{Again, Caller, Follower, LeaderSlot, Oneshot},
     key::KeyExtractor,
     observe::Wait,
@@ -101,6 +102,17 @@ where
         unshareable: Option<Unshareable>,
     ) -> Self {
         let after = unshareable.map_or(AfterResponse::Nothing, AfterResponse::Unshareable);
+        let state = State::own(shared, call, Disposition::NotJoined, after);
+        Self { state }
+    }
+
+    /// Makes its own call beside a flight, for an audit.
+    pub(crate) fn audited(
+        shared: &Arc<Shared<X>>,
+        call: Oneshot<S, ReqBody>,
+        auditor: Box<Auditor>,
+    ) -> Self {
+        let after = AfterResponse::Audit(auditor);
         let state = State::own(shared, call, Disposition::NotJoined, after);
         Self { state }
     }

@@ -14,9 +14,10 @@ pub(super) const BUFFERED_BYTES: &str = "singleflight_buffered_bytes";
 pub(super) const WAIT_SECONDS: &str = "singleflight_wait_seconds";
 pub(super) const FLIGHT_SECONDS: &str = "singleflight_flight_seconds";
 pub(super) const CALLERS: &str = "singleflight_callers";
+pub(super) const AUDITS: &str = "singleflight_audits_total";
 
 /// Keep in sync with `guide/observability.md`.
-const ALL: [Description; 7] = [
+const ALL: [Description; 8] = [
     Description {
         name: REQUESTS,
         kind: Kind::Counter,
@@ -58,6 +59,12 @@ const ALL: [Description; 7] = [
         kind: Kind::Histogram,
         unit: Unit::Count,
         help: "Callers that a flight has had, its leader included",
+    },
+    Description {
+        name: AUDITS,
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Audited requests by result, and by what differed from the answer of the flight",
     },
 ];
 

@@ -7,11 +7,13 @@
 //! | --- | --- |
 //! | `request` | what becomes of a request, and why |
 //! | `flight` | a flight from its call to its end |
+//! | `audit` | what comes of an audit |
 //! | `gauges` | waiters and bytes |
 //! | `metrics` | the metrics' names, units and descriptions |
 //!
 //! `guide/observability.md` lists all that is told.
 
+mod audit;
 mod flight;
 mod gauges;
 #[cfg(feature = "metrics")]
@@ -19,6 +21,7 @@ mod metrics;
 mod request;
 
 pub(crate) use self::{
+    audit::{BodyDifference, Difference, audited, differs},
     flight::{FlightEnd, Trace},
     gauges::{Wait, buffered, released, settle, waiter_came, waiter_went},
     request::{CallerSpan, Reason, bypassed, followed, led},

@@ -29,6 +29,8 @@ pub(crate) enum Reason {
     Leaderless,
     /// It read a body over `max_body` at another pace than its flight.
     MovedOn,
+    /// It is audited.
+    Audit,
 }
 
 /// Whose request it is that something is told of, wherever and by whom it is decided: the span in which the service was
@@ -53,6 +55,7 @@ impl Reason {
             Self::ErrorType => "error_type",
             Self::Leaderless => "leaderless",
             Self::MovedOn => "moved_on",
+            Self::Audit => "audit",
         }
     }
 }

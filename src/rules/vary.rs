@@ -150,6 +150,11 @@ impl Variant {
         lines_of(&self.names, request).all(|line| unpack(&mut own) == Some(line)) && own.is_empty()
     }
 
+    /// As [`matches`](Self::matches), for a request of which these fields were kept.
+    pub(crate) fn covers(&self, request: &Fields) -> bool {
+        *self == Self::of_fields(Arc::clone(&self.names), request)
+    }
+
     pub(crate) fn names(&self) -> &Arc<[HeaderName]> {
         &self.names
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
+    audit_share::AuditShare,
     stats::{Counters, Stats},
     unshareable::UnshareableKeys,
     varying::VaryingKeys,
@@ -23,6 +24,7 @@ pub(crate) struct Flights<K> {
     pub(crate) unshareable: UnshareableKeys,
     pub(crate) varying: Arc<VaryingKeys>,
     pub(crate) writes: WriteEpochs,
+    pub(crate) audit: AuditShare,
     enabled: AtomicBool,
 }
 
@@ -36,6 +38,7 @@ impl<K: Eq> Flights<K> {
             unshareable: UnshareableKeys::new(),
             varying: Arc::default(),
             writes: WriteEpochs::new(),
+            audit: AuditShare::default(),
             enabled: AtomicBool::new(true),
         }
     }

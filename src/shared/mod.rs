@@ -5,12 +5,14 @@
 //! | `shared` | one `Arc` for all that a service needs |
 //! | `settings` | what the layer's builder sets |
 //! | `flights` | the table of flights, and everything below |
+//! | `audit_share` | which requests are audited |
 //! | `stats` | counters, and [`Stats`] |
 //! | `varying` | by which request fields the responses of a key vary |
 //! | `unshareable` | the keys whose responses may not be shared |
 //! | `write_target` | which URIs are one, for a write |
 //! | `writes` | which of them were written, and when |
 
+mod audit_share;
 mod flights;
 mod settings;
 #[expect(

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method};
 use tokio::time::Instant;
 
 use super::{flights::Flights, settings::Settings, write_target::WriteTarget};
 use crate::{
     buffer::SharedBuffer,
     flight::{HttpFlight, State},
-    key::{KeyExtractor, RequestKeyExtractor},
+    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
     observe::Trace,
+    rules::Fields,
     sync::Mutex,
 };
 
@@ -34,6 +35,18 @@ impl<X: KeyExtractor> Shared<X> {
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_differ(&self, name: &HeaderName) -> bool {
         self.default_key().is_none_or(|key| key.may_leave_out(name))
+    }
+
+    /// Keeps the fields in which an identical request may differ. `may_differ`: what the making of the key has found out.
+    pub(crate) fn keep_differing(
+        &self,
+        headers: &HeaderMap,
+        mut may_differ: MayDiffer,
+        kept: &mut Fields,
+    ) {
+        kept.keep(headers, |name| {
+            may_differ.pop().unwrap_or_else(|| self.may_differ(name))
+        });
     }
 }
 

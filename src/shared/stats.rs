@@ -34,6 +34,9 @@ struct Stripe {
     followed: AtomicU64,
     forwarded: AtomicU64,
     bypassed: AtomicU64,
+    audit_same: AtomicU64,
+    audit_differed: AtomicU64,
+    audit_unknown: AtomicU64,
     /// Raised on one thread and lowered on another, so that only the sum over all stripes, which wraps, means anything.
     waiters: AtomicUsize,
 }
@@ -55,10 +58,19 @@ pub struct Stats {
     /// still wait, were forwarded, have left, or got the flight's failure.
     pub followed: u64,
     /// Requests that made their own call after all: of the joined ones those that were sent on, and those that could not
-    /// join (`max_waiters`, or a key known to be unshareable).
+    /// join (`max_waiters`, a key known to be unshareable, or an [audit](crate::SingleflightLayer::audit)).
     pub forwarded: u64,
     /// Requests that were never to be coalesced.
     pub bypassed: u64,
+    /// Audits that have come to their end: the sum of the next three. See
+    /// [`SingleflightLayer::audit`](crate::SingleflightLayer::audit).
+    pub audited: u64,
+    /// Audited requests that got the same answer as the flight that they would have joined.
+    pub audit_same: u64,
+    /// Audited requests that got another answer.
+    pub audit_differed: u64,
+    /// Audited requests of which that is not known: one of the two answers failed, or its caller left before its end.
+    pub audit_unknown: u64,
     /// Flights that a new caller could join.
     pub in_flight: usize,
     /// Callers that have not yet got all that their flight owes them, leaders included.
@@ -74,6 +86,10 @@ pub(crate) enum Event {
     Joined,
     Followed,
     Bypassed(Bypass),
+    AuditSame,
+    /// In this.
+    AuditDiffered(&'static str),
+    AuditUnknown,
 }
 
 // ===== impl Counters =====
@@ -103,6 +119,18 @@ impl Counters {
             Event::Bypassed(reason) => {
                 observe::bypassed(&self.name, reason);
                 &stripe.bypassed
+            }
+            Event::AuditSame => {
+                observe::audited(&self.name, "same", "");
+                &stripe.audit_same
+            }
+            Event::AuditDiffered(what) => {
+                observe::audited(&self.name, "differed", what);
+                &stripe.audit_differed
+            }
+            Event::AuditUnknown => {
+                observe::audited(&self.name, "unknown", "");
+                &stripe.audit_unknown
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -136,12 +164,19 @@ impl Counters {
             .stripes
             .iter()
             .map(|stripe| stripe.waiters.load(Ordering::Relaxed));
+        let audit_same = sum(|stripe| &stripe.audit_same);
+        let audit_differed = sum(|stripe| &stripe.audit_differed);
+        let audit_unknown = sum(|stripe| &stripe.audit_unknown);
         Stats {
             led: sum(|stripe| &stripe.led),
             joined: sum(|stripe| &stripe.joined),
             followed: sum(|stripe| &stripe.followed),
             forwarded: sum(|stripe| &stripe.forwarded),
             bypassed: sum(|stripe| &stripe.bypassed),
+            audited: audit_same + audit_differed + audit_unknown,
+            audit_same,
+            audit_differed,
+            audit_unknown,
             in_flight,
             waiters: waiters.fold(0, usize::wrapping_add),
             buffered_bytes: self.budget.used(),

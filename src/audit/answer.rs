@@ -1,0 +1,107 @@
+//! What is kept of an answer, and in what two of them differ.
+
+use std::collections::BTreeSet;
+
+use http::{
+    HeaderMap, HeaderName, StatusCode,
+    header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, EXPIRES, UPGRADE, VIA},
+    response,
+};
+
+use super::digest::Digest;
+use crate::{
+    key::RequestKeyExtractor,
+    observe::Difference,
+    rules::{self, Fields},
+};
+
+pub(super) struct Answer {
+    pub(super) head: Head,
+    pub(super) body: Digest,
+    /// `None`: whoever read the body did not ask for them.
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+pub(super) struct Head {
+    status: StatusCode,
+    headers: HeaderMap,
+}
+
+/// Which fields of a response may differ though nothing is amiss.
+pub(super) struct Natural(pub(super) RequestKeyExtractor);
+
+/// The names of the request fields in which two requests differ.
+pub(super) fn request_fields(one: &Fields, two: &Fields) -> Vec<String> {
+    let names = one.lines().chain(two.lines()).map(|(name, _)| name);
+    let names: BTreeSet<_> = names.collect();
+    let differs = |name: &&[u8]| {
+        let is_own = |(other, _): &(&[u8], _)| other == name;
+        !one.lines().filter(is_own).eq(two.lines().filter(is_own))
+    };
+    let differing = names.into_iter().filter(differs);
+    differing
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
+// ===== impl Head =====
+
+impl Head {
+    pub(super) fn of(response: &response::Parts) -> Self {
+        Self {
+            status: response.status,
+            headers: response.headers.clone(),
+        }
+    }
+}
+
+// ===== impl Answer =====
+
+impl Answer {
+    pub(super) fn difference(&self, other: &Self, natural: &Natural) -> Option<Difference> {
+        let (head, others) = (&self.head, &other.head);
+        let mut fields = natural.differing(&head.headers, &others.headers);
+        if let (Some(trailers), Some(others)) = (&self.trailers, &other.trailers) {
+            fields.extend(natural.differing(trailers, others));
+        }
+        let difference = Difference {
+            status: head.status != others.status,
+            fields: fields.into_iter().map(str::to_owned).collect(),
+            body: self.body.difference(&other.body),
+        };
+        difference.is_any().then_some(difference)
+    }
+}
+
+// ===== impl Natural =====
+
+impl Natural {
+    fn differing<'a>(&self, one: &'a HeaderMap, two: &'a HeaderMap) -> BTreeSet<&'a str> {
+        let is_named = |headers, name: &HeaderName| {
+            rules::tokens(headers, &CONNECTION)
+                .any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        };
+        let names = one.keys().chain(two.keys());
+        let differing = names.filter(|name| {
+            !one.get_all(*name).iter().eq(two.get_all(*name))
+                && !self.contains(name)
+                && !is_named(one, name)
+                && !is_named(two, name)
+        });
+        differing.map(HeaderName::as_str).collect()
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        const BY_NATURE: [HeaderName; 7] = [
+            DATE,
+            AGE,
+            VIA,
+            EXPIRES,
+            UPGRADE,
+            HeaderName::from_static("server-timing"),
+            HeaderName::from_static("cache-status"),
+        ];
+        // Opting a method in takes the framing out of the key.
+        BY_NATURE.contains(name) || *name != CONTENT_LENGTH && self.0.may_leave_out(name)
+    }
+}

@@ -1,0 +1,125 @@
+//! `Auditor`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, response};
+use http_body::{Body, Frame};
+
+use super::{
+    answer::{Answer, Head, Natural},
+    digest::BodyDigest,
+    original::Original,
+};
+use crate::{
+    key::{KeyExtractor, MayDiffer},
+    observe::CallerSpan,
+    rules::{self, Fields},
+    shared::Shared,
+};
+
+/// An audited request, from its call to the end of its body.
+///
+/// Dropped before, its answer is unknown.
+pub(crate) struct Auditor {
+    original: Arc<Original>,
+    method: Method,
+    head: Option<Head>,
+    expected: Option<u64>,
+    body: BodyDigest,
+    /// Until it has ended (A2).
+    audited: Option<Audited>,
+}
+
+/// What there is to compare when an auditor has ended.
+pub(super) struct Audited {
+    pub(super) path: String,
+    pub(super) span: CallerSpan,
+    /// Those in which it may differ from the leader's.
+    pub(super) request: Fields,
+    pub(super) natural: Natural,
+    /// `None`: it did not come whole.
+    pub(super) answer: Option<Answer>,
+}
+
+// ===== impl Auditor =====
+
+impl Auditor {
+    pub(crate) fn new<X: KeyExtractor, B>(
+        original: Arc<Original>,
+        shared: &Shared<X>,
+        request: &Request<B>,
+        may_differ: MayDiffer,
+        span: CallerSpan,
+    ) -> Box<Self> {
+        let mut fields = Fields::default();
+        shared.keep_differing(request.headers(), may_differ, &mut fields);
+        Box::new(Self {
+            original,
+            method: request.method().clone(),
+            head: None,
+            expected: None,
+            body: BodyDigest::new(),
+            audited: Some(Audited {
+                path: request.uri().path().to_owned(),
+                span,
+                request: fields,
+                natural: Natural(shared.default_key().cloned().unwrap_or_default()),
+                answer: None,
+            }),
+        })
+    }
+
+    /// Its head has come.
+    pub(crate) fn begin<B: Body>(&mut self, head: &response::Parts, body: &B) {
+        self.expected = rules::expected(&self.method, head, &body.size_hint());
+        self.head = Some(Head::of(head));
+        if body.is_end_stream() {
+            self.finish(Some(HeaderMap::new()));
+        }
+    }
+
+    /// The body has given this. `is_end`: it says that it has nothing more.
+    pub(crate) fn receive<E>(&mut self, given: Option<Result<&Frame<Bytes>, E>>, is_end: bool) {
+        match given {
+            Some(Ok(frame)) => {
+                self.body.append(frame.data_ref().map_or(&[], |data| data));
+                match frame.trailers_ref() {
+                    Some(trailers) => self.finish(Some(trailers.clone())),
+                    None if is_end => self.finish(Some(HeaderMap::new())),
+                    None => {}
+                }
+            }
+            Some(Err(_)) => self.end(None),
+            None => self.finish(Some(HeaderMap::new())),
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<HeaderMap>) {
+        let body = self.body.finish();
+        let answer = self.head.take().map(|head| Answer {
+            head,
+            body,
+            trailers,
+        });
+        self.end(answer);
+    }
+
+    fn end(&mut self, answer: Option<Answer>) {
+        if let Some(mut audited) = self.audited.take() {
+            audited.answer = answer;
+            self.original.audited(audited);
+        }
+    }
+}
+
+impl Drop for Auditor {
+    fn drop(&mut self) {
+        // A server that knows the length does not ask for an end.
+        if self.expected == Some(self.body.bytes()) {
+            self.finish(None);
+        } else {
+            self.end(None);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `Original`.
+
+use std::{mem, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, response};
+
+use super::{
+    answer::{Answer, Head, request_fields},
+    auditor::Audited,
+    digest::BodyDigest,
+};
+use crate::{
+    observe,
+    rules::{self, Fields, Variant},
+    shared::{Counters, Event},
+    sync::Mutex,
+};
+
+/// The answer of a flight, for its auditors. Made when the first of them comes.
+///
+/// Where it is dropped before it has ended, nothing is known of the flight's answer.
+pub(crate) struct Original {
+    counters: Arc<Counters>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What there was of the body when the first auditor came, to be hashed outside the flight's lock.
+    unhashed: Vec<Bytes>,
+    body: BodyDigest,
+    trailers: HeaderMap,
+    ending: Option<Arc<Ending>>,
+    /// Auditors that have ended before (A2).
+    waiting: Vec<Audited>,
+}
+
+/// Whom a flight's answer is for.
+pub(crate) struct Recipients {
+    pub(crate) variant: Option<Variant>,
+    /// The leader's fields in which others may differ.
+    pub(crate) request: Fields,
+}
+
+enum Ending {
+    /// It is its leader's alone.
+    Private,
+    /// `None`: it did not come whole.
+    Shared(Recipients, Option<Answer>),
+}
+
+// ===== impl Original =====
+
+impl Original {
+    /// `data`, `trailers`: what there is of the body (A1).
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        data: Vec<Bytes>,
+        trailers: Option<HeaderMap>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            counters,
+            state: Mutex::new(State {
+                unhashed: data,
+                body: BodyDigest::new(),
+                trailers: trailers.unwrap_or_default(),
+                ending: None,
+                waiting: Vec::new(),
+            }),
+        })
+    }
+
+    /// More of the body has come.
+    pub(crate) fn receive(&self, data: &[u8], trailers: Option<HeaderMap>) {
+        let mut state = self.state.lock();
+        state.catch_up();
+        state.body.append(data);
+        state.trailers.extend(trailers.unwrap_or_default());
+    }
+
+    /// Hashes what was there when the first auditor came.
+    pub(crate) fn catch_up(&self) {
+        self.state.lock().catch_up();
+    }
+
+    /// The rules gave the answer to nobody but its leader.
+    pub(crate) fn refuse(&self) {
+        self.end(|_| Ending::Private);
+    }
+
+    /// The answer has not come whole.
+    pub(crate) fn lose(&self, recipients: Recipients) {
+        self.end(|_| Ending::Shared(recipients, None));
+    }
+
+    /// The whole answer is there.
+    pub(crate) fn finish(&self, head: &response::Parts, recipients: Recipients) {
+        let head = Head::of(head);
+        self.end(|state| {
+            state.catch_up();
+            if !rules::trailers_may_be_shared(&state.trailers) {
+                return Ending::Private;
+            }
+            let answer = Answer {
+                head,
+                body: state.body.finish(),
+                trailers: Some(mem::take(&mut state.trailers)),
+            };
+            Ending::Shared(recipients, Some(answer))
+        });
+    }
+
+    fn end(&self, ending: impl FnOnce(&mut State) -> Ending) {
+        let (ending, waiting) = {
+            let mut state = self.state.lock();
+            let ending = Arc::new(ending(&mut state));
+            state.unhashed = Vec::new();
+            state.ending = Some(Arc::clone(&ending));
+            (ending, mem::take(&mut state.waiting))
+        };
+        for audited in waiting {
+            self.conclude(&ending, audited);
+        }
+    }
+
+    /// An auditor has ended.
+    pub(super) fn audited(&self, audited: Audited) {
+        let ending = {
+            let mut state = self.state.lock();
+            let Some(ending) = &state.ending else {
+                return state.waiting.push(audited);
+            };
+            Arc::clone(ending)
+        };
+        self.conclude(&ending, audited);
+    }
+
+    fn conclude(&self, ending: &Ending, audited: Audited) {
+        let (recipients, original) = match ending {
+            Ending::Shared(recipients, original) if recipients.hold(&audited.request) => {
+                (recipients, original)
+            }
+            // A3
+            _ => return,
+        };
+        let counters = &self.counters;
+        let (Some(original), Some(answer)) = (original, &audited.answer) else {
+            return counters.count(Event::AuditUnknown);
+        };
+        match original.difference(answer, &audited.natural) {
+            None => counters.count(Event::AuditSame),
+            Some(difference) => {
+                counters.count(Event::AuditDiffered(difference.what()));
+                let request_fields = request_fields(&recipients.request, &audited.request);
+                let Audited { span, path, .. } = &audited;
+                observe::differs(&counters.name, span, path, &difference, &request_fields);
+            }
+        }
+    }
+}
+
+impl Drop for Original {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.ending.is_none() {
+            for _ in mem::take(&mut state.waiting) {
+                self.counters.count(Event::AuditUnknown);
+            }
+        }
+    }
+}
+
+// ===== impl State =====
+
+impl State {
+    fn catch_up(&mut self) {
+        self.body.append_all(mem::take(&mut self.unhashed));
+    }
+}
+
+// ===== impl Recipients =====
+
+impl Recipients {
+    /// Whether a request of which these fields were kept is one of them.
+    fn hold(&self, request: &Fields) -> bool {
+        let variant = self.variant.as_ref();
+        variant.is_none_or(|variant| variant.covers(request))
+    }
+}

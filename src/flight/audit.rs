@@ -1,0 +1,129 @@
+//! What of a flight's answer is for those who are audited.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::response;
+use http_body::{Body, Frame};
+
+use super::{
+    context::WorkContext,
+    state::{Stage, State},
+};
+use crate::{
+    audit::{Original, Recipients},
+    key::KeyExtractor,
+    rules::Variant,
+};
+
+/// The answer of a flight that has come to its end, taken out of it.
+pub(super) struct Taken {
+    original: Arc<Original>,
+    /// If it is shared.
+    head: Option<Arc<response::Parts>>,
+    variant: Option<Variant>,
+    is_complete: bool,
+}
+
+/// A frame that was pushed, for those who are audited.
+pub(super) struct Audited {
+    original: Arc<Original>,
+    frame: Frame<Bytes>,
+}
+
+// ===== impl Taken =====
+
+impl Taken {
+    pub(super) fn of<K>(state: &mut State<K>) -> Option<Self> {
+        let original = state.original.take()?;
+        let head = match &state.stage {
+            Stage::Shared(head) => Some(Arc::clone(head)),
+            _ => None,
+        };
+        Some(Self {
+            original,
+            head,
+            variant: state.variant.as_ref().map(|(variant, _)| variant.clone()),
+            is_complete: state.buffer.is_complete(),
+        })
+    }
+
+    /// The answer is for nobody but its leader.
+    pub(super) fn refuse(self) {
+        self.original.refuse();
+    }
+}
+
+// ===== impl Audited =====
+
+impl Audited {
+    pub(super) fn of<K>(state: &State<K>, frame: &Frame<Bytes>) -> Option<Self> {
+        let original = state.original.as_ref()?;
+        let data = frame.data_ref().cloned().map(Frame::data);
+        let trailers = || frame.trailers_ref().cloned().map(Frame::trailers);
+        Some(Self {
+            original: Arc::clone(original),
+            frame: data.or_else(trailers)?,
+        })
+    }
+
+    pub(super) fn receive(self) {
+        receive(&self.original, &self.frame);
+    }
+}
+
+fn receive(original: &Original, frame: &Frame<Bytes>) {
+    let data = frame.data_ref().map_or(&[][..], |data| data);
+    original.receive(data, frame.trailers_ref().cloned());
+}
+
+// ===== impl WorkContext =====
+
+impl<X, ResBody, E> WorkContext<X, ResBody, E>
+where
+    X: KeyExtractor,
+{
+    /// The flight has come to its end, whole or not.
+    pub(super) fn conclude(&self, taken: Option<Taken>) {
+        let Some(taken) = taken else {
+            return;
+        };
+        let recipients = self.recipients(taken.variant);
+        match taken.head {
+            Some(head) if taken.is_complete => taken.original.finish(&head, recipients),
+            _ => taken.original.lose(recipients),
+        }
+    }
+
+    /// The work is dropped, or gives up, before its end.
+    pub(super) fn lose(&self) {
+        let taken = Taken::of(&mut self.flight.data.state.lock());
+        self.conclude(taken);
+    }
+
+    fn recipients(&self, variant: Option<Variant>) -> Recipients {
+        Recipients {
+            variant,
+            request: self.slot.request.fields.clone(),
+        }
+    }
+}
+
+impl<X, ResBody, E> WorkContext<X, ResBody, E>
+where
+    X: KeyExtractor,
+    ResBody: Body,
+{
+    /// The flight has come to its end with its head.
+    pub(super) fn conclude_whole(
+        &self,
+        original: &Original,
+        head: &response::Parts,
+        frame: Option<&Frame<Bytes>>,
+    ) {
+        if let Some(frame) = frame {
+            receive(original, frame);
+        }
+        original.finish(head, self.recipients(self.variant(head)));
+    }
+}
