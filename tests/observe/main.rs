@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(all(feature = "tracing", feature = "metrics"))]
+mod audit;
 #[cfg(feature = "http")]
 mod cache_status;
 #[cfg(all(feature = "tracing", feature = "metrics"))]

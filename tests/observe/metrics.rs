@@ -319,7 +319,7 @@ fn series(recorder: &Snapshotter, name: &str) -> Vec<(Vec<(String, String)>, Deb
     series
 }
 
-/// Two callers of each of two layers, the bodies read to their ends.
+/// Two callers of each of two layers, and an audit, the bodies read to their ends.
 fn two_layers(one: SingleflightLayer, two: SingleflightLayer) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -337,6 +337,14 @@ fn two_layers(one: SingleflightLayer, two: SingleflightLayer) {
             let post = request("POST", "/", &[]);
             origin.admit(1);
             service.call(post).await.unwrap();
+            layer.handle().set_audit(1.0);
+            let (first, audited) = (service.call(get("/")), service.call(get("/")));
+            origin.admit(2);
+            let (first, audited) = tokio::join!(first, audited);
+            for response in [first, audited] {
+                response.unwrap().into_body().collect().await.unwrap();
+            }
+            layer.handle().set_audit(0.0);
             assert_eq!(layer.handle().in_flight(), 0);
         }
     });
@@ -365,6 +373,7 @@ fn every_metric_says_which_layer_it_is_of() {
     seen.sort();
     seen.dedup();
     let all = [
+        "singleflight_audits_total",
         "singleflight_buffered_bytes",
         "singleflight_callers",
         "singleflight_flight_seconds",
@@ -458,7 +467,7 @@ fn every_metric_is_described_with_its_unit() {
             assert_documented(&name, expected);
             seen.insert(name);
         }
-        assert_eq!(seen.len(), 7, "{seen:?}");
+        assert_eq!(seen.len(), 8, "{seen:?}");
         // Kept, so that the next one lies elsewhere.
         Box::leak(recorder);
     }
@@ -530,6 +539,6 @@ fn a_recorder_is_told_once_what_a_metric_is_however_many_layers_and_requests_the
         }
     });
     let counts = recorder.0.into_inner();
-    assert_eq!(counts.len(), 7, "{counts:?}");
+    assert_eq!(counts.len(), 8, "{counts:?}");
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
 }

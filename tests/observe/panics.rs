@@ -115,6 +115,18 @@ fn requests_are_answered_though_whoever_observes_them_panics() {
         assert_eq!(role(&first.unwrap()), Role::Leader);
         assert_eq!(role(&second.unwrap()), Role::Forwarded);
     });
+    // An audited request gets another answer than the flight, and both get their own.
+    touchy(|layer| async move {
+        let origin = Origin::counting();
+        let mut service = layer.audit(1.0).layer(origin.clone());
+        let (first, second) = (service.call(get("/")), service.call(get("/")));
+        origin.admit(2);
+        let (first, second) = tokio::join!(first, second);
+        for (response, expected) in [(second, "2"), (first, "1")] {
+            let body = response.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), expected);
+        }
+    });
     // The last of two to leave cancels the call.
     touchy(|layer| async move {
         let mut service = layer.layer(Origin::page());
