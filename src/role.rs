@@ -21,7 +21,8 @@ pub enum Role {
     /// It is a copy of a response to an identical request.
     Follower,
     /// Its request could have shared a flight, but made a call of its own: the response that it waited for was not for it,
-    /// its key is known to be unshareable, or the flight had all the callers that it may have.
+    /// its key is known to be unshareable, the flight had all the callers that it may have, or the request is
+    /// [audited](crate::SingleflightLayer::audit).
     Forwarded,
     /// Its request was never to be coalesced.
     Bypassed,

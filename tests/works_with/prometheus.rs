@@ -30,7 +30,7 @@ fn recorder() -> Result<PrometheusRecorder, BuildError> {
     Ok(recorder)
 }
 
-/// What a scrape shows after two callers have shared a page, and two others a piece of work.
+/// What a scrape shows after two callers have shared a page, one more was audited, and two have shared a piece of work.
 fn scrape() -> String {
     let recorder = recorder().unwrap();
     let prometheus = recorder.handle();
@@ -49,6 +49,16 @@ fn scrape() -> String {
                 response.unwrap().into_body().collect().await.unwrap();
             }
             assert_idle(&layer.handle());
+
+            let audited = SingleflightLayer::new().name("audited").audit(1.0);
+            let mut service = audited.layer(origin.clone());
+            origin.admit(2);
+            let (first, second) = (service.call(get("/")), service.call(get("/")));
+            let (first, second) = tokio::join!(first, second);
+            for response in [first, second] {
+                response.unwrap().into_body().collect().await.unwrap();
+            }
+            assert_idle(&audited.handle());
 
             let group = Group::new().name("articles");
             let work = || async { 1 };
@@ -83,7 +93,7 @@ fn families(scrape: &str) -> BTreeMap<&str, (&str, &str)> {
 fn a_scrape_shows_every_metric_with_its_kind_and_description() {
     let scrape = scrape();
     let families = families(&scrape);
-    assert_eq!(families.len(), 10, "{scrape}");
+    assert_eq!(families.len(), 11, "{scrape}");
     for (name, (kind, help)) in families {
         let expected = match name {
             _ if name.ends_with("_total") => "counter",
@@ -97,6 +107,7 @@ fn a_scrape_shows_every_metric_with_its_kind_and_description() {
         r#"singleflight_requests_total{layer="reports",role="follower",reason=""} 1"#,
         r#"singleflight_callers_bucket{layer="reports",le="2"} 1"#,
         r#"singleflight_flight_seconds_count{layer="reports"} 1"#,
+        r#"singleflight_audits_total{layer="audited",result="same",what=""} 1"#,
         r#"singleflight_group_calls_total{group="articles",role="leader"} 1"#,
         r#"singleflight_group_flight_seconds_bucket{group="articles",le="30"} 1"#,
     ] {

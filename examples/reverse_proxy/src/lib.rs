@@ -26,6 +26,12 @@
 //! a body is sent once more where a connection that had been used before breaks without a byte of an answer: as a rule the
 //! upstream had closed it already.
 //!
+//! # Try before you trust
+//!
+//! `--audit 1` coalesces nothing. Of the requests that could share a call each makes its own, and the two answers are compared:
+//! `audited` in `/stats` says how many calls would be saved, and `audit_differed`, the page and the log say where answers differ
+//! that should not. With `--audit 0.01` one in a hundred keeps watch.
+//!
 //! # Several upstreams
 //!
 //! A consistent hash of the path and query chooses one, so that a layer in each of them sees all requests for a URI:

@@ -142,7 +142,8 @@ fn layer(cli: &Cli) -> SingleflightLayer {
     let key = RequestKeyExtractor::new().ignore_headers(cli.ignore_header.iter().cloned());
     let mut layer = SingleflightLayer::with_extractor(key)
         .name("reverse_proxy")
-        .max_body(cli.max_body);
+        .max_body(cli.max_body)
+        .audit(cli.audit);
     if let Some(bytes) = cli.max_buffered {
         layer = layer.max_buffered(bytes);
     }

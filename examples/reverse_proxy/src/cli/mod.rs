@@ -75,6 +75,11 @@ pub struct Cli {
     /// How long a follower waits for a head before it makes its own call. Default: no limit.
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Coalescing")]
     pub(crate) wait_timeout: Option<Duration>,
+    /// Of the requests that could share a call, audit this share (0 to 1): each makes its own call, and its answer is
+    /// compared with that of the call that it could have shared. The page and /stats count what differs, the log names it.
+    /// With 1 nothing is coalesced.
+    #[arg(long, value_name = "SHARE", value_parser = values::share, default_value = "0", help_heading = "Coalescing")]
+    pub(crate) audit: f64,
     /// Append a Cache-Status member of this name to responses.
     #[arg(long, value_name = "NAME", value_parser = values::cache_name, help_heading = "Coalescing")]
     pub(crate) cache_status: Option<String>,

@@ -64,6 +64,14 @@ pub(super) fn cache_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// From 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
 pub(super) fn field(text: &str) -> Result<HeaderName, String> {
     text.parse()
         .map_err(|_| "not the name of a header field".to_owned())
@@ -95,6 +103,9 @@ mod tests {
         }
         for text in ["", "0s", "1h", "-1s", "NaN", "infs"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["", "-0.1", "1.1", "NaN", "5%"] {
+            assert!(share(text).is_err(), "{text}");
         }
         for text in ["origin", "ftp://a", "http://ann@a", "http://a/?q", "//a"] {
             assert!(upstream(text).is_err(), "{text}");

@@ -130,3 +130,40 @@ async fn what_is_wrong_at_the_start_is_said_in_words() {
         assert_eq!(words.lines().count(), 1, "{words}");
     }
 }
+
+#[tokio::test]
+async fn an_audited_answer_that_differs_is_a_line_with_names_and_no_value() {
+    let world = World::new(&[]).await;
+    let upstream = format!("http://{}", world.origin);
+    let options = [
+        "--upstream",
+        &upstream,
+        "--audit",
+        "1",
+        "--ignore-header",
+        "x-nonce",
+    ];
+    let mut proxy = Running::start(&options, &[]).await;
+    let clients = ["secret-1", "secret-2"].map(|nonce| {
+        let request = Request::get(format!("{}/gated?token=secret", proxy.url))
+            .header("x-nonce", nonce)
+            .body(Full::<Bytes>::default());
+        tokio::spawn(async move { text(client().request(request.unwrap()).await.unwrap()).await })
+    });
+    world.until_called(2).await;
+    world.gate.add_permits(2);
+    for client in clients {
+        assert_eq!(client.await.unwrap().0, StatusCode::OK);
+    }
+    let line = proxy.line().await;
+    for part in [
+        " WARN ",
+        "differs",
+        "path=\"/gated\"",
+        "what=\"body\"",
+        "request_fields=\"x-nonce\"",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!line.contains("secret"), "{line}");
+}

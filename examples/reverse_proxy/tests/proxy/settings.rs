@@ -82,3 +82,24 @@ async fn a_call_whose_body_is_silent_for_too_long_is_not_joined() {
     let answer = early.pop().unwrap().await.unwrap().unwrap();
     assert_eq!(text(answer).await, (StatusCode::OK, "page".to_owned()));
 }
+
+#[tokio::test]
+async fn audited_requests_make_their_own_calls_and_are_compared() {
+    // The origin says what it was asked.
+    for (nonces, result) in [(["1", "1"], "audit_same"), (["1", "2"], "audit_differed")] {
+        let world = World::new(&["--audit", "1", "--ignore-header", "x-nonce"]).await;
+        let clients = nonces.map(|nonce| {
+            let (to, request) = (world.proxy, REQUEST.replace("VALUE", nonce));
+            tokio::spawn(async move { send_from("127.0.0.1", to, &request).await })
+        });
+        world.until_called(2).await;
+        world.gate.add_permits(2);
+        for client in clients {
+            assert!(client.await.unwrap().starts_with("HTTP/1.1 200 "));
+        }
+        world.until_stats("audited", 1).await;
+        let stats = world.stats().await;
+        assert_eq!((&stats[result], &stats["joined"]), (&1.into(), &0.into()));
+        world.until_stats("in_flight", 0).await;
+    }
+}

@@ -34,6 +34,10 @@ export function alert(event, second) {
   if (errors && errors >= requests / 2) {
     return { bad: true, title: `${percent(100 * Math.min(1, errors / requests))} of the responses are errors`, text: "The origin answers with 5xx." };
   }
+  if (event.audit_differed) {
+    return { bad: false, title: `${count(event.audit_differed, "audited answer differs", "audited answers differ")}`,
+      text: `Of ${whole(event.audited)} since the start. The log says what differs, and by which request fields.` };
+  }
   if (event.draining) {
     return { bad: false, title: "The proxy is ending", text: "Requests in flight are being answered; nobody new is let in." };
   }
