@@ -26,14 +26,14 @@ use crate::{
 };
 
 const GIB: usize = 1 << 30;
-const MAX_BODY: usize = 1 << 20;
-const FRAME: usize = 64 << 10;
+pub(crate) const MAX_BODY: usize = 1 << 20;
+pub(crate) const FRAME: usize = 64 << 10;
 /// The flight itself, a frame in transit, and what the test needs.
-const SMALL: usize = 4 * FRAME;
+pub(crate) const SMALL: usize = 4 * FRAME;
 
 /// So many bytes, made as they are pulled.
 #[derive(Clone, Copy)]
-struct Zeros {
+pub(crate) struct Zeros {
     left: usize,
     frame: usize,
     known: bool,
@@ -42,7 +42,7 @@ struct Zeros {
 }
 
 impl Zeros {
-    fn new(len: usize, frame: usize, known: bool) -> Self {
+    pub(crate) fn new(len: usize, frame: usize, known: bool) -> Self {
         Self {
             left: len,
             frame,

@@ -5,6 +5,8 @@
 mod support;
 
 #[cfg(feature = "http")]
+mod audit;
+#[cfg(feature = "http")]
 mod body;
 #[cfg(feature = "http")]
 mod buffer_body;
