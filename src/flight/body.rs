@@ -163,19 +163,20 @@ where
         self.leave_to_leader()
     }
 
-    /// There is no room for a copy: those who wait make their own calls.
-    pub(super) fn refuse_followers(&self) -> ControlFlow<()> {
+    /// There can be no copy: those who wait make their own calls.
+    pub(super) fn refuse_followers(&self, reason: Reason) -> ControlFlow<()> {
         self.flight.release();
-        let closed = {
+        let (taken, closed) = {
             let mut state = self.flight.data.state.lock();
             state.buffer.outgrow(&[]);
             let taken = Taken::of(&mut state);
-            (taken, state.close(), state.buffer.take_spent())
+            (taken, (state.close(), state.buffer.take_spent()))
         };
-        if let (Some(taken), ..) = closed {
+        drop(closed);
+        if let Some(taken) = taken {
             taken.refuse();
         }
-        verdict::dismiss(&self.flight, Stage::Refused(Reason::TooLarge));
+        verdict::dismiss(&self.flight, Stage::Refused(reason));
         self.leave_to_leader()
     }
 
@@ -194,15 +195,16 @@ where
         if self.flight.is_shared() {
             self.flight.detach();
         }
-        let closed = {
+        let (taken, closed) = {
             let mut state = self.flight.data.state.lock();
             match error {
                 Some(error) => state.buffer.fail(error),
                 None => state.buffer.finish(),
             }
             let taken = Taken::of(&mut state);
-            (taken, state.close(), state.buffer.take_spent())
+            (taken, (state.close(), state.buffer.take_spent()))
         };
-        self.conclude(closed.0);
+        drop(closed);
+        self.conclude(taken);
     }
 }
