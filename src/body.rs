@@ -7,11 +7,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::{audit::Auditor, error::BoxError, flight::ReadBody};
+use crate::{audit::AuditedBody, error::BoxError, flight::ReadBody};
 
 /// The body of a response that has passed the layer: the inner service's own, or a reader of a copy that is shared.
 ///
@@ -41,8 +40,10 @@ pub struct ResponseBody<B> {
 enum Kind<B> {
     /// At its end.
     Empty,
-    /// As it came; compared with a flight's, where there is an auditor.
-    Inner(#[pin] B, Option<Box<Auditor>>),
+    /// As it came.
+    Inner(#[pin] B),
+    /// As it came. Boxed, so that other bodies are no larger for it.
+    Audited(Pin<Box<AuditedBody<B>>>),
     /// All that there is.
     Whole(Frame<Bytes>),
     /// Through the flight.
@@ -54,17 +55,13 @@ enum Kind<B> {
 impl<B> ResponseBody<B> {
     pub(crate) fn inner(body: B) -> Self {
         Self {
-            kind: Kind::Inner(body, None),
+            kind: Kind::Inner(body),
         }
     }
 
-    pub(crate) fn audited(mut auditor: Box<Auditor>, head: &response::Parts, body: B) -> Self
-    where
-        B: Body,
-    {
-        auditor.begin(head, &body);
+    pub(crate) fn audited(body: AuditedBody<B>) -> Self {
         Self {
-            kind: Kind::Inner(body, Some(auditor)),
+            kind: Kind::Audited(Box::pin(body)),
         }
     }
 
@@ -96,20 +93,16 @@ where
         let mut kind = self.project().kind;
         let last = match kind.as_mut().project() {
             KindProj::Empty => return Poll::Ready(None),
-            KindProj::Inner(mut body, auditor) => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
-                let frame = frame.map(|frame| match frame {
+            KindProj::Inner(body) => {
+                let frame = ready!(body.poll_frame(cx));
+                return Poll::Ready(frame.map(|frame| match frame {
                     Ok(frame) => {
                         Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
                     }
                     Err(error) => Err(error.into()),
-                });
-                if let Some(auditor) = auditor {
-                    let given = frame.as_ref().map(Result::as_ref);
-                    auditor.receive(given, body.is_end_stream());
-                }
-                return Poll::Ready(frame);
+                }));
             }
+            KindProj::Audited(body) => return body.as_mut().poll_frame(cx),
             KindProj::Whole(frame) => {
                 let frame = std::mem::replace(frame, Frame::data(Bytes::new()));
                 Some(Ok(frame))
@@ -128,7 +121,8 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Inner(body, _) => body.is_end_stream(),
+            Kind::Inner(body) => body.is_end_stream(),
+            Kind::Audited(body) => body.is_end_stream(),
             Kind::Whole(_) => false,
             Kind::Shared(reader) => reader.is_end_stream(),
         }
@@ -137,7 +131,8 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Inner(body, _) => body.size_hint(),
+            Kind::Inner(body) => body.size_hint(),
+            Kind::Audited(body) => body.size_hint(),
             Kind::Whole(frame) => {
                 SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
             }
@@ -157,7 +152,8 @@ impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
             Kind::Empty => "Empty",
-            Kind::Inner(..) => "Inner",
+            Kind::Inner(_) => "Inner",
+            Kind::Audited(_) => "Audited",
             Kind::Whole(_) => "Whole",
             Kind::Shared(_) => "Shared",
         };

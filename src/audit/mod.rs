@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `original` | [`Original`]: the flight's answer, with which those of its auditors are compared |
 //! | `auditor` | [`Auditor`]: an audited request, from its call to the end of its body |
+//! | `body` | [`AuditedBody`]: its body, as it came |
 //! | `answer` | what is kept of an answer, and in what two of them differ |
 //! | `digest` | a body's length, and its digest at each power of ten |
 //!
@@ -17,10 +18,12 @@
 
 mod answer;
 mod auditor;
+mod body;
 mod digest;
 mod original;
 
 pub(crate) use self::{
     auditor::Auditor,
+    body::AuditedBody,
     original::{Original, Recipients},
 };

@@ -16,6 +16,7 @@ use super::{
     response::{ResponseFuture, State, StateProj},
 };
 use crate::{
+    audit::AuditedBody,
     body::ResponseBody,
     error::{BoxError, ShareError},
     flight::{
@@ -59,7 +60,9 @@ where
                                 shared.conclude(after, &parts);
                             }
                             let body = match after.take_auditor() {
-                                Some(auditor) => ResponseBody::audited(auditor, &parts, body),
+                                Some(auditor) => {
+                                    ResponseBody::audited(AuditedBody::new(auditor, &parts, body))
+                                }
                                 None => ResponseBody::inner(body),
                             };
                             Ok(dress(shared, parts, body, *disposition))
