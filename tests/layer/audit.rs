@@ -813,3 +813,47 @@ async fn an_audit_is_what_the_two_answers_say_in_whatever_order_they_come() {
         tokio::task::yield_now().await;
     }
 }
+
+/// Frames come, callers join midway, and audits end on four threads at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_several_threads_no_byte_escapes_an_audit() {
+    /// The same ten frames, with pauses.
+    struct Slow(usize);
+    impl Body for Slow {
+        type Data = bytes::Bytes;
+        type Error = BoxError;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BoxError>>> {
+            self.0 += 1;
+            if self.0 % 2 == 1 {
+                cx.waker().wake_by_ref();
+                return std::task::Poll::Pending;
+            }
+            let text = bytes::Bytes::from(format!("frame {}", self.0));
+            let frame = http_body::Frame::data(text);
+            std::task::Poll::Ready((self.0 <= 20).then_some(Ok(frame)))
+        }
+    }
+    let layer = SingleflightLayer::new().audit(0.5).max_body(40);
+    let service = layer.layer(service_fn(async |_: Req| {
+        tokio::task::yield_now().await;
+        Ok::<_, std::convert::Infallible>(Response::new(Slow(0)))
+    }));
+    let callers = (0..4).map(|_| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            for _ in 0..500 {
+                ask(&service, get("/")).await.expect("no panic");
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.expect("no panic");
+    }
+    let stats = layer.handle().stats();
+    assert!(stats.audited > 0, "{stats:?}");
+    assert_eq!(audits(stats), [stats.audit_same, 0, 0], "{stats:?}");
+    assert_idle(&layer.handle());
+}
