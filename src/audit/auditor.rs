@@ -80,7 +80,7 @@ impl Auditor {
     }
 
     /// The body has given this. `is_end`: it says that it has nothing more.
-    pub(crate) fn receive<E>(&mut self, given: Option<Result<&Frame<Bytes>, E>>, is_end: bool) {
+    pub(crate) fn receive<E>(&mut self, given: Option<&Result<Frame<Bytes>, E>>, is_end: bool) {
         match given {
             Some(Ok(frame)) => {
                 self.body.append(frame.data_ref().map_or(&[], |data| data));

@@ -47,8 +47,8 @@ where
             Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
             Err(error) => Err(error.into()),
         });
-        let given = frame.as_ref().map(Result::as_ref);
-        this.auditor.receive(given, this.body.is_end_stream());
+        let is_end = this.body.is_end_stream();
+        this.auditor.receive(frame.as_ref(), is_end);
         Poll::Ready(frame)
     }
 

@@ -47,7 +47,7 @@ impl BodyDigest {
         self.hasher.append(data);
     }
 
-    pub(super) fn append_all(&mut self, data: Vec<Bytes>) {
+    pub(super) fn append_all(&mut self, data: &[Bytes]) {
         data.iter().for_each(|data| self.append(data));
     }
 

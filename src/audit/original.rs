@@ -119,7 +119,7 @@ impl Original {
             (ending, mem::take(&mut state.waiting))
         };
         for audited in waiting {
-            self.conclude(&ending, audited);
+            self.conclude(&ending, &audited);
         }
     }
 
@@ -132,10 +132,10 @@ impl Original {
             };
             Arc::clone(ending)
         };
-        self.conclude(&ending, audited);
+        self.conclude(&ending, &audited);
     }
 
-    fn conclude(&self, ending: &Ending, audited: Audited) {
+    fn conclude(&self, ending: &Ending, audited: &Audited) {
         let (recipients, original) = match ending {
             Ending::Shared(recipients, original) if recipients.hold(&audited.request) => {
                 (recipients, original)
@@ -152,7 +152,7 @@ impl Original {
             Some(difference) => {
                 counters.count(Event::AuditDiffered(difference.what()));
                 let request_fields = request_fields(&recipients.request, &audited.request);
-                let Audited { span, path, .. } = &audited;
+                let Audited { span, path, .. } = audited;
                 observe::differs(&counters.name, span, path, &difference, &request_fields);
             }
         }
@@ -174,7 +174,7 @@ impl Drop for Original {
 
 impl State {
     fn catch_up(&mut self) {
-        self.body.append_all(mem::take(&mut self.unhashed));
+        self.body.append_all(&mem::take(&mut self.unhashed));
     }
 }
 

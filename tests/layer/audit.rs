@@ -440,11 +440,10 @@ async fn a_call_or_a_body_that_fails_is_unknown() {
             3 => second.answer(broken()),
             _ => second.answer(fine()),
         }
-        for answer in [pair.auditor.await, pair.leader.await] {
-            if let Ok(answer) = answer {
-                let mut body = answer.into_body();
-                while let Polled::Data(_) = frame(&mut body) {}
-            }
+        let answers = [pair.auditor.await, pair.leader.await];
+        for answer in answers.into_iter().flatten() {
+            let mut body = answer.into_body();
+            while let Polled::Data(_) = frame(&mut body) {}
         }
         assert_eq!(audits(pair.handle.stats()), UNKNOWN, "{failing}");
         assert_idle(&pair.handle);
@@ -456,7 +455,7 @@ async fn a_source_that_breaks_its_word_is_unknown() {
     for body in [&["pa"][..], &["pages"]] {
         let pair = pair();
         let known = SizeHint::with_exact(4);
-        let (feed, mock) = crate::support::body::body(known.clone());
+        let (feed, mock) = crate::support::body::body(known);
         body.iter().for_each(|part| feed.send(part));
         feed.end();
         pair.calls.0.answer(Response::new(mock));
