@@ -238,6 +238,28 @@ fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
     drop(entered);
 }
 
+/// Else the flight of its variant might end before the others are there, who would need one more call.
+#[test]
+fn a_follower_does_not_lead_its_variant_before_all_others_have_moved() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let (moving, mover) = gate();
+    let (mut service, mut origin, handle) = stack(&layer_that_stops(2, moving));
+    let leader = service.call(asks_for("gzip"));
+    let first = service.call(asks_for("br"));
+    let second = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    mover.until_somebody_comes();
+    let first = poll_apart(first);
+    assert_eq!(origin.count(), 1);
+    mover.let_go();
+    answers_second_call(&runtime, first, &mut origin);
+    drop((leader, second));
+    assert_idle(&handle);
+    drop(entered);
+}
+
 /// Its flight has no callers any more, so it is cancelled while the verdict moves them.
 #[test]
 fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_waits() {
@@ -261,7 +283,7 @@ fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_wait
 #[test]
 fn a_follower_whose_time_is_up_while_it_moves_waits_until_it_has_moved() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).enable_time().build().unwrap();
+    let runtime = runtime.worker_threads(1).build().unwrap();
     let entered = runtime.enter();
     let (moving, mover) = gate();
     let layer = layer_that_stops(1, moving).wait_timeout(Duration::from_nanos(1));
@@ -270,10 +292,15 @@ fn a_follower_whose_time_is_up_while_it_moves_waits_until_it_has_moved() {
     let follower = service.call(asks_for("br"));
     origin.call().answer(answer("gzip"));
     mover.until_somebody_comes();
+    // While the worker stands at the gate, somebody else must watch the time.
+    let mut clock = tokio::runtime::Builder::new_current_thread();
+    let clock = clock.enable_time().build().unwrap();
+    let timed = clock.enter();
     let follower = poll_apart(follower);
-    // Its time is up by then, as the runtime tells the time.
-    runtime.block_on(tokio::time::sleep(Duration::from_millis(2)));
+    clock.block_on(tokio::time::sleep(Duration::from_millis(2)));
+    // Its time is up.
     let follower = poll_apart(follower);
+    drop(timed);
     mover.let_go();
     answers_second_call(&runtime, follower, &mut origin);
     drop(leader);
