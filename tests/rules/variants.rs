@@ -219,6 +219,24 @@ async fn a_variants_flight_is_its_keys_though_its_own_response_varies_by_nothing
 }
 
 #[tokio::test]
+async fn who_has_moved_is_counted_out_of_its_old_flight_once() {
+    let (service, mut calls, handle) = body::stack(&body::layer());
+    let (gzip, br) = (asks(&service, "gzip"), asks(&service, "br"));
+    support::settle().await;
+    let feed = calls.call().begin_with(varies(), SizeHint::new());
+    let gzip = gzip.await.unwrap().unwrap();
+    support::settle().await;
+    br.abort();
+    assert!(br.await.unwrap_err().is_cancelled());
+    // The old flight goes on, for its leader.
+    assert_eq!((handle.in_flight(), handle.waiters(&body::key())), (1, 1));
+    feed.send("gzip");
+    feed.end();
+    assert_eq!(support::read(gzip).await.body, "gzip");
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn what_is_set_aside_for_a_response_is_given_back_when_its_last_caller_moves() {
     let (mut service, mut calls, handle) = body::stack(&body::layer());
     let leader = service.call(request("GET", "/page", &[("accept-encoding", b"gzip")]));
