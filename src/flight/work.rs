@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::{
     call::Oneshot,
+    caller::drop_unread,
     context::{Pulled, WorkContext},
     inner::{Inner, InnerBody},
     leader::LeaderSlot,
@@ -204,7 +205,11 @@ where
         if self.end != FlightEnd::Complete {
             self.context.lose();
         }
-        self.context.flight.data.trace.ended(self.end);
+        let flight = &self.context.flight;
+        flight.data.trace.ended(self.end);
+        if flight.is_shared() {
+            drop_unread(flight);
+        }
     }
 }
 
