@@ -195,7 +195,8 @@ async fn a_response_that_has_changed_is_an_error_and_no_clean_end() {
             .header("etag", "\"1\"")
             .header("content-type", "text/plain")
     };
-    let changed: [(&str, fn(response::Builder) -> response::Builder); 6] = [
+    type Change = fn(response::Builder) -> response::Builder;
+    let changed: [(&str, Change); 6] = [
         ("status", |head| head.status(206)),
         ("etag", |head| head.header("etag", "\"2\"")),
         ("type", |head| head.header("content-type", "text/html")),
