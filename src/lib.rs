@@ -37,6 +37,8 @@ mod layer;
     allow(unused_variables, reason = "told to nobody")
 )]
 mod observe;
+#[cfg(feature = "redis")]
+mod replicas;
 #[cfg(feature = "http")]
 mod role;
 #[cfg(feature = "http")]

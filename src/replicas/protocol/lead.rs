@@ -1,0 +1,312 @@
+//! The leading side: joins from elsewhere, the end of a call, forgetting.
+
+use bytes::Bytes;
+
+use super::{
+    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Value, entry::Follower,
+};
+use crate::replicas::{
+    id::{Digest, FlightId, Inbox, ValueId},
+    message::{Address, Body, Message},
+};
+
+/// Replicas that may follow one flight.
+const FOLLOWERS: usize = 4096;
+
+/// Seats that are remembered after they were left.
+const LEFT: usize = 64;
+
+impl<L: Local> Protocol<L> {
+    // ===== joins =====
+
+    pub(super) fn join(&mut self, to: Address, inbox: Inbox, asked: u64, now: Time) {
+        let Some(&id) = self.named.get(&to.flight) else {
+            self.tell(inbox, Message::Gone { to });
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.digest != to.digest
+            || entry.followers.contains_key(&to.seat)
+            || entry.left.contains(&to.seat)
+        {
+            return;
+        }
+        let joined = if !entry.open || entry.ended {
+            Err(Refusal::Gone)
+        } else if entry.followers.len() >= FOLLOWERS {
+            Err(Refusal::Alone(Reason::Full))
+        } else {
+            entry.local.join()
+        };
+        match joined {
+            Ok(seat) => {
+                let follower = Follower {
+                    inbox,
+                    asked,
+                    heard: now,
+                    seat: seat.clone(),
+                };
+                entry.followers.insert(to.seat, follower);
+                self.out.push(Output::Start(seat));
+                self.schedule(id);
+            }
+            Err(Refusal::Gone) => self.tell(inbox, Message::Gone { to }),
+            Err(Refusal::Alone(reason)) => self.tell(inbox, Message::Alone { to, reason }),
+        }
+    }
+
+    fn follower(&mut self, to: &Address) -> Option<&mut Follower<L::Seat>> {
+        let entry = self.entries.get_mut(self.named.get(&to.flight)?)?;
+        if entry.digest != to.digest {
+            return None;
+        }
+        entry.followers.get_mut(&to.seat)
+    }
+
+    pub(super) fn cover(&mut self, to: Address, asked: u64, now: Time) {
+        if let Some(follower) = self.follower(&to) {
+            follower.asked = follower.asked.max(asked);
+            follower.heard = now;
+        }
+    }
+
+    pub(super) fn probe(&mut self, to: Address, inbox: Inbox, now: Time) {
+        let message = match self.follower(&to) {
+            Some(follower) => {
+                follower.heard = now;
+                Message::Here { to }
+            }
+            None => Message::Gone { to },
+        };
+        self.tell(inbox, message);
+    }
+
+    pub(super) fn left(&mut self, to: Address) {
+        if let Some(value) = self.takers.remove(&to.seat) {
+            self.taken(value);
+        }
+        let Some(&id) = self.named.get(&to.flight) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.digest != to.digest {
+            return;
+        }
+        if entry.left.len() < LEFT && !entry.left.contains(&to.seat) {
+            entry.left.push(to.seat);
+        }
+        if let Some(follower) = entry.followers.remove(&to.seat) {
+            self.out.push(Output::Leave(follower.seat));
+            self.schedule(id);
+        }
+    }
+
+    /// One of those for whom `value` is has it.
+    fn taken(&mut self, value: ValueId) {
+        if let Some(known) = self.values.get_mut(&value) {
+            known.takers -= 1;
+            if known.takers == 0 {
+                self.values.remove(&value);
+                self.command(Command::Delete(value));
+            }
+        }
+    }
+
+    // ===== the lease =====
+
+    /// Whether the lease of `flight` was still its own when it was to be renewed.
+    pub(crate) fn renewed(&mut self, flight: FlightId, is_ours: bool) {
+        let Some(&id) = self.named.get(&flight) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(&id)
+            && !is_ours
+        {
+            // Somebody else leads, or soon will. Who has joined is answered all the same.
+            entry.lease = None;
+            self.schedule(id);
+        }
+    }
+
+    pub(super) fn due_as_leader(&mut self, id: EntryId, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (digest, flight) = (entry.digest, entry.flight);
+        let silent = self.settings.silent();
+        let gone: Vec<_> = entry
+            .followers
+            .extract_if(.., |_, follower| now.saturating_sub(follower.heard) >= silent)
+            .collect();
+        let renew = entry.lease.is_some_and(|at| now >= at);
+        if renew {
+            entry.lease = Some(now + self.settings.lease / 3);
+        }
+        for (_, follower) in gone {
+            self.out.push(Output::Leave(follower.seat));
+        }
+        if renew {
+            self.command(Command::Renew { digest, flight });
+        }
+    }
+
+    pub(super) fn release(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.lease.take().is_some() {
+            let (digest, flight) = (entry.digest, entry.flight);
+            self.command(Command::Release { digest, flight });
+            self.schedule(id);
+        }
+    }
+
+    // ===== the end =====
+
+    /// The call has ended: from this instant on nobody joins it, nobody is announced (P2), and its lease is released.
+    /// `true` if followers elsewhere wait for [`answer`](Self::answer), which must come; else the entry is gone.
+    pub(crate) fn end(&mut self, id: EntryId, now: Time) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        entry.ended = true;
+        let began = entry.began;
+        let (digest, flight) = (entry.digest, entry.flight);
+        self.named.remove(&flight);
+        if let Some(began) = began {
+            self.calls.remember(digest, now.saturating_sub(began));
+        }
+        self.release(id);
+        let is_followed = !self.entries[&id].followers.is_empty();
+        if !is_followed {
+            self.remove(id, now);
+        }
+        is_followed
+    }
+
+    /// What followers elsewhere get, and the end of the entry.
+    pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, Reason>, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let followers = std::mem::take(&mut entry.followers);
+        let (digest, flight) = (entry.digest, entry.flight);
+        let took = entry.began.map_or(now, |began| now.saturating_sub(began));
+        let answer = match answer {
+            Ok(body) if body.len() > self.settings.max_body => Err(Reason::TooLarge),
+            other => other,
+        };
+        let body = match answer {
+            Ok(body) if followers.is_empty() || body.len() <= self.settings.inline => {
+                Ok(Body::Inline(body))
+            }
+            Ok(body) => {
+                let value = ValueId((self.ids)());
+                let known = Value {
+                    takers: followers.len(),
+                    until: now + self.settings.value_life,
+                };
+                self.values.insert(value, known);
+                for &seat in followers.keys() {
+                    self.takers.insert(seat, value);
+                }
+                self.command(Command::Put {
+                    value,
+                    digest,
+                    body,
+                });
+                Ok(Body::Stored(value))
+            }
+            Err(reason) => Err(reason),
+        };
+        for (seat, follower) in followers {
+            let to = Address {
+                digest,
+                flight,
+                seat,
+            };
+            let message = match &body {
+                Ok(body) => Message::Answer {
+                    to,
+                    covered: follower.asked,
+                    took,
+                    body: body.clone(),
+                },
+                &Err(reason) => Message::Alone { to, reason },
+            };
+            self.tell(follower.inbox, message);
+            self.out.push(Output::Leave(follower.seat));
+        }
+        self.remove(id, now);
+    }
+
+    // ===== forgetting =====
+
+    /// Later callers start anew, here and elsewhere. Those who have joined go on.
+    pub(crate) fn forget(&mut self, digest: Digest) {
+        self.shut_all_of(digest);
+        if self.breaker.is_up() {
+            // Whoever contends next, here, sends its script behind this.
+            self.command(Command::Forget(digest));
+            let from = self.inbox;
+            self.command(Command::TellAll(Message::Forget { from, digest }));
+        }
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        let ids: Vec<_> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.shut(id);
+        }
+        if self.breaker.is_up() {
+            let from = self.inbox;
+            self.command(Command::TellAll(Message::ForgetAll { from }));
+        }
+    }
+
+    /// What flights of `target` answer may have changed: later callers start anew.
+    pub(crate) fn wrote(&mut self, target: Digest) {
+        self.shut_all_of(target);
+        if self.breaker.is_up() {
+            let from = self.inbox;
+            self.command(Command::TellAll(Message::Wrote { from, target }));
+        }
+    }
+
+    /// Another replica has said so, of a digest or a target.
+    pub(super) fn forgotten(&mut self, digest: Digest) {
+        for id in self.shut_all_of(digest) {
+            let local = self.entries[&id].local.clone();
+            self.out.push(Output::Detach(local));
+        }
+    }
+
+    pub(super) fn all_forgotten(&mut self) {
+        let ids: Vec<_> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.shut(id);
+            let local = self.entries[&id].local.clone();
+            self.out.push(Output::Detach(local));
+        }
+    }
+
+    fn shut_all_of(&mut self, digest: Digest) -> Vec<EntryId> {
+        let ids = self.by_digest.get(&digest).cloned().unwrap_or_default();
+        for &id in &ids {
+            self.shut(id);
+        }
+        ids
+    }
+
+    /// Nobody joins it any more; who has joined goes on.
+    pub(super) fn shut(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.open = false;
+        }
+        self.release(id);
+    }
+}
