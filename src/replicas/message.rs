@@ -43,8 +43,8 @@ pub(crate) enum Message {
     // To a follower.
     /// It is.
     Here { to: Address },
-    /// It is not, and can't be taken.
-    Gone { to: Address },
+    /// It is not, and can't be taken; says `from`, whose flight it would be.
+    Gone { to: Address, from: Inbox },
     /// There is nothing to wait for: make a call of your own.
     Alone { to: Address, reason: Reason },
     /// The answer for callers below `covered`, which a call of so long has given.
@@ -121,7 +121,10 @@ impl Message {
                 out.extend(inbox.0.to_be_bytes());
             }
             Self::Here { to } => address(5, to),
-            Self::Gone { to } => address(6, to),
+            Self::Gone { to, from } => {
+                address(6, to);
+                out.extend(from.0.to_be_bytes());
+            }
             Self::Alone { to, reason } => {
                 address(7, to);
                 out.push(*reason as u8);
@@ -197,6 +200,7 @@ impl Message {
             },
             6 => Self::Gone {
                 to: rest.address()?,
+                from: Inbox(rest.u128()?),
             },
             7 => Self::Alone {
                 to: rest.address()?,
@@ -320,7 +324,10 @@ mod tests {
                 inbox: Inbox(inbox)
             }),
             address().prop_map(|to| Message::Here { to }),
-            address().prop_map(|to| Message::Gone { to }),
+            (address(), any::<u128>()).prop_map(|(to, from)| Message::Gone {
+                to,
+                from: Inbox(from)
+            }),
             (address(), reason).prop_map(|(to, reason)| Message::Alone { to, reason }),
             (address(), any::<u64>(), any::<u32>(), body).prop_map(|(to, covered, took, body)| {
                 Message::Answer {

@@ -66,7 +66,7 @@ pub(super) struct Attempt {
     /// What was announced.
     pub(super) asked: u64,
     /// Who has said that it can't be joined, before the store said that it leads.
-    pub(super) gone: Option<FlightId>,
+    pub(super) gone: Option<(Inbox, FlightId)>,
 }
 
 /// A seat in a flight of another replica.

@@ -9,7 +9,7 @@ use super::{
     entry::{Attempt, Entry, Followed, Following, Part, SeatAt},
 };
 use crate::replicas::{
-    id::{FlightId, Seat},
+    id::{FlightId, Inbox, Seat},
     message::{Address, Body, Message},
 };
 
@@ -231,7 +231,8 @@ impl<L: Local> Protocol<L> {
             );
             return;
         }
-        if attempt.gone == Some(at.flight) {
+        if attempt.gone == Some((at.inbox, at.flight)) {
+            entry.earlier.push(at);
             self.ask_again(id, Some(at.flight), now);
             return;
         }
@@ -273,16 +274,19 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    pub(super) fn gone(&mut self, to: Address, now: Time) {
-        match self.own_seat(&to) {
-            Some((id, SeatAt::Now)) => self.ask_again(id, Some(to.flight), now),
-            Some((id, SeatAt::Asked)) => {
-                let entry = self.entries.get_mut(&id);
-                if let Some(attempt) = entry.and_then(|entry| entry.attempt.as_mut()) {
-                    attempt.gone = Some(to.flight);
-                }
+    pub(super) fn gone(&mut self, to: Address, from: Inbox, now: Time) {
+        let Some((id, at)) = self.own_seat(&to) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match (&entry.part, &mut entry.attempt, at) {
+            (Part::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
+                self.ask_again(id, Some(to.flight), now);
             }
-            Some((_, SeatAt::Earlier)) | None => {}
+            (_, Some(attempt), SeatAt::Asked) => attempt.gone = Some((from, to.flight)),
+            _ => {}
         }
     }
 
@@ -319,6 +323,8 @@ impl<L: Local> Protocol<L> {
                     return;
                 };
                 let from = match (&entry.part, at) {
+                    // Another seat's, which is as good.
+                    (Part::Fetching { .. }, _) => return,
                     (Part::Following(following), SeatAt::Now) => following.at,
                     (_, SeatAt::Earlier) => {
                         let is_it = |old: &&Followed| old.seat == to.seat;
@@ -440,9 +446,13 @@ impl<L: Local> Protocol<L> {
             Verdict::Alone(Why::Short) => self.counts.short += 1,
             Verdict::Alone(Why::Told(_) | Why::Lost) => self.counts.told += 1,
         }
-        // An answer in a message needs no thanks: its leader has forgotten the seat.
-        let answered = match (&verdict, self.entries.get(&id).map(|entry| &entry.part)) {
-            (Verdict::Answer { .. }, Some(Part::Following(following))) => Some(following.at.seat),
+        // A leader that has spoken has forgotten the seat.
+        let spoken = matches!(
+            verdict,
+            Verdict::Answer { .. } | Verdict::Alone(Why::Told(_))
+        );
+        let answered = match self.entries.get(&id).map(|entry| &entry.part) {
+            Some(Part::Following(following)) if spoken => Some(following.at.seat),
             _ => None,
         };
         self.withdraw(id, answered);

@@ -21,7 +21,8 @@ impl<L: Local> Protocol<L> {
 
     pub(super) fn join(&mut self, to: Address, inbox: Inbox, asked: u64, now: Time) {
         let Some(&id) = self.named.get(&to.flight) else {
-            self.tell(inbox, Message::Gone { to });
+            let from = self.inbox;
+            self.tell(inbox, Message::Gone { to, from });
             return;
         };
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -52,7 +53,10 @@ impl<L: Local> Protocol<L> {
                 self.out.push(Output::Start(seat));
                 self.schedule(id);
             }
-            Err(Refusal::Gone) => self.tell(inbox, Message::Gone { to }),
+            Err(Refusal::Gone) => {
+                let from = self.inbox;
+                self.tell(inbox, Message::Gone { to, from });
+            }
             Err(Refusal::Alone(reason)) => self.tell(inbox, Message::Alone { to, reason }),
         }
     }
@@ -73,12 +77,13 @@ impl<L: Local> Protocol<L> {
     }
 
     pub(super) fn probe(&mut self, to: Address, inbox: Inbox, now: Time) {
+        let from = self.inbox;
         let message = match self.follower(&to) {
             Some(follower) => {
                 follower.heard = now;
                 Message::Here { to }
             }
-            None => Message::Gone { to },
+            None => Message::Gone { to, from },
         };
         self.tell(inbox, message);
     }

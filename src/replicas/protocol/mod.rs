@@ -424,7 +424,7 @@ impl<L: Local> Protocol<L> {
             Message::Leave { to } => self.left(to),
             Message::Probe { to, inbox } => self.probe(to, inbox, now),
             Message::Here { to } => self.here(to, now),
-            Message::Gone { to } => self.gone(to, now),
+            Message::Gone { to, from } => self.gone(to, from, now),
             Message::Alone { to, reason } => self.alone(to, reason, now),
             Message::Answer {
                 to,

@@ -146,7 +146,7 @@ struct Call {
     leads: bool,
     ended: Option<u64>,
     gone: bool,
-    forgotten: bool,
+    began: Time,
     /// How many callers of each follower's inbox the leader had been told of when it ended.
     told: HashMap<Inbox, u64>,
 }
@@ -177,6 +177,25 @@ enum Event {
     Kill { replica: usize },
 }
 
+impl Event {
+    fn is_scripted(&self) -> bool {
+        matches!(
+            self,
+            Self::Arrive { .. }
+                | Self::Depart { .. }
+                | Self::Forget { .. }
+                | Self::ForgetAll { .. }
+                | Self::Stop
+                | Self::Resume
+                | Self::Restart
+                | Self::LoseLease { .. }
+                | Self::Pause { .. }
+                | Self::Unpause { .. }
+                | Self::Kill { .. }
+        )
+    }
+}
+
 /// What the network and the machines do in a schedule.
 #[derive(Clone, Copy, Debug)]
 struct Weather {
@@ -204,6 +223,8 @@ struct World {
     slots: Vec<Option<Event>>,
     free: Vec<usize>,
     order: u64,
+    /// Events that don't follow from others.
+    scripted: usize,
     replicas: Vec<Replica>,
     keys: usize,
     shelf: Shelf,
@@ -213,6 +234,8 @@ struct World {
     store_well: Option<Time>,
     store_ill: Option<Time>,
     calls: Vec<Call>,
+    /// When somebody last said that a key is to be forgotten.
+    forgot: Vec<Option<Time>>,
     told: HashMap<FlightId, HashMap<Inbox, u64>>,
     seat_inbox: HashMap<Seat, Inbox>,
     /// When what was sent last on a link arrives.
@@ -266,6 +289,7 @@ impl World {
             slots: Vec::new(),
             free: Vec::new(),
             order: 0,
+            scripted: 0,
             replicas: Vec::new(),
             keys,
             shelf: Shelf::default(),
@@ -274,6 +298,7 @@ impl World {
             store_well: Some(Time::ZERO),
             store_ill: None,
             calls: Vec::new(),
+            forgot: vec![None; keys],
             told: HashMap::new(),
             seat_inbox: HashMap::new(),
             to_store: vec![Time::ZERO; replicas],
@@ -346,6 +371,7 @@ impl World {
                 _ => world.at(at, Event::Kill { replica }),
             }
         }
+        world.scripted = world.slots.iter().flatten().filter(|event| event.is_scripted()).count();
         world
     }
 
@@ -402,19 +428,25 @@ impl World {
                 self.heal();
                 continue;
             }
-            if self.healing && (self.is_quiet() || at > ms(6000)) {
+            let over = self.scripted == 0 && self.is_quiet();
+            if over || at > ms(6000) {
                 break;
             }
             self.events.pop();
             self.now = at;
             self.step += 1;
             let event = self.slots[slot].take().expect("each slot is used once");
+            self.scripted -= usize::from(event.is_scripted());
             self.free.push(slot);
             if self.verbose {
                 eprintln!("{:>9?} {event:?}", self.now);
             }
             self.happen(event);
             self.check_waiting();
+        }
+        if self.replicas.iter().all(|replica| replica.dead) {
+            // Nothing happens any more; what they had in the store expires.
+            self.now += settings().lease.max(settings().value_life);
         }
         self.check_end();
         self.note(seen);
@@ -431,6 +463,7 @@ impl World {
         for replica in 0..self.replicas.len() {
             self.at(self.now, Event::Unpause { replica });
         }
+        self.scripted += 1 + self.replicas.len();
     }
 
     /// Nothing is left to happen but beats.
@@ -529,9 +562,7 @@ impl World {
                 self.drain(replica);
             }
             Event::Forget { replica, key } => {
-                for call in &mut self.calls {
-                    call.forgotten |= call.key == key;
-                }
+                self.forgot[key] = Some(now);
                 // As a layer does it: nobody joins from elsewhere, then nobody here.
                 self.replicas[replica].protocol.forget(digest(key));
                 for flight in &self.replicas[replica].flights {
@@ -543,9 +574,7 @@ impl World {
                 self.drain(replica);
             }
             Event::ForgetAll { replica } => {
-                for call in &mut self.calls {
-                    call.forgotten = true;
-                }
+                self.forgot.fill(Some(now));
                 self.replicas[replica].protocol.forget_all();
                 for flight in &self.replicas[replica].flights {
                     flight.borrow_mut().open = false;
@@ -604,6 +633,7 @@ impl World {
                 if std::mem::take(&mut self.replicas[replica].paused) {
                     self.replicas[replica].well_since = now;
                     for event in std::mem::take(&mut self.replicas[replica].held) {
+                        self.scripted += usize::from(event.is_scripted());
                         self.at(now, event);
                     }
                 }
@@ -757,7 +787,7 @@ impl World {
                     leads,
                     ended: None,
                     gone: false,
-                    forgotten: !flight.borrow().open,
+                    began: self.now,
                     told: HashMap::new(),
                 });
                 let longest = ms([5, 60, 400][self.rng.below(3) as usize]);
@@ -1045,10 +1075,13 @@ impl World {
         }
         match verdict {
             Verdict::Lead => {
+                // What was asked while the word spread may have been asked before it came.
+                let spread = 4 * self.weather.longest;
+                let since = self.forgot[flight.key].map_or(Time::ZERO, |at| at + spread);
                 let other = self.calls.iter().find(|call| {
                     call.key == flight.key
                         && call.leads
-                        && !call.forgotten
+                        && call.began >= since
                         && call.ended.is_none()
                         && !call.gone
                 });
@@ -1186,7 +1219,7 @@ fn address_mut(message: &mut Message) -> Option<&mut Address> {
         | Message::Leave { to }
         | Message::Probe { to, .. }
         | Message::Here { to }
-        | Message::Gone { to }
+        | Message::Gone { to, .. }
         | Message::Alone { to, .. }
         | Message::Answer { to, .. } => Some(to),
         Message::Echo { .. } | Message::Forget { .. } | Message::ForgetAll { .. } | Message::Wrote { .. } => None,
