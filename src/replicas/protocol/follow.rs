@@ -61,8 +61,13 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if !up || entry.budget.is_zero() {
-            let why = if up { Why::Slow } else { Why::Down };
+        let why = match (up, entry.open) {
+            (false, _) => Some(Why::Down),
+            // Nobody else may join it, and its key may have a newer flight.
+            (true, false) => Some(Why::Lost),
+            (true, true) => entry.budget.is_zero().then_some(Why::Slow),
+        };
+        if let Some(why) = why {
             self.settle(id, Verdict::Alone(why), now);
             return;
         }

@@ -70,6 +70,11 @@ impl<L: Local> Protocol<L> {
     }
 
     pub(super) fn cover(&mut self, to: Address, asked: u64, now: Time) {
+        let named = self.named.get(&to.flight);
+        if named.is_some_and(|id| self.entries[id].ended) {
+            // P2
+            return;
+        }
         if let Some(follower) = self.follower(&to) {
             follower.asked = follower.asked.max(asked);
             follower.heard = now;
@@ -180,8 +185,7 @@ impl<L: Local> Protocol<L> {
         };
         entry.ended = true;
         let began = entry.began;
-        let (digest, flight) = (entry.digest, entry.flight);
-        self.named.remove(&flight);
+        let digest = entry.digest;
         if let Some(began) = began {
             self.calls.remember(digest, now.saturating_sub(began));
         }

@@ -15,9 +15,9 @@
 //! # Invariants, cited as P1 to P7
 //!
 //! 1. An entry can be found by the name of its flight (`named`) from before its script is sent until it is known that the
-//!    store named another, or its call has ended. Nobody joins an entry that is not `open`.
-//! 2. A seat's `covered` is what was announced while the call was in flight: `end` takes the entry out of `named` in the
-//!    instant in which the call ends, and what is announced later finds nothing.
+//!    store named another, or its followers have been answered. Nobody joins one that is not `open`, or has `ended`.
+//! 2. What a seat is answered for was announced while the call was in flight: `end` marks the entry in the instant in which
+//!    the call ends, and what is announced later is not heard.
 //! 3. A follower gives an answer only to callers whose numbers it had announced for the seat that the answer names.
 //! 4. A local leader is told once: to call, or what the answer is. From then on no message changes that.
 //! 5. A script whose reply nobody waits for any more is an orphan: a lease that it won is released, a seat that it took is

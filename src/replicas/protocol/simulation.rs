@@ -147,6 +147,8 @@ struct Call {
     ended: Option<u64>,
     gone: bool,
     began: Time,
+    /// Or when it was given up.
+    ended_at: Time,
     /// How many callers of each follower's inbox the leader had been told of when it ended.
     told: HashMap<Inbox, u64>,
 }
@@ -752,6 +754,7 @@ impl World {
         drop(state);
         if let Some(call) = call {
             self.calls[call].gone = true;
+            self.calls[call].ended_at = self.now;
         }
         if let Some(entry) = entry {
             self.replicas[at].by_entry.remove(&entry);
@@ -788,6 +791,7 @@ impl World {
                     ended: None,
                     gone: false,
                     began: self.now,
+                    ended_at: Time::ZERO,
                     told: HashMap::new(),
                 });
                 let longest = ms([5, 60, 400][self.rng.below(3) as usize]);
@@ -845,6 +849,7 @@ impl World {
         let entry = flight.borrow_mut().entry.take().expect("it contended");
         let name = self.replicas[at].protocol.entries[&entry].flight;
         self.calls[call].ended = Some(self.step);
+        self.calls[call].ended_at = self.now;
         self.calls[call].told = self.told.remove(&name).unwrap_or_default();
         let followed = self.replicas[at].protocol.end(entry, self.now);
         {
@@ -1022,10 +1027,11 @@ impl World {
         }
         let mut wrong = message.clone();
         if let Some(to) = address_mut(&mut wrong) {
+            let other = u128::from(self.rng.next());
             match self.rng.below(5) {
-                0 => to.digest = Digest(to.digest.0 ^ 1),
-                1 => to.flight = FlightId(to.flight.0 ^ 1),
-                2 => to.seat = Seat(to.seat.0 ^ 1),
+                0 => to.digest = Digest(to.digest.0 ^ other),
+                1 => to.flight = FlightId(to.flight.0 ^ other),
+                2 => to.seat = Seat(to.seat.0 ^ other),
                 3 => {
                     // As it was, to whoever it is not for: only joins can be for anybody.
                     if matches!(message, Message::Join { .. }) {
@@ -1093,10 +1099,17 @@ impl World {
                 }
             }
             Verdict::Alone(Why::Told(_) | Why::Short) => {}
-            Verdict::Alone(why) if self.weather.shareable < 100 || self.weather.forget => {
-                // Three leaders in a row may have had nothing to give.
-                if *why != Why::Lost {
-                    self.fail(&format!("R1: {why:?} though nothing fails"));
+            // Forgotten, it does not contend for the key again.
+            Verdict::Alone(Why::Lost) if !flight.open => {}
+            Verdict::Alone(Why::Lost) => {
+                // Three leaders in a row were gone before the join came.
+                let since = flight.callers.iter().map(|caller| caller.at).min();
+                let gone = self.calls.iter().filter(|call| {
+                    let released = call.ended_at + self.weather.longest;
+                    call.key == flight.key && released > since.unwrap_or_default()
+                });
+                if gone.count() < 3 {
+                    self.fail("R1: it gave up too soon");
                 }
             }
             Verdict::Alone(why) => self.fail(&format!("R1: {why:?} though nothing fails")),
