@@ -48,6 +48,8 @@ mod service;
 mod sync;
 
 pub use self::group::{Group, Outcome, Run};
+#[cfg(feature = "redis")]
+pub use self::replicas::{KeyBytes, ReplicaStats, Replicas, ReplicasError};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,

@@ -1,7 +1,27 @@
 //! One call for all replicas, over a store that they share.
 
+mod contest;
+mod driver;
+mod error;
+mod hub;
 mod id;
 mod message;
 mod protocol;
+mod redis;
 mod secret;
+mod settings;
+#[cfg(test)]
 mod shelf;
+mod store;
+
+pub(crate) use self::{
+    contest::Contest,
+    hub::{LocalFlight, RemoteSeat},
+    protocol::{EntryId, Reason, Refusal, Verdict},
+    settings::Site,
+};
+pub use self::{
+    error::ReplicasError,
+    secret::KeyBytes,
+    settings::{ReplicaStats, Replicas},
+};
