@@ -10,7 +10,6 @@ mod body;
 mod cache_status;
 #[cfg(feature = "http")]
 mod copy;
-#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod exchange;
@@ -47,13 +46,16 @@ pub mod rules;
 mod service;
 mod sync;
 
-pub use self::group::{Group, Outcome, Run};
+pub use self::error::SharedError;
+#[cfg(feature = "redis")]
+pub use self::group::Codec;
+pub use self::group::{Group, Outcome, Run, ShareValue, TryRun};
 #[cfg(feature = "redis")]
 pub use self::replicas::{KeyBytes, ReplicaStats, Replicas, ReplicasError};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
-    error::{BoxError, ShareError, SharedError},
+    error::ShareError,
     flights::Stats,
     handle::Handle,
     key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},

@@ -51,8 +51,12 @@ impl Work {
     }
 }
 
-fn one(shared: bool) -> Poll<Outcome<u32>> {
-    Poll::Ready(Outcome { value: 1, shared })
+fn one(shared: bool, led: bool) -> Poll<Outcome<u32>> {
+    Poll::Ready(Outcome {
+        value: 1,
+        shared,
+        led,
+    })
 }
 
 #[tokio::test]
@@ -74,7 +78,7 @@ async fn a_lone_leader_polls_inline_with_its_own_waker() {
     assert_eq!(work.polls.get(), 1);
     work.finish();
     assert_eq!(woken.get(), 1);
-    assert_eq!(poll_with(&mut leader, &waker), one(false));
+    assert_eq!(poll_with(&mut leader, &waker), one(false, true));
     assert_eq!((work.polls.get(), group.in_flight()), (2, 0));
 }
 
@@ -102,8 +106,8 @@ async fn wake_ups_of_the_work_wake_one_task_and_the_end_wakes_every_waiter_once(
         tokio::task::yield_now().await;
     }
     assert!(counts.iter().all(|count| count.get() == 1));
-    for caller in &mut callers {
-        assert_eq!(poll_once(caller), one(true));
+    for (number, caller) in callers.iter_mut().enumerate() {
+        assert_eq!(poll_once(caller), one(true, number == 0));
     }
 }
 
@@ -144,7 +148,7 @@ async fn a_caller_that_has_left_is_not_woken() {
         tokio::task::yield_now().await;
     }
     assert_eq!((gone.get(), stayed.get()), (0, 1));
-    assert_eq!(poll_once(&mut stayer), one(true));
+    assert_eq!(poll_once(&mut stayer), one(true, false));
 }
 
 /// A waiter that spun would keep the clock from advancing.
@@ -192,9 +196,9 @@ fn outside_tokio_the_callers_drive_and_are_all_woken() {
     }
     work.finish();
     assert_eq!([counts[0].get(), counts[1].get()], [1, 1]);
-    assert_eq!(poll_once(&mut callers[1]), one(true));
+    assert_eq!(poll_once(&mut callers[1]), one(true, false));
     assert_eq!(group.in_flight(), 0);
-    assert_eq!(poll_once(&mut callers[0]), one(true));
+    assert_eq!(poll_once(&mut callers[0]), one(true, true));
 }
 
 /// The leader's own waker lies in the work; whoever joins must not depend on the leader's being polled.
@@ -209,7 +213,7 @@ fn outside_tokio_work_polled_by_its_leader_is_polled_again_for_all() {
     assert!(poll_with(&mut follower, &followers.waker()).is_pending());
     work.finish();
     assert_eq!(followers.get(), 1);
-    assert_eq!(poll_once(&mut follower), one(true));
+    assert_eq!(poll_once(&mut follower), one(true, false));
     drop(leader);
     assert_eq!(group.in_flight(), 0);
 }

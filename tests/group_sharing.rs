@@ -14,6 +14,7 @@ async fn a_lone_caller_gets_its_value_unshared() {
     let alone = Outcome {
         value: 7,
         shared: false,
+        led: true,
     };
     assert_eq!(outcome, alone);
     assert_eq!(group.in_flight(), 0);

@@ -62,8 +62,12 @@ fn debug_shows_the_count_and_the_part_and_no_key() {
     let outcome = Outcome {
         value: 1,
         shared: true,
+        led: false,
     };
-    assert_eq!(format!("{outcome:?}"), "Outcome { value: 1, shared: true }");
+    assert_eq!(
+        format!("{outcome:?}"),
+        "Outcome { value: 1, shared: true, led: false }"
+    );
     drop((leader, follower));
     assert_eq!(group.in_flight(), 0);
 }

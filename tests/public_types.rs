@@ -18,10 +18,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use http_support::{Fields, Origin, all, ask, assert_idle, get, request};
-use tower::Layer;
+use tower::{BoxError, Layer};
 use tower_singleflight::{
-    BoxError, Group, Handle, KeyExtractor, Outcome, RequestKey, RequestKeyExtractor, ResponseBody,
-    Role, Run, SharedError, Singleflight, SingleflightLayer, Stats, future::ResponseFuture,
+    Group, Handle, KeyExtractor, Outcome, RequestKey, RequestKeyExtractor, ResponseBody, Role, Run,
+    SharedError, Singleflight, SingleflightLayer, Stats, TryRun, future::ResponseFuture,
     method_and_uri,
 };
 
@@ -41,6 +41,7 @@ fn anywhere<T: Send + Sync + Unpin + 'static + Debug>() {}
 fn every_public_type_goes_anywhere() {
     anywhere::<Group<String, String>>();
     anywhere::<Run<String, String>>();
+    anywhere::<TryRun<String, String, String>>();
     anywhere::<Outcome<String>>();
     anywhere::<SingleflightLayer>();
     anywhere::<RequestKeyExtractor>();

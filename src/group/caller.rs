@@ -12,7 +12,7 @@ use super::{
     drive::{Landed, Polled},
     ending::{Ending, Message, Payload, caught, drop_quietly},
     flight::{Flight, Work},
-    run::Outcome,
+    outcome::Outcome,
     runtime::Runtime,
     wakers::{Interest, Place},
 };
@@ -37,6 +37,10 @@ impl<K, V, C> Caller<K, V, C> {
             flight: Some(flight),
             place: Place::None,
         }
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        matches!(self.place, Place::Leader)
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
@@ -194,7 +198,7 @@ impl<K, V, C> Drop for Caller<K, V, C> {
 impl<K, V, C> fmt::Debug for Caller<K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Caller")
-            .field("leads", &matches!(self.place, Place::Leader))
+            .field("leads", &self.leads())
             .field("ended", &self.flight.is_none())
             .finish_non_exhaustive()
     }
@@ -207,37 +211,39 @@ pub(crate) enum Ended<K, V, C> {
 }
 
 impl<K, V, C> Ended<K, V, C> {
-    pub(crate) fn into_outcome(self) -> Outcome<V>
+    /// As the caller gets it that `led` the flight, or did not.
+    pub(super) fn into_outcome(self, led: bool) -> Outcome<V>
     where
         V: Clone,
     {
-        let flight = match self {
+        let value = match self {
             Self::Alone(value) => return Outcome::alone(value),
-            Self::Shared(flight) => flight,
+            Self::Shared(flight) => take_or_clone(flight),
         };
-        // The last one to hold the flight takes the value; the others clone it, outside any lock.
-        if Arc::strong_count(&flight) == 1 {
-            match Arc::try_unwrap(flight).map(Flight::into_ending) {
-                Ok(Some(Ending::Value(value))) => {
-                    return Outcome {
-                        value,
-                        shared: true,
-                    };
-                }
-                Ok(_) => unreachable!("a flight that gave a value has landed"),
-                Err(flight) => return cloned(&flight),
-            }
+        Outcome {
+            value,
+            shared: true,
+            led,
         }
-        cloned(&flight)
     }
 }
 
-fn cloned<K, V: Clone, C>(flight: &Flight<K, V, C>) -> Outcome<V> {
-    match flight.ending() {
-        Some(Ending::Value(value)) => Outcome {
-            value: value.clone(),
-            shared: true,
+/// The last caller to hold the flight takes the value; the others clone it, outside any lock.
+fn take_or_clone<K, V: Clone, C>(flight: Arc<Flight<K, V, C>>) -> V {
+    const INVARIANT: &str = "a flight that ended for those who share it has a value";
+    // Looked at first, since `try_unwrap` writes to what all of them read at this moment.
+    let flight = match Arc::strong_count(&flight) {
+        1 => Arc::try_unwrap(flight),
+        _ => Err(flight),
+    };
+    match flight {
+        Ok(flight) => match flight.into_ending() {
+            Some(Ending::Value(value)) => value,
+            _ => unreachable!("{INVARIANT}"),
         },
-        _ => unreachable!("a flight that gave a value has landed"),
+        Err(flight) => match flight.ending() {
+            Some(Ending::Value(value)) => value.clone(),
+            _ => unreachable!("{INVARIANT}"),
+        },
     }
 }

@@ -142,6 +142,12 @@ impl<K, V, C> Flight<K, V, C> {
         self.link.unlink().is_some()
     }
 
+    /// As `detach`, where `agreed`, which is asked when nobody can join at that moment, says yes. Whether it did.
+    #[cfg(feature = "redis")]
+    pub(super) fn detach_if(&self, agreed: impl FnOnce() -> bool) -> bool {
+        self.link.unlink_if(agreed).is_ok()
+    }
+
     /// As `detach`; and from now on the flight ends when its last caller leaves, whatever was said before.
     #[cfg(feature = "http")]
     pub(crate) fn release(&self) {

@@ -3,10 +3,15 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`singleflight`] | [`Group`] |
-//! | `run` | [`Run`] and [`Outcome`], what a caller holds and gets |
+//! | `run` | [`Run`], what a caller holds |
+//! | `outcome` | [`Outcome`], what it gets |
+//! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
+//! | `value` | [`ShareValue`], what work may give |
 //! | `table` | key to flight: lead or join, forget |
 //! | `shard` | one lock of it, and the entries behind that |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
+//! | `codec` | [`Codec`], how values are written for other replicas |
 //! | `visit` | the same for flights that carry something, as a floor above enters them |
 //! | `flight` | one flight: its states, landing and leaving, with the invariants |
 //! | `state` | what its lock guards: the work, who drives it, where the callers wait |
@@ -18,11 +23,16 @@
 //! | `runtime` | where a task is spawned |
 
 mod caller;
+#[cfg(feature = "redis")]
+mod codec;
 mod drive;
 mod ending;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+mod outcome;
+#[cfg(feature = "redis")]
+mod replicated;
 mod run;
 mod runtime;
 mod shard;
@@ -31,14 +41,20 @@ mod solo;
 mod state;
 mod table;
 mod task;
-#[cfg(any(feature = "http", loom))]
+mod try_run;
+mod value;
+#[cfg(any(feature = "http", feature = "redis", loom))]
 mod visit;
 mod wakers;
 
+#[cfg(feature = "redis")]
+pub use self::codec::Codec;
+#[cfg(any(feature = "http", feature = "redis"))]
+pub(crate) use self::ending::drop_quietly;
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    ending::{Payload, caught, drop_quietly},
+    ending::{Payload, caught},
     flight::Flight,
     runtime::Runtime,
     table::Table,
@@ -46,6 +62,5 @@ pub(crate) use self::{
     wakers::{Interest, Wakers},
 };
 pub use self::{
-    run::{Outcome, Run},
-    singleflight::Group,
+    outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,
 };

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{caller::Caller, solo::SoloLeader, wakers::Interest};
+use super::{caller::Caller, outcome::Outcome, solo::SoloLeader, wakers::Interest};
 
 /// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
@@ -21,7 +21,7 @@ use super::{caller::Caller, solo::SoloLeader, wakers::Interest};
 /// # Panics
 ///
 /// Polling it panics if the work did, and if it is polled again after it has given its outcome.
-#[must_use = "futures do nothing unless you `.await` or poll them"]
+#[must_use = "dropping it leaves the flight at once: `.await` it for the outcome, or `drop` what you have spawned"]
 pub struct Run<K, V> {
     part: Part<K, V>,
 }
@@ -29,26 +29,8 @@ pub struct Run<K, V> {
 pub(super) enum Part<K, V> {
     Solo(SoloLeader<K, V, ()>),
     Caller(Caller<K, V, ()>),
-}
-
-/// What a flight gave, as each of its callers gets it.
-///
-/// ```
-/// use tower_singleflight::{Group, Outcome};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let group = Group::new();
-/// let outcome = group.run("answer", || async { 42 }).await;
-/// assert_eq!(outcome, Outcome { value: 42, shared: false });
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome<V> {
-    /// The value of the work, or a clone of it.
-    pub value: V,
-    /// Whether a second caller had joined. All of them see it, the leader too, also when the others have left since.
-    pub shared: bool,
+    #[cfg(feature = "redis")]
+    Across(super::replicated::Across<K, V>),
 }
 
 // ===== impl Run =====
@@ -77,6 +59,8 @@ where
                 }
             },
             Part::Caller(_) => None,
+            #[cfg(feature = "redis")]
+            Part::Across(across) => return across.poll(cx),
         };
         let Part::Caller(caller) = &mut self.part else {
             unreachable!("a solo leader is ready with a value or a caller")
@@ -84,8 +68,9 @@ where
         if let Some(value) = handed.and_then(|polled| caller.hand_in(polled)) {
             return Poll::Ready(Outcome::alone(value));
         }
+        let led = caller.leads();
         let ended = ready!(caller.poll(Interest::End, cx));
-        Poll::Ready(ended.into_outcome())
+        Poll::Ready(ended.into_outcome(led))
     }
 }
 
@@ -94,19 +79,9 @@ impl<K, V> fmt::Debug for Run<K, V> {
         let part: &dyn fmt::Debug = match &self.part {
             Part::Solo(leader) => leader,
             Part::Caller(caller) => caller,
+            #[cfg(feature = "redis")]
+            Part::Across(across) => across,
         };
         f.debug_tuple("Run").field(part).finish()
-    }
-}
-
-// ===== impl Outcome =====
-
-impl<V> Outcome<V> {
-    /// What a leader gets whom nobody has joined.
-    pub(super) fn alone(value: V) -> Self {
-        Self {
-            value,
-            shared: false,
-        }
     }
 }

@@ -2,11 +2,16 @@
 
 use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 
+#[cfg(feature = "redis")]
+use super::{codec::Codec, replicated::Replicated};
 use super::{
     run::{Part, Run},
     runtime::Runtime,
     table::{Table, Turn},
+    value::ShareValue,
 };
+#[cfg(feature = "redis")]
+use crate::replicas::{ReplicaStats, Replicas};
 
 /// Go's [`singleflight.Group`][go] for asynchronous work: of the callers that ask for the same key at the same time, one
 /// does the work and all get its value.
@@ -50,19 +55,75 @@ use super::{
 /// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
 pub struct Group<K, V> {
     table: Arc<Table<K, V, ()>>,
+    /// All flights are here where it is.
+    #[cfg(feature = "redis")]
+    replicated: Option<Arc<Replicated<K, V>>>,
 }
 
-impl<K, V> Group<K, V>
-where
-    K: Hash + Eq + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Group<K, V> {
     /// An empty group.
     #[must_use]
     pub fn new() -> Self {
         Self {
             table: Arc::new(Table::new()),
+            #[cfg(feature = "redis")]
+            replicated: None,
         }
+    }
+
+    /// The group across replicas: of all callers of a key, at whichever replica, one does the work and all get its value.
+    ///
+    /// `codec` writes and reads the values: a pair of functions, see [`Codec`]. A value that it can't write is not shared with
+    /// other replicas. The group has its own [`namespace`](Replicas::namespace), which no other group uses.
+    ///
+    /// ```no_run
+    /// use tower_singleflight::{Group, Replicas};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let replicas = Replicas::redis("redis://cache:6379")?
+    ///     .namespace("shop-web/2026-11-26.3/prices")
+    ///     .secret(std::env::var("SINGLEFLIGHT_SECRET")?);
+    /// let prices: Group<String, u64> = Group::new().replicas(
+    ///     replicas,
+    ///     (
+    ///         |price: &u64| Some(price.to_be_bytes().to_vec()),
+    ///         |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?)),
+    ///     ),
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Without the store the group works as it does without this: a caller that leads waits for the store at most
+    /// [`patience`](Replicas::patience), and not at all while it is known to be down. A caller that gets another replica's value has
+    /// an [`Outcome`](super::Outcome) with `shared`, and without `led`. [`forget`](Self::forget) reaches the other replicas by
+    /// message, as soon as that is there.
+    ///
+    /// Work is called as ever, but the future that it gives is first polled when it is known that this replica leads; where
+    /// another does, it is dropped without having been polled.
+    ///
+    /// Call it before the group is cloned, within a Tokio runtime that has its I/O and time drivers enabled, in which the
+    /// connection then lives; or its first caller's runtime is that.
+    ///
+    /// # Panics
+    ///
+    /// If `replicas` has no namespace or no secret.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    #[must_use]
+    pub fn replicas(self, replicas: Replicas, codec: impl Codec<K, V>) -> Self {
+        Self {
+            replicated: Some(Arc::new(Replicated::new(replicas, codec))),
+            ..self
+        }
+    }
+
+    /// What has become of its flights across replicas; `None` without [`replicas`](Self::replicas).
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    #[must_use]
+    pub fn replica_stats(&self) -> Option<ReplicaStats> {
+        self.replicated.as_ref().map(|replicated| replicated.stats())
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
@@ -79,9 +140,15 @@ where
     /// If `work` itself panics, or `K`'s `Hash` or `Eq`. Awaiting the result panics if the work's future does.
     pub fn run<F, Fut>(&self, key: K, work: F) -> Run<K, V>
     where
+        K: Hash + Eq + Send + 'static,
+        V: ShareValue,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return Run::new(Part::Across(replicated.run(key, work, None)));
+        }
         let hash = self.table.hash(&key);
         match self.table.enter_solo(hash, key) {
             Turn::Leads(mut leader) => Run::new(match leader.start(work) {
@@ -119,12 +186,18 @@ where
     /// Outside a Tokio runtime, before it takes the key; else as `run`.
     pub fn spawn<F, Fut>(&self, key: K, work: F) -> Run<K, V>
     where
+        K: Hash + Eq + Send + 'static,
+        V: ShareValue,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
         let runtime = Runtime::current().expect(
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return Run::new(Part::Across(replicated.run(key, work, Some(runtime))));
+        }
         let hash = self.table.hash(&key);
         let caller = match self.table.enter_kept(hash, key) {
             Turn::Leads(mut caller) => {
@@ -159,9 +232,13 @@ where
     /// ```
     pub fn forget<Q>(&self, key: &Q) -> bool
     where
-        K: Borrow<Q>,
+        K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return replicated.forget(key);
+        }
         let hash = self.table.hash(key);
         self.table.detach(hash, |other| other.borrow() == key)
     }
@@ -170,12 +247,20 @@ where
     /// begins meanwhile may stay.
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return replicated.forget_all();
+        }
         self.table.detach_all()
     }
 
     /// The number of flights that a new caller could join.
     #[must_use]
     pub fn in_flight(&self) -> usize {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return replicated.len();
+        }
         self.table.len()
     }
 
@@ -184,9 +269,13 @@ where
     #[must_use]
     pub fn waiters<Q>(&self, key: &Q) -> usize
     where
-        K: Borrow<Q>,
+        K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return replicated.waiters(key);
+        }
         let hash = self.table.hash(key);
         self.table.callers(hash, |other| other.borrow() == key)
     }
@@ -196,15 +285,13 @@ impl<K, V> Clone for Group<K, V> {
     fn clone(&self) -> Self {
         Self {
             table: Arc::clone(&self.table),
+            #[cfg(feature = "redis")]
+            replicated: self.replicated.clone(),
         }
     }
 }
 
-impl<K, V> Default for Group<K, V>
-where
-    K: Hash + Eq + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+impl<K, V> Default for Group<K, V> {
     fn default() -> Self {
         Self::new()
     }
@@ -213,7 +300,7 @@ where
 impl<K, V> fmt::Debug for Group<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("in_flight", &self.table.len())
+            .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }
 }

@@ -171,7 +171,6 @@ impl<L: Link> Session<'_, L> {
                 };
                 (Reason::Nobody, request)
             }
-            Command::Forget(digest) => (Reason::Nobody, Request::Forget(digest)),
             Command::Put {
                 value,
                 digest,

@@ -36,7 +36,7 @@ pub(crate) trait RemoteSeat: Send + Sync {
 }
 
 #[derive(Clone)]
-struct Flight(Arc<dyn LocalFlight>);
+pub(super) struct Flight(Arc<dyn LocalFlight>);
 
 pub(crate) struct Hub {
     state: Mutex<State>,

@@ -12,17 +12,15 @@ macro_rules! names {
         pub(crate) struct $name(pub(crate) u128);
 
         impl $name {
+            #[allow(dead_code, reason = "some are never written")]
             pub(crate) fn hex(self) -> String {
                 format!("{:032x}", self.0)
             }
+        }
 
-            pub(crate) fn parse_hex(hex: &[u8]) -> Option<Self> {
-                let digits = hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-                if hex.len() != 32 || !digits {
-                    return None;
-                }
-                let hex = std::str::from_utf8(hex).ok()?;
-                u128::from_str_radix(hex, 16).ok().map(Self)
+        impl From<u128> for $name {
+            fn from(name: u128) -> Self {
+                Self(name)
             }
         }
 
@@ -46,6 +44,16 @@ names! {
     Digest
     /// Where the store keeps an answer that is too large for a message.
     ValueId
+}
+
+/// A name from 32 hexadecimal digits.
+pub(crate) fn parse<T: From<u128>>(hex: &[u8]) -> Option<T> {
+    let digits = hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if hex.len() != 32 || !digits {
+        return None;
+    }
+    let hex = std::str::from_utf8(hex).ok()?;
+    u128::from_str_radix(hex, 16).ok().map(T::from)
 }
 
 /// Random names from the operating system.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    id::{Digest, FlightId, Inbox, Seat, ValueId},
+    id::{self, Digest, FlightId, Inbox, Seat, ValueId},
     protocol::Reason,
     secret::Sealer,
 };
@@ -59,10 +59,9 @@ pub(crate) enum Message {
     Echo { number: u64 },
 
     // To all.
-    Forget { from: Inbox, digest: Digest },
+    /// Nobody is to join a flight of this key, or of this target, any more.
+    Forget { from: Inbox, name: Digest },
     ForgetAll { from: Inbox },
-    /// What depends on `target` has been written.
-    Wrote { from: Inbox, target: Digest },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +89,7 @@ impl Message {
         }
         let (sealed, flight) = sealed.split_at_checked(sealed.len().checked_sub(32)?)?;
         let plain = sealer.open(VERSION, &[], sealed)?;
-        Self::read(&plain, Some(FlightId::parse_hex(flight)?))
+        Self::read(&plain, Some(id::parse(flight)?))
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -151,19 +150,14 @@ impl Message {
                 out.push(10);
                 out.extend(number.to_be_bytes());
             }
-            Self::Forget { from, digest } => {
+            Self::Forget { from, name } => {
                 out.push(11);
                 out.extend(from.0.to_be_bytes());
-                out.extend(digest.0.to_be_bytes());
+                out.extend(name.0.to_be_bytes());
             }
             Self::ForgetAll { from } => {
                 out.push(12);
                 out.extend(from.0.to_be_bytes());
-            }
-            Self::Wrote { from, target } => {
-                out.push(13);
-                out.extend(from.0.to_be_bytes());
-                out.extend(target.0.to_be_bytes());
             }
         }
     }
@@ -220,14 +214,10 @@ impl Message {
             },
             11 => Self::Forget {
                 from: Inbox(rest.u128()?),
-                digest: Digest(rest.u128()?),
+                name: Digest(rest.u128()?),
             },
             12 => Self::ForgetAll {
                 from: Inbox(rest.u128()?),
-            },
-            13 => Self::Wrote {
-                from: Inbox(rest.u128()?),
-                target: Digest(rest.u128()?),
             },
             _ => return None,
         };
@@ -338,15 +328,11 @@ mod tests {
                 }
             }),
             any::<u64>().prop_map(|number| Message::Echo { number }),
-            any::<(u128, u128)>().prop_map(|(from, digest)| Message::Forget {
+            any::<(u128, u128)>().prop_map(|(from, name)| Message::Forget {
                 from: Inbox(from),
-                digest: Digest(digest)
+                name: Digest(name)
             }),
             any::<u128>().prop_map(|from| Message::ForgetAll { from: Inbox(from) }),
-            any::<(u128, u128)>().prop_map(|(from, target)| Message::Wrote {
-                from: Inbox(from),
-                target: Digest(target)
-            }),
         ]
     }
 

@@ -5,6 +5,8 @@ mod driver;
 mod error;
 mod hub;
 mod id;
+#[cfg(test)]
+mod memory;
 mod message;
 mod protocol;
 mod redis;
@@ -17,6 +19,7 @@ mod store;
 pub(crate) use self::{
     contest::Contest,
     hub::{LocalFlight, RemoteSeat},
+    id::Digest,
     protocol::{EntryId, Reason, Refusal, Verdict},
     settings::Site,
 };

@@ -20,11 +20,10 @@ use redis::{
     io::tcp::TcpSettings,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use tokio::sync::Mutex;
 
 use super::{
     error::ReplicasError,
-    id::{Digest, FlightId, Inbox, ValueId},
+    id::{self, Digest, FlightId, Inbox, ValueId},
     protocol::Contended,
     store::{Broken, Link, Listener, Reply, Request, Store},
 };
@@ -328,10 +327,6 @@ impl Config {
                 script = Some(RELEASE);
                 cmd.arg(inbox.hex() + &flight.hex());
             }
-            Request::Forget(digest) => {
-                cmd = redis::cmd("DEL");
-                cmd.arg(self.lease(*digest));
-            }
             Request::Put(value, sealed) => {
                 cmd = redis::cmd("SET");
                 cmd.arg(self.value(*value))
@@ -428,7 +423,7 @@ fn read(request: &Request, value: Value, counts: bool) -> Reply {
         (Request::Contend { .. }, Value::Int(1)) => Reply::Contended(Contended::Won { over: false }),
         (Request::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
         (Request::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
-            let names = (Inbox::parse_hex(&held[..32]), FlightId::parse_hex(&held[32..]));
+            let names = (id::parse(&held[..32]), id::parse(&held[32..]));
             match names {
                 (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
                 // Somebody else's key.

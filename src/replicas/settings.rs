@@ -267,7 +267,7 @@ impl Site {
     /// Nobody joins a flight of this target any more, here or, as soon as they hear of it, elsewhere. Call it before the local
     /// flights are detached.
     pub(crate) fn forget_target(&self, target: Digest) {
-        self.hub.act(|protocol, _| protocol.wrote(target));
+        self.hub.act(|protocol, _| protocol.forget(target));
     }
 
     /// As `forget_target`, of all.

@@ -20,8 +20,8 @@ use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
 };
-use tower::Service;
-use tower_singleflight::{BoxError, Handle, ResponseBody, Role};
+use tower::{BoxError, Service};
+use tower_singleflight::{Handle, ResponseBody, Role};
 
 /// What an [`Origin`] answers to a request.
 type Answers = Box<dyn Fn(&request::Parts) -> Response<Bytes> + Send + Sync>;

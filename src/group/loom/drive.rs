@@ -11,7 +11,7 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, Woken, follow, lead, outcome, poll_with};
+use super::support::{Flights, Gate, KEY, Woken, follow, followed, lead, led, poll_with};
 use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
@@ -39,8 +39,8 @@ fn promotion_against_the_leaders_inline_poll(flights: fn() -> Flights) {
         let leader = thread::spawn(move || block_on(leader));
         let follower = flights.run(|| -> std::future::Ready<u32> { unreachable!() });
         gate.open();
-        assert_eq!(block_on(follower), outcome(1, true));
-        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(block_on(follower), followed(1));
+        assert_eq!(leader.join().unwrap(), led(1, true));
         assert_eq!(flights.in_flight(), 0);
     });
 }
@@ -68,7 +68,7 @@ fn loom_promotion_of_a_leader_that_is_parked() {
             leader
         });
         gate.open();
-        assert_eq!(block_on(follower.0), outcome(1, true));
+        assert_eq!(block_on(follower.0), followed(1));
         drop(follower.1.join().unwrap());
         assert_eq!(group.in_flight(), 0);
     });
@@ -96,12 +96,12 @@ fn loom_waker_replacement_against_publication() {
         let first = Arc::new(Woken(AtomicUsize::new(0)));
         let ready = poll_with(&mut follower, &Waker::from(Arc::clone(&first)));
         match ready {
-            Poll::Ready(value) => assert_eq!(value, outcome(1, true)),
-            Poll::Pending => assert_eq!(block_on(follower), outcome(1, true)),
+            Poll::Ready(value) => assert_eq!(value, followed(1)),
+            Poll::Pending => assert_eq!(block_on(follower), followed(1)),
         }
         opener.join().unwrap();
         assert!(first.0.load(Ordering::Relaxed) <= 1);
-        assert_eq!(block_on(leader), outcome(1, true));
+        assert_eq!(block_on(leader), led(1, true));
         assert_eq!(group.in_flight(), 0);
     });
 }
@@ -130,7 +130,7 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
                 let _ = poll_with(&mut leader, Waker::noop());
                 leader
             });
-            assert_eq!(block_on(follower), outcome(1, true));
+            assert_eq!(block_on(follower), followed(1));
             drop(parked.join().unwrap());
             assert_eq!(group.in_flight(), 0);
         });
@@ -151,7 +151,7 @@ fn loom_callers_drive_while_one_leaves() {
                 let _ = poll_with(&mut leader, Waker::noop());
             });
             let opener = thread::spawn(move || gate.open());
-            assert_eq!(block_on(follower), outcome(1, true));
+            assert_eq!(block_on(follower), followed(1));
             leaver.join().unwrap();
             opener.join().unwrap();
             assert_eq!(group.in_flight(), 0);

@@ -2,7 +2,7 @@
 
 use loom::{future::block_on, thread};
 
-use super::support::{Gate, KEY, OpenOnDrop, lead, outcome};
+use super::support::{Gate, KEY, OpenOnDrop, followed, lead, led};
 use crate::group::Group;
 
 /// Forget against the leader's poll: the leader is woken although its flight has moved.
@@ -17,7 +17,7 @@ fn loom_forget_against_the_leaders_poll() {
         assert!(group.forget(&KEY));
         assert_eq!(group.in_flight(), 0);
         gate.open();
-        assert_eq!(leader.join().unwrap(), outcome(1, false));
+        assert_eq!(leader.join().unwrap(), led(1, false));
     });
 }
 
@@ -69,13 +69,13 @@ fn loom_forget_against_complete_against_join() {
         forgetter.join().unwrap();
         if leads {
             // It may itself be the one that was forgotten; the end of the first has not removed it.
-            assert_eq!(first, outcome(1, false));
+            assert_eq!(first, led(1, false));
             assert!(group.in_flight() <= 1);
             assert_eq!(group.in_flight(), group.waiters(&KEY));
         }
         gate.open();
         let second = block_on(joiner);
-        assert_eq!(second, outcome(if leads { 2 } else { 1 }, !leads));
+        assert_eq!(second, if leads { led(2, false) } else { followed(1) });
         assert_eq!(first.shared, !leads);
         assert_eq!(group.in_flight(), 0);
     });
@@ -92,10 +92,10 @@ fn loom_the_end_of_a_forgotten_flight_leaves_its_successor() {
         assert!(group.forget(&KEY));
         let leader = thread::spawn(move || block_on(leader));
         let successor = lead(&group, &gate);
-        assert_eq!(leader.join().unwrap(), outcome(1, false));
+        assert_eq!(leader.join().unwrap(), led(1, false));
         assert_eq!((group.in_flight(), group.waiters(&KEY)), (1, 1));
         gate.open();
-        assert_eq!(block_on(successor), outcome(1, false));
+        assert_eq!(block_on(successor), led(1, false));
         assert_eq!(group.in_flight(), 0);
     });
 }

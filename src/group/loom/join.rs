@@ -10,7 +10,7 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, lead, outcome};
+use super::support::{Flights, Gate, KEY, followed, lead, led};
 use crate::group::{
     Group,
     runtime::{Place, at},
@@ -40,8 +40,8 @@ fn join_against_complete(place: Place, flights: fn() -> Flights) {
         let joiner = block_on(joiner);
         let leader = leader.join().unwrap();
         let shared = leader.shared;
-        assert_eq!(leader, outcome(1, shared));
-        assert_eq!(joiner, outcome(if shared { 1 } else { 2 }, shared));
+        assert_eq!(leader, led(1, shared));
+        assert_eq!(joiner, if shared { followed(1) } else { led(2, false) });
         assert_eq!(flights.in_flight(), 0);
     });
 }
@@ -103,7 +103,7 @@ fn loom_a_start_that_panics_against_join() {
             };
             // It may have joined the other.
             match catch_unwind(AssertUnwindSafe(|| block_on(start()))) {
-                Ok(joined) => assert_eq!(joined, outcome(2, true)),
+                Ok(joined) => assert_eq!(joined, followed(2)),
                 Err(payload) => assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom")),
             }
         });
@@ -131,7 +131,7 @@ fn loom_panic_against_join() {
         });
         let joiner = group.run(KEY, || async { 2 });
         match catch_unwind(AssertUnwindSafe(|| block_on(joiner))) {
-            Ok(second) => assert_eq!(second, outcome(2, false)),
+            Ok(second) => assert_eq!(second, led(2, false)),
             Err(payload) => {
                 assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
                 assert_eq!(group.in_flight(), 0);

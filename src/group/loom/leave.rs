@@ -2,7 +2,7 @@
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, outcome};
+use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, led};
 use crate::group::Group;
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
@@ -15,7 +15,7 @@ fn join_against_the_last_one_leaving(flights: fn() -> Flights) {
         let leaver = thread::spawn(move || drop(leader));
         let joiner = block_on(flights.run(|| async { 2 }));
         let joined = joiner.value == 1;
-        assert_eq!(joiner, outcome(if joined { 1 } else { 2 }, joined));
+        assert_eq!(joiner, if joined { followed(1) } else { led(2, false) });
         leaver.join().unwrap();
         assert_eq!(flights.in_flight(), 0);
     });

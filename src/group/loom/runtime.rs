@@ -4,7 +4,7 @@ use std::task::{Poll, Waker};
 
 use loom::{future::block_on, thread};
 
-use super::support::{Gate, KEY, OpenOnDrop, follow, lead, outcome, poll_with};
+use super::support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with};
 use crate::group::{
     Group,
     runtime::{Place, at},
@@ -49,8 +49,8 @@ fn loom_a_dying_runtime_against_the_leaders_poll() {
         let leader = thread::spawn(move || block_on(leader));
         let follower = at(Place::Dying, || follow(&group));
         gate.open();
-        assert_eq!(block_on(follower), outcome(1, true));
-        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(block_on(follower), followed(1));
+        assert_eq!(leader.join().unwrap(), led(1, true));
         assert_eq!(group.in_flight(), 0);
     });
 }
@@ -66,8 +66,8 @@ fn loom_runtime_shutdown_against_the_callers() {
         let follower = at(Place::Dying, || follow(&group));
         let leader = thread::spawn(move || block_on(leader));
         gate.open();
-        assert_eq!(block_on(follower), outcome(1, true));
-        assert_eq!(leader.join().unwrap(), outcome(1, true));
+        assert_eq!(block_on(follower), followed(1));
+        assert_eq!(leader.join().unwrap(), led(1, true));
         assert_eq!(group.in_flight(), 0);
     });
 }

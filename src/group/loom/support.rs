@@ -70,8 +70,22 @@ pub(super) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Pol
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-pub(super) fn outcome(value: u32, shared: bool) -> Outcome<u32> {
-    Outcome { value, shared }
+/// What a leader gets.
+pub(super) fn led(value: u32, shared: bool) -> Outcome<u32> {
+    Outcome {
+        value,
+        shared,
+        led: true,
+    }
+}
+
+/// What a follower gets.
+pub(super) fn followed(value: u32) -> Outcome<u32> {
+    Outcome {
+        value,
+        shared: true,
+        led: false,
+    }
 }
 
 /// A leader whose work gives 1 once the gate is open.
@@ -128,9 +142,10 @@ impl Flights {
             }
             Entered::Refused(..) => unreachable!("not asked for"),
         };
+        let led = caller.leads();
         Box::pin(poll_fn(move |cx| {
             let ended = std::task::ready!(caller.poll(Interest::End, cx));
-            Poll::Ready(ended.into_outcome())
+            Poll::Ready(ended.into_outcome(led))
         }))
     }
 

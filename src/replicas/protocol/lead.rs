@@ -255,14 +255,13 @@ impl<L: Local> Protocol<L> {
 
     // ===== forgetting =====
 
-    /// Later callers start anew, here and elsewhere. Those who have joined go on.
-    pub(crate) fn forget(&mut self, digest: Digest) {
-        self.shut_all_of(digest);
+    /// Later callers of this key, or of this target, start anew, here and elsewhere. Those who have joined go on.
+    pub(crate) fn forget(&mut self, name: Digest) {
+        self.shut_all_of(name);
         if self.breaker.is_up() {
-            // Whoever contends next, here, sends its script behind this.
-            self.command(Command::Forget(digest));
+            // Whoever contends next, here, sends its join behind this.
             let from = self.inbox;
-            self.command(Command::TellAll(Message::Forget { from, digest }));
+            self.command(Command::TellAll(Message::Forget { from, name }));
         }
     }
 
@@ -277,18 +276,9 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// What flights of `target` answer may have changed: later callers start anew.
-    pub(crate) fn wrote(&mut self, target: Digest) {
-        self.shut_all_of(target);
-        if self.breaker.is_up() {
-            let from = self.inbox;
-            self.command(Command::TellAll(Message::Wrote { from, target }));
-        }
-    }
-
-    /// Another replica has said so, of a digest or a target.
-    pub(super) fn forgotten(&mut self, digest: Digest) {
-        for id in self.shut_all_of(digest) {
+    /// Another replica has said so.
+    pub(super) fn forgotten(&mut self, name: Digest) {
+        for id in self.shut_all_of(name) {
             let local = self.entries[&id].local.clone();
             self.out.push(Output::Detach(local));
         }
@@ -303,8 +293,8 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    fn shut_all_of(&mut self, digest: Digest) -> Vec<EntryId> {
-        let ids = self.by_digest.get(&digest).cloned().unwrap_or_default();
+    fn shut_all_of(&mut self, name: Digest) -> Vec<EntryId> {
+        let ids = self.by_digest.get(&name).cloned().unwrap_or_default();
         for &id in &ids {
             self.shut(id);
         }

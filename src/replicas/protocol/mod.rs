@@ -169,8 +169,6 @@ pub(crate) enum Command {
         digest: Digest,
         flight: FlightId,
     },
-    /// Takes the lease away, whoever has it.
-    Forget(Digest),
     Put {
         value: ValueId,
         digest: Digest,
@@ -297,11 +295,6 @@ impl<L: Local> Protocol<L> {
     /// How long the store has not answered.
     pub(crate) fn silence(&self, now: Time) -> Duration {
         self.breaker.silence(now)
-    }
-
-    /// Local flights that have a part in the protocol.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// What is to be done.
@@ -436,10 +429,9 @@ impl<L: Local> Protocol<L> {
                 let change = self.breaker.echo(number, now);
                 self.changed(change, now);
             }
-            Message::Forget { from, digest } if from != self.inbox => self.forgotten(digest),
-            Message::Wrote { from, target } if from != self.inbox => self.forgotten(target),
+            Message::Forget { from, name } if from != self.inbox => self.forgotten(name),
             Message::ForgetAll { from } if from != self.inbox => self.all_forgotten(),
-            Message::Forget { .. } | Message::Wrote { .. } | Message::ForgetAll { .. } => {}
+            Message::Forget { .. } | Message::ForgetAll { .. } => {}
         }
     }
 
@@ -454,7 +446,7 @@ impl<L: Local> Protocol<L> {
     // ===== entries =====
 
     /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The verdict may be
-    /// there at once. `target`: what its answer depends on, for [`wrote`](Self::wrote).
+    /// there at once. `target`: another name of it, for [`forget`](Self::forget).
     pub(crate) fn contend(
         &mut self,
         digest: Digest,

@@ -238,6 +238,8 @@ struct World {
     calls: Vec<Call>,
     /// When somebody last said that a key is to be forgotten.
     forgot: Vec<Option<Time>>,
+    /// The same, by who said so.
+    forgot_by: HashMap<(usize, usize), Time>,
     told: HashMap<FlightId, HashMap<Inbox, u64>>,
     seat_inbox: HashMap<Seat, Inbox>,
     /// When what was sent last on a link arrives.
@@ -301,6 +303,7 @@ impl World {
             store_ill: None,
             calls: Vec::new(),
             forgot: vec![None; keys],
+            forgot_by: HashMap::new(),
             told: HashMap::new(),
             seat_inbox: HashMap::new(),
             to_store: vec![Time::ZERO; replicas],
@@ -565,6 +568,7 @@ impl World {
             }
             Event::Forget { replica, key } => {
                 self.forgot[key] = Some(now);
+                self.forgot_by.insert((replica, key), now);
                 // As a layer does it: nobody joins from elsewhere, then nobody here.
                 self.replicas[replica].protocol.forget(digest(key));
                 for flight in &self.replicas[replica].flights {
@@ -577,6 +581,9 @@ impl World {
             }
             Event::ForgetAll { replica } => {
                 self.forgot.fill(Some(now));
+                for key in 0..self.keys {
+                    self.forgot_by.insert((replica, key), now);
+                }
                 self.replicas[replica].protocol.forget_all();
                 for flight in &self.replicas[replica].flights {
                     flight.borrow_mut().open = false;
@@ -819,6 +826,13 @@ impl World {
                     if caller.number >= told {
                         self.fail("R4: the leader had not been told of this caller");
                     }
+                    // Exact where the one who said so asks, and messages keep their order.
+                    let forgot = self.forgot_by.get(&(at, state.key)).copied();
+                    if self.weather.calm
+                        && forgot.is_some_and(|at| caller.at > at && self.calls[call].began < at)
+                    {
+                        self.fail("an answer of a call that had been forgotten before the question");
+                    }
                 }
                 self.served += answered.len();
                 state.callers = rest;
@@ -962,7 +976,6 @@ impl World {
                 self.at(answers, Event::Renewed { replica: at, link, flight, is_ours });
             }
             Command::Release { digest, flight } => self.shelf.release(digest, flight),
-            Command::Forget(digest) => self.shelf.forget(digest),
             Command::Put { value, body, .. } => {
                 self.shelf.put(value, body, now + settings().value_life);
             }
@@ -1235,7 +1248,7 @@ fn address_mut(message: &mut Message) -> Option<&mut Address> {
         | Message::Gone { to, .. }
         | Message::Alone { to, .. }
         | Message::Answer { to, .. } => Some(to),
-        Message::Echo { .. } | Message::Forget { .. } | Message::ForgetAll { .. } | Message::Wrote { .. } => None,
+        Message::Echo { .. } | Message::Forget { .. } | Message::ForgetAll { .. } => None,
     }
 }
 
