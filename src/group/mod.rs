@@ -33,6 +33,8 @@ mod loom;
 mod outcome;
 #[cfg(feature = "redis")]
 mod replicated;
+#[cfg(all(test, feature = "redis"))]
+mod replicated_tests;
 mod run;
 mod runtime;
 mod shard;

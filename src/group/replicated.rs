@@ -10,6 +10,7 @@ use std::{
     fmt,
     future::Future,
     hash::{Hash, Hasher},
+    mem,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
@@ -53,6 +54,8 @@ struct State<V> {
     entry: Option<EntryId>,
     /// The last value from elsewhere, for callers below the number. Behind an `Arc`: it is cloned under no lock.
     value: Option<(Arc<V>, u64)>,
+    /// The leader has left with a value from elsewhere, and its work is for the others: one of them stands in for it.
+    is_unled: bool,
 }
 
 /// A caller's share in such a flight.
@@ -75,9 +78,13 @@ struct Feed<'a>(&'a mut KeyBytes);
 
 impl<K, V> Replicated<K, V> {
     pub(super) fn new(replicas: Replicas, codec: impl Codec<K, V>) -> Self {
+        Self::at(replicas.open("group"), codec)
+    }
+
+    pub(super) fn at(site: Site, codec: impl Codec<K, V>) -> Self {
         Self {
             table: Table::new(),
-            site: replicas.open("group"),
+            site,
             codec: Arc::new(codec),
         }
     }
@@ -267,6 +274,7 @@ impl<V> Crossing<V> {
                 asked: number + 1,
                 entry: None,
                 value: None,
+                is_unled: false,
             }),
         }
     }
@@ -323,12 +331,17 @@ where
         if let Some(outcome) = self.from_elsewhere() {
             return Poll::Ready(outcome);
         }
-        Poll::Ready(ready!(polled).into_outcome(led))
+        let ended = ready!(polled);
+        let led = led || mem::take(&mut self.crossing.state.lock().is_unled);
+        Poll::Ready(ended.into_outcome(led))
     }
 
     /// Leaves with a value that another replica has made.
     fn from_elsewhere(&mut self) -> Option<Outcome<V>> {
         let value = self.crossing.value(self.number)?;
+        if self.caller.leads() {
+            self.crossing.state.lock().is_unled = true;
+        }
         self.caller.leave();
         Some(Outcome {
             value: Arc::try_unwrap(value).unwrap_or_else(|value| V::clone(&value)),

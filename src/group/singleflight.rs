@@ -112,8 +112,13 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replicas(self, replicas: Replicas, codec: impl Codec<K, V>) -> Self {
+        self.across(Replicated::new(replicas, codec))
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn across(self, replicated: Replicated<K, V>) -> Self {
         Self {
-            replicated: Some(Arc::new(Replicated::new(replicas, codec))),
+            replicated: Some(Arc::new(replicated)),
             ..self
         }
     }

@@ -48,7 +48,7 @@ impl MemoryStore {
             epoch: Instant::now(),
             lease,
             value_life,
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
         }))
     }
 
@@ -79,6 +79,13 @@ impl MemoryStore {
 
     pub(crate) fn keys(&self) -> usize {
         self.0.state.lock().shelf.len(self.now())
+    }
+
+    /// How many replicas listen.
+    pub(crate) fn listeners(&self) -> usize {
+        let mut state = self.0.state.lock();
+        state.channels.retain(|_, channel| !channel.is_closed());
+        state.channels.len()
     }
 
     /// What it was asked, since it was last asked this; beats left out.

@@ -16,6 +16,8 @@ mod settings;
 mod shelf;
 mod store;
 
+#[cfg(test)]
+pub(crate) use self::{memory::MemoryStore, store::Request};
 pub(crate) use self::{
     contest::Contest,
     hub::{LocalFlight, RemoteSeat},

@@ -201,6 +201,20 @@ impl Replicas {
     }
 }
 
+#[cfg(test)]
+impl Site {
+    /// One replica of those that share a store in memory; with `down_after` 300 ms and a lease of 2 s.
+    pub(crate) fn in_memory(store: &super::memory::MemoryStore) -> Self {
+        let replicas = Replicas::redis("redis://nowhere").expect("an address");
+        let settings = Settings {
+            down_after: Duration::from_millis(300),
+            lease: Duration::from_secs(2),
+            ..replicas.settings
+        };
+        Self::new(store.clone(), "test", &Secret::new(&[7; LEAST]), settings, "test")
+    }
+}
+
 impl fmt::Debug for Replicas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replicas")
@@ -213,7 +227,7 @@ impl fmt::Debug for Replicas {
 // ===== impl Site =====
 
 impl Site {
-    pub(super) fn new(
+    pub(crate) fn new(
         store: impl Store,
         namespace: &str,
         secret: &Secret,

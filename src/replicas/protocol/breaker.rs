@@ -113,9 +113,10 @@ impl Breaker {
         oldest.map_or(Duration::ZERO, |&(_, sent)| now.saturating_sub(sent))
     }
 
-    /// Whether beats have been missing for too long.
-    pub(super) fn is_silent(&self, now: Time) -> bool {
-        self.silence(now) >= self.down_after
+    /// When it opens if no beat comes back until then.
+    pub(super) fn opens_at(&self) -> Option<Time> {
+        let &(_, sent) = self.under_way.front()?;
+        self.is_up.then_some(sent + self.down_after)
     }
 
     /// The link is a new one: beats that were under way don't come back.
@@ -196,9 +197,10 @@ mod tests {
         let mut breaker = closed();
         breaker.beat(ms(200));
         let later = breaker.beat(ms(400));
-        assert!(!breaker.is_silent(ms(499)));
-        assert!(breaker.is_silent(ms(500)));
+        assert_eq!(breaker.opens_at(), Some(ms(500)));
+        assert_eq!(breaker.silence(ms(450)), ms(250));
         assert_eq!(breaker.echo(later, ms(410)), Change::None);
-        assert!(!breaker.is_silent(ms(900)));
+        assert_eq!(breaker.opens_at(), None);
+        assert_eq!(breaker.silence(ms(450)), ms(0));
     }
 }

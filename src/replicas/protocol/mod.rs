@@ -351,16 +351,17 @@ impl<L: Local> Protocol<L> {
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn next_tick(&self) -> Time {
         let timer = self.timers.first().map(|&(at, _)| at);
-        timer.map_or(self.next_beat, |at| at.min(self.next_beat))
+        let others = [timer, self.breaker.opens_at()].into_iter().flatten();
+        others.fold(self.next_beat, Time::min)
     }
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Time) {
+        if self.breaker.opens_at().is_some_and(|at| now >= at) {
+            self.open_breaker(now);
+        }
         if now >= self.next_beat {
             self.next_beat = now + self.settings.beat;
-            if self.breaker.is_up() && self.breaker.is_silent(now) {
-                self.open_breaker(now);
-            }
             self.sweep(now);
             let number = self.breaker.beat(now);
             self.tell(self.inbox, Message::Echo { number });

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
-    message::{Address, Body, Message},
+    message::{Address, Message},
     shelf::Shelf,
 };
 
@@ -1150,7 +1150,7 @@ impl World {
                 // The store does nothing, this replica is well: down_after and a beat.
                 if let Some(ill) = self.store_ill {
                     let since = if replica.well_since == Time::MAX { self.now } else { ill.max(replica.well_since) };
-                    if well(since) > s.down_after + 2 * s.beat + longest + SLACK {
+                    if well(since) > s.down_after + s.beat + longest + SLACK {
                         self.fail("R2: it waits though the store has long stopped");
                     }
                 }
