@@ -99,6 +99,8 @@ impl<L: Link> Session<'_, L> {
             }
             timer.as_mut().reset(self.hub.next_tick());
             tokio::select! {
+                // What the store has said counts before what the clock says.
+                biased;
                 message = listener.next() => {
                     let Some(sealed) = message else { return };
                     if let Some(message) = Message::open(&sealed, self.sealer) {

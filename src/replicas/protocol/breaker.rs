@@ -10,6 +10,9 @@ const IN_VAIN: u32 = 3;
 /// Beats under way that are remembered.
 const BEATS: usize = 64;
 
+/// Echoes of which the quickest says how far away the store is: a process that is short of time makes the others look slow.
+const ECHOES: usize = 8;
+
 /// Closed, the store is in use; open, nobody asks it. It begins open.
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -18,7 +21,10 @@ pub(super) struct Breaker {
     next_beat: u64,
     /// Beats that have not come back, and when they were sent.
     under_way: VecDeque<(u64, Time)>,
-    round_trip: Option<Duration>,
+    /// How long the last ones took.
+    echoes: VecDeque<Duration>,
+    /// Until when whoever asked shares in what has been counted.
+    counted: Time,
     patience: Duration,
     down_after: Duration,
 }
@@ -41,7 +47,8 @@ impl Breaker {
             in_vain: 0,
             next_beat: 0,
             under_way: VecDeque::new(),
-            round_trip: None,
+            echoes: VecDeque::new(),
+            counted: Time::ZERO,
             patience,
             down_after,
         }
@@ -52,7 +59,7 @@ impl Breaker {
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+        self.echoes.iter().min().copied()
     }
 
     /// The number of the beat to send.
@@ -73,9 +80,10 @@ impl Breaker {
         let (_, sent) = self.under_way[found];
         self.under_way.drain(..=found);
         let took = now.saturating_sub(sent);
-        self.measured(took);
+        self.echoes.truncate(ECHOES - 1);
+        self.echoes.push_front(took);
         if took > self.patience {
-            return self.in_vain();
+            return self.in_vain(sent, now);
         }
         self.in_vain = 0;
         match mem::replace(&mut self.is_up, true) {
@@ -85,21 +93,17 @@ impl Breaker {
     }
 
     /// The store has answered a request.
-    pub(super) fn answered(&mut self, took: Duration) {
+    pub(super) fn answered(&mut self) {
         self.in_vain = 0;
-        self.measured(took);
     }
 
-    fn measured(&mut self, took: Duration) {
-        self.round_trip = Some(match self.round_trip {
-            // One slow reply among many says little; a store that has moved away shows within a few.
-            Some(known) => (known * 3 + took) / 4,
-            None => took,
-        });
-    }
-
-    /// A request has waited for nothing, or got an error.
-    pub(super) fn in_vain(&mut self) -> Change {
+    /// A request has waited for nothing since `asked`, or got an error. Requests that waited at the same time count as one: what
+    /// delayed them may have been one thing, and short.
+    pub(super) fn in_vain(&mut self, asked: Time, now: Time) -> Change {
+        if asked < self.counted {
+            return Change::None;
+        }
+        self.counted = now;
         self.in_vain += 1;
         match self.is_up && self.in_vain >= IN_VAIN {
             true => Change::Opens,
@@ -186,10 +190,39 @@ mod tests {
     #[test]
     fn three_requests_in_a_row_in_vain_open_it() {
         let mut breaker = closed();
-        assert_eq!([breaker.in_vain(), breaker.in_vain()], [Change::None; 2]);
-        breaker.answered(ms(1));
-        assert_eq!([breaker.in_vain(), breaker.in_vain()], [Change::None; 2]);
-        assert_eq!(breaker.in_vain(), Change::Opens);
+        let mut now = 0;
+        let mut in_vain = |breaker: &mut Breaker| {
+            now += 50;
+            breaker.in_vain(ms(now - 50), ms(now))
+        };
+        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [Change::None; 2]);
+        breaker.answered();
+        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [Change::None; 2]);
+        assert_eq!(in_vain(&mut breaker), Change::Opens);
+    }
+
+    #[test]
+    fn requests_that_wait_in_vain_at_the_same_time_count_as_one() {
+        let mut breaker = closed();
+        for asked in 0..50 {
+            assert_eq!(breaker.in_vain(ms(asked), ms(asked + 50)), Change::None);
+        }
+    }
+
+    #[test]
+    fn the_store_is_as_far_as_the_quickest_of_the_last_echoes() {
+        let mut breaker = breaker();
+        let mut echo = |at: u64, took: u64| {
+            let beat = breaker.beat(ms(at));
+            let _ = breaker.echo(beat, ms(at + took));
+            breaker.round_trip()
+        };
+        assert_eq!(echo(0, 20), Some(ms(20)));
+        assert_eq!(echo(200, 1), Some(ms(1)));
+        for beat in 0..7 {
+            assert_eq!(echo(400 + 200 * beat, 20), Some(ms(1)));
+        }
+        assert_eq!(echo(2000, 20), Some(ms(20)));
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<L: Local> Protocol<L> {
         let took = now.saturating_sub(attempt.sent);
         entry.budget = entry.budget.saturating_sub(took);
         if reply.is_ok() {
-            self.breaker.answered(took);
+            self.breaker.answered();
         }
         match reply {
             Ok(Contended::Won { over }) => self.won(id, attempt, over, now),
@@ -414,8 +414,9 @@ impl<L: Local> Protocol<L> {
         };
         match &mut entry.part {
             Part::Asking { until } if now >= *until => {
+                let asked = entry.attempt.map_or(now, |attempt| attempt.sent);
                 self.settle(id, Verdict::Alone(Why::Slow), now);
-                let change = self.breaker.in_vain();
+                let change = self.breaker.in_vain(asked, now);
                 self.changed(change, now);
             }
             Part::Fetching { until, from, .. } if now >= *until => {

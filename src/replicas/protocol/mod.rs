@@ -326,7 +326,7 @@ impl<L: Local> Protocol<L> {
 
     /// A request of another kind than a contender's has failed.
     pub(crate) fn failed(&mut self, now: Time) {
-        let change = self.breaker.in_vain();
+        let change = self.breaker.in_vain(now, now);
         self.changed(change, now);
     }
 

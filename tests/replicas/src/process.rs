@@ -51,7 +51,7 @@ pub struct Got {
     /// In microseconds since the same moment, for all processes of a machine.
     pub asked: u64,
     pub got: u64,
-    /// When the call had ended.
+    /// When the call had ended: no earlier than that, for an answer from another replica.
     pub ended: u64,
 }
 
@@ -215,11 +215,20 @@ impl Replica {
         }
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn process(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
     /// # Panics
     ///
     /// If it has ended.
     pub fn signal(&self, name: &str) {
-        signal(self.process.id().expect("it runs"), name);
+        signal(self.process(), name);
     }
 }
 

@@ -37,8 +37,13 @@ async fn main() {
         .lease(ms(lease))
         .down_after(ms(down_after))
         .max_body(max_body.parse().expect("a number"));
-    // An empty value is not written.
-    let encode = |value: &Vec<u8>| (!value.is_empty()).then(|| value.clone());
+    // An empty value is not written. It is written when its flight has ended, which is later than its work.
+    let encode = |value: &Vec<u8>| {
+        let text = String::from_utf8_lossy(value);
+        let mut parts = text.splitn(3, ' ');
+        let (call, _ended, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(format!("{call} {} {rest}", now()).into_bytes())
+    };
     let group: Group<String, Vec<u8>> =
         Group::new().replicas(replicas, (encode, |bytes: &[u8]| Some(bytes.to_vec())));
     let calls = Arc::new(AtomicU64::new(0));
