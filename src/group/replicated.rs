@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     replicas::{
-        Contest, Digest, EntryId, KeyBytes, LocalFlight, Reason, Refusal, RemoteSeat, ReplicaStats, Replicas,
-        Site, Verdict,
+        Contest, Digest, EntryId, KeyBytes, LocalFlight, Reason, Refusal, RemoteSeat, ReplicaStats,
+        Replicas, Site, Verdict,
     },
     sync::Mutex,
 };

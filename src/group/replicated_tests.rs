@@ -56,7 +56,11 @@ impl Fleet {
     }
 
     async fn connected(&self) {
-        while !self.replicas.iter().all(|replica| replica.replica_stats().unwrap().is_up) {
+        while !self
+            .replicas
+            .iter()
+            .all(|replica| replica.replica_stats().unwrap().is_up)
+        {
             sleep(Duration::from_millis(1)).await;
         }
         self.store.take_requests();
@@ -111,7 +115,11 @@ async fn of_a_burst_at_all_replicas_one_caller_does_the_work() {
     let fleet = Fleet::new(4).await;
     let burst = (0..40).map(|caller| fleet.ask(caller % 4, "a"));
     let outcomes = join_all(burst).await;
-    assert!(outcomes.iter().all(|outcome| outcome.value == "page 0" && outcome.shared));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.value == "page 0" && outcome.shared)
+    );
     assert_eq!(outcomes.iter().filter(|outcome| outcome.led).count(), 1);
     assert_eq!(fleet.calls(), 1);
     fleet.nothing_is_left().await;
@@ -308,7 +316,15 @@ async fn a_large_value_goes_by_the_store_and_is_gone_when_all_have_it() {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.led).count(), 1);
     Fleet::settle().await;
     let put = |request: &Request| matches!(request, Request::Put(..));
-    assert_eq!(fleet.store.take_requests().iter().filter(|request| put(request)).count(), 1);
+    assert_eq!(
+        fleet
+            .store
+            .take_requests()
+            .iter()
+            .filter(|request| put(request))
+            .count(),
+        1
+    );
     fleet.nothing_is_left().await;
 }
 
@@ -409,7 +425,12 @@ async fn the_last_clone_of_a_group_to_go_ends_its_link() {
 
 #[test]
 fn the_next_runtime_that_is_used_takes_over_from_one_that_has_gone() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
     let first = runtime();
     let fleet = first.block_on(Fleet::new(2));
     drop(first);

@@ -128,7 +128,9 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replica_stats(&self) -> Option<ReplicaStats> {
-        self.replicated.as_ref().map(|replicated| replicated.stats())
+        self.replicated
+            .as_ref()
+            .map(|replicated| replicated.stats())
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{caller::Caller, shard::Entry, table::Table};
 #[cfg(any(feature = "http", feature = "redis"))]
 use super::flight::Flight;
 #[cfg(feature = "http")]
 use super::shard::Shard;
+use super::{caller::Caller, shard::Entry, table::Table};
 
 /// What a caller makes of a flight whose hash is that of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,6 @@ impl<K, V, C> Table<K, V, C> {
         let flights = entries.with_hash(hash).filter_map(Entry::flight);
         flights.map(Arc::clone).collect()
     }
-
 }
 
 #[cfg(any(feature = "http", feature = "redis"))]

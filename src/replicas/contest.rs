@@ -122,7 +122,9 @@ impl Drop for Contest {
 
 impl fmt::Debug for Contest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contest").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Contest")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +139,8 @@ impl Answering {
     fn send(&mut self, answer: Result<Bytes, Reason>) {
         self.answered = true;
         let id = self.id;
-        self.hub.act(|protocol, now| protocol.answer(id, answer, now));
+        self.hub
+            .act(|protocol, now| protocol.answer(id, answer, now));
     }
 }
 

@@ -135,7 +135,8 @@ impl<L: Link> Session<'_, L> {
         for command in self.hub.take_commands() {
             let (whose, request) = self.request(command);
             let reply = self.link.send(request);
-            self.pending.push(Box::pin(async move { (whose, reply.await) }));
+            self.pending
+                .push(Box::pin(async move { (whose, reply.await) }));
         }
     }
 
@@ -209,7 +210,8 @@ impl<L: Link> Session<'_, L> {
             (Reason::Contend(flight), _) => protocol.contended(flight, Err(Refused), now),
             (Reason::Renew(flight), Reply::Renewed(is_ours)) => protocol.renewed(flight, is_ours),
             (Reason::Fetch(value, digest, seat), Reply::Fetched(sealed)) => {
-                let body = sealed.and_then(|sealed| message::open_value(value, digest, &sealed, sealer));
+                let body =
+                    sealed.and_then(|sealed| message::open_value(value, digest, &sealed, sealer));
                 protocol.fetched(seat, body, now);
             }
             (Reason::Fetch(.., seat), _) => protocol.fetched(seat, None, now),

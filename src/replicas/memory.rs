@@ -138,7 +138,11 @@ impl MemoryStore {
                 Reply::Done
             }
             Request::Put(value, sealed) => {
-                shelf.put(*value, Bytes::copy_from_slice(sealed), now + self.0.value_life);
+                shelf.put(
+                    *value,
+                    Bytes::copy_from_slice(sealed),
+                    now + self.0.value_life,
+                );
                 Reply::Done
             }
             Request::Fetch(value) => Reply::Fetched(shelf.fetch(*value, now)),
@@ -178,7 +182,10 @@ impl Store for MemoryStore {
 }
 
 impl Link for MemoryStore {
-    fn send(&self, request: Request) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
+    fn send(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
         let store = self.clone();
         async move {
             let (takes, is_silent) = {

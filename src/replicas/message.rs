@@ -34,19 +34,35 @@ pub(crate) enum Message {
         asked: u64,
     },
     /// Those below `asked` have.
-    Cover { to: Address, asked: u64 },
+    Cover {
+        to: Address,
+        asked: u64,
+    },
     /// It follows no longer, or has fetched its answer.
-    Leave { to: Address },
+    Leave {
+        to: Address,
+    },
     /// Is the seat there?
-    Probe { to: Address, inbox: Inbox },
+    Probe {
+        to: Address,
+        inbox: Inbox,
+    },
 
     // To a follower.
     /// It is.
-    Here { to: Address },
+    Here {
+        to: Address,
+    },
     /// It is not, and can't be taken; says `from`, whose flight it would be.
-    Gone { to: Address, from: Inbox },
+    Gone {
+        to: Address,
+        from: Inbox,
+    },
     /// There is nothing to wait for: make a call of your own.
-    Alone { to: Address, reason: Reason },
+    Alone {
+        to: Address,
+        reason: Reason,
+    },
     /// The answer for callers below `covered`, which a call of so long has given.
     Answer {
         to: Address,
@@ -56,12 +72,19 @@ pub(crate) enum Message {
     },
 
     // To oneself.
-    Echo { number: u64 },
+    Echo {
+        number: u64,
+    },
 
     // To all.
     /// Nobody is to join a flight of this key, or of this target, any more.
-    Forget { from: Inbox, name: Digest },
-    ForgetAll { from: Inbox },
+    Forget {
+        from: Inbox,
+        name: Digest,
+    },
+    ForgetAll {
+        from: Inbox,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -410,7 +433,11 @@ mod tests {
             body: Body::Inline(Bytes::from_static(b"location: /private/page")),
         };
         let sealed = answer.seal(&ours());
-        assert!(!sealed.windows(8).any(|part| b"location: /private/page".windows(8).any(|plain| plain == part)));
+        assert!(!sealed.windows(8).any(|part| {
+            b"location: /private/page"
+                .windows(8)
+                .any(|plain| plain == part)
+        }));
         assert_ne!(answer.seal(&ours()), sealed);
     }
 }

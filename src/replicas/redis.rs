@@ -168,8 +168,11 @@ impl Endpoint {
                 master,
                 of,
             } => {
-                let client = sentinel_client(sentinels, master, of)?.async_get_client().await?;
-                let client = Client::open(client.get_connection_info().clone().set_tcp_settings(tcp()))?;
+                let client = sentinel_client(sentinels, master, of)?
+                    .async_get_client()
+                    .await?;
+                let client =
+                    Client::open(client.get_connection_info().clone().set_tcp_settings(tcp()))?;
                 let connection = client.get_multiplexed_async_connection_with_config(&config);
                 Ok((Connection::Single(connection.await?), client))
             }
@@ -239,7 +242,9 @@ impl RedisStore {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 impl Store for RedisStore {
@@ -388,7 +393,10 @@ fn with_script(by_digest: &Cmd, script: &'static str) -> Cmd {
 // ===== impl RedisLink =====
 
 impl Link for RedisLink {
-    fn send(&self, request: Request) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
+    fn send(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
         let mut connection = self.connection.clone();
         let (cmd, script) = self.config.command(&request);
         let counts = self.config.counts;
@@ -420,7 +428,9 @@ impl Connection {
 
 fn read(request: &Request, value: Value, counts: bool) -> Reply {
     match (request, value) {
-        (Request::Contend { .. }, Value::Int(1)) => Reply::Contended(Contended::Won { over: false }),
+        (Request::Contend { .. }, Value::Int(1)) => {
+            Reply::Contended(Contended::Won { over: false })
+        }
         (Request::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
         (Request::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
             let names = (id::parse(&held[..32]), id::parse(&held[32..]));

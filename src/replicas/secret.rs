@@ -90,7 +90,11 @@ impl Sealer {
         sealed.extend(plain);
         let tag = self
             .0
-            .encrypt_inout_detached(&XNonce::from(nonce), &aad, (&mut sealed[1 + NONCE..]).into())
+            .encrypt_inout_detached(
+                &XNonce::from(nonce),
+                &aad,
+                (&mut sealed[1 + NONCE..]).into(),
+            )
             .expect("no message is 256 GiB long");
         sealed.extend_from_slice(&tag);
         sealed

@@ -10,7 +10,7 @@ use super::{
     id::Digest,
     protocol::{EntryId, Settings},
     redis::{Endpoint, RedisStore},
-    secret::{Digester, KeyBytes, LEAST, Secret, Sealer},
+    secret::{Digester, KeyBytes, LEAST, Sealer, Secret},
     store::Store,
 };
 
@@ -191,8 +191,12 @@ impl Replicas {
     ///
     /// Without a namespace or a secret.
     pub(crate) fn open(self, purpose: &'static str) -> Site {
-        let namespace = self.namespace.expect("replicas need a namespace: `Replicas::namespace`");
-        let secret = self.secret.expect("replicas need a secret: `Replicas::secret`");
+        let namespace = self
+            .namespace
+            .expect("replicas need a namespace: `Replicas::namespace`");
+        let secret = self
+            .secret
+            .expect("replicas need a secret: `Replicas::secret`");
         let Settings {
             lease, value_life, ..
         } = self.settings;
@@ -211,7 +215,13 @@ impl Site {
             lease: Duration::from_secs(2),
             ..replicas.settings
         };
-        Self::new(store.clone(), "test", &Secret::new(&[7; LEAST]), settings, "test")
+        Self::new(
+            store.clone(),
+            "test",
+            &Secret::new(&[7; LEAST]),
+            settings,
+            "test",
+        )
     }
 }
 
@@ -275,7 +285,8 @@ impl Site {
 
     /// The caller of this number has joined the local flight that contends, or follows, as `id`.
     pub(crate) fn one_more(&self, id: EntryId, number: u64) {
-        self.hub.act(|protocol, now| protocol.one_more(id, number, now));
+        self.hub
+            .act(|protocol, now| protocol.one_more(id, number, now));
     }
 
     /// Nobody joins a flight of this target any more, here or, as soon as they hear of it, elsewhere. Call it before the local

@@ -67,7 +67,10 @@ pub(crate) trait Store: Send + Sync + 'static {
 
 pub(crate) trait Link: Send + Sync + 'static {
     /// Requests are carried out in the order in which their futures are first polled.
-    fn send(&self, request: Request) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static;
+    fn send(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static;
 }
 
 pub(crate) trait Listener: Send + 'static {

@@ -195,9 +195,15 @@ mod tests {
             now += 50;
             breaker.in_vain(ms(now - 50), ms(now))
         };
-        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [Change::None; 2]);
+        assert_eq!(
+            [in_vain(&mut breaker), in_vain(&mut breaker)],
+            [Change::None; 2]
+        );
         breaker.answered();
-        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [Change::None; 2]);
+        assert_eq!(
+            [in_vain(&mut breaker), in_vain(&mut breaker)],
+            [Change::None; 2]
+        );
         assert_eq!(in_vain(&mut breaker), Change::Opens);
     }
 

@@ -150,7 +150,9 @@ impl<L: Local> Protocol<L> {
         let silent = self.settings.silent();
         let gone: Vec<_> = entry
             .followers
-            .extract_if(.., |_, follower| now.saturating_sub(follower.heard) >= silent)
+            .extract_if(.., |_, follower| {
+                now.saturating_sub(follower.heard) >= silent
+            })
             .collect();
         let renew = entry.lease.is_some_and(|at| now >= at);
         if renew {

@@ -19,8 +19,7 @@ use bytes::Bytes;
 
 use super::{
     Command, Contended, EntryId, Local, Output, Protocol, Reason, Refusal, Refused, Settings, Time,
-    Verdict, Why,
-    entry::Part,
+    Verdict, Why, entry::Part,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
@@ -81,8 +80,10 @@ impl Rng {
 #[derive(Debug)]
 struct Flight {
     key: usize,
-    /// Whether a caller may join, here or from elsewhere.
+    /// Whether a caller may join here.
     open: bool,
+    /// Whether one could join from elsewhere: a moment longer, after the call's end.
+    linked: bool,
     max_waiters: usize,
     entry: Option<EntryId>,
     callers: Vec<Caller>,
@@ -111,7 +112,7 @@ impl Local for LocalFlight {
 
     fn join(&self) -> Result<SeatGuard, Refusal> {
         let mut flight = self.0.borrow_mut();
-        if !flight.open || flight.over {
+        if !flight.linked {
             return Err(Refusal::Gone);
         }
         if flight.callers.len() + flight.seats >= flight.max_waiters {
@@ -155,28 +156,88 @@ struct Call {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Arrive { replica: usize, key: usize },
-    Depart { replica: usize, pick: u64 },
-    CallEnds { replica: usize, call: usize },
-    Answers { replica: usize, call: usize, entry: EntryId },
-    ToStore { replica: usize, link: u64, command: Command },
-    Contended { replica: usize, link: u64, flight: FlightId, reply: Result<Contended, Refused> },
-    Renewed { replica: usize, link: u64, flight: FlightId, is_ours: bool },
-    Heard { replica: usize, link: u64, seat: Seat, receivers: usize },
-    Fetched { replica: usize, link: u64, seat: Seat, body: Option<Bytes> },
-    Message { replica: usize, link: u64, message: Message },
-    Tick { replica: usize },
-    Forget { replica: usize, key: usize },
-    ForgetAll { replica: usize },
+    Arrive {
+        replica: usize,
+        key: usize,
+    },
+    Depart {
+        replica: usize,
+        pick: u64,
+    },
+    CallEnds {
+        replica: usize,
+        call: usize,
+    },
+    Answers {
+        replica: usize,
+        call: usize,
+        entry: EntryId,
+    },
+    ToStore {
+        replica: usize,
+        link: u64,
+        command: Command,
+    },
+    Contended {
+        replica: usize,
+        link: u64,
+        flight: FlightId,
+        reply: Result<Contended, Refused>,
+    },
+    Renewed {
+        replica: usize,
+        link: u64,
+        flight: FlightId,
+        is_ours: bool,
+    },
+    Heard {
+        replica: usize,
+        link: u64,
+        seat: Seat,
+        receivers: usize,
+    },
+    Fetched {
+        replica: usize,
+        link: u64,
+        seat: Seat,
+        body: Option<Bytes>,
+    },
+    Message {
+        replica: usize,
+        link: u64,
+        message: Message,
+    },
+    Tick {
+        replica: usize,
+    },
+    Forget {
+        replica: usize,
+        key: usize,
+    },
+    ForgetAll {
+        replica: usize,
+    },
     Stop,
     Resume,
     Restart,
-    LoseLease { key: usize },
-    Unlink { replica: usize },
-    Link { replica: usize },
-    Pause { replica: usize },
-    Unpause { replica: usize },
-    Kill { replica: usize },
+    LoseLease {
+        key: usize,
+    },
+    Unlink {
+        replica: usize,
+    },
+    Link {
+        replica: usize,
+    },
+    Pause {
+        replica: usize,
+    },
+    Unpause {
+        replica: usize,
+    },
+    Kill {
+        replica: usize,
+    },
 }
 
 impl Event {
@@ -251,6 +312,8 @@ struct World {
     asked: usize,
     departed: usize,
     healing: bool,
+    /// When the last caller had what it wanted, or had gone.
+    deserted: Option<Time>,
 }
 
 /// What a schedule showed, so that it is known that the schedules show enough.
@@ -273,8 +336,16 @@ impl World {
                 _ if calm => ms(8),
                 _ => ms(40),
             },
-            lose: if calm { 0 } else { [0, 2, 10][rng.below(3) as usize] },
-            double: if calm { 0 } else { [0, 5][rng.below(2) as usize] },
+            lose: if calm {
+                0
+            } else {
+                [0, 2, 10][rng.below(3) as usize]
+            },
+            double: if calm {
+                0
+            } else {
+                [0, 5][rng.below(2) as usize]
+            },
             misdirect: [0, 5][rng.below(2) as usize],
             faults: if calm { 0 } else { rng.below(4) },
             forget: rng.chance(25),
@@ -314,6 +385,7 @@ impl World {
             asked: 0,
             departed: 0,
             healing: false,
+            deserted: None,
         };
         if verbose {
             eprintln!("{:?} replicas {replicas} keys {keys}", world.weather);
@@ -376,7 +448,12 @@ impl World {
                 _ => world.at(at, Event::Kill { replica }),
             }
         }
-        world.scripted = world.slots.iter().flatten().filter(|event| event.is_scripted()).count();
+        world.scripted = world
+            .slots
+            .iter()
+            .flatten()
+            .filter(|event| event.is_scripted())
+            .count();
         world
     }
 
@@ -448,6 +525,7 @@ impl World {
             }
             self.happen(event);
             self.check_waiting();
+            self.check_leavings();
         }
         if self.replicas.iter().all(|replica| replica.dead) {
             // Nothing happens any more; what they had in the store expires.
@@ -475,7 +553,10 @@ impl World {
     fn is_quiet(&self) -> bool {
         self.served + self.departed == self.asked
             && self.shelf.len(self.now) == 0
-            && self.calls.iter().all(|call| call.ended.is_some() || call.gone)
+            && self
+                .calls
+                .iter()
+                .all(|call| call.ended.is_some() || call.gone)
             && self.replicas.iter().all(|replica| {
                 let p = &replica.protocol;
                 p.entries.is_empty()
@@ -535,30 +616,62 @@ impl World {
             Event::Arrive { replica, key } => self.arrive(replica, key),
             Event::Depart { replica, pick } => self.depart(replica, pick),
             Event::CallEnds { replica, call } => self.call_ends(replica, call),
-            Event::Answers { replica, call, entry } => {
+            Event::Answers {
+                replica,
+                call,
+                entry,
+            } => {
                 let answer = self.outcome(call);
                 self.replicas[replica].protocol.answer(entry, answer, now);
                 self.drain(replica);
             }
             Event::ToStore { .. } if self.stopped => self.held.push(event),
-            Event::ToStore { replica, link, command } => self.execute(replica, link, command),
-            Event::Contended { replica, flight, reply, .. } => {
-                self.replicas[replica].protocol.contended(flight, reply, now);
+            Event::ToStore {
+                replica,
+                link,
+                command,
+            } => self.execute(replica, link, command),
+            Event::Contended {
+                replica,
+                flight,
+                reply,
+                ..
+            } => {
+                self.replicas[replica]
+                    .protocol
+                    .contended(flight, reply, now);
                 self.drain(replica);
             }
-            Event::Renewed { replica, flight, is_ours, .. } => {
+            Event::Renewed {
+                replica,
+                flight,
+                is_ours,
+                ..
+            } => {
                 self.replicas[replica].protocol.renewed(flight, is_ours);
                 self.drain(replica);
             }
-            Event::Heard { replica, seat, receivers, .. } => {
+            Event::Heard {
+                replica,
+                seat,
+                receivers,
+                ..
+            } => {
                 self.replicas[replica].protocol.heard(seat, receivers, now);
                 self.drain(replica);
             }
-            Event::Fetched { replica, seat, body, .. } => {
+            Event::Fetched {
+                replica,
+                seat,
+                body,
+                ..
+            } => {
                 self.replicas[replica].protocol.fetched(seat, body, now);
                 self.drain(replica);
             }
-            Event::Message { replica, message, .. } => self.receive(replica, message),
+            Event::Message {
+                replica, message, ..
+            } => self.receive(replica, message),
             Event::Tick { replica } => {
                 if self.replicas[replica].ticks <= now {
                     self.replicas[replica].ticks = Time::MAX;
@@ -575,6 +688,7 @@ impl World {
                     let mut flight = flight.borrow_mut();
                     if flight.key == key {
                         flight.open = false;
+                        flight.linked = false;
                     }
                 }
                 self.drain(replica);
@@ -587,6 +701,7 @@ impl World {
                 self.replicas[replica].protocol.forget_all();
                 for flight in &self.replicas[replica].flights {
                     flight.borrow_mut().open = false;
+                    flight.borrow_mut().linked = false;
                 }
                 self.drain(replica);
             }
@@ -713,6 +828,7 @@ impl World {
             let flight = Rc::new(RefCell::new(Flight {
                 key,
                 open: true,
+                linked: true,
                 max_waiters,
                 entry: None,
                 callers: vec![caller],
@@ -723,7 +839,9 @@ impl World {
             let replica = &mut self.replicas[at];
             replica.flights.push(Rc::clone(&flight));
             let local = LocalFlight(Rc::clone(&flight));
-            let entry = replica.protocol.contend(digest(key), None, local, number + 1, now);
+            let entry = replica
+                .protocol
+                .contend(digest(key), None, local, number + 1, now);
             flight.borrow_mut().entry = Some(entry);
             replica.by_entry.insert(entry, flight);
         }
@@ -757,6 +875,7 @@ impl World {
         }
         state.over = true;
         state.open = false;
+        state.linked = false;
         let (entry, call) = (state.entry.take(), state.call);
         drop(state);
         if let Some(call) = call {
@@ -771,7 +890,9 @@ impl World {
     }
 
     fn bury(&mut self, at: usize) {
-        self.replicas[at].flights.retain(|flight| !flight.borrow().over);
+        self.replicas[at]
+            .flights
+            .retain(|flight| !flight.borrow().over);
     }
 
     fn verdict(&mut self, at: usize, entry: EntryId) {
@@ -806,7 +927,8 @@ impl World {
                 self.at(ends, Event::CallEnds { replica: at, call });
             }
             Verdict::Answer { body, covered } => {
-                let call = u32::from_be_bytes(*body.first_chunk().expect("as it was made")) as usize;
+                let call =
+                    u32::from_be_bytes(*body.first_chunk().expect("as it was made")) as usize;
                 let inbox = self.replicas[at].protocol.inbox();
                 let mut state = flight.borrow_mut();
                 if self.calls[call].key != state.key {
@@ -831,7 +953,9 @@ impl World {
                     if self.weather.calm
                         && forgot.is_some_and(|at| caller.at > at && self.calls[call].began < at)
                     {
-                        self.fail("an answer of a call that had been forgotten before the question");
+                        self.fail(
+                            "an answer of a call that had been forgotten before the question",
+                        );
                     }
                 }
                 self.served += answered.len();
@@ -844,6 +968,7 @@ impl World {
                     // Whoever has joined from elsewhere found no call here.
                     state.over = true;
                     state.open = false;
+                    state.linked = false;
                     state.entry = None;
                     drop(state);
                     self.replicas[at].by_entry.remove(&entry);
@@ -858,7 +983,10 @@ impl World {
         if self.calls[call].gone {
             return;
         }
-        let found = self.replicas[at].flights.iter().find(|flight| flight.borrow().call == Some(call));
+        let found = self.replicas[at]
+            .flights
+            .iter()
+            .find(|flight| flight.borrow().call == Some(call));
         let flight = Rc::clone(found.expect("its flight is there until it ends"));
         let entry = flight.borrow_mut().entry.take().expect("it contended");
         let name = self.replicas[at].protocol.entries[&entry].flight;
@@ -888,7 +1016,14 @@ impl World {
                 }
                 false => {
                     let later = self.now + self.rng.between(Time::ZERO, ms(3));
-                    self.at(later, Event::Answers { replica: at, call, entry });
+                    self.at(
+                        later,
+                        Event::Answers {
+                            replica: at,
+                            call,
+                            entry,
+                        },
+                    );
                 }
             }
         }
@@ -923,7 +1058,10 @@ impl World {
                         flight.borrow_mut().seats -= 1;
                         self.cancel_if_deserted(at, &flight);
                     }
-                    Output::Detach(LocalFlight(flight)) => flight.borrow_mut().open = false,
+                    Output::Detach(LocalFlight(flight)) => {
+                        flight.borrow_mut().open = false;
+                        flight.borrow_mut().linked = false;
+                    }
                 }
             }
         }
@@ -944,7 +1082,14 @@ impl World {
             self.to_store[at] = arrives;
         }
         let link = self.replicas[at].link;
-        self.at(arrives, Event::ToStore { replica: at, link, command });
+        self.at(
+            arrives,
+            Event::ToStore {
+                replica: at,
+                link,
+                command,
+            },
+        );
     }
 
     /// The store does what it is told.
@@ -953,27 +1098,59 @@ impl World {
         let until = now + settings().lease;
         let answers = self.now + self.delay();
         match command {
-            Command::Contend { join, asked, pass_over } => {
+            Command::Contend {
+                join,
+                asked,
+                pass_over,
+            } => {
                 let own = self.replicas[at].protocol.inbox();
                 let mut join_of = None;
                 let counted = self.weather.single;
-                let heard: HashSet<_> = self.inboxes.iter().enumerate()
+                let heard: HashSet<_> = self
+                    .inboxes
+                    .iter()
+                    .enumerate()
                     .filter(|(at, _)| self.replicas[*at].linked)
                     .map(|(_, inbox)| *inbox)
                     .collect();
-                let reply = self.shelf.contend(&join, own, pass_over, (now, until), |inbox, flight| {
-                    join_of = Some((inbox, flight));
-                    counted.then(|| usize::from(heard.contains(&inbox)))
-                });
+                let reply =
+                    self.shelf
+                        .contend(&join, own, pass_over, (now, until), |inbox, flight| {
+                            join_of = Some((inbox, flight));
+                            counted.then(|| usize::from(heard.contains(&inbox)))
+                        });
                 if let Some((inbox, flight)) = join_of {
                     let to = Address { flight, ..join };
-                    self.publish(inbox, Message::Join { to, inbox: own, asked });
+                    self.publish(
+                        inbox,
+                        Message::Join {
+                            to,
+                            inbox: own,
+                            asked,
+                        },
+                    );
                 }
-                self.at(answers, Event::Contended { replica: at, link, flight: join.flight, reply: Ok(reply) });
+                self.at(
+                    answers,
+                    Event::Contended {
+                        replica: at,
+                        link,
+                        flight: join.flight,
+                        reply: Ok(reply),
+                    },
+                );
             }
             Command::Renew { digest, flight } => {
                 let is_ours = self.shelf.renew(digest, flight, (now, until));
-                self.at(answers, Event::Renewed { replica: at, link, flight, is_ours });
+                self.at(
+                    answers,
+                    Event::Renewed {
+                        replica: at,
+                        link,
+                        flight,
+                        is_ours,
+                    },
+                );
             }
             Command::Release { digest, flight } => self.shelf.release(digest, flight),
             Command::Put { value, body, .. } => {
@@ -981,7 +1158,15 @@ impl World {
             }
             Command::Fetch { value, seat, .. } => {
                 let body = self.shelf.fetch(value, now);
-                self.at(answers, Event::Fetched { replica: at, link, seat, body });
+                self.at(
+                    answers,
+                    Event::Fetched {
+                        replica: at,
+                        link,
+                        seat,
+                        body,
+                    },
+                );
             }
             Command::Delete(value) => self.shelf.delete(value),
             Command::Tell(inbox, message) => {
@@ -991,7 +1176,15 @@ impl World {
                 };
                 let receivers = self.publish(inbox, message);
                 if let (Some(seat), true) = (probe, self.weather.single) {
-                    self.at(answers, Event::Heard { replica: at, link, seat, receivers });
+                    self.at(
+                        answers,
+                        Event::Heard {
+                            replica: at,
+                            link,
+                            seat,
+                            receivers,
+                        },
+                    );
                 }
             }
             Command::TellAll(message) => {
@@ -1029,7 +1222,14 @@ impl World {
             self.from_store[at] = arrives;
         }
         let link = self.replicas[at].link;
-        self.at(arrives, Event::Message { replica: at, link, message });
+        self.at(
+            arrives,
+            Event::Message {
+                replica: at,
+                link,
+                message,
+            },
+        );
     }
 
     /// Messages that are not for whom they reach: to another replica, of another key, flight or seat, or long ago.
@@ -1141,7 +1341,10 @@ impl World {
             let well = |since: Time| self.now.saturating_sub(since);
             for flight in &replica.flights {
                 let flight = flight.borrow();
-                let Some(entry) = flight.entry.and_then(|id| replica.protocol.entries.get(&id)) else {
+                let Some(entry) = flight
+                    .entry
+                    .and_then(|id| replica.protocol.entries.get(&id))
+                else {
                     continue;
                 };
                 if !entry.waits() {
@@ -1149,7 +1352,11 @@ impl World {
                 }
                 // The store does nothing, this replica is well: down_after and a beat.
                 if let Some(ill) = self.store_ill {
-                    let since = if replica.well_since == Time::MAX { self.now } else { ill.max(replica.well_since) };
+                    let since = if replica.well_since == Time::MAX {
+                        self.now
+                    } else {
+                        ill.max(replica.well_since)
+                    };
                     if well(since) > s.down_after + s.beat + longest + SLACK {
                         self.fail("R2: it waits though the store has long stopped");
                     }
@@ -1169,24 +1376,73 @@ impl World {
                     let bound = s.lease + 3 * s.probe + s.patience + 6 * longest + SLACK;
                     let all = well(store.max(replica.well_since));
                     if all > bound && quiet > bound {
-                        self.fail(&format!("R2: it waits for {:?}, of whom nothing is heard", following.at));
+                        self.fail(&format!(
+                            "R2: it waits for {:?}, of whom nothing is heard",
+                            following.at
+                        ));
                     }
                 }
             }
         }
     }
 
+    /// R6, and that nobody calls for nobody: where no process and no link fails, what callers leave behind is gone as soon as those
+    /// concerned have heard of it.
+    fn check_leavings(&mut self) {
+        if self.weather.faults > 0 || self.scripted > 0 || self.served + self.departed < self.asked
+        {
+            return;
+        }
+        let since = *self.deserted.get_or_insert(self.now);
+        // Someone's script is answered, whose leader is told to forget the seat, which has the store release the lease.
+        let heard = since + 8 * self.weather.longest + SLACK;
+        if self.now < heard || self.weather.lose > 0 {
+            return;
+        }
+        if self
+            .calls
+            .iter()
+            .any(|call| call.ended.is_none() && !call.gone)
+        {
+            self.fail("a call goes on though its callers have long left");
+        }
+        if self.shelf.leases(self.now) > 0 {
+            self.fail(&format!("R6: a lease is left: {:?}", self.shelf));
+        }
+    }
+
     /// R2 and R6: everybody has been served, and nothing is left.
     fn check_end(&self) {
-        let waiting: Vec<_> = self.replicas.iter().filter(|replica| !replica.dead).flat_map(|replica| {
-            let of = |flight: &FlightRef| flight.borrow().callers.iter().map(|caller| caller.at).collect::<Vec<_>>();
-            replica.flights.iter().flat_map(of)
-        }).collect();
+        let waiting: Vec<_> = self
+            .replicas
+            .iter()
+            .filter(|replica| !replica.dead)
+            .flat_map(|replica| {
+                let of = |flight: &FlightRef| {
+                    flight
+                        .borrow()
+                        .callers
+                        .iter()
+                        .map(|caller| caller.at)
+                        .collect::<Vec<_>>()
+                };
+                replica.flights.iter().flat_map(of)
+            })
+            .collect();
         if !waiting.is_empty() || self.served + self.departed != self.asked {
-            self.fail(&format!("R2: callers that asked at {waiting:?} are still waiting"));
+            self.fail(&format!(
+                "R2: callers that asked at {waiting:?} are still waiting"
+            ));
         }
-        if let Some(call) = self.calls.iter().find(|call| call.ended.is_none() && !call.gone) {
-            self.fail(&format!("a call of replica {} goes on for nobody", call.replica));
+        if let Some(call) = self
+            .calls
+            .iter()
+            .find(|call| call.ended.is_none() && !call.gone)
+        {
+            self.fail(&format!(
+                "a call of replica {} goes on for nobody",
+                call.replica
+            ));
         }
         if self.shelf.len(self.now) > 0 {
             self.fail(&format!("R6: the store still has {:?}", self.shelf));
@@ -1271,6 +1527,9 @@ fn every_schedule_keeps_the_promises() {
     eprintln!("{:?}", seen.counts);
     // Schedules in which little happens would show little.
     for what in ["followed", "takeovers", "slow", "down", "told"] {
-        assert!(seen.counts[what] > schedules / 100, "{what} was seldom seen");
+        assert!(
+            seen.counts[what] > schedules / 100,
+            "{what} was seldom seen"
+        );
     }
 }

@@ -89,7 +89,11 @@ impl Replica {
                     .map(|time| time.as_millis().to_string()),
             )
             .arg(settings.max_body.to_string())
-            .arg(if settings.is_cluster { "cluster" } else { "single" })
+            .arg(if settings.is_cluster {
+                "cluster"
+            } else {
+                "single"
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -133,7 +137,11 @@ impl Replica {
     /// Never.
     pub fn lines(&self, beginning: &str) -> Vec<String> {
         let lines = self.said.lines.lock().expect("no panic");
-        lines.iter().filter(|line| line.starts_with(beginning)).cloned().collect()
+        lines
+            .iter()
+            .filter(|line| line.starts_with(beginning))
+            .cloned()
+            .collect()
     }
 
     async fn wait_for(&self, beginning: &str, count: usize, time: Duration) -> Option<Vec<String>> {
@@ -154,7 +162,11 @@ impl Replica {
     /// them.
     pub async fn ask(&self, key: &str, count: usize, call: Duration, len: usize) -> (u64, usize) {
         let id = self.id();
-        self.say(&format!("ask {id} {key} {count} {} {len}", call.as_millis())).await;
+        self.say(&format!(
+            "ask {id} {key} {count} {} {len}",
+            call.as_millis()
+        ))
+        .await;
         (id, count)
     }
 
@@ -167,7 +179,10 @@ impl Replica {
         let beginning = format!("got {id} ");
         let lines = self.wait_for(&beginning, count, time).await;
         let lines = lines.unwrap_or_else(|| {
-            panic!("{} of {count} callers got something within {time:?}", self.lines(&beginning).len())
+            panic!(
+                "{} of {count} callers got something within {time:?}",
+                self.lines(&beginning).len()
+            )
         });
         lines.iter().map(|line| Got::read(line)).collect()
     }
@@ -195,9 +210,18 @@ impl Replica {
         let id = self.id();
         self.say(&format!("stats {id}")).await;
         let beginning = format!("stats {id} ");
-        let lines = self.wait_for(&beginning, 1, Duration::from_secs(10)).await.expect("its stats");
-        let numbers = lines[0].split(' ').skip(2).map(|number| number.parse().expect("a number"));
-        numbers.collect::<Vec<_>>().try_into().expect("nine numbers")
+        let lines = self
+            .wait_for(&beginning, 1, Duration::from_secs(10))
+            .await
+            .expect("its stats");
+        let numbers = lines[0]
+            .split(' ')
+            .skip(2)
+            .map(|number| number.parse().expect("a number"));
+        numbers
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("nine numbers")
     }
 
     pub async fn is_up(&self) -> bool {
@@ -210,7 +234,10 @@ impl Replica {
     pub async fn is_up_within(&self, time: Duration) {
         let deadline = Instant::now() + time;
         while !self.is_up().await {
-            assert!(Instant::now() < deadline, "the store is not in use after {time:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the store is not in use after {time:?}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -41,7 +41,9 @@ impl Proxy {
     ///
     /// If no port can be listened at.
     pub async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let state = Arc::new(State {
             delay: AtomicU64::new(0),
@@ -77,9 +79,13 @@ async fn serve(listener: TcpListener, server: u16, state: std::sync::Weak<State>
     loop {
         let accepted = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
         let Some(state) = state.upgrade() else { return };
-        let Ok(Ok((client, _))) = accepted else { continue };
+        let Ok(Ok((client, _))) = accepted else {
+            continue;
+        };
         tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
+            let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else {
+                return;
+            };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let mut cut = state.cut.subscribe();
             let (client_in, client_out) = client.into_split();
@@ -100,7 +106,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(len @ 1..) = from.read(&mut buffer).await {
             let delay = Duration::from_micros(state.delay.load(Ordering::SeqCst));
-            if sender.send((Instant::now() + delay, buffer[..len].to_vec())).is_err() {
+            if sender
+                .send((Instant::now() + delay, buffer[..len].to_vec()))
+                .is_err()
+            {
                 return;
             }
         }

@@ -96,9 +96,8 @@ impl Server {
             .arg(&directory)
             .stdout(Stdio::null())
             .spawn();
-        let process = process.unwrap_or_else(|error| {
-            panic!("can't start {}: {error}; install it", kind.program())
-        });
+        let process = process
+            .unwrap_or_else(|error| panic!("can't start {}: {error}; install it", kind.program()));
         Self {
             kind,
             args,
@@ -153,7 +152,10 @@ impl Server {
     /// If it does not say.
     pub async fn keys(&self) -> usize {
         let mut connection = self.connect().await;
-        redis::cmd("DBSIZE").query_async(&mut connection).await.expect("DBSIZE")
+        redis::cmd("DBSIZE")
+            .query_async(&mut connection)
+            .await
+            .expect("DBSIZE")
     }
 
     /// Until it has no keys.
@@ -166,7 +168,11 @@ impl Server {
         while self.keys().await > 0 {
             if Instant::now() > deadline {
                 let mut connection = self.connect().await;
-                let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("KEYS");
+                let keys: Vec<String> = redis::cmd("KEYS")
+                    .arg("*")
+                    .query_async(&mut connection)
+                    .await
+                    .expect("KEYS");
                 panic!("the store still has {keys:?}");
             }
             sleep(Duration::from_millis(10)).await;
@@ -184,7 +190,9 @@ impl Server {
         for word in &words[1..] {
             cmd.arg(*word);
         }
-        cmd.exec_async(&mut connection).await.expect("the command succeeds");
+        cmd.exec_async(&mut connection)
+            .await
+            .expect("the command succeeds");
     }
 
     /// How often each command was run, scripts' own included.
@@ -194,7 +202,11 @@ impl Server {
     /// If it does not say.
     pub async fn command_counts(&self) -> std::collections::BTreeMap<String, u64> {
         let mut connection = self.connect().await;
-        let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.expect("INFO");
+        let info: String = redis::cmd("INFO")
+            .arg("commandstats")
+            .query_async(&mut connection)
+            .await
+            .expect("INFO");
         let counts = info.lines().filter_map(|line| {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
@@ -247,21 +259,37 @@ impl Cluster {
         }
         for (at, node) in nodes.iter().enumerate() {
             let (from, to) = (at * 16384 / 3, (at + 1) * 16384 / 3 - 1);
-            node.command(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]).await;
-            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await;
+            node.command(&[
+                "CLUSTER",
+                "ADDSLOTSRANGE",
+                &from.to_string(),
+                &to.to_string(),
+            ])
+            .await;
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()])
+                .await;
             if at > 0 {
-                nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]).await;
+                nodes[0]
+                    .command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()])
+                    .await;
             }
         }
         let deadline = Instant::now() + Duration::from_secs(30);
         for node in &nodes {
             let mut connection = node.connect().await;
             loop {
-                let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.expect("CLUSTER INFO");
+                let info: String = redis::cmd("CLUSTER")
+                    .arg("INFO")
+                    .query_async(&mut connection)
+                    .await
+                    .expect("CLUSTER INFO");
                 if info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3") {
                     break;
                 }
-                assert!(Instant::now() < deadline, "the cluster does not come together: {info}");
+                assert!(
+                    Instant::now() < deadline,
+                    "the cluster does not come together: {info}"
+                );
                 sleep(Duration::from_millis(50)).await;
             }
         }
@@ -297,6 +325,11 @@ fn free_port() -> u16 {
 }
 
 pub(crate) fn signal(process: u32, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
-    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {process}");
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &process.to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -{name} {process}"
+    );
 }

@@ -20,7 +20,17 @@ use tower_singleflight::{Group, Replicas};
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [url, namespace, secret, patience, lease, down_after, max_body, kind] = &args[..] else {
+    let [
+        url,
+        namespace,
+        secret,
+        patience,
+        lease,
+        down_after,
+        max_body,
+        kind,
+    ] = &args[..]
+    else {
         panic!("url, namespace, secret, patience, lease, down_after, max_body, kind")
     };
     let ms = |text: &String| Duration::from_millis(text.parse().expect("a number"));
@@ -65,7 +75,8 @@ async fn main() {
                         let outcome = group.run(key.clone(), work).await;
                         let text = String::from_utf8_lossy(&outcome.value);
                         let mut parts = text.split(' ');
-                        let (made, ended) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+                        let (made, ended) =
+                            (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
                         let made = if made.is_empty() { "-" } else { made };
                         let ended = if ended.is_empty() { "0" } else { ended };
                         say(&format!(
