@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{LocalFlight, MemoryStore, Reason, Refusal, RemoteSeat, Site, Verdict, Why};
+use super::{EntryId, LocalFlight, MemoryStore, Reason, Refusal, RemoteSeat, Site, Verdict, Why};
 use crate::sync::Mutex;
 
 const CALL: Duration = Duration::from_millis(300);
@@ -53,6 +53,8 @@ struct Flight {
     layer: Weak<Layer>,
     key: String,
     asked: AtomicU64,
+    /// Once it contends.
+    entry: Mutex<Option<EntryId>>,
     seats: AtomicUsize,
     end: watch::Sender<Option<End>>,
 }
@@ -110,6 +112,7 @@ impl Layer {
                         layer: Arc::downgrade(self),
                         key: name.clone(),
                         asked: AtomicU64::new(number + 1),
+                        entry: Mutex::new(None),
                         seats: AtomicUsize::new(0),
                         end: watch::channel(None).0,
                     });
@@ -120,6 +123,10 @@ impl Layer {
         };
         if led {
             return self.lead(&flight, path, language).await;
+        }
+        let entry = *flight.entry.lock();
+        if let Some(entry) = entry {
+            self.site.one_more(entry, number);
         }
         let mut end = flight.end.subscribe();
         let end = end
@@ -143,6 +150,7 @@ impl Layer {
         let asked = flight.asked.load(Ordering::SeqCst);
         let local: Arc<dyn LocalFlight> = Arc::clone(flight) as Arc<dyn LocalFlight>;
         let mut contest = self.site.contend(digest, None, local, asked);
+        *flight.entry.lock() = Some(contest.id());
         match contest.verdict().await {
             Verdict::Answer { body, covered } => {
                 let [call, varies, of] = body[..] else {
