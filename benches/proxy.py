@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The example reverse_proxy with the layer and without it, in turns under wrk on loopback.
+"""The reverse proxy with the layer and without it, in turns under wrk on loopback.
 
     benches/proxy.py [--seconds 2] [--rounds 15] [--json FILE]
 
@@ -19,7 +19,7 @@ import argparse, datetime, json, os, pathlib, platform, re, select, shutil, sock
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EXAMPLES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples"
+RELEASE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 # A path of its own for each request of each of wrk's threads.
 UNIQUE = 'n = 0\nlocal me = tostring({}):sub(10)\nrequest = function() n = n + 1; return wrk.format("GET", "/" .. me .. n) end\n'
 KINDS = ("without", "with")
@@ -118,8 +118,8 @@ def spread(values):
 
 def compare(name, latency, rounds, measure, targets, beside=False):
     """Takes turns; gives all that was measured. `beside`: the origin runs on the proxy's core."""
-    _, origin = start(PROXY if beside else OTHERS, EXAMPLES / "origin", "--listen", "127.0.0.1:0", "--latency-ms", latency)
-    proxy = lambda *more: start(PROXY, EXAMPLES / "reverse_proxy", "--listen", "127.0.0.1:0", "--upstream", origin, *more)
+    _, origin = start(PROXY if beside else OTHERS, RELEASE / "examples/origin", "--listen", "127.0.0.1:0", "--latency-ms", latency)
+    proxy = lambda *more: start(PROXY, RELEASE / "reverse_proxy", "--listen", "127.0.0.1:0", "--upstream", origin, *more)
     proxies = dict(zip(KINDS, (proxy("--no-coalesce"), proxy())))
 
     def turn(kind):
@@ -198,8 +198,8 @@ def main():
     options = options.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing (Debian: apt-get install wrk)")
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--example", "reverse_proxy", "--example", "origin"],
-                   cwd=ROOT, check=True)
+    for program in (("-p", "reverse_proxy"), ("--example", "origin")):
+        subprocess.run(["cargo", "build", "--release", "--quiet", *program], cwd=ROOT, check=True)
     os.sched_setaffinity(0, OTHERS)
     script = pathlib.Path(tempfile.mkdtemp()) / "unique.lua"
     script.write_text(UNIQUE)

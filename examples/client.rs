@@ -33,11 +33,11 @@ async fn main() -> Result<(), BoxError> {
     let calls = Calls::default();
     let uri = format!("http://{}/rates", origin(Arc::clone(&calls)).await?);
 
-    // The client's error can't be given to several callers, a `BoxError` can: hence `map_err`, below the
+    // The client's error can't be given to several callers, an `Arc` of it can: hence `map_err`, below the
     // layer.
     let client = ServiceBuilder::new()
         .layer(SingleflightLayer::new())
-        .map_err(BoxError::from)
+        .map_err(Arc::new)
         .service(Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>());
 
     let responses = try_join_all((0..CALLERS).map(|_| {

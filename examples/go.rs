@@ -6,11 +6,12 @@
 //!
 //! | Go | here |
 //! | --- | --- |
-//! | `v, err, shared := g.Do(key, fn)` | `let Outcome { value, shared } = group.run(key, work).await` |
+//! | `v, err, shared := g.Do(key, fn)` | `let Outcome { value, shared, led } = group.run(key, work).await` |
 //! | `ch := g.DoChan(key, fn)` | `let call = group.spawn(key, work)`, a future to await now, later or never |
 //! | `g.Forget(key)` | `group.forget(&key)` |
 //!
-//! Go's `err` is part of the value: a group of `Result`s gives the same error to every caller.
+//! Go's `err` is part of the value: a group of `Result`s gives the same error to every caller. `led`, which Go has not, tells
+//! the caller whose work ran from those who were spared theirs.
 //! The program prints for each of the calls how often the work ran and what the callers got.
 
 use std::cell::Cell;

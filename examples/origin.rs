@@ -1,4 +1,4 @@
-//! A slow origin, to try the example `reverse_proxy` with.
+//! A slow origin, to try the reverse proxy beside it with.
 //!
 //! ```not_rust
 //! cargo run --release --example origin -- --latency-ms 5

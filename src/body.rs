@@ -17,9 +17,10 @@ use crate::{error::BoxError, exchange::ReadBody};
 /// # Errors
 ///
 /// Those of the inner body. Of a body that several callers could share they come as a
-/// [`SharedError`](crate::SharedError), which leads to the original. Two more can end a copy: the source gave another
-/// number of bytes than it had announced; or with [`stream_unknown`](crate::SingleflightLayer::stream_unknown) this
-/// caller has read too slowly. A body that was not received whole never ends as if it were.
+/// [`SharedError`](crate::SharedError), which leads to the original. Three more can end a copy: the source gave another
+/// number of bytes than it had announced; its trailers set a cookie, or are for the leader alone in another way; or this
+/// caller read a body over [`max_body`](crate::SingleflightLayer::max_body) at another pace than the rest, called again, and
+/// got another response. A body that was not received whole never ends as if it were.
 ///
 /// # Cancel safety
 ///

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use tokio::time::Instant;
+
 use crate::flights::{Flights, Stats};
 
 /// A way to the flights of a [`SingleflightLayer`](crate::SingleflightLayer), for code that is not a request.
@@ -61,8 +63,11 @@ impl<K> Handle<K> {
     ///
     /// `f` runs under no lock, and sees the flights of one moment in each part of the table: this is not one atomic step.
     pub fn forget_if(&self, mut f: impl FnMut(&K) -> bool) -> usize {
+        let now = Instant::now();
         let matching = self.flights.table.all().filter(|flight| {
-            self.flights.is_fresh(&flight.cargo) && f(&flight.cargo.key) && flight.detach()
+            self.flights.can_be_joined(&flight.cargo, now)
+                && f(&flight.cargo.key)
+                && flight.detach()
         });
         matching.count()
     }
@@ -97,7 +102,8 @@ impl<K> Handle<K> {
 
     /// What the layer has done so far, and what it holds now.
     ///
-    /// It costs what [`in_flight`](Self::in_flight) does; the other numbers are sums of a few counters.
+    /// It is cheap: sums of a few counters, so it can be logged with each request. Its `in_flight` also counts a flight
+    /// that is too old or too silent to be joined, until somebody asks for its key; [`in_flight`](Self::in_flight) does not.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.flights.stats()

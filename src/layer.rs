@@ -152,40 +152,32 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         self.set(|settings| settings.policy = Arc::new(policy))
     }
 
-    /// The largest body, in bytes, that is copied for followers. Default: 2 MiB.
+    /// The largest body, in bytes, that is kept whole for followers. Default: 2 MiB.
     ///
-    /// A larger one streams to its leader, and each follower makes its own call; as soon as the head arrives if the
-    /// length is known, else when the body outgrows this. With [`stream_unknown`](Self::stream_unknown) it is the size
-    /// of the window instead.
+    /// Followers read a body as it comes, whatever its length. One that outgrows this goes on for those who have joined, and
+    /// nobody joins it any more: of it, so many bytes are kept behind the source, and one frame more. The source is read as
+    /// fast as the fastest of its readers asks, but no further than this ahead of the leader. A follower that falls behind
+    /// by more than is kept, or that has to wait for the leader, calls again with its own request and goes on where it was,
+    /// if the response is the same; else its body ends with an error.
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.limits.max_body = bytes)
     }
 
     /// How many bytes all copies of the layer may hold together, a hard bound. Default: 256 MiB.
     ///
-    /// Counted are the bytes of the bodies and, of a body in more than 1,024 frames, 80 more for the place of each further
-    /// one that is shorter than 512 bytes. A body in so many frames that 40 for each come to more than
-    /// [`max_body`](Self::max_body) is over that; one whose length was known, and is set aside, may have that many whose
-    /// places are not counted, rather than fail where nothing is left.
+    /// It counts the bytes of the bodies and, of a body in more than 1,024 frames, 80 more for the place of each further
+    /// frame that is shorter than 512 bytes. A body in so many frames that 40 for each come to more than
+    /// [`max_body`](Self::max_body) outgrows that.
     ///
-    /// What a frame was cut from isn't known here. Small ones (under 4 KiB) are copied together, but for a body's first
-    /// 16, so that they hold no more than their bytes; a larger one is shared as it came, with its buffer: from hyper's
-    /// HTTP/1 client up to twice its bytes.
+    /// `Bytes` does not say what a frame was cut from. Frames under 4 KiB, but for a body's first, are copied together, so
+    /// that they keep no more than their bytes; a larger one is shared as it came, with its buffer: from hyper's HTTP/1
+    /// client up to twice its bytes.
     ///
-    /// A flight that doesn't get its share is not shared, as one over [`max_body`](Self::max_body). What is held now is
-    /// [`Stats::buffered_bytes`](crate::Stats::buffered_bytes).
+    /// A buffer that nobody shares gives way to others. Where there is nothing left when a head arrives, followers make
+    /// their own calls; where it runs out later, what there is bounds the body as [`max_body`](Self::max_body) does. What
+    /// is held now is [`Stats::buffered_bytes`](crate::Stats::buffered_bytes).
     pub fn max_buffered(self, bytes: usize) -> Self {
         self.set(|settings| settings.limits.max_buffered = bytes)
-    }
-
-    /// Whether followers begin with the head also when the length of the body is unknown. Default: `false`, they begin
-    /// when it has ended.
-    ///
-    /// With `true` a body that outgrows [`max_body`](Self::max_body) goes on for those who have begun: the copy becomes a
-    /// window of that size behind the source, which is read as fast as the fastest of them asks. One that falls out of the
-    /// window, be it the leader, has its body ended with an error, it alone.
-    pub fn stream_unknown(self, yes: bool) -> Self {
-        self.set(|settings| settings.stream_unknown = yes)
     }
 
     /// How many callers a flight may have, its leader counted. One more makes its own call. Default: unlimited. With 1
@@ -194,11 +186,24 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         self.set(|settings| settings.max_waiters = n)
     }
 
-    /// How old a flight may be that is still joined; after that the next caller leads a new one. Default: any age.
+    /// How old a flight may be that is still joined. After that the next caller leads a new one, and those who have joined
+    /// stay. Default: 30 seconds, from the call on.
     ///
-    /// By Tokio's clock, which is read only where this is set.
+    /// So a call that hangs costs newcomers no more than this. A time-out below the layer ends it for all.
+    ///
+    /// By Tokio's clock.
     pub fn max_age(self, age: Duration) -> Self {
-        self.set(|settings| settings.max_age = Some(age))
+        self.set(|settings| settings.max_age = age)
+    }
+
+    /// How long the body of a flight may give nothing until nobody joins it any more. After that the next caller leads a new
+    /// flight, and those who have joined stay. Default: 1 second, from the last frame on, or from the head.
+    ///
+    /// So a transfer that has died costs its own callers and those who come within this time, and nobody else.
+    ///
+    /// By Tokio's clock.
+    pub fn max_silence(self, silence: Duration) -> Self {
+        self.set(|settings| settings.max_silence = silence)
     }
 
     /// How long a follower waits for its head before it makes its own call. Default: as long as it takes.
@@ -275,7 +280,7 @@ impl<X: KeyExtractor> fmt::Debug for SingleflightLayer<X> {
         f.debug_struct("SingleflightLayer")
             .field("extractor", &format_args!("{}", type_name::<X>()))
             .field("settings", &self.shared.settings)
-            .field("in_flight", &self.shared.flights.in_flight())
+            .field("in_flight", &self.shared.flights.table.len())
             .finish()
     }
 }

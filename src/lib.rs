@@ -7,9 +7,9 @@
 #[cfg(feature = "http")]
 mod body;
 #[cfg(feature = "http")]
-mod cache_status;
+mod buffer;
 #[cfg(feature = "http")]
-mod copy;
+mod cache_status;
 mod error;
 #[cfg(feature = "http")]
 mod exchange;

@@ -6,14 +6,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, Response, request};
+use http::{HeaderName, Request, Response, request, response};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Desk, Joined, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter, Work},
+    exchange::{
+        Again, Desk, Joined, MOVES, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter,
+        Work,
+    },
     flights::{Cargo, Event, Shared, Target, Waiting},
     future::{Known, ResponseFuture},
     key::{KeyExtractor, Marks},
@@ -85,6 +88,47 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        self.coalesce(request, 0)
+    }
+}
+
+impl<S, X> Singleflight<S, X>
+where
+    X: KeyExtractor,
+{
+    /// A caller that has moved on so often calls once more.
+    pub(crate) fn call_again<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        if moves <= MOVES {
+            return self.coalesce(request, moves);
+        }
+        let call = Oneshot::begin(&mut self.inner, request);
+        ResponseFuture::apart(&self.shared, call, None)
+    }
+
+    pub(crate) fn count_forwarded(&self, caller: &Asker, reason: Reason) {
+        self.shared.flights.gauges.forward(caller, reason);
+    }
+
+    /// Joins the flight that is for this request, leads a new one, or forwards the request.
+    fn coalesce<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
         let (parts, body) = request.into_parts();
         let Question {
             key,
@@ -120,24 +164,37 @@ where
                 self.lead(seat, names, request, has_credentials, marks)
             }
             Joined::Begins(seat, head) => {
-                flights.gauges.count(Event::Joined);
-                seat.board(&Asker::here());
-                ResponseFuture::begin(&self.shared, seat, head)
+                self.begin(seat, head, Request::from_parts(parts, body), moves)
             }
             Joined::Waits(_) => unreachable!("nobody was given to wait"),
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
             Joined::Unprepared(cargo) => {
                 let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials, marks)
+                self.follow(cargo, request, has_credentials, marks, moves)
             }
         }
     }
-}
 
-impl<S, X> Singleflight<S, X>
-where
-    X: KeyExtractor,
-{
+    /// There is a flight whose head is there.
+    fn begin<ReqBody, ResBody>(
+        &self,
+        seat: Seat<X::Key>,
+        head: Arc<response::Parts>,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Origin<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: OriginBody,
+    {
+        self.shared.flights.gauges.count(Event::Joined);
+        seat.board(&Asker::here());
+        let again = seat.may_move_on().then(|| self.clone());
+        let again = again.and_then(|service| Again::new(service, request, moves));
+        ResponseFuture::begin(&self.shared, seat, head, again)
+    }
+
     fn bypass<ReqBody, ResBody>(
         &mut self,
         parts: request::Parts,
@@ -212,6 +269,7 @@ where
         request: Request<ReqBody>,
         has_credentials: bool,
         marks: Marks,
+        moves: u8,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -233,7 +291,7 @@ where
             self.shared.flights.gauges.count(Event::Joined);
             seat.board(waiter.asker());
             waiter.sit(seat);
-            return ResponseFuture::wait(waiter);
+            return ResponseFuture::wait(waiter, moves);
         }
         let (service, request) = waiter
             .take_prospect()
@@ -241,11 +299,7 @@ where
         self.inner = service;
         match joined {
             Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials, marks),
-            Joined::Begins(seat, head) => {
-                self.shared.flights.gauges.count(Event::Joined);
-                seat.board(&Asker::here());
-                ResponseFuture::begin(&self.shared, seat, head)
-            }
+            Joined::Begins(seat, head) => self.begin(seat, head, request, moves),
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
         }
     }

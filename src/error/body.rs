@@ -9,9 +9,17 @@ pub(crate) struct LengthMismatch {
     pub(crate) received: u64,
 }
 
-/// A follower's reader was overtaken by more than the window (`stream_unknown`).
+/// A follower read a body over `max_body` so slowly that it has to call again, and its request is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FellBehind;
+
+/// A follower called again, and the response is not the one whose beginning it has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseChanged;
+
+/// The body ended with trailers that are for the leader alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrivateTrailers;
 
 // ===== impl LengthMismatch =====
 
@@ -36,3 +44,23 @@ impl fmt::Display for FellBehind {
 }
 
 impl Error for FellBehind {}
+
+// ===== impl ResponseChanged =====
+
+impl fmt::Display for ResponseChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response changed while its body was read too slowly")
+    }
+}
+
+impl Error for ResponseChanged {}
+
+// ===== impl PrivateTrailers =====
+
+impl fmt::Display for PrivateTrailers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body's trailers are for another caller alone")
+    }
+}
+
+impl Error for PrivateTrailers {}

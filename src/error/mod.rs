@@ -13,7 +13,7 @@ mod share;
 mod shared;
 
 #[cfg(feature = "http")]
-pub(crate) use self::body::{FellBehind, LengthMismatch};
+pub(crate) use self::body::{FellBehind, LengthMismatch, PrivateTrailers, ResponseChanged};
 #[cfg(feature = "http")]
 pub use self::share::ShareError;
 pub use self::shared::SharedError;

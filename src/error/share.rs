@@ -68,7 +68,7 @@ impl ShareError for SharedError {
 
 #[cfg(test)]
 mod tests {
-    use std::{error::Error, io};
+    use std::io;
 
     use super::*;
 

@@ -2,9 +2,17 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
 use super::work::{Brief, Pulled};
 use crate::{
-    error::SharedError, flights::Stage, group::Wakers, key::KeyExtractor, observe::Reason,
+    buffer::{Prefix, PrefixHasher},
+    error::SharedError,
+    group::Wakers,
+    key::KeyExtractor,
+    observe::Reason,
 };
 
 impl<X, ResBody, E> Brief<X, ResBody, E>
@@ -18,10 +26,10 @@ where
         // pause for ever.
         let eager = self.flight.callers() == 0 || self.flight.is_shared();
         let exchange = self.flight.cargo.exchange.lock();
-        let tape = &exchange.tape;
+        let buffer = &exchange.buffer;
         // All bytes are there: the end may be as well, and the flight be over no later than its last byte is read.
-        let complete = tape.expected() == Some(tape.received());
-        tape.may_pull(eager || complete)
+        let complete = buffer.expected() == Some(buffer.received());
+        buffer.may_pull(eager || complete)
     }
 
     /// The source has nothing more at the moment. One that has given all its bytes may still have to say that it has
@@ -29,77 +37,144 @@ where
     pub(super) fn pause(&self) {
         let complete = {
             let exchange = self.flight.cargo.exchange.lock();
-            exchange.tape.expected() == Some(exchange.tape.received())
+            exchange.buffer.expected() == Some(exchange.buffer.received())
         };
         if complete {
             self.flight.detach();
         }
     }
 
-    /// A frame has come. `Break`: nobody is left to read the body.
-    pub(super) fn receive(&self, pulled: Pulled) -> ControlFlow<()> {
+    /// The source has given something in this poll, and may give more.
+    pub(super) fn touch(&self) {
+        let now = Instant::now();
+        self.flight.cargo.exchange.lock().active = Some(now);
+    }
+
+    /// A frame has come. `Break`: nobody is left to read the body. `hasher` follows the body while several share a window.
+    pub(super) fn receive(
+        &self,
+        pulled: Pulled,
+        hasher: &mut Option<PrefixHasher>,
+    ) -> ControlFlow<()> {
         let Pulled {
             frame,
             hint,
             is_last,
         } = pulled;
-        let limits = self.shared.settings.limits;
-        let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let len = frame.data_ref().map_or(0, Bytes::len);
         if self.flight.is_shared() {
             let received = {
                 let exchange = self.flight.cargo.exchange.lock();
-                exchange.tape.expected() == Some(exchange.tape.received() + len)
+                exchange.buffer.expected() == Some(exchange.buffer.received() + len as u64)
             };
             if is_last || received {
                 // Before the last byte can be read, by readers on other threads.
                 self.flight.detach();
             }
         }
-        let (refused, spent) = {
-            let mut exchange = self.flight.cargo.exchange.lock();
-            let refused = exchange.tape.push(frame, hint, limits).err();
-            (refused, exchange.tape.take_spent())
+        let prefix = self.follow(&frame, hasher);
+        let Err(frame) = self.push(frame, hint, prefix) else {
+            return ControlFlow::Continue(());
         };
-        drop(spent);
-        match refused {
-            None => ControlFlow::Continue(()),
-            Some(frame) => self.outgrow(Some(Pulled {
-                frame,
-                hint,
-                is_last,
-            })),
+        let is_short = self.flight.cargo.exchange.lock().buffer.is_short(len);
+        if !is_short || !self.shared.flights.make_room_for(&self.flight) {
+            return self.outgrow(frame, hint, hasher);
+        }
+        match self.push(frame, hint, None) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(frame) => self.outgrow(frame, hint, hasher),
         }
     }
 
-    /// The body does not fit, or is not what was promised: no whole copy of it will be kept.
-    pub(super) fn outgrow(&self, pulled: Option<Pulled>) -> ControlFlow<()> {
-        self.flight.release();
-        let (waiting, spent, stage) = {
+    fn push(
+        &self,
+        frame: Frame<Bytes>,
+        hint: SizeHint,
+        prefix: Option<Prefix>,
+    ) -> Result<(), Frame<Bytes>> {
+        let (pushed, _spent) = {
             let mut exchange = self.flight.cargo.exchange.lock();
-            let stage = exchange.close();
-            let window = exchange.joined && matches!(stage, Stage::Open(_));
-            let tape = &mut exchange.tape;
-            if let Some(Pulled { frame, hint, .. }) = pulled {
-                let received =
-                    tape.received() + frame.data_ref().map_or(0, |data| data.len() as u64);
-                match tape.expected() {
-                    Some(expected) if received > expected => tape.cut_followers(received),
-                    _ => tape.outgrow(window),
-                }
-                let refused = tape.push(frame, hint, self.shared.settings.limits);
-                debug_assert!(refused.is_ok(), "a tape that is not whole refuses no frame");
-            } else {
-                tape.outgrow(false);
-            }
-            let spent = tape.take_spent();
-            (exchange.take_waiting(), spent, stage)
+            let pushed = exchange.buffer.push(frame, hint, prefix);
+            (pushed, exchange.buffer.take_spent())
         };
-        drop((spent, stage));
+        pushed
+    }
+
+    /// The body up to the end of `frame`, where several share a window.
+    fn follow(&self, frame: &Frame<Bytes>, hasher: &mut Option<PrefixHasher>) -> Option<Prefix> {
+        let is_followed = || {
+            let exchange = self.flight.cargo.exchange.lock();
+            exchange.buffer.is_shared_window()
+        };
+        // Nobody joins a window, so who is alone stays so.
+        if hasher.is_some() && !is_followed() {
+            *hasher = None;
+        }
+        let hasher = hasher.as_mut()?;
+        hasher.append(frame.data_ref().map_or(&[], |data| data));
+        Some(hasher.prefix())
+    }
+
+    /// The body outgrows its limit with this frame, or is longer than was promised: nobody joins it any more.
+    fn outgrow(
+        &self,
+        frame: Frame<Bytes>,
+        hint: SizeHint,
+        hasher: &mut Option<PrefixHasher>,
+    ) -> ControlFlow<()> {
+        self.flight.release();
+        let len = frame.data_ref().map_or(0, Bytes::len);
+        let data = {
+            let exchange = self.flight.cargo.exchange.lock();
+            let is_shared = exchange.buffer.readers() > 1 && !exchange.buffer.exceeds(len);
+            is_shared.then(|| exchange.buffer.whole_data())
+        };
+        let prefixes = data.map(|data| {
+            let hasher = hasher.insert(PrefixHasher::new());
+            let prefix = |data: Bytes| {
+                hasher.append(&data);
+                hasher.prefix()
+            };
+            data.into_iter().map(prefix).collect::<Vec<_>>()
+        });
+        let outgrown = {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            if exchange.buffer.exceeds(len) {
+                exchange.buffer.cut_followers(len);
+            } else {
+                exchange
+                    .buffer
+                    .outgrow(prefixes.as_deref().unwrap_or_default());
+            }
+            (exchange.close(), exchange.buffer.take_spent())
+        };
+        drop(outgrown);
+        let prefix = self.follow(&frame, hasher);
+        let pushed = self.push(frame, hint, prefix);
+        debug_assert!(pushed.is_ok(), "a window refuses no frame");
+        self.leave_to_leader()
+    }
+
+    /// There is no room for a copy: those who wait make their own calls.
+    pub(super) fn refuse_followers(&self) -> ControlFlow<()> {
+        self.flight.release();
+        let (waiting, closed) = {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            exchange.buffer.outgrow(&[]);
+            let closed = (exchange.close(), exchange.buffer.take_spent());
+            (exchange.take_waiting(), closed)
+        };
+        drop(closed);
         let mut wakers = Wakers::default();
         waiting
             .iter()
             .for_each(|waiter| waiter.forward(Reason::TooLarge, &mut wakers));
         wakers.wake();
+        self.leave_to_leader()
+    }
+
+    /// Nobody can join any more: a leader that is alone drives itself again. `Break`: not even that is left.
+    fn leave_to_leader(&self) -> ControlFlow<()> {
         if self.flight.callers() == 0 {
             return ControlFlow::Break(());
         }
@@ -112,25 +187,21 @@ where
         if self.flight.is_shared() {
             self.flight.detach();
         }
-        let (stage, waiting, spent) = {
+        let (closed, waiting) = {
             let mut exchange = self.flight.cargo.exchange.lock();
-            let joined = exchange.joined;
             match error {
-                Some(error) => exchange.tape.fail(error),
-                None => exchange.tape.finish(joined),
+                Some(error) => exchange.buffer.fail(error),
+                None => exchange.buffer.finish(),
             }
-            let spent = exchange.tape.take_spent();
-            (exchange.close(), exchange.take_waiting(), spent)
+            let closed = (exchange.close(), exchange.buffer.take_spent());
+            (closed, exchange.take_waiting())
         };
-        drop(spent);
+        drop(closed);
         let mut wakers = Wakers::default();
-        for waiter in waiting {
-            match &stage {
-                Stage::Collecting(head) => waiter.begin(head, &mut wakers),
-                // Nobody waits once others have begun.
-                _ => waiter.forward(Reason::Leaderless, &mut wakers),
-            }
-        }
+        // Those who joined while there was no room for a copy.
+        waiting
+            .iter()
+            .for_each(|waiter| waiter.forward(Reason::Leaderless, &mut wakers));
         wakers.wake();
     }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use http::{HeaderName, response};
+use tokio::time::Instant;
 
 use super::seat::Seat;
 use crate::{
+    buffer::Place,
     flights::{Cargo, Flights, Stage, Waiting},
     group::{Entered, Visit},
     rules::Variant,
@@ -43,6 +45,8 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
         let mut names = None;
         let mut head = None;
         let mut full = false;
+        let mut now = None;
+        let mut place = Place::Leader;
         let hash = cargo.hash;
         let entered = self
             .flights
@@ -55,11 +59,14 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                 if theirs.key != mine.key || theirs.method != mine.method {
                     return Visit::Pass;
                 }
-                if !self.flights.is_fresh(theirs) {
+                let now = *now.get_or_insert_with(Instant::now);
+                if !theirs.is_fresh(&self.flights.stamps, now) {
                     return Visit::Detach;
                 }
                 let mut exchange = theirs.exchange.lock();
-                if let Stage::Closed = exchange.stage {
+                if matches!(exchange.stage, Stage::Closed)
+                    || exchange.is_silent(now, theirs.max_silence)
+                {
                     return Visit::Detach;
                 }
                 match &exchange.variant {
@@ -81,14 +88,14 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                     return Visit::Refuse;
                 }
                 exchange.joined = true;
-                exchange.seats += 1;
+                place = exchange.buffer.join();
                 Visit::Join
             });
         match entered {
-            Entered::Led(caller) => Joined::Led(Seat::new(caller), names),
+            Entered::Led(caller) => Joined::Led(Seat::new(caller, place), names),
             Entered::Joined(caller) => match head {
-                Some(head) => Joined::Begins(Seat::new(caller), head),
-                None => Joined::Waits(Seat::new(caller)),
+                Some(head) => Joined::Begins(Seat::new(caller, place), head),
+                None => Joined::Waits(Seat::new(caller, place)),
             },
             Entered::Refused(..) if full => Joined::Full,
             Entered::Refused((), cargo) => Joined::Unprepared(cargo),

@@ -12,10 +12,12 @@
 //! | `desk` | what the work and its leader have in common: the request's fields, the response |
 //! | `waiter` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
+//! | `moving_on` | a follower's body, which calls again where its flight has nothing more for it |
 
 mod desk;
 mod flow;
 mod join;
+mod moving_on;
 mod oneshot;
 mod origin;
 mod question;
@@ -28,6 +30,7 @@ mod work;
 pub(crate) use self::{
     desk::{Answer, Desk},
     join::{Joined, Newcomer},
+    moving_on::{Again, FollowerBody, MOVES},
     oneshot::Oneshot,
     origin::{Origin, OriginBody},
     question::Question,

@@ -7,11 +7,16 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use http::Request;
+use http::{Method, Request, Response};
+use http_body::Body;
 use pin_project::pin_project;
 use tower_service::Service;
 
+use crate::rules;
+
 /// Claims the inner service's capacity and calls it, on an instance that was itself polled ready.
+///
+/// Every response of the inner service comes through here, so here its `Content-Length` is made to fit its body.
 #[pin_project]
 pub(crate) struct Oneshot<S, ReqBody>
 where
@@ -20,6 +25,7 @@ where
 {
     #[pin]
     state: State<S, S::Future, S::Error, ReqBody>,
+    is_head: bool,
 }
 
 #[pin_project(project = StateProj)]
@@ -38,6 +44,7 @@ where
     /// A call by an instance of its own.
     pub(crate) fn new(service: S, request: Request<ReqBody>) -> Self {
         Self {
+            is_head: request.method() == Method::HEAD,
             state: State::Readying(Some((service, request))),
         }
     }
@@ -47,6 +54,7 @@ where
     where
         S: Clone,
     {
+        let is_head = request.method() == Method::HEAD;
         // Nobody needs to be woken: an instance that is not ready is polled again where it goes.
         let state = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => State::Calling(service.call(request)),
@@ -56,21 +64,26 @@ where
                 State::Readying(Some((mem::replace(service, clone), request)))
             }
         };
-        Self { state }
+        Self { state, is_head }
     }
 }
 
-impl<S, ReqBody> Future for Oneshot<S, ReqBody>
+impl<S, ReqBody, ResBody> Future for Oneshot<S, ReqBody>
 where
-    S: Service<Request<ReqBody>>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<Response<ResBody>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let mut state = this.state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Calling(call) => return call.poll(cx),
+                StateProj::Calling(call) => {
+                    let response = ready!(call.poll(cx))?;
+                    return Poll::Ready(Ok(rules::correct_length(*this.is_head, response)));
+                }
                 StateProj::Failed(error) => {
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }

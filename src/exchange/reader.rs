@@ -10,20 +10,20 @@ use http_body::{Frame, SizeHint};
 
 use super::seat::Seat;
 use crate::{
-    copy::{Cursor, Read},
-    error::SharedError,
+    buffer::{Prefix, Read},
+    error::{FellBehind, SharedError},
     group::Interest,
     observe,
 };
 
-/// Reads the tape from its first frame, and has the source pulled where it gets ahead.
+/// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
 pub(crate) struct Reader<K> {
     seat: Seat<K>,
-    cursor: Cursor,
-    leads: bool,
+    /// Whether it has let the reader that sets the pace come before it.
+    yielded: bool,
 }
 
-/// A reader whose key's type is not named.
+/// A reader whose types are not named.
 pub(crate) trait ReadBody: Send + Sync + fmt::Debug {
     fn poll_frame(
         &mut self,
@@ -35,24 +35,77 @@ pub(crate) trait ReadBody: Send + Sync + fmt::Debug {
     fn size_hint(&self) -> SizeHint;
 }
 
+/// What comes next for a reader.
+pub(super) enum Next {
+    Frame(Frame<Bytes>),
+    End,
+    Failed(SharedError),
+    /// The flight has nothing more for it, though the body goes on.
+    MoveOn,
+}
+
 // ===== impl Reader =====
 
 impl<K> Reader<K> {
-    pub(crate) fn new(seat: Seat<K>, leads: bool) -> Self {
+    pub(crate) fn new(seat: Seat<K>) -> Self {
         Self {
             seat,
-            cursor: Cursor::default(),
-            leads,
+            yielded: false,
         }
     }
 
+    /// What it has had so far.
+    pub(super) fn had(&self) -> Prefix {
+        let exchange = self.seat.flight().cargo.exchange.lock();
+        exchange.buffer.had(self.seat.place())
+    }
+
     fn read(&mut self) -> Read {
-        let read = {
+        let (read, _spent) = {
             let mut exchange = self.seat.flight().cargo.exchange.lock();
-            exchange.tape.read(&mut self.cursor, self.leads)
+            let read = exchange.buffer.read(self.seat.place());
+            (read, exchange.buffer.take_spent())
         };
         observe::settle();
         read
+    }
+}
+
+impl<K: Send + Sync + 'static> Reader<K> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut polled = None;
+        loop {
+            let (asked, paced) = match self.read() {
+                Read::Frame(frame) => {
+                    self.yielded = false;
+                    return Poll::Ready(Next::Frame(frame));
+                }
+                Read::End => return Poll::Ready(Next::End),
+                Read::Failed(error) => return Poll::Ready(Next::Failed(error)),
+                Read::FellBehind => return Poll::Ready(Next::MoveOn),
+                Read::Wait { asked, paced } => (asked, paced),
+            };
+            match polled {
+                None if asked => self.seat.flight().wake_driver(),
+                None => {}
+                Some(Poll::Pending) if !paced => {
+                    self.yielded = false;
+                    return Poll::Pending;
+                }
+                Some(Poll::Pending) if self.yielded => return Poll::Ready(Next::MoveOn),
+                Some(Poll::Pending) => {
+                    self.yielded = true;
+                    self.seat.flight().wake_leader();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(Poll::Ready(())) => {
+                    unreachable!("a flight with readers ends their buffer first")
+                }
+            }
+            // Then look once more: a frame may have come before the waker was left, or by this very poll.
+            polled = Some(self.seat.poll(Interest::Progress, cx));
+        }
     }
 }
 
@@ -61,44 +114,22 @@ impl<K: Send + Sync + 'static> ReadBody for Reader<K> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, SharedError>>> {
-        let mut polled = None;
-        loop {
-            match self.read() {
-                Read::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
-                Read::End => return Poll::Ready(None),
-                Read::Failed(error) => return Poll::Ready(Some(Err(error))),
-                Read::Wait { asked } => match polled {
-                    Some(Poll::Pending) => return Poll::Pending,
-                    Some(Poll::Ready(())) => {
-                        unreachable!("a flight with readers ends their tape first")
-                    }
-                    None if asked => self.seat.flight().wake_driver(),
-                    None => {}
-                },
-            }
-            // Then look once more: a frame may have come before the waker was left, or by this very poll.
-            polled = Some(self.seat.poll(Interest::Progress, cx));
-        }
+        self.poll_next(cx).map(|next| match next {
+            Next::Frame(frame) => Some(Ok(frame)),
+            Next::End => None,
+            Next::Failed(error) => Some(Err(error)),
+            Next::MoveOn => Some(Err(SharedError::new(FellBehind))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.seat
-            .flight()
-            .cargo
-            .exchange
-            .lock()
-            .tape
-            .is_end_for(&self.cursor)
+        let exchange = self.seat.flight().cargo.exchange.lock();
+        exchange.buffer.is_end_for(self.seat.place())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.seat
-            .flight()
-            .cargo
-            .exchange
-            .lock()
-            .tape
-            .size_hint_for(&self.cursor)
+        let exchange = self.seat.flight().cargo.exchange.lock();
+        exchange.buffer.size_hint_for(self.seat.place())
     }
 }
 
@@ -106,7 +137,6 @@ impl<K> fmt::Debug for Reader<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
             .field("seat", &self.seat)
-            .field("leads", &self.leads)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    buffer::Place,
     flights::{Cargo, Flight, Stage},
     group::{Caller, Interest, Runtime},
     observe::{self, Asker},
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) struct Seat<K> {
     flight: Arc<Flight<K>>,
     caller: Caller<(), (), Cargo<K>>,
+    /// Its place among those who read the body.
+    place: Place,
     ended: bool,
     /// Nothing was copied, nor is.
     alone: bool,
@@ -25,15 +28,25 @@ pub(crate) struct Seat<K> {
 // ===== impl Seat =====
 
 impl<K> Seat<K> {
-    pub(crate) fn new(caller: Caller<(), (), Cargo<K>>) -> Self {
+    pub(crate) fn new(caller: Caller<(), (), Cargo<K>>, place: Place) -> Self {
         let flight = Arc::clone(caller.flight());
         flight.cargo.gauges.enter();
         Self {
             flight,
             caller,
+            place,
             ended: false,
             alone: false,
         }
+    }
+
+    /// Whether the flight may have to send this reader on before the end of its body.
+    pub(crate) fn may_move_on(&self) -> bool {
+        !self.flight.cargo.exchange.lock().buffer.is_reserved()
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K>> {
@@ -102,14 +115,19 @@ impl<K> Drop for Seat<K> {
             return;
         }
         // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
-        let copy = {
+        let (kept, spent, is_missed) = {
             let mut exchange = cargo.exchange.lock();
-            exchange.seats -= 1;
-            let is_over = exchange.seats == 0
+            let is_missed = exchange.buffer.leave(self.place);
+            let is_over = exchange.buffer.readers() == 0
                 && (matches!(exchange.stage, Stage::Closed) || self.flight.is_over());
-            is_over.then(|| exchange.tape.take_all())
+            let spent = exchange.buffer.take_spent();
+            let kept = is_over.then(|| exchange.buffer.discard());
+            (kept, spent, is_missed)
         };
-        drop(copy);
+        drop((kept, spent));
+        if is_missed {
+            self.flight.wake_progress();
+        }
         observe::settle();
     }
 }

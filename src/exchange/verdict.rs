@@ -13,6 +13,7 @@ use super::{
     work::{Brief, Pulled},
 };
 use crate::{
+    buffer::Room,
     error::{ShareError, SharedError},
     flights::{Flight, Stage, Waiting},
     group::{Wakers, caught},
@@ -130,28 +131,35 @@ where
         }
         memory.clear(cargo.hash, &cargo.key);
         let hint = body.size_hint();
-        let expected = rules::expected(&self.desk.asked.method, &parts, &hint);
-        let limits = self.shared.settings.limits;
-        if expected.unwrap_or(0).max(hint.lower()) > limits.max_body as u64 {
-            return self.release(parts, body, Reason::TooLarge);
-        }
         let mut head = Head {
+            expected: rules::expected(&self.desk.asked.method, &parts, &hint),
             is_empty: body.is_end_stream(),
             parts,
-            expected,
             hint,
             announced: false,
         };
         // One that may turn out to need no copy is paid for when it does.
         if !head.is_at_hand() || self.flight.is_shared() {
             head.announced = true;
-            let mut exchange = cargo.exchange.lock();
-            if !exchange.tape.announce(head.expected, head.hint, limits) {
-                drop(exchange);
+            if !self.announce(head.expected, head.hint) {
                 return self.release(head.parts, body, Reason::TooLarge);
             }
         }
         Verdict::Shared(head, body)
+    }
+
+    /// Reserves room for the body, as far as there is any. `false` if there is none.
+    fn announce(&self, expected: Option<u64>, hint: SizeHint) -> bool {
+        let limits = self.shared.settings.limits;
+        let announce = || {
+            let mut exchange = self.flight.cargo.exchange.lock();
+            exchange.buffer.announce(expected, hint, limits)
+        };
+        let mut room = announce();
+        if room != Room::Enough && self.shared.flights.make_room_for(&self.flight) {
+            room = announce();
+        }
+        room != Room::None
     }
 
     /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
@@ -204,40 +212,33 @@ where
 
         let variant = self.variant(&parts);
         let copy = Arc::new(rules::copy_head(&parts));
-        let settings = &self.shared.settings;
-        let begins = expected.is_some() || settings.stream_unknown || is_empty;
-        let (moved, begun, fits) = {
+        let fits = announced || self.announce(expected, hint);
+        let (moved, begun) = {
             let mut exchange = self.flight.cargo.exchange.lock();
-            let fits = announced || exchange.tape.announce(expected, hint, settings.limits);
             let (mut moved, mut begun) = (Vec::new(), Vec::new());
-            if fits {
-                exchange.stage = if begins {
-                    Stage::Open(Arc::clone(&copy))
-                } else {
-                    Stage::Collecting(Arc::clone(&copy))
-                };
+            // Closed: it has given way to a buffer that somebody shares.
+            if fits && !matches!(exchange.stage, Stage::Closed) {
+                exchange.stage = Stage::Open(Arc::clone(&copy));
                 for waiter in exchange.take_waiting() {
                     if variant
                         .as_ref()
                         .is_some_and(|variant| waiter.differs(variant))
                     {
                         moved.push(waiter);
-                    } else if begins {
-                        begun.push(waiter);
                     } else {
-                        exchange.link(waiter);
+                        begun.push(waiter);
                     }
                 }
                 exchange.variant.clone_from(&variant);
             }
-            (moved, begun, fits)
+            (moved, begun)
         };
         if let Some(variant) = &variant {
             regroup(&self.flight, moved, variant, wakers);
         }
         begun.iter().for_each(|waiter| waiter.begin(&copy, wakers));
         self.desk.leave(Ok(Answer::Shared(parts)));
-        if !fits && self.outgrow(None).is_break() {
+        if !fits && self.refuse_followers().is_break() {
             return Opened::Over;
         }
 
@@ -245,7 +246,7 @@ where
             Poll::Pending => is_empty,
             Poll::Ready(Some(Ok(pulled))) => {
                 let is_last = pulled.is_last;
-                self.receive(pulled).is_break() || is_last
+                self.receive(pulled, &mut None).is_break() || is_last
             }
             Poll::Ready(Some(Err(error))) => {
                 self.land(Some(error));

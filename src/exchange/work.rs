@@ -20,6 +20,7 @@ use super::{
     verdict::{Opened, Verdict},
 };
 use crate::{
+    buffer::PrefixHasher,
     error::SharedError,
     flights::{Flight, Shared},
     group::Wakers,
@@ -40,6 +41,8 @@ where
     #[pin]
     stage: Stage<S, ReqBody, ResBody>,
     brief: Brief<X, ResBody, S::Error>,
+    /// Follows a body that several share beyond its limit.
+    hasher: Option<PrefixHasher>,
     /// What it means if it is dropped now.
     fate: Fate,
 }
@@ -87,6 +90,7 @@ where
                 shared,
                 desk,
             },
+            hasher: None,
             fate: Fate::Cancelled,
         }
     }
@@ -106,7 +110,7 @@ where
         let (stage, brief) = (this.stage, &*this.brief);
         *this.fate = Fate::Panicked;
         let trace = &brief.flight.cargo.trace;
-        let polled = trace.within(|| Self::advance(stage, brief, cx));
+        let polled = trace.within(|| Self::advance(stage, brief, this.hasher, cx));
         *this.fate = match polled {
             Poll::Pending => Fate::Cancelled,
             Poll::Ready(()) => Fate::Landed,
@@ -125,6 +129,7 @@ where
     fn advance(
         mut stage: Pin<&mut Stage<S, ReqBody, ResBody>>,
         brief: &Brief<X, ResBody, S::Error>,
+        hasher: &mut Option<PrefixHasher>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         // Woken when this poll is over, in whatever way.
@@ -179,7 +184,7 @@ where
                 Poll::Ready(Some(Ok(pulled))) => {
                     news = true;
                     let is_last = pulled.is_last;
-                    if brief.receive(pulled).is_break() {
+                    if brief.receive(pulled, hasher).is_break() {
                         break Poll::Ready(());
                     }
                     if is_last {
@@ -198,6 +203,7 @@ where
             }
         };
         if news && over.is_pending() {
+            brief.touch();
             brief.flight.wake_progress();
         }
         // Whoever waits comes first.

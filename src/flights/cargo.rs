@@ -3,7 +3,7 @@
 //! Locks nest in one order: a shard of the table, an exchange, a waiter, a flight's state. Under none of them is anything
 //! of the user's called, cloned, dropped or woken, but for the key's `Eq`.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use http::{Method, response};
 use slab::Slab;
@@ -15,7 +15,7 @@ use super::{
     stamps::{Stamps, Target},
 };
 use crate::{
-    copy::Tape,
+    buffer::SharedBuffer,
     group::{self, Payload, Wakers},
     key::KeyExtractor,
     observe::{Reason, Trace},
@@ -35,6 +35,8 @@ pub(crate) struct Cargo<K> {
     pub(crate) stamp: Option<(Target, u64)>,
     /// From when on it is too old to be joined.
     pub(crate) expires: Option<Instant>,
+    /// After so long without a frame it is not joined either.
+    pub(crate) max_silence: Duration,
     pub(crate) exchange: Mutex<Exchange<K>>,
     /// After the exchange: it tells of what that gives back when it is dropped.
     pub(crate) trace: Trace,
@@ -47,19 +49,17 @@ pub(crate) struct Exchange<K> {
     pub(crate) variant: Option<Variant>,
     /// Followers for whom nothing has been decided yet.
     pub(crate) waiting: Slab<Arc<dyn Waiting<K>>>,
-    pub(crate) tape: Tape,
+    pub(crate) buffer: SharedBuffer,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) joined: bool,
-    /// How many may still read the tape.
-    pub(crate) seats: usize,
+    /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
+    pub(crate) active: Option<Instant>,
 }
 
 pub(crate) enum Stage {
     /// There is no head yet.
     Asked,
-    /// There is a head; followers wait until the whole body is known to fit.
-    Collecting(Arc<response::Parts>),
-    /// Followers begin.
+    /// There is a head: who joins begins with it.
     Open(Arc<response::Parts>),
     /// Nobody joins any more: the response may not be shared, or the flight is over.
     Closed,
@@ -125,17 +125,19 @@ impl<K> Cargo<K> {
             gauges: Arc::clone(&flights.gauges),
             trace: Trace::default(),
             stamp: target.map(|target| (target, flights.stamps.read(target))),
-            expires: settings
-                .max_age
-                .and_then(|age| Instant::now().checked_add(age)),
-            exchange: Mutex::new(Exchange::new(Tape::new(Arc::clone(&flights.gauges.budget)))),
+            max_silence: settings.max_silence,
+            expires: Instant::now().checked_add(settings.max_age),
+            exchange: Mutex::new(Exchange::new(SharedBuffer::new(Arc::clone(
+                &flights.gauges.budget,
+            )))),
         }
     }
 
-    pub(crate) fn is_fresh(&self, stamps: &Stamps) -> bool {
+    /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
+    pub(crate) fn is_fresh(&self, stamps: &Stamps, now: Instant) -> bool {
         self.stamp
             .is_none_or(|(target, seen)| stamps.read(target) == seen)
-            && self.expires.is_none_or(|expires| Instant::now() <= expires)
+            && self.expires.is_none_or(|expires| now <= expires)
     }
 }
 
@@ -143,15 +145,22 @@ impl<K> Cargo<K> {
 
 impl<K> Exchange<K> {
     #[inline]
-    pub(crate) fn new(tape: Tape) -> Self {
+    pub(crate) fn new(buffer: SharedBuffer) -> Self {
         Self {
             stage: Stage::Asked,
             variant: None,
             waiting: Slab::new(),
-            tape,
+            buffer,
             joined: false,
-            seats: 1,
+            active: None,
         }
+    }
+
+    /// Whether its body has given nothing for so long.
+    pub(crate) fn is_silent(&self, now: Instant, max_silence: Duration) -> bool {
+        let silence = |active| now.saturating_duration_since(active);
+        self.active
+            .is_some_and(|active| silence(active) >= max_silence)
     }
 
     /// From now on nobody joins. The head that was there is to be dropped outside the lock: its extensions are the user's.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    copy::Budget,
+    buffer::Budget,
     observe::{self, Asker, Reason},
     rules::Bypass,
 };

@@ -6,8 +6,8 @@ use http::{HeaderName, response};
 
 use super::registry::Flights;
 use crate::{
+    buffer::Limits,
     cache_status::CacheStatus,
-    copy::Limits,
     key::{KeyExtractor, RequestKeyExtractor},
     rules,
 };
@@ -19,9 +19,9 @@ pub(crate) type Policy = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
 pub(crate) struct Settings {
     pub(crate) policy: Policy,
     pub(crate) limits: Limits,
-    pub(crate) stream_unknown: bool,
     pub(crate) max_waiters: usize,
-    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_age: Duration,
+    pub(crate) max_silence: Duration,
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) finish_abandoned: bool,
     pub(crate) cache_status: Option<CacheStatus>,
@@ -46,9 +46,9 @@ impl Default for Settings {
                 max_body: 2 << 20,
                 max_buffered: 256 << 20,
             },
-            stream_unknown: false,
             max_waiters: usize::MAX,
-            max_age: None,
+            max_age: Duration::from_secs(30),
+            max_silence: Duration::from_secs(1),
             wait_timeout: None,
             finish_abandoned: false,
             cache_status: None,
@@ -60,9 +60,9 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("limits", &self.limits)
-            .field("stream_unknown", &self.stream_unknown)
             .field("max_waiters", &self.max_waiters)
             .field("max_age", &self.max_age)
+            .field("max_silence", &self.max_silence)
             .field("wait_timeout", &self.wait_timeout)
             .field("finish_abandoned", &self.finish_abandoned)
             .field("cache_status", &self.cache_status.is_some())

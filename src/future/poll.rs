@@ -18,13 +18,14 @@ use super::{
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Answer, Next, Oneshot, Reader},
+    exchange::{Again, Answer, FollowerBody, Next, Oneshot, Reader},
     flights::Shared,
     group::Interest,
     key::KeyExtractor,
     observe,
     role::Way,
     rules,
+    service::Singleflight,
 };
 
 impl<S, X, ReqBody, ResBody> Future for ResponseFuture<S, X, ReqBody, ResBody>
@@ -35,7 +36,7 @@ where
     ResBody: Body<Data: Send> + Send + 'static,
     ResBody::Error: Into<BoxError>,
     X: KeyExtractor,
-    ReqBody: Send + 'static,
+    ReqBody: Body + Send + 'static,
 {
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
@@ -96,17 +97,24 @@ where
                             dress(shared.as_ref(), parts, ResponseBody::whole(frame), *way)
                         }
                         Answer::Shared(parts) => {
-                            let body = ResponseBody::shared(Reader::new(seat, true));
+                            let body = ResponseBody::shared(Reader::new(seat));
                             dress(shared.as_ref(), parts, body, *way)
                         }
                     });
                     this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
-                StateProj::Begin { shared, seat, head } => {
+                StateProj::Begin {
+                    shared,
+                    seat,
+                    head,
+                    again,
+                } => {
                     observe::followed();
                     let seat = seat.take().expect("a follower that begins has a seat");
-                    let body = ResponseBody::shared(Reader::new(seat, false));
+                    let reader = Reader::new(seat);
+                    let body = FollowerBody::new(reader, Arc::clone(head), again.take());
+                    let body = ResponseBody::shared(body);
                     let parts = response::Parts::clone(head);
                     let response = dress(shared.as_ref(), parts, body, Way::Followed);
                     this.state.set(State::Done);
@@ -114,12 +122,17 @@ where
                 }
                 StateProj::Wait {
                     waiter,
+                    moves,
                     since,
                     deadline,
                     sleep,
                 } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
-                    Poll::Ready(Next::Begin(seat, head)) => {
-                        State::begin(waiter.shared(), seat, head)
+                    Poll::Ready(Next::Begin(seat, head, service, request)) => {
+                        let shared = waiter.shared();
+                        let service = || Singleflight::new(service, Arc::clone(shared));
+                        let again = seat.may_move_on().then(service);
+                        let again = again.and_then(|again| Again::new(again, request, *moves));
+                        State::begin(shared, seat, head, again)
                     }
                     Poll::Ready(Next::Lead(seat, desk)) => {
                         State::lead(waiter.shared(), seat, desk, Way::SentOn)

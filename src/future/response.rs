@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::tells::{Known, Tells};
 use crate::{
-    exchange::{Desk, Oneshot, Seat, Waiter},
+    exchange::{Again, Desk, Oneshot, Seat, Waiter},
     flights::{Shared, Target},
     key::KeyExtractor,
     observe::Wait,
@@ -64,9 +64,13 @@ where
         shared: Option<Arc<Shared<X>>>,
         seat: Option<Seat<X::Key>>,
         head: Arc<response::Parts>,
+        /// If it may have to.
+        again: Option<Again<S, X, ReqBody>>,
     },
     Wait {
         waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
+        /// How often the caller has moved on from other flights.
+        moves: u8,
         since: Wait,
         deadline: Option<Instant>,
         /// Made when it is first needed.
@@ -121,17 +125,19 @@ where
         shared: &Arc<Shared<X>>,
         seat: Seat<X::Key>,
         head: Arc<response::Parts>,
+        again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
-        let state = State::begin(shared, seat, head);
+        let state = State::begin(shared, seat, head, again);
         Self { state }
     }
 
-    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>) -> Self {
+    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>, moves: u8) -> Self {
         // The clock is read only where somebody wants it.
         let timeout = waiter.shared().settings.wait_timeout;
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
         let state = State::Wait {
             waiter,
+            moves,
             since: Wait::begin(),
             deadline,
             sleep: None,
@@ -180,11 +186,13 @@ where
         shared: &Arc<Shared<X>>,
         seat: Seat<X::Key>,
         head: Arc<response::Parts>,
+        again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
         Self::Begin {
             shared: shared.if_needed(&Tells::Nothing),
             seat: Some(seat),
             head,
+            again,
         }
     }
 }

@@ -5,16 +5,16 @@ use std::{
     future::Future,
     panic::resume_unwind,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use super::{
-    drive::{Landed, Polled},
-    ending::{Ending, Message, Payload, caught, drop_quietly},
-    flight::{Flight, Work},
+    flight::{Ending, Flight},
     outcome::Outcome,
+    panic::drop_quietly,
     runtime::Runtime,
     wakers::{Interest, Place},
+    work::{Polled, Work, WorkResult},
 };
 
 /// Leaves the flight when dropped, on whatever way. It exists before any of the user's code is called for the flight.
@@ -28,7 +28,7 @@ impl<K, V, C> Caller<K, V, C> {
     pub(super) fn leader(flight: Arc<Flight<K, V, C>>) -> Self {
         Self {
             flight: Some(flight),
-            place: Place::Leader,
+            place: Place::Leader { left: false },
         }
     }
 
@@ -40,7 +40,7 @@ impl<K, V, C> Caller<K, V, C> {
     }
 
     pub(super) fn leads(&self) -> bool {
-        matches!(self.place, Place::Leader)
+        self.place.leads()
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
@@ -50,9 +50,9 @@ impl<K, V, C> Caller<K, V, C> {
     }
 
     /// What `flight`, which has ended, gave to its leader alone.
-    fn take_own(&self, flight: &Flight<K, V, C>) -> Option<Result<V, Payload>> {
-        match (&self.place, flight.ending()) {
-            (Place::Leader, Some(Ending::Unshared | Ending::Panicked(_))) => flight.take_own(),
+    fn take_own(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
+        match flight.ending() {
+            Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => flight.take_own(),
             _ => None,
         }
     }
@@ -68,53 +68,42 @@ where
     ///
     /// # Panics
     ///
-    /// If `work` does: the flight has then crashed for all who joined.
+    /// If `work` does: all who have joined then panic too.
     pub(crate) fn start<F, Fut>(&mut self, work: F)
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        match caught(|| Box::pin(work()) as Work<V>) {
-            Ok(work) => self.flight().launch(work),
-            Err(payload) => self.crash(payload),
-        }
+        let unshared = self.hand_in(Work::make(work));
+        debug_assert!(unshared.is_none(), "it has not been polled");
     }
 
-    /// The work has panicked in the leader's own hands.
-    fn crash(&mut self, payload: Payload) -> ! {
-        if let Some(flight) = self.flight.take() {
-            flight.crash(Message::of(&payload), None);
-        }
-        resume_unwind(payload)
-    }
-
-    /// The leader's part where the flight was solo: brings into it what the leader has of the work. Gives the value back if
-    /// nobody shares it; else this is to be polled.
+    /// Brings into the flight what the leader has of the work. Gives the value if nobody shares it; else this is to be polled.
     ///
     /// # Panics
     ///
     /// If the work did.
     pub(super) fn hand_in(&mut self, polled: Polled<V>) -> Option<V> {
-        match polled {
-            Polled::Pending(work) => self.flight().launch(work),
-            Polled::Value(value) => {
-                let value = self.flight().land_here(value)?;
-                self.flight = None;
-                return Some(value);
+        let result = match polled {
+            Polled::Ended(result) => result,
+            Polled::Pending(work) => {
+                self.flight().launch(work);
+                return None;
             }
-            Polled::Panicked(payload) => self.crash(payload),
-        }
-        None
+        };
+        let own = self.flight().end(result, true)?;
+        self.flight = None;
+        Some(own.unwrap_or_else(|payload| resume_unwind(payload)))
     }
 
     /// A follower's part: from now on the flight does not depend on its leader.
     pub(crate) fn board(&self) {
-        self.flight().promote();
+        self.flight().promote(Runtime::current);
     }
 
     /// As `board`, on a runtime that is known.
     pub(crate) fn board_on(&self, runtime: &Runtime) {
-        self.flight().promote_on(runtime);
+        self.flight().promote(|| Some(runtime.clone()));
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
@@ -133,32 +122,22 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Ended<K, V, C>> {
         let flight = self.flight.as_ref().expect("polled after completion");
-        let landed = if flight.ending().is_some() {
-            Landed::Shared
-        } else {
-            std::task::ready!(flight.poll_caller(&mut self.place, interest, cx))
+        let own = match flight.ending() {
+            Some(_) => None,
+            None => ready!(flight.poll_caller(&mut self.place, interest, cx)),
         };
         let flight = self.flight.take().expect("looked at just now");
-        match landed {
-            Landed::Alone(value) => Poll::Ready(Ended::Alone(value)),
-            Landed::Panicked(payload) => {
-                drop(flight);
-                resume_unwind(payload)
-            }
-            Landed::Shared => match (flight.ending(), self.take_own(&flight)) {
-                (_, Some(Ok(value))) => Poll::Ready(Ended::Alone(value)),
-                (_, Some(Err(payload))) => {
-                    drop(flight);
-                    resume_unwind(payload)
-                }
-                (Some(Ending::Panicked(message)), None) => {
-                    let message = message.clone();
-                    // What it owns is not to be dropped in a panic.
-                    drop(flight);
-                    message.resume()
-                }
-                (_, None) => Poll::Ready(Ended::Shared(flight)),
-            },
+        let message = match (own.or_else(|| self.take_own(&flight)), flight.ending()) {
+            (Some(Ok(value)), _) => return Poll::Ready(Ended::Alone(value)),
+            (Some(Err(payload)), _) => Err(payload),
+            (None, Some(Ending::Panicked(message))) => Ok(message.clone()),
+            (None, _) => return Poll::Ready(Ended::Shared(flight)),
+        };
+        // What it owns is not to be dropped in a panic.
+        drop(flight);
+        match message {
+            Ok(message) => message.resume(),
+            Err(payload) => resume_unwind(payload),
         }
     }
 }
@@ -178,10 +157,8 @@ impl<K, V, C> Caller<K, V, C> {
             return;
         };
         if flight.ending().is_none() {
-            let (waker, own) = flight.free(&self.place);
-            drop_quietly(own);
+            drop_quietly(flight.free(&self.place));
             flight.count_out();
-            drop(waker);
         } else {
             // Else a payload whose drop panics would be left to a follower, which may be panicking with its message.
             drop_quietly(self.take_own(&flight));

@@ -3,76 +3,42 @@
 //! The invariants cited here are those of [`flight`](super::flight).
 
 use std::{
-    panic::resume_unwind,
-    sync::Arc,
+    mem,
+    sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
 };
 
 use super::{
-    ending::{Message, Payload, caught, drop_quietly},
-    flight::{Flight, Work},
+    cancel::cancel,
+    flight::{Flight, FlightState, Keeper},
+    panic::quietly,
     runtime::Runtime,
-    state::{Back, Driver, Keeper, State, WorkState},
-    task::Task,
-    wakers::{Interest, Place},
+    state::{Driver, Next, WorkState},
+    wakers::{Interest, Place, Wakers},
+    work::{Polled, Work, WorkResult},
 };
 
-/// What became of a poll of the work.
-pub(super) enum Polled<V> {
-    Pending(Work<V>),
-    Value(V),
-    Panicked(Payload),
-}
-
-/// What a caller's poll gives when its flight has ended.
-pub(crate) enum Landed<V> {
-    /// Nobody shares the value, so it was never published.
-    Alone(V),
-    /// The ending stands in the flight.
-    Shared,
-    /// This caller itself polled the panic: it goes on with the payload.
-    Panicked(Payload),
-}
-
-/// Polls the work, and drops it when that was its last poll.
-pub(super) fn poll_work<V>(mut work: Work<V>, cx: &mut Context<'_>) -> Polled<V> {
-    match caught(|| work.as_mut().poll(cx)) {
-        Ok(Poll::Pending) => Polled::Pending(work),
-        // A work whose drop panics has panicked for all, though it gave a value.
-        Ok(Poll::Ready(value)) => match caught(|| drop(work)) {
-            Ok(()) => Polled::Value(value),
-            Err(payload) => {
-                drop_quietly(value);
-                Polled::Panicked(payload)
-            }
-        },
-        Err(payload) => {
-            drop_quietly(work);
-            Polled::Panicked(payload)
-        }
-    }
-}
+/// Wakes every caller: nobody knows which of them will be polled. Work that keeps it keeps no value alive.
+struct WakeCallers<K, V, C>(Weak<Flight<K, V, C>>);
 
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
     /// Leaves `waker` at `place` and does `then` under the same lock (F2). `None` if the flight has ended.
     ///
-    /// `new`: the waker is sure to be another than the one left there, so it is cloned without a look at that, which
-    /// would take the lock once more.
+    /// Gives the waker that lay there too, to be dropped when nothing is in hand: whoever made it may panic then.
     fn leave<T>(
         &self,
         place: &mut Place,
         interest: Interest,
         waker: &Waker,
-        new: bool,
-        then: impl FnOnce(&mut State<K, V, C>) -> T,
-    ) -> Option<T> {
-        // Cloned, and the old one dropped, outside the lock (F6).
-        let mut fresh = new.then(|| waker.clone());
+        then: impl FnOnce(&mut FlightState<K, V, C>) -> T,
+    ) -> Option<(T, Option<Waker>)> {
+        // Cloned outside the lock (F6). One who has left none yet needs no look at it.
+        let mut fresh = place.is_new().then(|| waker.clone());
         loop {
             let mut state = self.state();
-            if matches!(state.work, WorkState::Gone) {
+            if state.is_over() {
                 return None;
             }
             let slot = state.places.slot(place, interest);
@@ -84,13 +50,7 @@ impl<K, V, C> Flight<K, V, C> {
                 };
                 fresh = slot.replace(new);
             }
-            let done = then(&mut state);
-            drop(state);
-            if fresh.is_some() {
-                // Work may be in hand, or a task to be spawned.
-                drop_quietly(fresh);
-            }
-            return Some(done);
+            return Some((then(&mut state), fresh));
         }
     }
 
@@ -101,11 +61,17 @@ impl<K, V, C> Flight<K, V, C> {
             let mut state = self.state();
             let mut wakers = state.places.take_progress();
             if state.driver != Driver::Leader {
-                wakers.push(state.places.take(&Place::Leader));
+                wakers.push(state.places.take_leader());
             }
             wakers
         };
         wakers.wake();
+    }
+
+    /// Wakes the leader alone.
+    pub(crate) fn wake_leader(&self) {
+        let waker = self.state().places.take_leader();
+        Wakers::one(waker).wake();
     }
 
     /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself,
@@ -126,7 +92,7 @@ impl<K, V, C> Flight<K, V, C> {
     pub(crate) fn demote(&self) {
         if self.callers() == 1 {
             let mut state = self.state();
-            if !state.is_leaderless() {
+            if !state.leaderless {
                 self.set_driver(&mut state, Driver::Leader);
                 // Who had joined in this very poll has left: no task is to be spawned.
                 let unused = state.handover.take();
@@ -134,6 +100,38 @@ impl<K, V, C> Flight<K, V, C> {
                 drop(unused);
             }
         }
+    }
+
+    /// Puts work back after a poll, and gives what is to be done because it is not the poller's to drive any more (F3).
+    pub(super) fn put_back(
+        &self,
+        state: &mut FlightState<K, V, C>,
+        work: Work<V>,
+        polled_as: Driver,
+    ) -> Next<V> {
+        if state.is_over() {
+            return Next::Drop(work);
+        }
+        let driver = state.driver;
+        let again = mem::take(&mut state.rewake);
+        let spawn_on = match driver {
+            // Somebody has joined, or the work has been polled within a runtime for the first time (F9).
+            Driver::Task | Driver::Callers if polled_as != Driver::Task => {
+                work.runtime().or_else(|| state.handover.take())
+            }
+            _ => None,
+        };
+        state.work = WorkState::Idle(work);
+        if let Some(runtime) = spawn_on {
+            self.set_driver(state, Driver::Task);
+            return Next::Spawn(runtime);
+        }
+        Next::Wake(match driver {
+            _ if driver == polled_as && !again => Wakers::default(),
+            Driver::Leader => Wakers::one(state.places.take_leader()),
+            Driver::Callers => state.places.take_all(),
+            Driver::Task => state.wake_task(),
+        })
     }
 }
 
@@ -145,59 +143,47 @@ where
 {
     /// Puts the work into the flight: its leader, who has it from nobody but itself.
     pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
-        let mut state = self.state();
-        if let (WorkState::Starting, Driver::Leader) = (&state.work, state.driver) {
-            state.work = WorkState::Idle(work);
-            return;
-        }
-        let back = state.put_back(work, Driver::Leader);
-        drop(state);
-        self.finish(back);
+        let next = self.put_back(&mut self.state(), work, Driver::Leader);
+        self.go_on(next);
     }
 
-    /// Hands the driving over to a task, if there is a runtime to run it, else to the callers.
-    pub(super) fn promote(self: &Arc<Self>) {
+    /// Hands the driving over to a task, on the runtime to which the work belongs or else `here`; or to the callers where
+    /// there is neither.
+    pub(super) fn promote(self: &Arc<Self>, here: impl FnOnce() -> Option<Runtime>) {
         if self.has_task() {
             return;
         }
-        match Runtime::current() {
-            Some(runtime) => self.promote_on(&runtime),
-            None => {
-                let mut state = self.state();
-                if state.driver == Driver::Leader {
-                    self.set_driver(&mut state, Driver::Callers);
-                }
-            }
-        }
-    }
-
-    pub(super) fn promote_on(self: &Arc<Self>, runtime: &Runtime) {
-        {
+        let runtime = {
             let mut state = self.state();
-            if state.driver == Driver::Task || matches!(state.work, WorkState::Gone) {
+            let belongs = match &state.work {
+                WorkState::Gone => return,
+                WorkState::Idle(work) => work.runtime(),
+                WorkState::Starting | WorkState::Polling => None,
+            };
+            if state.driver == Driver::Task {
                 return;
             }
+            let Some(runtime) = belongs.or_else(here) else {
+                return self.set_driver(&mut state, Driver::Callers);
+            };
             self.set_driver(&mut state, Driver::Task);
             if !matches!(state.work, WorkState::Idle(_)) {
-                // Who has the work spawns the task when it puts that back, and needs none if it lands it.
-                state.handover = Some(runtime.clone());
+                // Who has the work spawns the task when it puts that back, and needs none if it has ended.
+                state.handover = Some(runtime);
                 return;
             }
-        }
-        Self::spawn(runtime, Arc::clone(self));
-    }
-
-    fn spawn(runtime: &Runtime, flight: Arc<Self>) {
-        runtime.spawn(Task::new(flight));
+            runtime
+        };
+        Self::spawn(&runtime, Arc::clone(self));
     }
 
     /// Does what is left to do when work was put back.
-    pub(super) fn finish(self: &Arc<Self>, back: Back<V>) {
-        back.wakers.wake();
-        if let Some(runtime) = &back.spawn_on {
-            Self::spawn(runtime, Arc::clone(self));
+    pub(super) fn go_on(self: &Arc<Self>, next: Next<V>) {
+        match next {
+            Next::Wake(wakers) => wakers.wake(),
+            Next::Spawn(runtime) => Self::spawn(&runtime, Arc::clone(self)),
+            Next::Drop(work) => quietly(|| cancel(work)),
         }
-        drop_quietly(back.cancelled);
     }
 
     /// From now on the flight goes on to its end on `runtime` though every caller leaves.
@@ -210,121 +196,45 @@ where
         });
     }
 
-    /// A caller's turn: drives the work where that is its part, else leaves its waker.
-    pub(crate) fn poll_caller(
+    /// A caller's turn: leaves its waker, and drives the work where that is its part. Ready when the flight has ended, with
+    /// what is for this caller alone.
+    pub(super) fn poll_caller(
         self: &Arc<Self>,
         place: &mut Place,
         interest: Interest,
         cx: &mut Context<'_>,
-    ) -> Poll<Landed<V>> {
-        if matches!(place, Place::Leader) {
-            let mut state = self.state();
-            let work = match state.driver {
-                Driver::Leader => state.take_work(),
-                _ => None,
-            };
-            if let Some(work) = work {
-                let left = state.places.holds(place, cx.waker());
-                drop(state);
-                return self.poll_inline(work, left, place, cx);
-            }
-        }
-        let new = matches!(place, Place::None);
-        let leads = matches!(place, Place::Leader);
-        let turn = self.leave(place, interest, cx.waker(), new, |state| {
-            let work = match state.driver {
-                Driver::Callers => state.take_work(),
-                // The task has given the work back to its leader since it looked, and has found no waker to wake.
-                Driver::Leader if leads => state.take_work(),
-                _ => None,
-            };
-            (work, state.driver)
+    ) -> Poll<Option<WorkResult<V>>> {
+        let leads = place.leads();
+        let turn = self.leave(place, interest, cx.waker(), |state| {
+            (state.take_work_as(leads), state.driver)
         });
-        match turn {
-            None => Poll::Ready(Landed::Shared),
-            Some((None, _)) => Poll::Pending,
-            Some((Some(work), Driver::Callers)) => self.poll_for_all(work, place),
-            Some((Some(work), _)) => self.poll_inline(work, true, place, cx),
-        }
-    }
-
-    /// The leader polls with its own waker, which it may have `left` already.
-    fn poll_inline(
-        self: &Arc<Self>,
-        work: Work<V>,
-        left: bool,
-        place: &mut Place,
-        cx: &mut Context<'_>,
-    ) -> Poll<Landed<V>> {
-        let work = match poll_work(work, cx) {
-            Polled::Pending(work) => work,
-            Polled::Value(value) => return Poll::Ready(self.landed_here(value)),
-            Polled::Panicked(payload) => return Poll::Ready(self.crash_here(payload, place)),
+        let Some(((work, driver), _old)) = turn else {
+            return Poll::Ready(None);
         };
-        // The waker is left in the lock in which the work goes back, lest a promotion lose it (F2, F3).
-        let mut work = Some(work);
-        let back = caught(|| {
-            self.leave(place, Interest::Progress, cx.waker(), !left, |state| {
-                work.take().map(|work| state.put_back(work, Driver::Leader))
-            })
-        });
-        // A waker whose clone panics is the leader's own misfortune: the others still need the work.
-        let (back, panic) = match back {
-            Ok(back) => (back.flatten(), None),
-            Err(payload) => {
-                let back = work
-                    .take()
-                    .map(|work| self.state().put_back(work, Driver::Leader));
-                (back, Some(payload))
+        let Some(work) = work else {
+            return Poll::Pending;
+        };
+        let polled = match driver {
+            Driver::Leader => work.poll(cx),
+            _ => {
+                let waker = Waker::from(Arc::new(WakeCallers(Arc::downgrade(self))));
+                work.poll(&mut Context::from_waker(&waker))
             }
         };
-        if let Some(back) = back {
-            self.finish(back);
-        }
-        match panic {
-            Some(payload) => resume_unwind(payload),
-            None => Poll::Pending,
-        }
-    }
-
-    /// A caller polls with a waker that wakes all of them.
-    fn poll_for_all(self: &Arc<Self>, work: Work<V>, place: &mut Place) -> Poll<Landed<V>> {
-        let waker = Waker::from(Arc::clone(self));
-        match poll_work(work, &mut Context::from_waker(&waker)) {
+        match polled {
             Polled::Pending(work) => {
-                let back = self.state().put_back(work, Driver::Callers);
-                self.finish(back);
+                let next = self.put_back(&mut self.state(), work, driver);
+                self.go_on(next);
                 Poll::Pending
             }
-            Polled::Value(value) => Poll::Ready(self.landed_here(value)),
-            Polled::Panicked(payload) => Poll::Ready(self.crash_here(payload, place)),
-        }
-    }
-
-    fn landed_here(&self, value: V) -> Landed<V> {
-        match self.land_here(value) {
-            Some(value) => Landed::Alone(value),
-            None => Landed::Shared,
-        }
-    }
-
-    fn crash_here(&self, payload: Payload, place: &Place) -> Landed<V> {
-        let message = Message::of(&payload);
-        match place {
-            Place::Leader => {
-                self.crash(message, None);
-                Landed::Panicked(payload)
-            }
-            _ => {
-                self.crash(message, Some(payload));
-                Landed::Shared
-            }
+            Polled::Ended(result) => Poll::Ready(self.end(result, leads)),
         }
     }
 }
 
-/// Wakes every caller: nobody knows which of them will be polled.
-impl<K, V, C> Wake for Flight<K, V, C>
+// ===== impl WakeCallers =====
+
+impl<K, V, C> Wake for WakeCallers<K, V, C>
 where
     K: Send + 'static,
     V: Send + Sync + 'static,
@@ -335,9 +245,12 @@ where
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let Some(flight) = self.0.upgrade() else {
+            return;
+        };
         let wakers = {
-            let mut state = self.state();
-            // The caller that polls may have registered before this wake-up and park after it: repeated by `put_back`.
+            let mut state = flight.state();
+            // The caller that polls has registered before this wake-up and may park after it: repeated by `put_back`.
             state.rewake |= matches!(state.work, WorkState::Polling);
             state.places.take_all()
         };

@@ -10,11 +10,13 @@
 //!   over by whoever has it, and needs no task if it ends there;
 //! * the **callers**, whichever is polled, where no Tokio runtime is at hand or the one that drove has shut down.
 //!
-//! # Invariants, cited as F1 to F8
+//! # Invariants, cited as F1 to F9
 //!
 //! 1. The work is in one place: not yet there (`Starting`), in the flight (`Idle`), in the hands of the one thread that
-//!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, lands it, or finds it `Gone` and drops it.
-//! 2. A caller leaves its waker before it returns `Pending`, under the same lock in which it last saw the flight open.
+//!    polls it (`Polling`), or `Gone`. Whoever took it puts it back, ends the flight, or finds it `Gone` and drops
+//!    it.
+//! 2. A caller leaves its waker under the same lock in which it last saw the flight open, before it polls the work or
+//!    returns `Pending`.
 //! 3. Whoever puts work back looks at the driver under the same lock: if that has changed meanwhile, the new driver is
 //!    spawned, or woken, since it may have found the work taken and parked.
 //! 4. `ending` is set once, under the lock in which the work becomes `Gone` and all wakers are taken; after that no place
@@ -25,19 +27,21 @@
 //! 7. Locks nest in one order: a shard's, then a flight's.
 //! 8. A kept flight without callers is driven by a task. When that ends with its runtime, the flight moves to its keeper's,
 //!    and without a keeper is cancelled; both are decided under the shard's lock.
+//! 9. Work that was made or polled within a runtime is driven there while that runtime lives, whoever joins from where. A
+//!    joiner outside Tokio leaves work of which that is not known yet to its leader, which is polled or leaves.
 
-use std::{future::Future, mem, pin::Pin, sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 use super::{
-    ending::{Ending, Message, Payload, drop_quietly},
+    cancel::cancel,
+    panic::{Message, drop_quietly},
+    runtime::Runtime,
     shard::{Entry, Link},
-    solo::Solo,
-    state::{Driver, Keeper, State, WorkState},
-    wakers::Place,
+    state::{Driver, State, WorkState},
+    wakers::{Place, Wakers},
+    work::WorkResult,
 };
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
-
-pub(crate) type Work<V> = Pin<Box<dyn Future<Output = V> + Send>>;
 
 /// See the [module docs](self). `C` is what a floor above hangs on the flight.
 // In this order: at the end every caller reads `ending`, and then lowers the reference count that lies before all this. With
@@ -55,9 +59,26 @@ pub(crate) struct Flight<K, V, C> {
     /// that has just gone finds, when polled, what is so.
     // Measured: a join and leave in 77 ns rather than 88.
     has_task: AtomicBool,
-    state: Mutex<State<K, V, C>>,
+    state: Mutex<FlightState<K, V, C>>,
     ending: SetOnce<Ending<V>>,
     pub(crate) cargo: C,
+}
+
+pub(super) type FlightState<K, V, C> = State<V, Keeper<K, V, C>>;
+
+/// The end of a flight that several callers share, or that a task drove.
+pub(super) enum Ending<V> {
+    /// To be cloned: somebody has joined the leader.
+    Value(V),
+    /// To be taken by the leader, whom nobody has joined.
+    Unshared,
+    Panicked(Message),
+}
+
+/// A runtime and the function that spawns there: leaving happens in a `Drop`, which can't name the bounds of a spawn.
+pub(super) struct Keeper<K, V, C> {
+    pub(super) runtime: Runtime,
+    pub(super) spawn: fn(&Runtime, Arc<Flight<K, V, C>>),
 }
 
 // ===== impl Flight =====
@@ -70,7 +91,12 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     #[inline]
-    fn with_state(link: Link<K, V, C>, cargo: C, keep: bool, state: State<K, V, C>) -> Self {
+    pub(super) fn with_state(
+        link: Link<K, V, C>,
+        cargo: C,
+        keep: bool,
+        state: FlightState<K, V, C>,
+    ) -> Self {
         Self {
             link,
             callers: AtomicUsize::new(1),
@@ -87,7 +113,7 @@ impl<K, V, C> Flight<K, V, C> {
         &self.link
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State<K, V, C>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, FlightState<K, V, C>> {
         self.state.lock()
     }
 
@@ -106,7 +132,7 @@ impl<K, V, C> Flight<K, V, C> {
         self.has_task.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_driver(&self, state: &mut State<K, V, C>, driver: Driver) {
+    pub(super) fn set_driver(&self, state: &mut FlightState<K, V, C>, driver: Driver) {
         state.driver = driver;
         self.has_task
             .store(driver == Driver::Task, Ordering::Release);
@@ -161,63 +187,53 @@ impl<K, V, C> Flight<K, V, C> {
     /// Whether the work is gone: it has ended, or was cancelled.
     #[cfg(feature = "http")]
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.state().work, WorkState::Gone)
+        self.state().is_over()
     }
 
-    // ===== landing =====
+    // ===== ending =====
 
-    /// The work has ended with `value`, and its box is dropped. Unlinks the flight and publishes the value: a task polled.
-    pub(super) fn land(&self, value: V) {
+    /// The work has ended, and its box is dropped. Unlinks the flight, and then lets its callers see the end (F5).
+    ///
+    /// What is for the leader alone waits here for it, or is given back to the leader that has polled the work itself.
+    pub(super) fn end(&self, result: WorkResult<V>, by_leader: bool) -> Option<WorkResult<V>> {
         let unlinked = self.link.unlink();
-        if self.is_shared() {
-            self.publish(Ending::Value(value), None);
-        } else {
-            self.publish(Ending::Unshared, Some(Ok(value)));
-        }
-        drop(unlinked);
-    }
-
-    /// As `land`, where a caller polled: gives it the value back if it is the leader and nobody has joined it.
-    pub(super) fn land_here(&self, value: V) -> Option<V> {
-        let unlinked = self.link.unlink();
-        let given_back = if self.is_shared() {
-            self.publish(Ending::Value(value), None);
-            None
-        } else {
-            Some(value)
+        let (ending, own) = match result {
+            Ok(value) if self.is_shared() => (Ending::Value(value), None),
+            // Nobody else is in the flight, nor will be.
+            Ok(value) if by_leader => return Some(Ok(value)),
+            Ok(value) => (Ending::Unshared, Some(Ok(value))),
+            Err(payload) => (Ending::Panicked(Message::of(&payload)), Some(Err(payload))),
         };
+        let (own, given_back) = match by_leader {
+            true => (None, own),
+            false => (own, None),
+        };
+        self.publish(ending, own);
         drop(unlinked);
         given_back
     }
 
-    /// The work has panicked. The leader's payload waits for it here, unless the leader itself has it.
-    pub(super) fn crash(&self, message: Message, payload: Option<Payload>) {
-        let unlinked = self.link.unlink();
-        self.publish(Ending::Panicked(message), payload.map(Err));
-        drop(unlinked);
-    }
-
-    fn publish(&self, ending: Ending<V>, own: Option<Result<V, Payload>>) {
-        let (work, wakers, own, spare) = {
+    fn publish(&self, ending: Ending<V>, own: Option<WorkResult<V>>) {
+        let (wakers, nobodys) = {
             let mut state = self.state();
-            let own = if state.leaderless {
-                own
-            } else {
-                mem::replace(&mut state.own, own)
+            state.work = WorkState::Gone;
+            let set = self.ending.set(ending);
+            debug_assert!(set.is_ok(), "a flight ends once");
+            let nobodys = match state.leaderless {
+                true => own,
+                false => mem::replace(&mut state.own, own),
             };
-            let work = mem::replace(&mut state.work, WorkState::Gone);
-            let spare = self.ending.set(ending).err();
             let mut wakers = state.places.close();
             // It may have found the work taken, and have parked.
             wakers.push(state.task.take());
-            (work, wakers, own, spare)
+            (wakers, nobodys)
         };
         wakers.wake();
-        drop_quietly((work, own, spare));
+        drop_quietly(nobodys);
     }
 
     /// What the leader alone gets of a flight that another polled.
-    pub(super) fn take_own(&self) -> Option<Result<V, Payload>> {
+    pub(super) fn take_own(&self) -> Option<WorkResult<V>> {
         self.state().own.take()
     }
 
@@ -295,7 +311,9 @@ impl<K, V, C> Flight<K, V, C> {
             task.wake();
         }
         drop(unlinked);
-        drop(work);
+        if let WorkState::Idle(work) = work {
+            cancel(work);
+        }
     }
 
     #[cfg(feature = "http")]
@@ -303,25 +321,19 @@ impl<K, V, C> Flight<K, V, C> {
         self.state().places.take(place)
     }
 
-    /// Frees a leaver's place, and gives what lay there, to be dropped by the leaver.
-    pub(super) fn free(&self, place: &Place) -> (Option<Waker>, Option<Result<V, Payload>>) {
+    /// Frees a leaver's place, and gives what is to be dropped outside the lock: what lay there, and the wakers of those who
+    /// have waited for the leader's first poll (F9).
+    pub(super) fn free(&self, place: &Place) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
         let mut state = self.state();
         let waker = state.places.free(place);
-        let own = match place {
-            Place::Leader => {
-                state.leaderless = true;
-                state.own.take()
-            }
-            _ => None,
+        if !matches!(place, Place::Leader { .. }) {
+            return (waker, None, Wakers::default());
+        }
+        let wakers = match state.driver {
+            Driver::Callers if state.is_leaders() => state.places.take_all(),
+            _ => Wakers::default(),
         };
-        (waker, own)
-    }
-}
-
-impl<K, V> Flight<K, V, ()> {
-    /// A flight that goes on where a solo one was.
-    pub(super) fn of_solo(link: Link<K, V, ()>, solo: Solo<V>) -> Self {
-        let work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
-        Self::with_state(link, (), false, State::new(work, solo.waker))
+        state.leaderless = true;
+        (waker, state.own.take(), wakers)
     }
 }

@@ -13,24 +13,27 @@
 //! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
 //! | `codec` | [`Codec`], how values are written for other replicas |
 //! | `visit` | the same for flights that carry something, as a floor above enters them |
-//! | `flight` | one flight: its states, landing and leaving, with the invariants |
-//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
-//! | `caller` | one caller's part in a flight, and its `Drop` |
+//! | `flight` | one flight: how it ends and who leaves it, with the invariants |
+//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `cancel` | dropping work that nobody waits for |
 //! | `wakers` | where the callers' wakers are kept |
-//! | `ending` | value or panic |
+//! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
+//! | `panic` | panics as values |
 
 mod caller;
+mod cancel;
 #[cfg(feature = "redis")]
 mod codec;
 mod drive;
-mod ending;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
 mod outcome;
+mod panic;
 #[cfg(feature = "redis")]
 mod replicated;
 #[cfg(all(test, feature = "redis"))]
@@ -48,16 +51,17 @@ mod value;
 #[cfg(any(feature = "http", feature = "redis", loom))]
 mod visit;
 mod wakers;
+mod work;
 
 #[cfg(feature = "redis")]
 pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
-pub(crate) use self::ending::drop_quietly;
+pub(crate) use self::panic::drop_quietly;
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    ending::{Payload, caught},
     flight::Flight,
+    panic::{Payload, caught},
     runtime::Runtime,
     table::Table,
     visit::{Entered, Visit},

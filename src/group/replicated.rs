@@ -303,7 +303,7 @@ impl<V> Crossing<V> {
 
     fn give(&self, value: Arc<V>, covered: u64) {
         let old = self.state.lock().value.replace((value, covered));
-        super::ending::drop_quietly(old);
+        super::panic::drop_quietly(old);
     }
 
     /// The value from elsewhere that is for the caller of this number.

@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{caller::Caller, outcome::Outcome, solo::SoloLeader, wakers::Interest};
+use super::{
+    caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue, wakers::Interest,
+};
 
 /// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
@@ -44,7 +46,7 @@ impl<K, V> Run<K, V> {
 impl<K, V> Future for Run<K, V>
 where
     K: Send + 'static,
-    V: Clone + Send + Sync + 'static,
+    V: ShareValue,
 {
     type Output = Outcome<V>;
 

@@ -1,4 +1,4 @@
-//! Where a shared flight is driven: Tokio's current runtime, or a thread of loom's.
+//! Where a shared flight is driven: a Tokio runtime, or a thread of loom's.
 
 use std::future::Future;
 
@@ -11,12 +11,50 @@ pub(crate) struct Runtime {
     place: Place,
 }
 
+/// Where work belongs: it may need the runtime, its timers and its sockets, within which it was made or polled first.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// It was made outside Tokio, and has not been polled.
+    Unpolled,
+    /// It was made in a Tokio task, and has not been polled. Its runtime is asked for then, and not for each call: a
+    /// `Handle` is a reference count, which all threads of the runtime would write to.
+    Task,
+    Runtime(Runtime),
+    /// It was polled outside Tokio, or its runtime has shut down.
+    Nowhere,
+}
+
+// ===== impl Home =====
+
+impl Home {
+    /// Of work that is made here.
+    pub(super) fn of_maker() -> Self {
+        match Runtime::is_in_task() {
+            true => Self::Task,
+            false => Runtime::current().map_or(Self::Unpolled, Self::Runtime),
+        }
+    }
+
+    /// The work was polled here.
+    pub(super) fn settle(&mut self) {
+        if let Self::Unpolled | Self::Task = self {
+            *self = Runtime::current().map_or(Self::Nowhere, Self::Runtime);
+        }
+    }
+}
+
+// ===== impl Runtime =====
+
 #[cfg(not(loom))]
 impl Runtime {
-    /// `None` outside Tokio: the callers then drive the work themselves.
+    /// `None` outside Tokio.
     pub(crate) fn current() -> Option<Self> {
         let handle = tokio::runtime::Handle::try_current().ok()?;
         Some(Self { handle })
+    }
+
+    fn is_in_task() -> bool {
+        tokio::task::try_id().is_some()
     }
 
     /// Where the runtime has shut down, `task` is dropped before this returns: never call it under a lock.
@@ -40,6 +78,8 @@ pub(crate) enum Place {
     Runtime,
     /// A runtime that shuts down after one poll of the task.
     Dying,
+    /// A task of the runtime, as [`Home::Task`] has it.
+    Task,
     /// Outside any runtime.
     Nowhere,
 }
@@ -58,6 +98,10 @@ impl Runtime {
     pub(crate) fn current() -> Option<Self> {
         let place = HERE.with(std::cell::Cell::get);
         (place != Place::Nowhere).then_some(Self { place })
+    }
+
+    fn is_in_task() -> bool {
+        HERE.with(std::cell::Cell::get) == Place::Task
     }
 
     pub(crate) fn spawn<F>(&self, task: F)

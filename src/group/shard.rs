@@ -300,7 +300,7 @@ impl<K, V> Entry<K, V, ()> {
             hash: self.hash,
             number: self.number,
         };
-        let flight = Arc::new(Flight::of_solo(link, solo));
+        let flight = Arc::new(solo.into_flight(link));
         self.flight = Held::Whole(Arc::clone(&flight));
         let left = Aside {
             number: self.number,

@@ -13,7 +13,7 @@ use super::{
 #[cfg(feature = "redis")]
 use crate::replicas::{ReplicaStats, Replicas};
 
-/// Go's [`singleflight.Group`][go] for asynchronous work: of the callers that ask for the same key at the same time, one
+/// Go's [`singleflight.Group`][go] for asynchronous work: when several callers ask for the same key at the same time, one
 /// does the work and all get its value.
 ///
 /// Clones are the same group. Values are not kept: when a flight has ended, the next caller starts a new one.
@@ -23,34 +23,72 @@ use crate::replicas::{ReplicaStats, Replicas};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group: Group<&str, Result<String, std::sync::Arc<std::io::Error>>> = Group::new();
-/// let read = || async { Ok(String::from("the page")) };
+/// let group = Group::new();
+/// let work = || async {
+///     tokio::task::yield_now().await; // slow
+///     42
+/// };
 ///
-/// let (first, second) = tokio::join!(group.run("page", read), group.run("page", read));
-/// assert_eq!(first.value.unwrap(), second.value.unwrap());
-/// assert!(first.shared && second.shared);
+/// let (first, second) = tokio::join!(group.run("answer", work), group.run("answer", work));
+/// assert_eq!((first.value, second.value), (42, 42));
+/// assert!(first.led && !second.led);
 /// assert_eq!(group.in_flight(), 0);
 /// # }
 /// ```
 ///
 /// # Errors
 ///
-/// Are values: use `Group<K, Result<T, E>>` with a cloneable error, such as an `Arc`; all callers get it.
+/// Errors are values. All callers of a flight get the same one, so it must be `Clone`: wrap it in an `Arc`, as
+/// [`try_run`](Self::try_run) does for you, or in a [`SharedError`](crate::SharedError).
+///
+/// # What the work may borrow
+///
+/// The closure `work` may borrow whatever it likes. The future that it returns must be `'static`, because it may outlive
+/// the call: a flight goes on while anybody waits for it. So clone what the future needs and move the clones in:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_singleflight::Group;
+///
+/// #[derive(Default)]
+/// struct Pages {
+///     flights: Group<String, usize>,
+/// }
+///
+/// impl Pages {
+///     async fn length(self: &Arc<Self>, name: &str) -> usize {
+///         let (pages, owned) = (Arc::clone(self), name.to_owned());
+///         let work = || async move { pages.load(&owned).await.len() };
+///         self.flights.run(name.to_owned(), work).await.value
+///     }
+///
+///     async fn load(&self, name: &str) -> String {
+///         format!("the page {name}")
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() { assert_eq!(Arc::new(Pages::default()).length("home").await, 13); }
+/// ```
 ///
 /// # Panics
 ///
 /// A panic of the work is a panic of every caller: the leader's with the payload, the others' with its message. The key is
-/// free before anybody sees it. A panic of `K`'s `Hash` or `Eq`, or of `V`'s `Clone`, is that caller's alone.
+/// free before anybody sees it. A panic of `K`'s `Hash` or `Eq`, or of `V`'s `Clone`, is that caller's alone. A panic of a
+/// waker goes no further than the panic hook.
 ///
 /// # Who drives the work
 ///
-/// While its leader is alone, the leader polls the work. As soon as a second caller joins, a task on that caller's Tokio
-/// runtime does, so that a leader which is dropped, or kept without being polled, stops nobody. Outside Tokio whichever
-/// caller is polled drives the work.
+/// While its leader is alone, the leader polls the work. As soon as a second caller joins, a Tokio task does, so that a
+/// leader which is dropped, or kept without being polled, stops nobody. The task runs on the runtime within which the work
+/// was made or first polled, because the work may need its timers and sockets; on the second caller's, where that was
+/// outside Tokio, or in a task that has not polled it yet. Outside Tokio whichever caller is polled drives the work, and
+/// there is an example of that, `threads`.
 ///
-/// So the runtime of a second caller must be running: one that is neither run nor dropped (a current-thread runtime between
-/// two `block_on`s) stalls the flights that it drives, for callers on other runtimes too. `K`'s `Eq` must not use the group:
-/// keys are compared under a lock.
+/// So the runtime of a leader must be running: one that is neither run nor dropped (a current-thread runtime between two
+/// `block_on`s) stalls the flights that it drives, for callers on other runtimes too. When it shuts down, the callers go on
+/// with the work.
+///
+/// `K`'s `Eq` must not use the group: keys are compared under a lock.
 ///
 /// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
 pub struct Group<K, V> {

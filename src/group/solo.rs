@@ -15,10 +15,11 @@ use std::{
 
 use super::{
     caller::Caller,
-    drive::{Polled, poll_work},
-    ending::{Payload, caught, drop_quietly},
-    flight::Work,
+    flight::Flight,
+    panic::{caught, drop_quietly},
     shard::Link,
+    state::{State, WorkState},
+    work::{Polled, Work, WorkResult},
 };
 
 /// What the table holds of it.
@@ -87,22 +88,21 @@ where
     ///
     /// # Panics
     ///
-    /// If `work` does: the flight has then crashed for all who joined.
+    /// If `work` does: all who have joined then panic too.
     pub(super) fn start<F, Fut>(&mut self, work: F) -> Option<Caller<K, V, C>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        let (mut caller, polled) = match caught(|| Box::pin(work()) as Work<V>) {
-            Ok(work) => {
+        let became = match Work::make(work) {
+            Polled::Pending(work) => {
                 let mut work = Some(work);
-                let caller = self
-                    .with(|solo| mem::swap(&mut solo.work, &mut work))
-                    .err()?;
-                (caller, work.map(Polled::Pending))
+                let caller = self.with(|solo| mem::swap(&mut solo.work, &mut work)).err();
+                caller.map(|caller| (caller, work.map(Polled::Pending)))
             }
-            Err(payload) => self.crash(payload),
+            Polled::Ended(result) => self.end_with(result).err(),
         };
+        let (mut caller, polled) = became?;
         polled.and_then(|polled| caller.hand_in(polled));
         Some(caller)
     }
@@ -124,29 +124,30 @@ where
             Ok((work, left)) => (work.expect("nobody else takes it"), left),
             Err(caller) => return Poll::Ready(Err((caller, None))),
         };
-        let became = match poll_work(work, cx) {
-            Polled::Value(value) => match self.end() {
-                None => return Poll::Ready(Ok(value)),
-                Some(caller) => (caller, Some(Polled::Value(value))),
+        let became = match work.poll(cx) {
+            Polled::Ended(result) => match self.end_with(result) {
+                Ok(value) => return Poll::Ready(Ok(value)),
+                Err(became) => became,
             },
             Polled::Pending(work) => {
-                // One whose clone panics is the leader's own misfortune: who joins later still needs the work.
-                let waker = (!left).then(|| caught(|| cx.waker().clone())).transpose();
+                // One whose clone panics does so once the work is back: who joins later still needs that.
+                let waker = match left {
+                    true => Ok(None),
+                    false => caught(|| Some(cx.waker().clone())),
+                };
                 let (waker, panic) = match waker {
                     Ok(waker) => (waker, None),
                     Err(payload) => (None, Some(payload)),
                 };
-                match (self.put_back(work, waker), panic) {
-                    (Ok(()), None) => return Poll::Pending,
-                    (Ok(()), Some(payload)) => resume_unwind(payload),
-                    (Err(became), panic) => {
-                        // The caller clones the waker again.
-                        drop_quietly(panic);
-                        became
-                    }
+                match self.put_back(work, waker) {
+                    Ok(()) => match panic {
+                        None => return Poll::Pending,
+                        Some(payload) => resume_unwind(payload),
+                    },
+                    // The caller clones the waker again.
+                    Err(became) => became,
                 }
             }
-            Polled::Panicked(payload) => self.crash(payload),
         };
         Poll::Ready(Err(became))
     }
@@ -160,22 +161,23 @@ where
                 mem::swap(&mut solo.waker, &mut waker);
             }
         });
-        let put = match (put, work) {
+        // The old one, outside the lock, or one that has no place here. Work may be in hand.
+        drop_quietly(waker);
+        match (put, work) {
             (Err(caller), Some(work)) => Err((caller, Some(Polled::Pending(work)))),
             _ => Ok(()),
-        };
-        if waker.is_some() {
-            // The old one, outside the lock; or a new one that has no place here.
-            drop_quietly(waker);
         }
-        put
     }
 
-    /// The work has panicked: that goes on here, or in what the leader has become.
-    fn crash(&mut self, payload: Payload) -> Became<K, V, C> {
+    /// The work has ended: here, or in what the leader has become.
+    ///
+    /// # Panics
+    ///
+    /// If the work did, and the flight ends here.
+    fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Became<K, V, C>> {
         match self.end() {
-            None => resume_unwind(payload),
-            Some(caller) => (caller, Some(Polled::Panicked(payload))),
+            None => Ok(result.unwrap_or_else(|payload| resume_unwind(payload))),
+            Some(caller) => Err((caller, Some(Polled::Ended(result)))),
         }
     }
 }
@@ -205,5 +207,13 @@ impl<V> Default for Solo<V> {
             work: None,
             waker: None,
         }
+    }
+}
+
+impl<V> Solo<V> {
+    /// The flight that goes on where this one was.
+    pub(super) fn into_flight<K>(self, link: Link<K, V, ()>) -> Flight<K, V, ()> {
+        let work = self.work.map_or(WorkState::Polling, WorkState::Idle);
+        Flight::with_state(link, (), false, State::new(work, self.waker))
     }
 }

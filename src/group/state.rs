@@ -2,31 +2,31 @@
 //!
 //! The invariants cited here are those of [`flight`](super::flight).
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{mem, task::Waker};
 
 use super::{
-    ending::Payload,
-    flight::{Flight, Work},
     runtime::Runtime,
     wakers::{Places, Wakers},
+    work::{Work, WorkResult},
 };
 
-pub(super) struct State<K, V, C> {
+/// `S` is how a kept flight goes on.
+pub(super) struct State<V, S> {
     pub(super) work: WorkState<V>,
     pub(super) driver: Driver,
     pub(super) places: Places,
     /// The driving task's waker, once it has been polled.
     pub(super) task: Option<Waker>,
-    /// Where a task is to be spawned by whoever has the work, once that is put back.
+    /// Where a task is to be spawned by whoever has the work, once that is put back, unless it belongs elsewhere.
     pub(super) handover: Option<Runtime>,
     /// Whether the work was woken while a caller polled it.
     pub(super) rewake: bool,
     /// Whether the leader has left.
     pub(super) leaderless: bool,
     /// What the work gave to the leader alone: the value that nobody shares, or what it panicked with.
-    pub(super) own: Option<Result<V, Payload>>,
+    pub(super) own: Option<WorkResult<V>>,
     /// How a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
-    pub(super) keeper: Option<Box<Keeper<K, V, C>>>,
+    pub(super) keeper: Option<Box<S>>,
 }
 
 /// F1.
@@ -46,22 +46,16 @@ pub(super) enum Driver {
 
 /// What is left to do, outside the lock, when work was put back.
 #[must_use = "whoever is to go on must hear of it"]
-pub(super) struct Back<V> {
-    /// Work that was cancelled while it was polled.
-    pub(super) cancelled: Option<Work<V>>,
-    pub(super) wakers: Wakers,
-    pub(super) spawn_on: Option<Runtime>,
-}
-
-/// A runtime and the function that spawns there: leaving happens in a `Drop`, which can't name the bounds of a spawn.
-pub(crate) struct Keeper<K, V, C> {
-    pub(super) runtime: Runtime,
-    pub(super) spawn: fn(&Runtime, Arc<Flight<K, V, C>>),
+pub(super) enum Next<V> {
+    Wake(Wakers),
+    Spawn(Runtime),
+    /// The work was cancelled while it was polled.
+    Drop(Work<V>),
 }
 
 // ===== impl State =====
 
-impl<K, V, C> State<K, V, C> {
+impl<V, S> State<V, S> {
     #[inline]
     pub(super) fn new(work: WorkState<V>, leader: Option<Waker>) -> Self {
         Self {
@@ -77,16 +71,16 @@ impl<K, V, C> State<K, V, C> {
         }
     }
 
-    pub(super) fn is_leaderless(&self) -> bool {
-        self.leaderless
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.work, WorkState::Gone)
     }
 
     /// Takes the keeper, if the flight is not over.
-    pub(super) fn take_keeper(&mut self) -> Option<Box<Keeper<K, V, C>>> {
-        match self.work {
-            WorkState::Gone => None,
-            _ => self.keeper.take(),
+    pub(super) fn take_keeper(&mut self) -> Option<Box<S>> {
+        if self.is_over() {
+            return None;
         }
+        self.keeper.take()
     }
 
     /// Takes the work to poll it, if it is there to be taken (F1).
@@ -100,43 +94,23 @@ impl<K, V, C> State<K, V, C> {
         }
     }
 
+    /// As `take_work`, for a caller, if it is the caller's part to drive.
+    pub(super) fn take_work_as(&mut self, leads: bool) -> Option<Work<V>> {
+        let may = match self.driver {
+            Driver::Leader => leads,
+            Driver::Callers => leads || !self.is_leaders(),
+            Driver::Task => false,
+        };
+        if may { self.take_work() } else { None }
+    }
+
+    /// Whether callers drive, but must leave the work to its leader, who has not polled it yet (F9).
+    pub(super) fn is_leaders(&self) -> bool {
+        !self.leaderless && matches!(&self.work, WorkState::Idle(work) if work.is_leaders())
+    }
+
     /// A clone of the task's waker, which is Tokio's and not the user's (F6).
     pub(super) fn wake_task(&self) -> Wakers {
         Wakers::one(self.task.clone())
-    }
-
-    /// Puts work back after a poll, and says what is to be done because the driver has changed meanwhile (F3).
-    pub(super) fn put_back(&mut self, work: Work<V>, polled_as: Driver) -> Back<V> {
-        let mut back = Back::default();
-        match self.work {
-            WorkState::Starting | WorkState::Polling => self.work = WorkState::Idle(work),
-            WorkState::Idle(_) => unreachable!("work is in one place"),
-            WorkState::Gone => {
-                back.cancelled = Some(work);
-                return back;
-            }
-        }
-        match self.driver {
-            driver if driver == polled_as && !mem::take(&mut self.rewake) => {}
-            Driver::Leader => back.wakers = self.places.take_leader(),
-            Driver::Callers => back.wakers = self.places.take_all(),
-            Driver::Task => match self.handover.take() {
-                Some(runtime) => back.spawn_on = Some(runtime),
-                None => back.wakers = self.wake_task(),
-            },
-        }
-        back
-    }
-}
-
-// ===== impl Back =====
-
-impl<V> Default for Back<V> {
-    fn default() -> Self {
-        Self {
-            cancelled: None,
-            wakers: Wakers::default(),
-            spawn_on: None,
-        }
     }
 }

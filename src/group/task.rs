@@ -11,10 +11,10 @@ use std::{
 };
 
 use super::{
-    drive::{Polled, poll_work},
-    ending::Message,
     flight::Flight,
-    state::{Driver, WorkState},
+    runtime::Runtime,
+    state::{Driver, Next, WorkState},
+    work::Polled,
 };
 
 /// The task that drives a shared flight. It borrows the work poll by poll, so that the last caller's leaving can drop it
@@ -59,24 +59,25 @@ impl<K, V, C> Drop for Task<K, V, C> {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        let (task, wakers) = {
+        let dropped = {
             let mut state = flight.state();
             let task = state.task.take();
-            if state.driver == Driver::Task {
-                if let Some(keeper) = state.take_keeper() {
-                    drop(state);
-                    drop(task);
-                    // Onto the runtime of who keeps the flight. If that is the one that shuts down, the new task is dropped
-                    // at once, and finds no keeper.
-                    return (keeper.spawn)(&keeper.runtime, flight);
-                }
-                flight.set_driver(&mut state, Driver::Callers);
+            if let Some(keeper) = state.take_keeper() {
+                drop(state);
+                // Onto the runtime of who keeps the flight. If that is the one that shuts down, the new task is dropped at
+                // once, and finds no keeper.
+                return (keeper.spawn)(&keeper.runtime, flight);
             }
-            (task, state.places.take_all())
+            let home = match &mut state.work {
+                WorkState::Idle(work) => Some(work.lose_home()),
+                _ => None,
+            };
+            flight.set_driver(&mut state, Driver::Callers);
+            (task, home, state.places.take_all())
         };
-        drop(task);
         flight.cancel_if_deserted();
-        wakers.wake();
+        // Wakes the callers.
+        drop(dropped);
     }
 }
 
@@ -88,6 +89,11 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
+    /// Has a task on `runtime` drive the flight.
+    pub(super) fn spawn(runtime: &Runtime, flight: Arc<Self>) {
+        runtime.spawn(Task::new(flight));
+    }
+
     /// The task's turn. Ready when it has nothing left to drive.
     fn poll_task(self: &Arc<Self>, cx: &mut Context<'_>, first: bool) -> Poll<()> {
         let waker = first.then(|| cx.waker().clone());
@@ -96,32 +102,33 @@ where
             if let Some(waker) = waker {
                 state.task = Some(waker);
             }
-            match state.work {
-                WorkState::Gone => return Poll::Ready(()),
-                _ if state.driver != Driver::Task => return Poll::Ready(()),
-                _ => state.take_work(),
+            if state.is_over() || state.driver != Driver::Task {
+                return Poll::Ready(());
             }
+            state.take_work()
         };
         let Some(work) = work else {
             // Whoever has the work wakes this task after putting it back (F3).
             return Poll::Pending;
         };
-        match poll_work(work, cx) {
+        match work.poll(cx) {
             Polled::Pending(work) => {
-                let (back, driver) = {
+                let (next, driver) = {
                     let mut state = self.state();
-                    (state.put_back(work, Driver::Task), state.driver)
+                    let next = self.put_back(&mut state, work, Driver::Task);
+                    (next, state.driver)
                 };
-                let over = back.cancelled.is_some() || driver != Driver::Task;
-                self.finish(back);
-                if over { Poll::Ready(()) } else { Poll::Pending }
+                let drives = matches!(next, Next::Wake(_)) && driver == Driver::Task;
+                self.go_on(next);
+                if drives {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
             }
-            Polled::Value(value) => {
-                self.land(value);
-                Poll::Ready(())
-            }
-            Polled::Panicked(payload) => {
-                self.crash(Message::of(&payload), Some(payload));
+            Polled::Ended(result) => {
+                let given_back = self.end(result, false);
+                debug_assert!(given_back.is_none(), "it waits for the leader");
                 Poll::Ready(())
             }
         }

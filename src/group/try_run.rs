@@ -25,7 +25,8 @@ impl<K, T, E> Group<K, Result<T, Arc<E>>> {
     /// As [`run`](Self::run), for work that can fail: the key is borrowed, the error is put into an [`Arc`] for you, and
     /// the result can be used with `?`.
     ///
-    /// Use `run` where you want to know who led: the group is the same.
+    /// Use `run` where you want to know who led: the group is the same. A group whose keys are themselves borrowed, such as
+    /// `&'static str`, takes `&"key"`.
     ///
     /// ```
     /// use std::{error::Error, io, sync::Arc};

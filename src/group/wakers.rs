@@ -1,10 +1,10 @@
 //! The callers' wakers: one place for each, taken under the flight's lock and woken outside it.
 
-use std::{panic::resume_unwind, task::Waker};
+use std::{mem, task::Waker};
 
 use slab::Slab;
 
-use super::ending::caught;
+use super::panic::quietly;
 
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,12 @@ pub(crate) enum Interest {
 
 /// Where a caller's waker is kept.
 #[derive(Debug, Default)]
-pub(crate) enum Place {
+pub(super) enum Place {
     /// The leader's own place, which costs no allocation.
-    Leader,
+    Leader {
+        /// Whether a waker has been left.
+        left: bool,
+    },
     /// No waker has been left yet.
     #[default]
     None,
@@ -28,7 +31,7 @@ pub(crate) enum Place {
 
 /// The places of one flight. Those of followers are O(1) to take and to leave.
 #[derive(Default)]
-pub(crate) struct Places {
+pub(super) struct Places {
     leader: Option<Waker>,
     /// In a box of their own, since most flights have none.
     followers: Option<Box<Followers>>,
@@ -36,12 +39,16 @@ pub(crate) struct Places {
 
 #[derive(Default)]
 struct Followers {
-    places: Slab<Follower>,
+    /// Side by side: what is done for all who wait does not depend on how many have left.
+    waiting: Vec<Waiting>,
+    /// Where in `waiting` each place is.
+    places: Slab<usize>,
     /// How many of them wait for progress, so that nobody searches for none.
     progress: usize,
 }
 
-struct Follower {
+struct Waiting {
+    place: usize,
     waker: Option<Waker>,
     interest: Interest,
 }
@@ -51,19 +58,28 @@ struct Follower {
 #[must_use = "wakers that were taken must be woken"]
 pub(crate) struct Wakers {
     first: Option<Waker>,
-    many: Option<Many>,
+    more: Vec<Waker>,
+    /// Of a flight that has ended.
+    followers: Option<Box<Followers>>,
 }
 
-#[derive(Default)]
-struct Many {
-    wakers: Vec<Waker>,
-    followers: Option<Box<Followers>>,
+// ===== impl Place =====
+
+impl Place {
+    pub(super) fn leads(&self) -> bool {
+        matches!(self, Self::Leader { .. })
+    }
+
+    /// Whether no waker has been left here.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Self::None | Self::Leader { left: false })
+    }
 }
 
 // ===== impl Places =====
 
 impl Places {
-    pub(crate) fn with_leader(waker: Option<Waker>) -> Self {
+    pub(super) fn with_leader(waker: Option<Waker>) -> Self {
         Self {
             leader: waker,
             followers: None,
@@ -71,57 +87,43 @@ impl Places {
     }
 
     /// The waker kept at `place`, which is created for one that has none.
-    pub(crate) fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
-        if let Place::Leader = place {
+    pub(super) fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
+        if let Place::Leader { left } = place {
+            *left = true;
             return &mut self.leader;
         }
         self.followers.get_or_insert_default().slot(place, interest)
     }
 
-    /// Whether the waker at `place` wakes what `waker` wakes.
-    pub(crate) fn holds(&self, place: &Place, waker: &Waker) -> bool {
-        let held = match (place, &self.followers) {
-            (Place::Leader, _) => self.leader.as_ref(),
-            (Place::At(index), Some(followers)) => followers
-                .places
-                .get(*index)
-                .and_then(|follower| follower.waker.as_ref()),
-            _ => None,
-        };
-        held.is_some_and(|held| held.will_wake(waker))
-    }
-
     /// Empties the place for good. One that was taken with all the others is gone already.
-    pub(crate) fn free(&mut self, place: &Place) -> Option<Waker> {
+    pub(super) fn free(&mut self, place: &Place) -> Option<Waker> {
         match *place {
-            Place::Leader => self.leader.take(),
+            Place::Leader { .. } => self.leader.take(),
             Place::None => None,
-            Place::At(index) => self.followers.as_mut()?.free(index),
+            Place::At(place) => self.followers.as_mut()?.free(place),
         }
     }
 
     /// The waker at `place`, which stays its caller's.
-    pub(crate) fn take(&mut self, place: &Place) -> Option<Waker> {
+    #[cfg(feature = "http")]
+    pub(super) fn take(&mut self, place: &Place) -> Option<Waker> {
         match *place {
-            Place::Leader => self.leader.take(),
+            Place::Leader { .. } => self.leader.take(),
             Place::None => None,
-            Place::At(index) => {
-                let followers = self.followers.as_mut()?;
-                followers.places.get_mut(index)?.waker.take()
-            }
+            Place::At(place) => self.followers.as_mut()?.get(place)?.waker.take(),
         }
     }
 
-    pub(crate) fn take_leader(&mut self) -> Wakers {
-        Wakers::one(self.leader.take())
+    pub(super) fn take_leader(&mut self) -> Option<Waker> {
+        self.leader.take()
     }
 
     /// Of the followers who wait for progress.
-    pub(crate) fn take_progress(&mut self) -> Wakers {
+    pub(super) fn take_progress(&mut self) -> Wakers {
         let mut wakers = Wakers::default();
         match &mut self.followers {
-            Some(followers) if followers.progress > 0 => followers.take(&mut wakers, |follower| {
-                follower.interest == Interest::Progress
+            Some(followers) if followers.progress > 0 => followers.take(&mut wakers, |waiting| {
+                waiting.interest == Interest::Progress
             }),
             _ => {}
         }
@@ -129,8 +131,8 @@ impl Places {
     }
 
     /// Of all; the places stay.
-    pub(crate) fn take_all(&mut self) -> Wakers {
-        let mut wakers = self.take_leader();
+    pub(super) fn take_all(&mut self) -> Wakers {
+        let mut wakers = Wakers::one(self.leader.take());
         if let Some(followers) = &mut self.followers {
             followers.take(&mut wakers, |_| true);
         }
@@ -138,72 +140,82 @@ impl Places {
     }
 
     /// Of all, and their places with them: the flight has ended.
-    pub(crate) fn close(&mut self) -> Wakers {
-        let mut wakers = self.take_leader();
-        if let Some(followers) = self.followers.take() {
-            wakers.many().followers = Some(followers);
+    pub(super) fn close(&mut self) -> Wakers {
+        Wakers {
+            first: self.leader.take(),
+            more: Vec::new(),
+            followers: self.followers.take(),
         }
-        wakers
     }
 }
 
 // ===== impl Followers =====
 
 impl Followers {
+    fn get(&mut self, place: usize) -> Option<&mut Waiting> {
+        let index = *self.places.get(place)?;
+        Some(&mut self.waiting[index])
+    }
+
     fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
         let index = match *place {
-            Place::At(index) => index,
-            _ => self.places.insert(Follower {
-                waker: None,
-                interest: Interest::End,
-            }),
+            Place::At(place) => self.places[place],
+            _ => {
+                let index = self.waiting.len();
+                let new = self.places.insert(index);
+                self.waiting.push(Waiting {
+                    place: new,
+                    waker: None,
+                    interest: Interest::End,
+                });
+                *place = Place::At(new);
+                index
+            }
         };
-        *place = Place::At(index);
-        let follower = &mut self.places[index];
-        match (follower.interest, interest) {
+        let waiting = &mut self.waiting[index];
+        match (waiting.interest, interest) {
             (Interest::End, Interest::Progress) => self.progress += 1,
             (Interest::Progress, Interest::End) => self.progress -= 1,
             _ => {}
         }
-        follower.interest = interest;
-        &mut follower.waker
+        waiting.interest = interest;
+        &mut waiting.waker
     }
 
-    fn free(&mut self, index: usize) -> Option<Waker> {
-        let follower = self.places.try_remove(index)?;
-        if follower.interest == Interest::Progress {
+    fn free(&mut self, place: usize) -> Option<Waker> {
+        let index = self.places.try_remove(place)?;
+        let left = self.waiting.swap_remove(index);
+        if let Some(moved) = self.waiting.get(index) {
+            self.places[moved.place] = index;
+        }
+        if left.interest == Interest::Progress {
             self.progress -= 1;
         }
-        follower.waker
+        left.waker
     }
 
-    fn take(&mut self, wakers: &mut Wakers, wanted: impl Fn(&Follower) -> bool) {
-        let followers = self.places.iter_mut().map(|(_, follower)| follower);
-        wakers.many().wakers.extend(
-            followers
-                .filter(|follower| wanted(follower))
-                .filter_map(|follower| follower.waker.take()),
-        );
+    fn take(&mut self, wakers: &mut Wakers, wanted: impl Fn(&Waiting) -> bool) {
+        let waiting = self.waiting.iter_mut().filter(|waiting| wanted(waiting));
+        wakers
+            .more
+            .extend(waiting.filter_map(|waiting| waiting.waker.take()));
     }
 }
 
 // ===== impl Wakers =====
 
 impl Wakers {
-    pub(crate) fn one(waker: Option<Waker>) -> Self {
+    pub(super) fn one(waker: Option<Waker>) -> Self {
         Self {
             first: waker,
-            many: None,
+            more: Vec::new(),
+            followers: None,
         }
-    }
-
-    fn many(&mut self) -> &mut Many {
-        self.many.get_or_insert_default()
     }
 
     pub(crate) fn push(&mut self, waker: Option<Waker>) {
         match waker {
-            Some(waker) if self.first.is_some() => self.many().wakers.push(waker),
+            Some(waker) if self.first.is_some() => self.more.push(waker),
             Some(waker) => self.first = Some(waker),
             None => {}
         }
@@ -218,23 +230,95 @@ impl Wakers {
 impl Drop for Wakers {
     #[inline]
     fn drop(&mut self) {
-        let (first, many) = (self.first.take(), self.many.take());
-        if first.is_some() || many.is_some() {
-            wake_all(first, many.unwrap_or_default());
+        if let Some(waker) = self.first.take() {
+            quietly(|| waker.wake());
+        }
+        if !self.more.is_empty() || self.followers.is_some() {
+            self.wake_more();
         }
     }
 }
 
-fn wake_all(first: Option<Waker>, many: Many) {
-    let followers = many.followers.into_iter().flat_map(|all| all.places);
-    let followers = followers.filter_map(|(_, follower)| follower.waker);
-    // One that panics keeps no other from its turn.
-    let mut panic = None;
-    for waker in first.into_iter().chain(many.wakers).chain(followers) {
-        panic = caught(|| waker.wake()).err().or(panic);
+impl Wakers {
+    /// One that panics keeps no other from its turn, and is nobody's panic but the hook's: whoever wakes here is at work for
+    /// others.
+    #[inline(never)]
+    fn wake_more(&mut self) {
+        let followers = self.followers.take().map(|all| all.waiting);
+        let followers = followers.into_iter().flatten();
+        let wakers = mem::take(&mut self.more).into_iter();
+        for waker in wakers.chain(followers.filter_map(|waiting| waiting.waker)) {
+            quietly(|| waker.wake());
+        }
     }
-    match panic {
-        Some(payload) if !std::thread::panicking() => resume_unwind(payload),
-        _ => {}
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Followers who wait for progress, each with its place and its own waker.
+    fn followers(places: &mut Places, number: usize) -> Vec<(Place, Arc<Woken>)> {
+        (0..number)
+            .map(|_| {
+                let (mut place, woken) = (Place::None, Arc::<Woken>::default());
+                let waker = Waker::from(Arc::clone(&woken));
+                *places.slot(&mut place, Interest::Progress) = Some(waker);
+                (place, woken)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_follower_keeps_its_place_when_others_leave_theirs() {
+        let mut places = Places::default();
+        let mut all = followers(&mut places, 5);
+        for leaver in [0, 1, 2] {
+            let (place, woken) = all.remove(leaver);
+            let waker = places.free(&place).expect("its own");
+            waker.wake();
+            assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+            assert!(places.free(&place).is_none());
+        }
+        all.extend(followers(&mut places, 1));
+        for (place, woken) in &mut all {
+            assert!(places.slot(place, Interest::Progress).is_some());
+            assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        }
+        places.take_progress().wake();
+        for (_, woken) in &all {
+            assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn followers_that_have_left_are_not_looked_at() {
+        let mut places = Places::default();
+        let mut all = followers(&mut places, 1_000);
+        let last = all.split_off(999);
+        for (place, _) in &all {
+            drop(places.free(place));
+        }
+        let waiting = places.followers.as_ref().map(|all| all.waiting.len());
+        assert_eq!(waiting, Some(1));
+        places.take_progress().wake();
+        assert_eq!(last[0].1.0.load(Ordering::Relaxed), 1);
     }
 }

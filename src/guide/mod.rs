@@ -6,5 +6,8 @@ pub mod comparison {}
 #[doc = include_str!("cookbook.md")]
 pub mod cookbook {}
 
+#[doc = include_str!("does_not_compile.md")]
+pub mod does_not_compile {}
+
 #[doc = include_str!("replicas.md")]
 pub mod replicas {}

@@ -26,7 +26,7 @@ pub(super) struct Writer {
 }
 
 /// The secret of this process: who can't know it can't make two requests collide.
-pub(super) fn secret() -> [u64; 4] {
+pub(crate) fn secret() -> [u64; 4] {
     static SECRET: OnceLock<[u64; 4]> = OnceLock::new();
     // Each `RandomState` is a SipHash of its own, seeded by the operating system.
     *SECRET.get_or_init(|| std::array::from_fn(|at| RandomState::new().hash_one(at)))

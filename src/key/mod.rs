@@ -10,6 +10,7 @@ mod marks;
 mod named;
 mod request;
 
+pub(crate) use digest::secret;
 pub use extractor::{KeyExtractor, method_and_uri};
 pub(crate) use marks::Marks;
 pub use request::{RequestKey, RequestKeyExtractor};

@@ -25,6 +25,8 @@ pub(crate) enum Reason {
     ErrorType,
     /// The flight's leader had gone before it could lead.
     Leaderless,
+    /// It read a body over `max_body` at another pace than its flight.
+    MovedOn,
 }
 
 /// Whose request it is that something is told of, wherever and by whom it is decided: the span in which the service was
@@ -48,6 +50,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::ErrorType => "error_type",
             Self::Leaderless => "leaderless",
+            Self::MovedOn => "moved_on",
         }
     }
 }

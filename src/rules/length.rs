@@ -1,131 +1,324 @@
-//! How many bytes a response's body promises.
+//! `Content-Length`, and how many bytes a response's body promises.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, response};
-use http_body::SizeHint;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
+use http_body::{Body, SizeHint};
 
 use super::directives::members;
 
+/// What the lines of `Content-Length` say together.
+#[derive(Debug, PartialEq, Eq)]
+enum Stated {
+    Nothing,
+    Length {
+        bytes: u64,
+        /// In one line, in digits alone. HTTP allows a recipient to understand more, but not to send it on.
+        is_plain: bool,
+    },
+    /// No length, or several, or one that `Transfer-Encoding` overrides.
+    Unusable,
+}
+
+/// Takes from a response, whose request `is_head` or not, a `Content-Length` that is not the length of its message (RFC
+/// 9112 section 6.3), and makes one that is said in several ways a plain one.
+///
+/// A server writes the field as it stands, so one that is wrong leaves the reader of the connection in the middle of a
+/// message.
+pub(crate) fn correct_length<B: Body>(is_head: bool, mut response: Response<B>) -> Response<B> {
+    match stated(response.headers()) {
+        Stated::Nothing => {}
+        Stated::Length { bytes, is_plain } => {
+            if has_content(is_head, response.status()) && !allows(response.body(), bytes) {
+                response.headers_mut().remove(CONTENT_LENGTH);
+            } else if !is_plain {
+                let plain = HeaderValue::from(bytes);
+                response.headers_mut().insert(CONTENT_LENGTH, plain);
+            }
+        }
+        Stated::Unusable => {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+    }
+    response
+}
+
 /// The number of bytes that the body of `response`, an answer to `method`, promises to have; `None` if it does not say.
+/// Its `Content-Length` is [correct](correct_length).
 pub(crate) fn expected(
     method: &Method,
     response: &response::Parts,
     hint: &SizeHint,
 ) -> Option<u64> {
-    // There `Content-Length` tells of a body that is not sent (RFC 9110 section 8.6).
-    let absent = *method == Method::HEAD
-        || matches!(
-            response.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        );
-    let stated = if absent {
-        None
+    let stated = if has_content(*method == Method::HEAD, response.status) {
+        response.headers.get(CONTENT_LENGTH)
     } else {
-        content_length(&response.headers)
+        None
     };
-    stated.or_else(|| hint.exact())
+    match stated {
+        Some(length) => decimal(length.as_bytes()),
+        None => hint.exact(),
+    }
 }
 
-/// The one valid value of `Content-Length`, however often it is repeated.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let mut stated = None;
+/// Whether the message has a body. Where it has none `Content-Length` speaks of one that is not sent (RFC 9110 section
+/// 8.6).
+fn has_content(is_head: bool, status: StatusCode) -> bool {
+    let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    !is_head && !without.contains(&status)
+}
+
+/// Whether the body does not say of itself that it has another length.
+fn allows<B: Body>(body: &B, bytes: u64) -> bool {
+    let hint = body.size_hint();
+    hint.lower() <= bytes && hint.upper().is_none_or(|upper| bytes <= upper)
+}
+
+fn stated(headers: &HeaderMap) -> Stated {
+    let mut stated = Stated::Nothing;
+    let mut is_coded = false;
     // One pass: two look-ups by name cost more.
     for (name, value) in headers {
-        // A coding of the transfer overrides the length (RFC 9112 section 6.3).
         if *name == TRANSFER_ENCODING {
-            return None;
-        }
-        if *name == CONTENT_LENGTH {
-            for member in members(value) {
-                let length = decimal(member)?;
-                if *stated.get_or_insert(length) != length {
-                    return None;
-                }
-            }
+            is_coded = true;
+        } else if *name == CONTENT_LENGTH {
+            stated = stated.and(value);
         }
     }
-    stated
+    match stated {
+        Stated::Length { .. } if is_coded => Stated::Unusable,
+        stated => stated,
+    }
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
     digits.iter().try_fold(0_u64, |sum, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         sum.checked_mul(10)?.checked_add(digit)
     })
 }
 
+// ===== impl Stated =====
+
+impl Stated {
+    /// With one more line.
+    fn and(self, line: &HeaderValue) -> Self {
+        if let (Self::Nothing, Some(bytes)) = (&self, decimal(line.as_bytes())) {
+            let is_plain = true;
+            return Self::Length { bytes, is_plain };
+        }
+        // The same length may be repeated, in a list too.
+        let mut length = match self {
+            Self::Nothing => None,
+            Self::Length { bytes, .. } => Some(bytes),
+            Self::Unusable => return self,
+        };
+        let mut is_empty = true;
+        for member in members(line) {
+            is_empty = false;
+            match decimal(member) {
+                Some(bytes) if length.is_none_or(|length| length == bytes) => length = Some(bytes),
+                _ => return Self::Unusable,
+            }
+        }
+        match length {
+            Some(bytes) if !is_empty => Self::Length {
+                bytes,
+                is_plain: false,
+            },
+            _ => Self::Unusable,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http_body::Frame;
+
     use super::*;
 
-    fn response(status: u16, lengths: &[&str]) -> response::Parts {
-        let mut response = http::Response::builder().status(status);
-        for length in lengths {
-            response = response.header(CONTENT_LENGTH, *length);
-        }
-        response.body(()).expect("a response").into_parts().0
+    /// A body of which nothing matters but what it says of its length.
+    struct Hinted {
+        hint: SizeHint,
+        is_end: bool,
     }
 
-    fn of(lengths: &[&str], hint: &SizeHint) -> Option<u64> {
-        expected(&Method::GET, &response(200, lengths), hint)
+    impl Body for Hinted {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.is_end
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.hint
+        }
+    }
+
+    /// The lines of `Content-Length` that are left.
+    fn corrected(
+        (is_head, status): (bool, u16),
+        fields: &[(&str, &str)],
+        body: Hinted,
+    ) -> Vec<String> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let response = correct_length(is_head, response.body(body).expect("a response"));
+        let lines = response.headers().get_all(CONTENT_LENGTH).iter();
+        lines
+            .map(|line| line.to_str().expect("text").to_owned())
+            .collect()
+    }
+
+    fn hinted(hint: SizeHint) -> Hinted {
+        Hinted {
+            hint,
+            is_end: false,
+        }
+    }
+
+    fn of(lengths: &[&str], hint: SizeHint) -> Vec<String> {
+        let fields: Vec<_> = lengths
+            .iter()
+            .map(|length| ("content-length", *length))
+            .collect();
+        corrected((false, 200), &fields, hinted(hint))
+    }
+
+    fn between(lower: u64, upper: u64) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_upper(upper);
+        hint.set_lower(lower);
+        hint
     }
 
     #[test]
-    fn one_valid_content_length_is_the_promise() {
-        for lengths in [&["7"][..], &["007"], &["7", "7"], &["7, 7"], &[" 7 ,"]] {
-            assert_eq!(of(lengths, &SizeHint::default()), Some(7), "{lengths:?}");
-        }
+    fn one_valid_content_length_stays_and_is_the_promise() {
         let most = u64::MAX.to_string();
-        assert_eq!(of(&[&most], &SizeHint::default()), Some(u64::MAX));
-        assert_eq!(of(&["0"], &SizeHint::default()), Some(0));
+        for (lengths, plain) in [
+            (&["7"][..], "7"),
+            (&["007"], "007"),
+            (&["7", "7"], "7"),
+            (&["7", "07"], "7"),
+            (&["7, 7"], "7"),
+            (&["7", "7,7"], "7"),
+            (&[" 7 ,"], "7"),
+            (&["0"], "0"),
+            (&[&most], &most),
+        ] {
+            assert_eq!(of(lengths, SizeHint::default()), [plain], "{lengths:?}");
+            let response = Response::builder().header(CONTENT_LENGTH, plain);
+            let (parts, ()) = response.body(()).expect("a response").into_parts();
+            let promise = expected(&Method::GET, &parts, &SizeHint::default());
+            assert_eq!(promise, plain.parse().ok());
+        }
     }
 
     #[test]
-    fn a_malformed_or_conflicting_content_length_is_ignored() {
+    fn a_malformed_or_conflicting_content_length_goes() {
         for lengths in [
             &[""][..],
+            &[","],
             &["-1"],
             &["+1"],
             &["1 2"],
             &["0x1"],
+            &["1.0"],
             &["18446744073709551616"],
             &["1", "2"],
             &["1, 2"],
             &["1, x"],
+            &["1", "x"],
+            &["x", "1"],
+            &["", "1"],
+            &["1", ""],
+            &["1", "1", "2"],
         ] {
-            assert_eq!(of(lengths, &SizeHint::default()), None, "{lengths:?}");
-            assert_eq!(of(lengths, &SizeHint::with_exact(3)), Some(3));
+            assert!(of(lengths, SizeHint::default()).is_empty(), "{lengths:?}");
+            assert!(of(lengths, SizeHint::with_exact(1)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_content_length_that_the_body_contradicts_goes() {
+        for hint in [
+            SizeHint::with_exact(4),
+            SizeHint::with_exact(0),
+            between(6, 9),
+            between(0, 4),
+        ] {
+            assert!(of(&["5"], hint).is_empty(), "{hint:?}");
+        }
+        let end = || Hinted {
+            hint: SizeHint::default(),
+            is_end: true,
+        };
+        for length in ["5", "0"] {
+            let left = corrected((false, 200), &[("content-length", length)], end());
+            assert_eq!(left, [length]);
+        }
+        for hint in [SizeHint::with_exact(5), between(0, 5), between(5, 9)] {
+            assert_eq!(of(&["5"], hint), ["5"], "{hint:?}");
         }
     }
 
     #[test]
     fn without_a_content_length_an_exact_hint_is_the_promise() {
-        let mut range = SizeHint::new();
-        range.set_lower(1);
-        range.set_upper(2);
-        assert_eq!(of(&[], &SizeHint::with_exact(3)), Some(3));
-        assert_eq!(of(&[], &range), None);
+        let (parts, ()) = Response::new(()).into_parts();
+        let promised = |hint| expected(&Method::GET, &parts, &hint);
+        assert_eq!(promised(SizeHint::with_exact(3)), Some(3));
+        assert_eq!(promised(between(1, 2)), None);
     }
 
     #[test]
     fn after_head_and_in_204_and_304_content_length_says_nothing_of_this_body() {
         let hint = SizeHint::with_exact(0);
         for (method, status) in [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304)] {
-            let response = response(status, &["7"]);
-            assert_eq!(expected(&method, &response, &hint), Some(0));
-            assert_eq!(expected(&method, &response, &SizeHint::default()), None);
+            let message = (method == Method::HEAD, status);
+            assert_eq!(
+                corrected(message, &[("content-length", "7")], hinted(hint)),
+                ["7"]
+            );
+            let twice = [("content-length", "7"), ("content-length", "7")];
+            assert_eq!(corrected(message, &twice, hinted(hint)), ["7"]);
+            assert!(corrected(message, &[("content-length", "x")], hinted(hint)).is_empty());
+            let response = Response::builder().status(status).header(CONTENT_LENGTH, 7);
+            let (parts, ()) = response.body(()).expect("a response").into_parts();
+            assert_eq!(expected(&method, &parts, &hint), Some(0));
+            assert_eq!(expected(&method, &parts, &SizeHint::default()), None);
         }
     }
 
     #[test]
     fn a_transfer_coding_overrides_content_length() {
-        let mut response = response(200, &["7"]);
-        response
-            .headers
-            .insert(TRANSFER_ENCODING, "chunked".parse().expect("a value"));
-        assert_eq!(
-            expected(&Method::GET, &response, &SizeHint::default()),
-            None
-        );
+        for coding in ["chunked", "gzip, chunked", "identity", ""] {
+            for message in [(false, 200), (true, 200), (false, 204), (false, 304)] {
+                let before = [("content-length", "7"), ("transfer-encoding", coding)];
+                let behind = [("transfer-encoding", coding), ("content-length", "7")];
+                for fields in [before, behind] {
+                    let left = corrected(message, &fields, hinted(SizeHint::default()));
+                    assert!(left.is_empty(), "{message:?} {fields:?}");
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Which responses are given to more than one caller, and what of them.
 
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VARY};
-use http::{HeaderName, HeaderValue, Method, StatusCode, response};
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
 use super::directives::{forbids, members, tokens, trim};
 use super::vary;
@@ -23,7 +23,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// * interim responses (1xx, 101 among them);
 /// * errors that speak of one client or one request rather than of the resource: 400, 401, 402, 406, 407, 408, 409,
 ///   411, 413, 415, 417, 421, 422, 423, 424, 425, 428, 429 and 431;
-/// * `Set-Cookie`, `WWW-Authenticate`, `Proxy-Authenticate` and `Authentication-Info`;
+/// * `Set-Cookie`, `Set-Cookie2`, `WWW-Authenticate`, `Proxy-Authenticate`, `Authentication-Info`,
+///   `Proxy-Authentication-Info`, `Optional-WWW-Authenticate` and `Clear-Site-Data`;
 /// * `Cache-Control: no-store`, `private` and `no-cache`, with or without an argument, or a `Cache-Control` that
 ///   cannot be parsed;
 /// * `Vary: *`, or a `Vary` that cannot be parsed;
@@ -74,10 +75,7 @@ pub fn shareable(response: &response::Parts) -> bool {
             .headers
             .iter()
             .all(|(name, value)| match name.as_str() {
-                "set-cookie"
-                | "www-authenticate"
-                | "proxy-authenticate"
-                | "authentication-info" => false,
+                name if is_for_one_client(name) => false,
                 "cache-control" => !forbids(value, &["no-store", "private", "no-cache"]),
                 "vary" => !vary::is_everything(value),
                 "content-type" => !streams(value),
@@ -96,10 +94,17 @@ pub(crate) fn may_share(
     !response.status.is_informational()
         && *request_method != Method::CONNECT
         && !refusal
-        && !response
+        && response
             .headers
             .iter()
-            .any(|(name, value)| *name == VARY && vary::is_everything(value))
+            .all(|(name, value)| match name.as_str() {
+                "vary" => !vary::is_everything(value),
+                "transfer-encoding" => !has_coding(value),
+                "trailer" => members(value)
+                    .filter_map(|name| HeaderName::from_bytes(name).ok())
+                    .all(|name| !is_for_one_client(name.as_str())),
+                _ => true,
+            })
 }
 
 /// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.
@@ -116,6 +121,35 @@ pub(crate) fn copy_head(response: &response::Parts) -> response::Parts {
         copy.headers.remove(name);
     }
     copy
+}
+
+/// Whether the bytes of the body are coded for one connection, which a copy, without `Transfer-Encoding`, could not say.
+fn has_coding(transfer_encoding: &HeaderValue) -> bool {
+    members(transfer_encoding).any(|coding| {
+        !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity")
+    })
+}
+
+/// Whether trailers may be given to every reader of a body, whatever the policy says, which does not see them.
+pub(crate) fn trailers_may_be_shared(trailers: &HeaderMap) -> bool {
+    trailers
+        .keys()
+        .all(|name| !is_for_one_client(name.as_str()))
+}
+
+/// Whether a response field, or a trailer field, is meant for the client that asked and for nobody else.
+fn is_for_one_client(name: &str) -> bool {
+    matches!(
+        name,
+        "set-cookie"
+            | "set-cookie2"
+            | "www-authenticate"
+            | "proxy-authenticate"
+            | "authentication-info"
+            | "proxy-authentication-info"
+            | "optional-www-authenticate"
+            | "clear-site-data"
+    )
 }
 
 /// The statuses whose cause lies with one client or one request.
@@ -156,10 +190,11 @@ fn streams(content_type: &HeaderValue) -> bool {
 /// A sender must not name such a field (RFC 9110 section 7.6.1). Obeying one who does would let a wrong or hostile
 /// `Connection` change what the copy means, and only for followers: without `Content-Type` a browser guesses, without
 /// `Content-Encoding` the bytes are noise, without `Content-Length` a cut is not seen, without `Cache-Control` or
-/// `Vary` a cache behind us hands the copy to strangers, without a security policy a page runs what it must not.
+/// `Vary` a cache behind us hands the copy to strangers, without `Trailer` a server over HTTP/1.1 sends no trailers, without
+/// a security policy a page runs what it must not.
 fn is_end_to_end(name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 3] = [b"content-", b"access-control-", b"cross-origin-"];
-    const NAMES: [&[u8]; 25] = [
+    const NAMES: [&[u8]; 26] = [
         b"accept-ranges",
         b"age",
         b"allow",
@@ -181,6 +216,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
         b"set-cookie",
         b"strict-transport-security",
         b"surrogate-control",
+        b"trailer",
         b"vary",
         b"www-authenticate",
         b"x-content-type-options",
@@ -231,6 +267,10 @@ mod tests {
             ("www-authenticate", b"Basic"),
             ("proxy-authenticate", b"Basic"),
             ("authentication-info", b"nextnonce=\"x\""),
+            ("set-cookie2", b"a=b"),
+            ("proxy-authentication-info", b"nextnonce=\"x\""),
+            ("optional-www-authenticate", b"Mutual"),
+            ("clear-site-data", b"\"cookies\""),
             ("cache-control", b"no-store"),
             ("cache-control", b"Private"),
             ("cache-control", b"max-age=1, no-cache"),
@@ -295,6 +335,39 @@ mod tests {
         assert!(!may_share(&get, false, &response(200, &[("vary", b"*")])));
         assert!(!may_share(&get, false, &response(200, &[("vary", b"a b")])));
         assert!(!may_share(&get, true, &response(403, &[])));
+    }
+
+    #[test]
+    fn a_body_that_is_coded_for_its_connection_is_never_shared() {
+        let get = Method::GET;
+        for coding in ["gzip", "gzip, chunked", "chunked, x", "Deflate;q=1"] {
+            let row = [("transfer-encoding", coding.as_bytes())];
+            assert!(!may_share(&get, false, &response(200, &row)), "{coding}");
+        }
+        for coding in ["chunked", "Chunked", "identity", "chunked, chunked", ""] {
+            let row = [("transfer-encoding", coding.as_bytes())];
+            assert!(may_share(&get, false, &response(200, &row)), "{coding}");
+        }
+    }
+
+    #[test]
+    fn trailers_for_one_client_are_not_shared_and_forbid_it_where_they_are_announced() {
+        for (name, shared) in [
+            ("Set-Cookie", false),
+            ("Authentication-Info", false),
+            ("x-sum", true),
+        ] {
+            let announced = format!("x-a, {name}");
+            let row = [("trailer", announced.as_bytes())];
+            assert_eq!(may_share(&Method::GET, false, &response(200, &row)), shared);
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-a", HeaderValue::from_static("1"));
+            trailers.insert(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_static("1"),
+            );
+            assert_eq!(trailers_may_be_shared(&trailers), shared);
+        }
     }
 
     #[test]
@@ -367,6 +440,7 @@ mod tests {
             "content-security-policy",
             "access-control-allow-origin",
             "vary",
+            "trailer",
             "cache-control",
             "etag",
             "set-cookie",

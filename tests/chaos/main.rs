@@ -18,8 +18,10 @@
     reason = "threads and sockets go by the real time, and so does a run's length"
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod origin;
-mod rng;
 mod scheduler;
 mod sockets;
 mod threads;

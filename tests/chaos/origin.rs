@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use tower::{BoxError, Service};
 
 use crate::{
-    rng::Rng,
+    support::Rng,
     world::{End, Head, Kind, Length, Live, World, bytes, message, trailers},
 };
 
@@ -319,7 +319,8 @@ impl Future for Call {
         }
         let mut head = Response::builder()
             .status(plan.status)
-            .header("x-call", record.call);
+            .header("x-call", record.call)
+            .header("etag", format!("\"{}\"", record.content));
         if record.asked.method == http::Method::POST && plan.status == 200 {
             head = head.header("x-wrote", live.world.write(&record.asked.path));
         }
@@ -381,7 +382,7 @@ impl Body for Source {
         let record = Arc::clone(&self.live().record);
         let plan = &record.plan;
         if let Some(&len) = plan.chunks.get(self.next) {
-            let data = bytes(record.call, self.at, len);
+            let data = bytes(record.content, self.at, len);
             self.next += 1;
             self.at += len;
             if self.at == plan.total() {
@@ -406,7 +407,7 @@ impl Body for Source {
         if plan.trailers && !self.trailers {
             self.trailers = true;
             self.live().stamp_end();
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers(record.call)))));
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(record.content)))));
         }
         self.live().stamp_end();
         Poll::Ready(None)

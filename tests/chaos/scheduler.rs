@@ -30,8 +30,9 @@ use tower_singleflight::{
 use crate::{
     HUSHED, MEMORY, alone,
     origin::{Capacity, Gates, Origin, Pace, Source},
-    rng::Rng,
-    seed, text_of, time,
+    seed,
+    support::Rng,
+    text_of, time,
     world::{Asked, BodyCheck, Manners, Question, Rules, World},
 };
 
@@ -71,7 +72,6 @@ struct Setting {
     max_body: usize,
     max_buffered: usize,
     max_waiters: usize,
-    stream_unknown: bool,
     max_age: Option<Duration>,
     wait_timeout: Option<Duration>,
     finish_abandoned: bool,
@@ -108,7 +108,6 @@ impl Setting {
             max_body: rng.pick(&[64, 200, 2 << 20]),
             max_buffered: rng.pick(&[0, 100, 500, unlimited, unlimited]),
             max_waiters: rng.pick(&[1, 2, 3, unlimited, unlimited]),
-            stream_unknown: rng.chance(50),
             max_age: (clock && rng.chance(20)).then(|| Duration::from_millis(10)),
             wait_timeout: (clock && rng.chance(30)).then(|| Duration::from_millis(10)),
             finish_abandoned: rng.chance(25),
@@ -167,7 +166,6 @@ impl Episode {
             .max_body(setting.max_body)
             .max_buffered(setting.max_buffered)
             .max_waiters(setting.max_waiters)
-            .stream_unknown(setting.stream_unknown)
             .finish_abandoned(setting.finish_abandoned);
         if let Some(age) = setting.max_age {
             layer = layer.max_age(age);
@@ -177,7 +175,6 @@ impl Episode {
         }
         let rules = Rules {
             max_body: setting.max_body,
-            stream_unknown: setting.stream_unknown,
             tight: setting.max_buffered < 1000,
             max_age: setting.max_age,
             strict: true,

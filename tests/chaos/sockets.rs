@@ -32,8 +32,9 @@ use tower_singleflight::{Handle, RequestKey, RequestKeyExtractor, Role, Singlefl
 use crate::{
     MEMORY, alone,
     origin::{Origin, Pace},
-    rng::Rng,
-    seed, text_of, time,
+    seed,
+    support::Rng,
+    text_of, time,
     world::{BodyCheck, Manners, Question, Rules, World},
 };
 
@@ -130,7 +131,6 @@ where
 fn rules() -> Rules {
     Rules {
         max_body: 2 << 20,
-        stream_unknown: false,
         tight: false,
         max_age: None,
         strict: false,
@@ -150,9 +150,8 @@ fn layers() -> Vec<(SingleflightLayer, Rules)> {
     let all = vec![
         (layer().cache_status("chaos"), rules()),
         (
-            layer().stream_unknown(true).max_body(50_000),
+            layer().max_body(50_000),
             Rules {
-                stream_unknown: true,
                 max_body: 50_000,
                 ..rules()
             },
@@ -172,12 +171,8 @@ fn layers() -> Vec<(SingleflightLayer, Rules)> {
             },
         ),
         (
-            layer()
-                .finish_abandoned(true)
-                .stream_unknown(true)
-                .max_buffered(60_000),
+            layer().finish_abandoned(true).max_buffered(60_000),
             Rules {
-                stream_unknown: true,
                 tight: true,
                 ..rules()
             },

@@ -28,8 +28,9 @@ use tower_singleflight::{
 use crate::{
     MEMORY, alone,
     origin::{Capacity, Origin, Pace},
-    rng::{Rng, mix},
-    seed, text_of, time,
+    seed,
+    support::{Rng, mix},
+    text_of, time,
     world::{Asked, Manners, Question, Rules, World},
 };
 
@@ -271,7 +272,6 @@ where
     let unlimited = usize::MAX >> 1;
     let rules = Rules {
         max_body: rng.pick(&[64, 300, unlimited]),
-        stream_unknown: rng.chance(50),
         tight: rng.chance(20),
         max_age: None,
         strict: false,
@@ -282,7 +282,6 @@ where
         .max_body(rules.max_body)
         .max_buffered(if rules.tight { 500 } else { unlimited })
         .max_waiters(rng.pick(&[3, unlimited, unlimited]))
-        .stream_unknown(rules.stream_unknown)
         .finish_abandoned(rng.chance(25));
     // Else each client has a thread, and they drive the work themselves.
     let tokio = rng.chance(60);

@@ -1,56 +1,31 @@
-//! A gated service, for tests that decide when it answers.
+//! What the tests of all floors share.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `work` | gates, counters, polling by hand, panics: for work of a `Group`, without HTTP |
+//! | `random` | random numbers that a seed repeats |
+//! | `callers` | requests, what their callers get, and that nothing is left |
+//! | `origin` | an inner service whose calls wait at a gate |
+//! | `body` | an inner service whose every call the test answers, with bodies whose every frame it sends |
+//! | `sockets` | servers and clients over loopback |
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test binary uses its part"
+)]
 
-use std::{convert::Infallible, sync::Arc};
+#[cfg(feature = "http")]
+pub(crate) mod body;
+#[cfg(feature = "http")]
+mod callers;
+#[cfg(feature = "http")]
+mod origin;
+mod random;
+#[cfg(feature = "http")]
+pub(crate) mod sockets;
+mod work;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{Empty, Full};
-use tokio::sync::Semaphore;
-use tower::{Service, service_fn};
-
-/// Answers each call when the gate gives a permit.
-#[derive(Clone)]
-pub(crate) struct Gated {
-    pub(crate) gate: Arc<Semaphore>,
-}
-
-impl Gated {
-    pub(crate) fn new() -> Self {
-        Self {
-            gate: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    /// Answers with what `respond` makes.
-    pub(crate) fn service<F>(
-        &self,
-        respond: F,
-    ) -> impl Service<
-        Request<Empty<Bytes>>,
-        Response = Response<Full<Bytes>>,
-        Error = Infallible,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + 'static
-    where
-        F: Fn() -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
-    {
-        let gate = self.gate.clone();
-        service_fn(move |_: Request<Empty<Bytes>>| {
-            let (gate, respond) = (gate.clone(), respond.clone());
-            async move {
-                gate.acquire().await.expect("the gate stays").forget();
-                Ok(respond())
-            }
-        })
-    }
-}
-
-pub(crate) fn page() -> Response<Full<Bytes>> {
-    Response::new(Full::new(Bytes::from_static(b"page")))
-}
-
-pub(crate) fn get(uri: &str) -> Request<Empty<Bytes>> {
-    Request::get(uri).body(Empty::new()).expect("a request")
-}
+#[cfg(feature = "http")]
+pub(crate) use self::{callers::*, origin::*};
+pub(crate) use self::{random::*, work::*};

@@ -42,7 +42,9 @@ where
             let mut seat = match turn {
                 Turn::Begins(head) => {
                     let seat = state.seat.take().expect("a caller that begins has a seat");
-                    return Poll::Ready(Next::Begin(seat, head));
+                    let prospect = state.prospect.take();
+                    let (service, request) = prospect.expect("a waiter keeps its request");
+                    return Poll::Ready(Next::Begin(seat, head, service, request));
                 }
                 Turn::Leads(desk) => {
                     let seat = state.seat.take().expect("a caller that leads has a seat");

@@ -55,7 +55,8 @@ pub(crate) enum Turn<K, ResBody, E> {
 
 /// What a waiter becomes.
 pub(crate) enum Next<S, K, ReqBody, ResBody, E> {
-    Begin(Seat<K>, Arc<response::Parts>),
+    /// With the request, to call again.
+    Begin(Seat<K>, Arc<response::Parts>, S, Request<ReqBody>),
     Lead(Seat<K>, Arc<Desk<ResBody, E>>),
     Forward(S, Request<ReqBody>, Option<Arc<Flight<K>>>),
     Fail(E),

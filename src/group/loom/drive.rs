@@ -16,7 +16,7 @@ use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
     flight::Flight,
-    runtime::{Place, at},
+    runtime::{Place, Runtime, at},
     table::Table,
     visit::{Entered, Visit},
     wakers::Interest,
@@ -24,8 +24,8 @@ use crate::group::{
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
 ///
-/// Catches: `poll_inline` registers the leader's waker after it has put the work back, in a lock of its own, without
-/// looking whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
+/// Catches: `poll_caller` leaves the leader's waker after it has put the work back, in a lock of its own, without looking
+/// whether the flight has ended (F2); `put_back` doesn't look at the driver (F3).
 fn promotion_against_the_leaders_inline_poll(flights: fn() -> Flights) {
     loom::model(move || {
         let (flights, gate) = (flights(), Gate::new());
@@ -85,7 +85,7 @@ fn follow_while<T: 'static>(
 
 /// Waker replacement against publication: the last waker that was left is woken, once.
 ///
-/// Catches: `register` keeps the old waker.
+/// Catches: `leave` keeps the old waker.
 #[test]
 fn loom_waker_replacement_against_publication() {
     loom::model(|| {
@@ -106,10 +106,14 @@ fn loom_waker_replacement_against_publication() {
     });
 }
 
+/// A thread outside any runtime.
+fn spawn_outside<T: 'static>(there: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
+    thread::spawn(|| at(Place::Nowhere, there))
+}
+
 /// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
 ///
-/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`); `poll_caller` doesn't look at the driver
-/// after it has left its waker.
+/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`), or `put_back` doesn't look at that.
 #[test]
 fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
     loom::model(|| {
@@ -126,7 +130,7 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
                 })
             });
             let follower = follow(&group);
-            let parked = thread::spawn(move || {
+            let parked = spawn_outside(move || {
                 let _ = poll_with(&mut leader, Waker::noop());
                 leader
             });
@@ -139,7 +143,8 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
 
 /// Callers drive, one leaves, and the work is woken from elsewhere: the other hears of it.
 ///
-/// Catches: `poll_caller` polls for all before it leaves its waker; `wake_by_ref` without its `rewake`.
+/// Catches: `poll_caller` polls for all before it leaves its waker, or without waking all; `wake_by_ref` without its
+/// `rewake`.
 #[test]
 fn loom_callers_drive_while_one_leaves() {
     loom::model(|| {
@@ -147,7 +152,7 @@ fn loom_callers_drive_while_one_leaves() {
             let (group, gate) = (Group::new(), Gate::new());
             let mut leader = lead(&group, &gate);
             let follower = follow(&group);
-            let leaver = thread::spawn(move || {
+            let leaver = spawn_outside(move || {
                 let _ = poll_with(&mut leader, Waker::noop());
             });
             let opener = thread::spawn(move || gate.open());
@@ -161,8 +166,7 @@ fn loom_callers_drive_while_one_leaves() {
 
 /// A task gives the flight back to its leader (`demote`) while that is looking who drives.
 ///
-/// Catches: `poll_caller` looks only for `Driver::Callers` after it has left its waker, which it once did; `put_back`
-/// doesn't wake the leader.
+/// Catches: `put_back` doesn't wake the leader.
 #[test]
 fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;
@@ -198,9 +202,50 @@ fn loom_demotion_against_the_leaders_poll() {
     });
 }
 
+/// A task would give the flight back to its leader, who is just leaving: it goes on for the follower.
+///
+/// Catches: `demote` doesn't ask whether the leader has left.
+#[test]
+fn loom_demotion_against_the_leaders_leaving() {
+    type Demoted = Flight<u32, u32, ()>;
+    loom::model(|| {
+        let table: Table<u32, u32, ()> = Table::new();
+        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
+        let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
+        let Entered::Led(mut leader) = enter() else {
+            unreachable!("nobody else leads")
+        };
+        leader.start(|| {
+            let flight = Arc::clone(&flight);
+            poll_fn(move |cx| {
+                let flight = flight.lock().unwrap().take();
+                match flight {
+                    Some(flight) => {
+                        flight.demote();
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    None => Poll::Ready(1),
+                }
+            })
+        });
+        let Entered::Joined(mut follower) = enter() else {
+            unreachable!("the leader leads")
+        };
+        leader.flight().detach();
+        *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
+        follower.board();
+        let leaver = thread::spawn(move || drop(leader));
+        let ended = block_on(poll_fn(|cx| follower.poll(Interest::End, cx)));
+        assert!(matches!(ended, Ended::Shared(_)));
+        leaver.join().unwrap();
+        assert_eq!(table.len(), 0);
+    });
+}
+
 /// The task may poll the work before or after it has left; only after is the flight given back.
 fn leave_after_boarding(follower: Caller<u32, u32, ()>) {
     let flight = Arc::clone(follower.flight());
     drop(follower);
-    flight.promote();
+    flight.promote(Runtime::current);
 }

@@ -7,7 +7,7 @@ use crate::group::Group;
 
 /// Forget against the leader's poll: the leader is woken although its flight has moved.
 ///
-/// Catches: `Flight::of_solo` loses the leader's waker; `SoloLeader::poll` puts the work back where it was.
+/// Catches: `Solo::into_flight` loses the leader's waker; `SoloLeader::poll` puts the work back where it was.
 #[test]
 fn loom_forget_against_the_leaders_poll() {
     loom::model(|| {
@@ -44,7 +44,7 @@ fn loom_forget_against_the_leaders_leaving() {
 
 /// Forget against complete against join: whoever joins gets the old flight's value, whoever leads its own.
 ///
-/// Catches: `publish` doesn't wake the task, which has found the work taken; `register` doesn't look whether the flight has
+/// Catches: `publish` doesn't wake the task, which has found the work taken; `leave` doesn't look whether the flight has
 /// ended.
 #[test]
 fn loom_forget_against_complete_against_join() {

@@ -1,4 +1,4 @@
-//! Who joins while a flight begins, ends or crashes.
+//! Who joins while a flight begins, ends or panics.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -20,7 +20,7 @@ use crate::group::{
 
 /// Join against complete: one joins the flight or starts anew, and never gets what had ended before.
 ///
-/// Catches: `SoloLeader::poll` doesn't look whether the flight is whole; of a floor above, `land_here` reads `is_shared`
+/// Catches: `SoloLeader::poll` doesn't look whether the flight is whole; of a floor above, `end` reads `is_shared`
 /// before it unlinks (the joiner never hears of the value).
 fn join_against_complete(place: Place, flights: fn() -> Flights) {
     loom::model(move || {
@@ -58,7 +58,7 @@ fn loom_join_against_complete_on_a_floor_above() {
 
 /// As above where the callers drive.
 ///
-/// Catches: `publish` or `land` unlinks last; `register` doesn't look whether the flight has ended.
+/// Catches: `end` unlinks last; `leave` doesn't look whether the flight has ended.
 #[test]
 fn loom_join_against_complete_outside_a_runtime() {
     join_against_complete(Place::Nowhere, Flights::of_a_group);
@@ -89,7 +89,7 @@ fn loom_join_against_start() {
 
 /// Join against a start that panics: the joiner panics too, or leads.
 ///
-/// Catches: `SoloLeader::crash` doesn't hand the panic in.
+/// Catches: `SoloLeader::end_with` doesn't hand the panic in.
 #[test]
 fn loom_a_start_that_panics_against_join() {
     loom::model(|| {
@@ -119,7 +119,7 @@ fn loom_a_start_that_panics_against_join() {
 
 /// Panic against join: a joiner panics with the leader, or leads; the key is free before it sees the panic.
 ///
-/// Catches: `crash` publishes before it unlinks (F5).
+/// Catches: `end` publishes before it unlinks (F5).
 #[test]
 fn loom_panic_against_join() {
     loom::model(|| {

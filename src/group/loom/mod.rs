@@ -8,7 +8,7 @@
 //!
 //! | file | what it models |
 //! | --- | --- |
-//! | `join` | who joins while a flight begins, ends or crashes |
+//! | `join` | who joins while a flight begins, ends or panics |
 //! | `leave` | who leaves last |
 //! | `forget` | flights that are forgotten, and their leaders and successors |
 //! | `drive` | who drives: promotion, demotion, and wakers that come and go |

@@ -1,33 +1,38 @@
 //! Kept flights, and runtimes that shut down.
 
-use std::task::{Poll, Waker};
+use std::{
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 
 use loom::{future::block_on, thread};
 
 use super::support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with};
 use crate::group::{
-    Group,
-    runtime::{Place, at},
+    Group, Run,
+    runtime::{Place, Runtime, at},
 };
 
-/// Spawn joins against the leader's first poll, and all leave: the flight goes on to its end.
+/// Spawn joins against the first poll of a leader outside any runtime, and all leave: the flight goes on to its end.
 ///
-/// Catches: `Flight::finish` doesn't spawn what was handed over; `State::put_back` doesn't take it.
+/// Catches: `put_back` doesn't take the `handover`; `go_on` doesn't spawn there.
 #[test]
 fn loom_spawn_against_the_leaders_poll() {
     loom::model(|| {
         let (group, gate, done) = (Group::new(), Gate::new(), Gate::new());
-        let mut leader = {
-            let (gate, done) = (gate.clone(), done.clone());
+        let (waits, opens) = (gate.clone(), done.clone());
+        let mut leader = at(Place::Nowhere, || {
             group.run(KEY, || async move {
-                gate.pass().await;
-                done.open();
+                waits.pass().await;
+                opens.open();
                 1
             })
-        };
+        });
         let leaver = thread::spawn(move || {
-            let _ = poll_with(&mut leader, Waker::noop());
-            leader
+            at(Place::Nowhere, || {
+                let _ = poll_with(&mut leader, Waker::noop());
+                leader
+            })
         });
         drop(group.spawn(KEY, || -> std::future::Ready<u32> {
             unreachable!("the gate is shut")
@@ -117,9 +122,83 @@ fn loom_runtime_shutdown_against_spawn() {
     });
 }
 
+/// One joins outside any runtime while another does within one and waits: the task that drives for that one goes on.
+///
+/// Catches: `promote` lets the callers drive though a task does.
+#[test]
+fn loom_a_join_outside_against_one_within() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let leader = at(Place::Nowhere, || lead(&group, &gate));
+        let outside = {
+            let group = group.clone();
+            thread::spawn(move || at(Place::Nowhere, || group.run(KEY, || async { 2 })))
+        };
+        let within = follow(&group);
+        gate.open();
+        assert_eq!(block_on(within), followed(1));
+        drop((leader, outside.join().unwrap()));
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// Work that is polled by `leader`'s task is polled nowhere else.
+fn lead_in_a_task(group: &Group<u32, u32>, gate: &Gate) -> Run<u32, u32> {
+    let gate = gate.clone();
+    at(Place::Task, || {
+        group.run(KEY, || {
+            poll_fn(move |cx| {
+                assert!(Runtime::current().is_some(), "polled outside its runtime");
+                gate.poll(cx).map(|()| 1)
+            })
+        })
+    })
+}
+
+/// One joins from outside any runtime while a leader within one polls its work for the first time: the work stays there.
+///
+/// Catches: `take_work_as` gives a follower work that is its leader's; `put_back` leaves the driving to the callers.
+#[test]
+fn loom_a_join_outside_against_the_first_poll_within() {
+    loom::model(|| {
+        let (group, gate) = (Group::new(), Gate::new());
+        let mut leader = lead_in_a_task(&group, &gate);
+        let leader = thread::spawn(move || {
+            at(Place::Task, || {
+                let polled = poll_with(&mut leader, Waker::noop());
+                (leader, polled)
+            })
+        });
+        at(Place::Nowhere, || {
+            let follower = follow(&group);
+            gate.open();
+            assert_eq!(block_on(follower), followed(1));
+        });
+        drop(leader.join().unwrap());
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
+/// As above, and the leader leaves without a poll: it leaves the work to those who wait for it.
+///
+/// Catches: `free` doesn't wake them.
+#[test]
+fn loom_a_join_outside_against_the_leaders_leaving() {
+    loom::model(|| {
+        let group: Group<u32, u32> = Group::new();
+        let leader = at(Place::Task, || group.run(KEY, || async { 1 }));
+        let follower = at(Place::Nowhere, || group.run(KEY, || async { 2 }));
+        let leaver = thread::spawn(move || drop(leader));
+        let outcome = at(Place::Nowhere, || block_on(follower));
+        assert_eq!(outcome, followed(1));
+        leaver.join().unwrap();
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
 /// The value of a spawned flight that nobody shares is the leader's, whenever it looks; and nobody's if it leaves.
 ///
-/// Catches: `land` publishes the unshared value as one to be cloned.
+/// Catches: `end` publishes the unshared value as one to be cloned.
 #[test]
 fn loom_an_unshared_value_is_handed_over() {
     struct Unclonable(#[expect(dead_code, reason = "told of its drop")] OpenOnDrop);

@@ -1,0 +1,105 @@
+//! How many bytes all buffers of a layer hold together.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::observe;
+
+/// `max_buffered`'s counter.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    /// The part of `used` that is held for leaders whom nobody has joined, and that gives way to others.
+    lone: AtomicUsize,
+}
+
+/// A buffer's part of the budget; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+    lone: bool,
+}
+
+// ===== impl Budget =====
+
+impl Budget {
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether a buffer that nobody shares holds anything.
+    pub(crate) fn has_lone(&self) -> bool {
+        self.lone.load(Ordering::Relaxed) > 0
+    }
+}
+
+// ===== impl Reservation =====
+
+impl Reservation {
+    #[inline]
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            budget,
+            bytes: 0,
+            lone: true,
+        }
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Takes `bytes` more if no more than `limit` are then in use by all.
+    pub(super) fn grow(&mut self, bytes: usize, limit: usize) -> bool {
+        if bytes == 0 {
+            return true;
+        }
+        let granted = self
+            .budget
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|&used| used <= limit)
+            })
+            .is_ok();
+        if granted {
+            self.bytes += bytes;
+            if self.lone {
+                self.budget.lone.fetch_add(bytes, Ordering::Relaxed);
+            }
+            observe::buffered(bytes);
+        }
+        granted
+    }
+
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        if bytes > 0 {
+            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            if self.lone {
+                self.budget.lone.fetch_sub(bytes, Ordering::Relaxed);
+            }
+            observe::released(bytes);
+        }
+    }
+
+    /// From now on this part gives way to nobody.
+    pub(super) fn share(&mut self) {
+        if std::mem::take(&mut self.lone) && self.bytes > 0 {
+            self.budget.lone.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}

@@ -1,0 +1,274 @@
+//! The frames that are held, oldest first.
+//!
+//! Invariants:
+//!
+//! 1. What was paid is what the frames were charged, and what was paid in advance for frames to come. A frame is charged its
+//!    price, or its bytes alone where a known length was reserved, or nothing while it passes.
+//! 2. What is alive because of the frames is little more than their prices: their bytes, a quarter of these where they were
+//!    compacted and as much again where they were not, the places of `CHEAP_FRAMES`, and the buffer of a small first frame.
+//! 3. Nothing of the user's is dropped here: it goes to `spent`.
+//! 4. `prefixes` is empty, or has one for each frame that is held: the body up to that frame's end.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+
+use super::{
+    budget::{Budget, Reservation},
+    compact::Compactor,
+    prefix::Prefix,
+};
+
+/// So many frames are held at the price of their bytes alone.
+const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// Beyond, a shorter frame is also charged its place: a body in millions of tiny frames must not hold a multiple of what the
+/// budget says.
+const TINY: usize = if cfg!(test) { 32 } else { 512 };
+
+/// A frame's place in a queue that doubles as it grows.
+const PLACE: usize = 2 * size_of::<Held>();
+
+/// A queue of frames that are paid for.
+#[derive(Debug)]
+pub(super) struct Frames {
+    queue: VecDeque<Held>,
+    prefixes: VecDeque<Prefix>,
+    /// The index of `queue[0]` in the whole body.
+    first: u64,
+    /// Bytes of data in `queue`.
+    held: usize,
+    /// The index of the last frame that could not be paid for.
+    unpaid: Option<u64>,
+    reservation: Reservation,
+    compactor: Compactor,
+    /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
+    spent: Vec<Content>,
+    /// One more of them: what was compacted last, and is taken before the next comes.
+    replaced: Option<Bytes>,
+}
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) content: Content,
+    /// What it was charged from the budget.
+    pub(super) charge: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Data(Bytes),
+    /// Boxed: a map is several times the size of `Bytes`, and there is at most one.
+    Trailers(Box<HeaderMap>),
+}
+
+/// What the places of so many frames take beyond those that are held for their bytes alone. Bare, and so half the price:
+/// a body of many short lines is not to be over `max_body` for its lines.
+pub(super) fn places(frames: usize) -> usize {
+    frames.saturating_sub(CHEAP_FRAMES) * size_of::<Held>()
+}
+
+// ===== impl Frames =====
+
+impl Frames {
+    #[inline]
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            prefixes: VecDeque::new(),
+            first: 0,
+            held: 0,
+            unpaid: None,
+            reservation: Reservation::new(budget),
+            compactor: Compactor::default(),
+            spent: Vec::new(),
+            replaced: None,
+        }
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The index that the next frame will have.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.queue.len() as u64
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) fn get(&self, place: usize) -> Option<&Content> {
+        self.queue.get(place).map(|frame| &frame.content)
+    }
+
+    /// Whether trailers, which are always last, are held.
+    pub(super) fn has_trailers(&self) -> bool {
+        let last = self.queue.back();
+        last.is_some_and(|frame| matches!(frame.content, Content::Trailers(_)))
+    }
+
+    pub(super) fn prefix(&self, place: usize) -> Option<Prefix> {
+        self.prefixes.get(place).copied()
+    }
+
+    /// What the frames are from now on, up to the end of each (invariant 4).
+    pub(super) fn set_prefixes(&mut self, prefixes: impl IntoIterator<Item = Prefix>) {
+        self.prefixes = prefixes.into_iter().collect();
+        debug_assert_eq!(self.prefixes.len(), self.queue.len());
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.queue.iter()
+    }
+
+    // ===== the account =====
+
+    /// What one more frame of this length costs.
+    pub(super) fn price(&self, len: usize) -> usize {
+        if self.queue.len() < CHEAP_FRAMES || len >= TINY {
+            len
+        } else {
+            len + PLACE
+        }
+    }
+
+    /// Whether with one more frame, of this length, there are more bytes than `limit`, or so many frames that their places
+    /// take more.
+    pub(super) fn outgrows(&self, len: usize, limit: usize) -> bool {
+        self.held + len > limit || self.is_crowded(limit)
+    }
+
+    /// Whether the frames' places would take more than this, with one more.
+    pub(super) fn is_crowded(&self, limit: usize) -> bool {
+        places(self.queue.len() + 1) > limit
+    }
+
+    /// Whether a frame is held that was not paid for.
+    pub(super) fn owes(&self) -> bool {
+        self.unpaid.is_some_and(|unpaid| unpaid >= self.first)
+    }
+
+    /// See [`Reservation::share`].
+    pub(super) fn share(&mut self) {
+        self.reservation.share();
+    }
+
+    /// Whether the budget has anything left, or this has its part already.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.reservation.bytes() > 0 || self.reservation.budget().used() < limit
+    }
+
+    /// Pays for frames to come, if the budget has so much.
+    pub(super) fn pay(&mut self, bytes: usize, limit: usize) -> bool {
+        self.reservation.grow(bytes, limit)
+    }
+
+    pub(super) fn paid(&self) -> usize {
+        self.reservation.bytes()
+    }
+
+    /// Takes back what was paid for frames that will not come.
+    pub(super) fn refund(&mut self) {
+        let charged: usize = self.queue.iter().map(|frame| frame.charge).sum();
+        self.reservation
+            .shrink(self.reservation.bytes().saturating_sub(charged));
+    }
+
+    // ===== the frames =====
+
+    /// Adds a frame for which `charge` was paid, and which is not just to pass if it `stays`. Gives the bytes of its data.
+    pub(super) fn add(
+        &mut self,
+        frame: Frame<Bytes>,
+        charge: usize,
+        stays: bool,
+        prefix: Option<Prefix>,
+    ) -> usize {
+        let Some(mut content) = Content::of(frame) else {
+            self.reservation.shrink(charge);
+            return 0;
+        };
+        let len = content.len();
+        // A body's first frame is usually the whole body.
+        if let (Content::Data(data), true) = (&mut content, stays && self.next() > 0) {
+            if let Some(compacted) = self.compactor.compact(data, self.held) {
+                let earlier = self.replaced.replace(mem::replace(data, compacted));
+                self.spent.extend(earlier.map(Content::Data));
+            }
+        }
+        if charge < len {
+            self.unpaid = Some(self.next());
+        }
+        self.held += len;
+        match prefix {
+            Some(prefix) => self.prefixes.push_back(prefix),
+            None => self.prefixes.clear(),
+        }
+        self.queue.push_back(Held { content, charge });
+        len
+    }
+
+    /// A frame that nobody will read.
+    pub(super) fn waste(&mut self, frame: Frame<Bytes>) {
+        self.spent.extend(Content::of(frame));
+    }
+
+    /// Gives up the oldest frame.
+    pub(super) fn pop(&mut self) -> bool {
+        let oldest = self.take_oldest();
+        let popped = oldest.is_some();
+        self.spent.extend(oldest);
+        popped
+    }
+
+    pub(super) fn take_oldest(&mut self) -> Option<Content> {
+        let Held { content, charge } = self.queue.pop_front()?;
+        self.prefixes.pop_front();
+        self.first += 1;
+        self.held -= content.len();
+        self.reservation.shrink(charge);
+        Some(content)
+    }
+
+    /// Everything that is held, and paid for, to be dropped outside the lock.
+    pub(super) fn take_all(&mut self) -> impl Sized + use<> {
+        self.held = 0;
+        self.reservation.shrink(self.reservation.bytes());
+        self.prefixes = VecDeque::new();
+        let compactor = mem::take(&mut self.compactor);
+        (mem::take(&mut self.queue), compactor, self.take_spent())
+    }
+
+    /// The frames that are gone since the last time, to be dropped outside the lock.
+    pub(super) fn take_spent(&mut self) -> impl Sized + use<> {
+        (mem::take(&mut self.spent), self.replaced.take())
+    }
+}
+
+// ===== impl Content =====
+
+impl Content {
+    /// `None` for a kind of frame that `http-body` may grow some day: nothing that could be copied.
+    pub(super) fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok()?;
+                Some(Self::Trailers(Box::new(trailers)))
+            }
+        }
+    }
+
+    /// Bytes of data.
+    fn len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The body of a shared response: its frames, its limits and its readers' places.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `shared_buffer` | [`SharedBuffer`]: what the source has given, and which reader may read which part of it |
+//! | `frames` | the frames that are held, and what each was charged |
+//! | `compact` | small frames, copied out of the large buffers that they were cut from |
+//! | `prefix` | the digest of a body so far, by which a reader that moves on knows the same body again |
+//! | `budget` | `max_buffered`: the bytes of all buffers together |
+
+mod budget;
+mod compact;
+mod frames;
+mod prefix;
+mod shared_buffer;
+
+pub(crate) use self::{
+    budget::Budget,
+    prefix::{Prefix, PrefixHasher},
+    shared_buffer::{Limits, Place, Read, Room, SharedBuffer},
+};

@@ -1,0 +1,919 @@
+//! The frames of one body, as far as the source has given them, and who may read which of them.
+//!
+//! Invariants, cited as B1 to B6:
+//!
+//! 1. While the buffer is `Whole` it holds every frame from the first, so whoever joins can read from the start.
+//! 2. A reader gets frames in their order and without a gap, then the end that the source had. One for whom a frame is gone
+//!    hears so; it never gets a clean end.
+//! 3. What is held is paid for from the budget (by `frames`, which says what counts), but for one frame in transit, which a
+//!    caller without the layer holds as well.
+//! 4. Only a whole buffer is filled ahead of its readers. Else a frame is pulled when a reader has asked for it.
+//! 5. In a `Window` one reader sets the pace: the leader, and when that has left, the fastest. No frame that it has not had
+//!    is given up, and the source is no further than `max_body`, and the frame at that edge, ahead of it.
+//! 6. In a window that several share every reader's prefix is that of the frames that it has had.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use slab::Slab;
+
+use super::{
+    budget::Budget,
+    frames::{Content, Frames, places},
+    prefix::{Prefix, PrefixHasher},
+};
+use crate::{
+    error::{LengthMismatch, PrivateTrailers, SharedError},
+    rules,
+};
+
+/// See the [module docs](self).
+#[derive(Debug)]
+pub(crate) struct SharedBuffer {
+    frames: Frames,
+    /// Bytes of data received in all.
+    received: u64,
+    /// How many the response has promised.
+    expected: Option<u64>,
+    /// Whether these were paid for with the head.
+    reserved: bool,
+    /// What the source says of what it still has.
+    hint: SizeHint,
+    limits: Limits,
+    mode: Mode,
+    leader: Option<Cursor>,
+    followers: Slab<Cursor>,
+    /// B5. `None` where that reader has left: the next that waits at the front takes its place.
+    pacer: Option<Place>,
+    /// How many frames the fastest reader has asked for.
+    asked: u64,
+    /// Whether somebody has asked in vain, because the source waits for the reader that sets the pace.
+    unheard: bool,
+    end: Option<End>,
+    /// Followers read no further, for this reason.
+    cut: Option<SharedError>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) max_body: usize,
+    pub(crate) max_buffered: usize,
+}
+
+/// What the budget has for a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// All that is known to be needed.
+    Enough,
+    /// Less, so that the buffer is a window of what there is.
+    Short,
+    None,
+}
+
+/// Whose cursor it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Leader,
+    Follower(usize),
+}
+
+/// How far a reader has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    frames: u64,
+    /// In a window, with the digest; else the bytes alone count.
+    had: Prefix,
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Frame(Frame<Bytes>),
+    End,
+    Failed(SharedError),
+    /// Its next frame is gone (B2).
+    FellBehind,
+    /// Not there yet.
+    Wait {
+        /// The source must be told that somebody waits for it.
+        asked: bool,
+        /// The source waits for the reader that sets the pace.
+        paced: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Everything is kept.
+    Whole,
+    /// The body has outgrown its limit, or its only reader will stay alone: what is further behind than `max_body` is gone.
+    Window,
+    /// Nobody reads; nothing is kept.
+    Discarded,
+}
+
+#[derive(Debug)]
+enum End {
+    Complete,
+    Failed(SharedError),
+}
+
+// ===== impl SharedBuffer =====
+
+impl SharedBuffer {
+    /// With its leader for a reader.
+    #[inline]
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            frames: Frames::new(budget),
+            received: 0,
+            expected: None,
+            reserved: false,
+            hint: SizeHint::new(),
+            limits: Limits::default(),
+            mode: Mode::Whole,
+            leader: Some(Cursor::default()),
+            followers: Slab::new(),
+            pacer: Some(Place::Leader),
+            asked: 0,
+            unheard: false,
+            end: None,
+            cut: None,
+        }
+    }
+
+    /// The head has come. A promised length that fits is paid for at once.
+    pub(crate) fn announce(
+        &mut self,
+        expected: Option<u64>,
+        hint: SizeHint,
+        limits: Limits,
+    ) -> Room {
+        self.expected = expected;
+        self.hint = hint;
+        self.limits = limits;
+        let expected = expected.and_then(|bytes| usize::try_from(bytes).ok());
+        let fits = expected.filter(|&bytes| bytes <= limits.max_body);
+        self.reserved = fits.is_some_and(|bytes| self.frames.pay(bytes, limits.max_buffered));
+        let has_room = self.reserved || self.frames.has_room(limits.max_buffered);
+        match (has_room, fits) {
+            (false, _) => Room::None,
+            (true, Some(_)) if !self.reserved => Room::Short,
+            (true, _) => Room::Enough,
+        }
+    }
+
+    /// Whether only the budget lacks what one more frame of this length needs for the buffer to stay whole.
+    pub(crate) fn is_short(&self, len: usize) -> bool {
+        self.mode == Mode::Whole
+            && !self.exceeds(len)
+            && (self.reserved || !self.frames.outgrows(len, self.limits.max_body))
+    }
+
+    /// Whether the body is sure to stay whole, unless its source breaks its word.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn expected(&self) -> Option<u64> {
+        self.expected
+    }
+
+    // ===== readers =====
+
+    /// One more reader, from the first frame on. Only while the buffer is whole (B1).
+    pub(crate) fn join(&mut self) -> Place {
+        self.frames.share();
+        Place::Follower(self.followers.insert(Cursor::default()))
+    }
+
+    /// `true`: the others wait for a reader that has left, and must be woken.
+    pub(crate) fn leave(&mut self, place: Place) -> bool {
+        match place {
+            Place::Leader => self.leader = None,
+            Place::Follower(index) => drop(self.followers.try_remove(index)),
+        }
+        let paced = self.pacer == Some(place);
+        if paced {
+            self.pacer = None;
+        }
+        self.trim();
+        paced && self.mode == Mode::Window
+    }
+
+    pub(crate) fn readers(&self) -> usize {
+        usize::from(self.leader.is_some()) + self.followers.len()
+    }
+
+    /// What the reader at `place` has had so far.
+    pub(crate) fn had(&self, place: Place) -> Prefix {
+        self.cursor(place).had
+    }
+
+    fn cursor(&self, place: Place) -> &Cursor {
+        match place {
+            Place::Leader => self.leader.as_ref().expect("a reader has a cursor"),
+            Place::Follower(index) => &self.followers[index],
+        }
+    }
+
+    fn cursor_mut(&mut self, place: Place) -> &mut Cursor {
+        match place {
+            Place::Leader => self.leader.as_mut().expect("a reader has a cursor"),
+            Place::Follower(index) => &mut self.followers[index],
+        }
+    }
+
+    /// The frames that the reader which sets the pace has had; all, where nobody does.
+    fn paced(&self) -> Cursor {
+        self.pacer.map_or(
+            Cursor {
+                frames: self.frames.next(),
+                had: Prefix::default(),
+            },
+            |place| *self.cursor(place),
+        )
+    }
+
+    // ===== the source =====
+
+    /// Whether to pull a frame from the source now (B4).
+    pub(crate) fn may_pull(&self, eager: bool) -> bool {
+        let is_asked = self.asked > self.frames.next();
+        match self.mode {
+            Mode::Whole => eager || is_asked,
+            Mode::Window => is_asked && self.pacer.is_some() && !self.is_paced(),
+            Mode::Discarded => false,
+        }
+    }
+
+    /// Whether the source must wait for the reader that sets the pace (B5).
+    fn is_paced(&self) -> bool {
+        let paced = self.paced();
+        let frames = self.frames.next() - paced.frames;
+        let bytes = self.received - paced.had.bytes;
+        let max_body = self.limits.max_body;
+        frames > 0
+            && (bytes >= max_body as u64
+                || self.frames.owes()
+                || usize::try_from(frames).is_ok_and(|frames| places(frames) >= max_body))
+    }
+
+    /// Whether what comes next needs a prefix (B6).
+    pub(crate) fn is_shared_window(&self) -> bool {
+        self.mode == Mode::Window && self.readers() > 1
+    }
+
+    /// Adds a frame to a whole buffer, or to a window. `Err` gives the frame back: the buffer can't stay whole with it.
+    /// `prefix`: of the body up to this frame's end (B6).
+    pub(crate) fn push(
+        &mut self,
+        frame: Frame<Bytes>,
+        hint: SizeHint,
+        prefix: Option<Prefix>,
+    ) -> Result<(), Frame<Bytes>> {
+        let len = frame.data_ref().map_or(0, Bytes::len);
+        match self.mode {
+            // Of work that was cancelled while it was polled.
+            Mode::Discarded => self.frames.waste(frame),
+            Mode::Whole => {
+                let Some(charge) = self.pay_whole(len) else {
+                    return Err(frame);
+                };
+                self.add(frame, hint, charge, true, None);
+            }
+            Mode::Window => {
+                if self.exceeds(len) {
+                    self.cut_followers(len);
+                }
+                self.slide(frame, len, hint, prefix);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a frame of this length is more than the response has promised.
+    pub(crate) fn exceeds(&self, len: usize) -> bool {
+        self.expected
+            .is_some_and(|expected| self.received + len as u64 > expected)
+    }
+
+    /// What a frame of this length was charged, if the buffer can stay whole with it.
+    fn pay_whole(&mut self, len: usize) -> Option<usize> {
+        if self.exceeds(len) {
+            return None;
+        }
+        let Limits {
+            max_body,
+            max_buffered,
+        } = self.limits;
+        let price = self.frames.price(len);
+        if !self.reserved {
+            let fits = !self.frames.outgrows(len, max_body);
+            return (fits && self.frames.pay(price, max_buffered)).then_some(price);
+        }
+        // A promised length was paid for with the head; and kept, though there be nothing left for the frames' places.
+        if self.frames.pay(price - len, max_buffered) {
+            return Some(price);
+        }
+        let expected = usize::try_from(self.expected?).ok()?;
+        (!self.frames.is_crowded(expected)).then_some(len)
+    }
+
+    fn add(
+        &mut self,
+        frame: Frame<Bytes>,
+        hint: SizeHint,
+        charge: usize,
+        stays: bool,
+        prefix: Option<Prefix>,
+    ) {
+        self.hint = hint;
+        self.received += self.frames.add(frame, charge, stays, prefix) as u64;
+    }
+
+    /// Adds a frame behind which older ones go (B3, B5).
+    fn slide(&mut self, frame: Frame<Bytes>, len: usize, hint: SizeHint, prefix: Option<Prefix>) {
+        let Limits {
+            max_body,
+            max_buffered,
+        } = self.limits;
+        let had = self.paced().frames;
+        while self.frames.first() < had && self.frames.outgrows(len, max_body) && self.frames.pop()
+        {
+        }
+        let price = self.frames.price(len);
+        let charge = loop {
+            if self.frames.pay(price, max_buffered) {
+                break price;
+            }
+            if self.frames.first() >= had || !self.frames.pop() {
+                break 0;
+            }
+        };
+        self.add(frame, hint, charge, self.readers() > 1, prefix);
+    }
+
+    /// The data that is held while everything is, to be hashed outside the lock.
+    pub(crate) fn whole_data(&self) -> Vec<Bytes> {
+        let data = |content: &Content| match content {
+            Content::Data(data) => data.clone(),
+            Content::Trailers(_) => Bytes::new(),
+        };
+        self.frames
+            .iter()
+            .map(|frame| data(&frame.content))
+            .collect()
+    }
+
+    /// From now on the buffer is a window. `prefixes`: of the [data](Self::whole_data) up to the end of each frame; none
+    /// where nobody shares (B6).
+    pub(crate) fn outgrow(&mut self, prefixes: &[Prefix]) {
+        if self.mode != Mode::Whole {
+            return;
+        }
+        self.mode = Mode::Window;
+        if !prefixes.is_empty() {
+            let followers = self.followers.iter_mut().map(|(_, cursor)| cursor);
+            for cursor in self.leader.iter_mut().chain(followers) {
+                #[expect(clippy::cast_possible_truncation, reason = "so many frames were held")]
+                if let Some(had) = (cursor.frames as usize).checked_sub(1) {
+                    cursor.had = prefixes[had];
+                } else {
+                    cursor.had = PrefixHasher::new().prefix();
+                }
+            }
+            self.frames.set_prefixes(prefixes.iter().copied());
+        }
+        if self.pacer.is_none() {
+            let fastest = self
+                .followers
+                .iter()
+                .max_by_key(|(_, cursor)| cursor.frames);
+            self.pacer = fastest.map(|(index, _)| Place::Follower(index));
+        }
+        if std::mem::take(&mut self.reserved) {
+            // What was paid in advance for frames that nobody will keep.
+            self.frames.refund();
+        }
+        self.trim();
+    }
+
+    /// What a reader that is alone has had, nobody will read again.
+    fn trim(&mut self) {
+        if let (Mode::Window, 1, Some(pacer)) = (self.mode, self.readers(), self.pacer) {
+            let had = self.cursor(pacer).frames;
+            while self.frames.first() < had && self.frames.pop() {}
+        }
+    }
+
+    /// The source gives more than was promised, with a frame of this length: followers get an error instead of what is
+    /// left, the leader goes on.
+    pub(crate) fn cut_followers(&mut self, len: usize) {
+        if let Some(expected) = self.expected.take() {
+            let received = self.received + len as u64;
+            self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
+        }
+        self.outgrow(&[]);
+    }
+
+    /// The source has ended. Fewer bytes than promised are a failure.
+    pub(crate) fn finish(&mut self) {
+        self.hint = SizeHint::with_exact(0);
+        self.end = Some(match self.expected {
+            Some(expected) if expected != self.received => {
+                let received = self.received;
+                End::Failed(SharedError::new(LengthMismatch { expected, received }))
+            }
+            _ => End::Complete,
+        });
+        if self.readers() <= 1 {
+            self.outgrow(&[]);
+        }
+    }
+
+    /// The source has failed: so do its readers, after the frames so far.
+    pub(crate) fn fail(&mut self, error: SharedError) {
+        self.hint = SizeHint::new();
+        self.end = Some(End::Failed(error));
+    }
+
+    /// Nobody will read: everything that is held, and paid for, to be dropped outside the lock.
+    pub(crate) fn discard(&mut self) -> impl Sized + use<> {
+        self.mode = Mode::Discarded;
+        self.frames.take_all()
+    }
+
+    /// Whether it holds frames, or a part of the budget, for followers that may never come.
+    pub(crate) fn is_kept_for_nobody(&self) -> bool {
+        self.mode == Mode::Whole && self.readers() == 1 && self.frames.paid() > 0
+    }
+
+    /// The frames that are gone since the last time, to be dropped outside the lock.
+    pub(crate) fn take_spent(&mut self) -> impl Sized + use<> {
+        self.frames.take_spent()
+    }
+
+    // ===== reading =====
+
+    pub(crate) fn read(&mut self, place: Place) -> Read {
+        match &self.cut {
+            Some(error) if place != Place::Leader => return Read::Failed(error.clone()),
+            _ => {}
+        }
+        let cursor = *self.cursor(place);
+        let Some(index) = cursor.frames.checked_sub(self.frames.first()) else {
+            return Read::FellBehind;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "an index beyond `usize` is beyond the end too"
+        )]
+        let index = index as usize;
+        let prefix = self.frames.prefix(index);
+        match self.frames.get(index) {
+            Some(Content::Trailers(trailers))
+                if place != Place::Leader && !rules::trailers_may_be_shared(trailers) =>
+            {
+                return Read::Failed(SharedError::new(PrivateTrailers));
+            }
+            _ => {}
+        }
+        let is_alone = self.mode == Mode::Window && self.readers() == 1;
+        let content = if is_alone && index == 0 {
+            self.frames.take_oldest()
+        } else {
+            self.frames.get(index).cloned()
+        };
+        if let Some(content) = content {
+            let cursor = self.cursor_mut(place);
+            cursor.frames += 1;
+            let frame = match content {
+                Content::Data(data) => {
+                    cursor.had.bytes += data.len() as u64;
+                    Frame::data(data)
+                }
+                Content::Trailers(trailers) => Frame::trailers(*trailers),
+            };
+            if let Some(prefix) = prefix {
+                cursor.had = prefix;
+            }
+            return Read::Frame(frame);
+        }
+        match &self.end {
+            Some(End::Complete) => Read::End,
+            Some(End::Failed(error)) => Read::Failed(error.clone()),
+            None => self.wait(place, cursor.frames + 1),
+        }
+    }
+
+    /// The reader at `place` waits at the front for the frame that is this one of all.
+    fn wait(&mut self, place: Place, wanted: u64) -> Read {
+        let mut asked = wanted > self.asked;
+        self.asked = self.asked.max(wanted);
+        if self.mode != Mode::Window {
+            // Whole, and with followers, it is filled ahead of them anyway (B4).
+            return Read::Wait {
+                asked: false,
+                paced: false,
+            };
+        }
+        if self.pacer.is_none() {
+            self.pacer = Some(place);
+            // Whoever had asked has left, and the source does not go on for that.
+            self.unheard = true;
+        }
+        let paced = self.pacer != Some(place) && self.is_paced();
+        if paced {
+            self.unheard = true;
+        } else {
+            asked |= std::mem::take(&mut self.unheard);
+        }
+        Read::Wait { asked, paced }
+    }
+
+    pub(crate) fn is_end_for(&self, place: Place) -> bool {
+        matches!(self.end, Some(End::Complete))
+            && self.cursor(place).frames == self.frames.next()
+            && (self.cut.is_none() || place == Place::Leader)
+    }
+
+    pub(crate) fn size_hint_for(&self, place: Place) -> SizeHint {
+        let had = self.cursor(place).had.bytes;
+        if let Some(expected) = self.expected {
+            return SizeHint::with_exact(expected.saturating_sub(had));
+        }
+        let unread = self.received.saturating_sub(had);
+        // To a server that is told the length, HTTP/1.1 has no place for trailers. So it is told only once none can come.
+        let lasts = matches!(self.end, Some(End::Complete)) && !self.frames.has_trailers();
+        let mut hint = SizeHint::new();
+        // Upper first: the setters check one against the other.
+        match self.hint.upper() {
+            Some(upper) if lasts || upper > self.hint.lower() => {
+                hint.set_upper(upper.saturating_add(unread));
+            }
+            _ => {}
+        }
+        hint.set_lower(self.hint.lower().saturating_add(unread));
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the flight, the source and the readers may do to a buffer. Readers are chosen by a number modulo how many
+    /// there are.
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Push(usize),
+        Trailers,
+        Read(usize),
+        Join,
+        Leave(usize),
+        Finish,
+        Fail,
+        Discard,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            8 => (0..40_usize).prop_map(Op::Push),
+            1 => Just(Op::Trailers),
+            16 => (0..8_usize).prop_map(Op::Read),
+            2 => Just(Op::Join),
+            1 => (0..8_usize).prop_map(Op::Leave),
+            1 => Just(Op::Finish),
+            1 => Just(Op::Fail),
+            1 => Just(Op::Discard),
+        ]
+    }
+
+    struct Reader {
+        place: Place,
+        frames: usize,
+        behind: bool,
+    }
+
+    /// The buffer, and what is known of it without looking into it.
+    struct Model {
+        buffer: SharedBuffer,
+        budget: Arc<Budget>,
+        limits: Limits,
+        /// The lengths of all frames that were pushed; the bytes of each are its number.
+        pushed: Vec<usize>,
+        /// The index of the trailers among them, of length 0.
+        trailers: Option<usize>,
+        readers: Vec<Reader>,
+        hasher: Option<PrefixHasher>,
+        /// Whether the source knows that somebody asks.
+        is_told: bool,
+        whole: bool,
+        cut: bool,
+        ended: bool,
+        failed: bool,
+        discarded: bool,
+    }
+
+    fn frame(number: usize, len: usize) -> Frame<Bytes> {
+        Frame::data(Bytes::from(vec![number as u8; len]))
+    }
+
+    impl Model {
+        fn new(expected: Option<u64>, limits: Limits) -> Self {
+            let budget = Arc::<Budget>::default();
+            let mut buffer = SharedBuffer::new(Arc::clone(&budget));
+            let room = buffer.announce(expected, SizeHint::new(), limits);
+            let fits = expected.is_none_or(|expected| expected <= limits.max_buffered as u64);
+            let is_kept = expected.is_none_or(|expected| expected <= limits.max_body as u64);
+            match room {
+                Room::Enough => assert!(fits || !is_kept),
+                Room::Short => assert!(is_kept && !fits),
+                Room::None => assert!(limits.max_buffered == 0 && expected != Some(0)),
+            }
+            Self {
+                buffer,
+                budget,
+                limits,
+                pushed: Vec::new(),
+                trailers: None,
+                readers: vec![Reader {
+                    place: Place::Leader,
+                    frames: 0,
+                    behind: false,
+                }],
+                hasher: None,
+                is_told: false,
+                whole: true,
+                cut: false,
+                ended: false,
+                failed: false,
+                discarded: false,
+            }
+        }
+
+        fn received(&self) -> usize {
+            self.pushed.iter().sum()
+        }
+
+        fn is_shared(&self) -> bool {
+            self.readers.len() > 1
+        }
+
+        fn follow(&mut self, frame: &Frame<Bytes>) -> Option<Prefix> {
+            if !self.buffer.is_shared_window() {
+                self.hasher = None;
+            }
+            let hasher = self.hasher.as_mut()?;
+            hasher.append(frame.data_ref().map_or(&[], |data| data));
+            Some(hasher.prefix())
+        }
+
+        /// As the flight does.
+        fn push(&mut self, len: usize, frame: Frame<Bytes>) {
+            if !self.whole && !self.buffer.may_pull(false) {
+                return;
+            }
+            self.is_told = false;
+            let exceeds = self.buffer.exceeds(len);
+            assert_eq!(
+                exceeds,
+                self.buffer
+                    .expected()
+                    .is_some_and(|expected| (self.received() + len) as u64 > expected)
+            );
+            let prefix = self.follow(&frame);
+            let refused = self.buffer.push(frame, SizeHint::new(), prefix).err();
+            if let Some(frame) = refused {
+                assert!(self.whole, "only a whole buffer refuses a frame");
+                self.whole = false;
+                if exceeds {
+                    self.buffer.cut_followers(len);
+                } else {
+                    let mut prefixes = Vec::new();
+                    if self.is_shared() {
+                        let hasher = self.hasher.insert(PrefixHasher::new());
+                        for data in self.buffer.whole_data() {
+                            hasher.append(&data);
+                            prefixes.push(hasher.prefix());
+                        }
+                    }
+                    self.buffer.outgrow(&prefixes);
+                }
+                let prefix = self.follow(&frame);
+                let pushed = self.buffer.push(frame, SizeHint::new(), prefix);
+                assert!(pushed.is_ok(), "a window refuses no frame");
+            }
+            self.cut |= exceeds;
+            self.pushed.push(len);
+            self.check_window(len);
+        }
+
+        /// B5.
+        fn check_window(&self, last: usize) {
+            if self.whole || self.discarded {
+                return;
+            }
+            let frames = &self.buffer.frames;
+            let held = frames.held();
+            assert!(held <= self.limits.max_body + last);
+            if let Some(leader) = self.readers.iter().find(|one| one.place == Place::Leader) {
+                assert!(
+                    frames.first() <= leader.frames as u64,
+                    "a leader is never cut"
+                );
+                let ahead: usize = self.pushed[leader.frames..].iter().sum();
+                assert!(ahead <= self.limits.max_body + last);
+            }
+        }
+
+        fn read(&mut self, reader: usize) {
+            let index = reader % self.readers.len();
+            let Reader {
+                place,
+                frames: at,
+                behind,
+            } = self.readers[index];
+            let is_end = self.buffer.is_end_for(place);
+            let paced = self.buffer.pacer == Some(place);
+            match self.buffer.read(place) {
+                Read::Frame(frame) => {
+                    assert!(!is_end && !behind);
+                    assert_eq!(frame.is_trailers(), self.trailers == Some(at), "B2");
+                    if let Ok(data) = frame.into_data() {
+                        assert_eq!(data, vec![at as u8; self.pushed[at]], "B2");
+                    }
+                    assert!(place == Place::Leader || !self.cut);
+                    self.readers[index].frames += 1;
+                }
+                Read::End => {
+                    assert!(self.ended && !self.failed && at == self.pushed.len(), "B2");
+                    assert!(is_end);
+                }
+                Read::Failed(_) => {
+                    assert!(!is_end);
+                    if place == Place::Leader || !self.cut {
+                        assert!(self.ended && self.failed && at == self.pushed.len(), "B2");
+                    }
+                }
+                Read::FellBehind => {
+                    assert!(!is_end && !self.whole, "B1");
+                    assert!(place != Place::Leader && !paced, "B5");
+                    assert!(behind);
+                }
+                Read::Wait {
+                    paced: waits,
+                    asked,
+                } => {
+                    self.is_told |= asked;
+                    assert!(!self.ended && at == self.pushed.len());
+                    assert!(!waits || !paced && !self.whole);
+                    let pulls = self.buffer.may_pull(false);
+                    assert_eq!(pulls, !waits && !self.discarded, "B4");
+                    // Whole, it is told by whoever drives.
+                    assert!(!pulls || self.is_told || self.whole, "nobody is told");
+                }
+            }
+            self.check_prefix(index);
+        }
+
+        /// B6.
+        fn check_prefix(&self, index: usize) {
+            let Reader { place, frames, .. } = self.readers[index];
+            let had = self.buffer.had(place);
+            let mut hasher = PrefixHasher::new();
+            for (number, len) in self.pushed[..frames].iter().enumerate() {
+                hasher.append(&vec![number as u8; *len]);
+            }
+            assert_eq!(had.bytes, hasher.bytes());
+            if self.buffer.is_shared_window() && !self.cut && frames > 0 && !self.ended {
+                assert_eq!(had, hasher.prefix(), "B6");
+            }
+        }
+
+        fn leave(&mut self, reader: usize) {
+            let reader = self.readers.swap_remove(reader % self.readers.len());
+            let paced = self.buffer.pacer == Some(reader.place);
+            let is_missed = self.buffer.leave(reader.place);
+            assert_eq!(is_missed, paced && !self.whole);
+            assert_eq!(self.buffer.readers(), self.readers.len());
+        }
+
+        fn apply(&mut self, op: Op) {
+            match op {
+                _ if self.readers.is_empty() || self.discarded => {}
+                // A source gives nothing after its end.
+                Op::Push(_) | Op::Trailers | Op::Finish | Op::Fail | Op::Join if self.ended => {}
+                // Nor anything but its end after trailers.
+                Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
+                Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
+                Op::Trailers => {
+                    let pushed = self.pushed.len();
+                    self.push(0, Frame::trailers(HeaderMap::new()));
+                    self.trailers = (self.pushed.len() > pushed).then_some(pushed);
+                }
+                Op::Read(reader) => self.read(reader),
+                Op::Join if self.whole && self.readers.len() < 5 => {
+                    let place = self.buffer.join();
+                    self.readers.push(Reader {
+                        place,
+                        frames: 0,
+                        behind: false,
+                    });
+                }
+                Op::Join => {}
+                Op::Leave(reader) => self.leave(reader),
+                Op::Finish => {
+                    let received = self.received() as u64;
+                    let expected = self.buffer.expected();
+                    self.failed = expected.is_some_and(|expected| expected != received);
+                    self.buffer.finish();
+                    self.ended = true;
+                    self.whole &= self.readers.len() > 1;
+                }
+                Op::Fail => {
+                    self.buffer.fail(SharedError::new("broken"));
+                    (self.ended, self.failed) = (true, true);
+                }
+                Op::Discard => {
+                    drop(self.buffer.discard());
+                    (self.discarded, self.whole) = (true, false);
+                }
+            }
+            drop(self.buffer.take_spent());
+            let (first, alone) = (self.buffer.frames.first(), !self.is_shared());
+            for reader in &mut self.readers {
+                let behind = !self.discarded && (reader.frames as u64) < first;
+                assert!(
+                    reader.behind || !behind || !alone,
+                    "nobody falls behind alone"
+                );
+                reader.behind |= behind;
+            }
+            self.check_account();
+        }
+
+        /// B3, to the byte.
+        fn check_account(&self) {
+            let frames = &self.buffer.frames;
+            let held: Vec<usize> = frames
+                .iter()
+                .map(|frame| match &frame.content {
+                    Content::Data(data) => data.len(),
+                    Content::Trailers(_) => 0,
+                })
+                .collect();
+            assert_eq!(frames.held(), held.iter().sum::<usize>());
+            let charged: usize = frames.iter().map(|frame| frame.charge).sum();
+            let due = match self.buffer.expected {
+                _ if self.discarded => 0,
+                // Of what was paid with the head, the bytes that came are a part.
+                Some(expected) if self.buffer.reserved => {
+                    expected as usize + charged - frames.held()
+                }
+                _ => charged,
+            };
+            assert_eq!((frames.paid(), self.budget.used()), (due, due), "B3");
+            assert!(due <= self.limits.max_buffered, "B3");
+            let unpaid = frames.iter().zip(&held);
+            let unpaid = unpaid.filter(|(frame, len)| frame.charge < **len).count();
+            assert!(unpaid <= 1, "B3");
+            if self.whole {
+                assert_eq!((frames.first(), unpaid), (0, 0), "B1");
+                assert!(frames.held() <= self.limits.max_body);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_buffer_does_what_its_invariants_say(
+            expected in proptest::option::of(0..200_u64),
+            max_body in 0..200_usize,
+            max_buffered in 0..300_usize,
+            ops in proptest::collection::vec(op(), 0..80),
+        ) {
+            let limits = Limits { max_body, max_buffered };
+            let mut model = Model::new(expected, limits);
+            model.check_account();
+            for op in ops {
+                model.apply(op);
+            }
+            let budget = Arc::clone(&model.budget);
+            drop(model);
+            assert_eq!(budget.used(), 0);
+            assert!(!budget.has_lone());
+        }
+    }
+}

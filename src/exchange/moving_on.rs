@@ -1,0 +1,316 @@
+//! A follower's body: it reads a flight's buffer, and where that has nothing more for it, it calls again.
+//!
+//! The body of the new response is passed over as far as this reader has had the old one, and goes on from there, if it is
+//! the same.
+
+use std::{
+    any::Any,
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, Request,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG},
+    response,
+};
+use http_body::{Body, Frame, SizeHint};
+use tower_service::Service;
+
+use super::{
+    origin::{Origin, OriginBody},
+    reader::{Next, ReadBody, Reader},
+};
+use crate::{
+    body::ResponseBody,
+    buffer::{Prefix, PrefixHasher},
+    error::{BoxError, FellBehind, ResponseChanged, SharedError},
+    future::ResponseFuture,
+    key::KeyExtractor,
+    observe::{Asker, Reason},
+    service::Singleflight,
+    sync::Mutex,
+};
+
+/// Fields in which a response that goes on with another must be the same, beside the status and the bytes.
+const SAME: [HeaderName; 5] = [
+    ETAG,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+];
+
+/// So many times a caller moves on to what may be another's flight. Then it calls alone.
+pub(crate) const MOVES: u8 = 1;
+
+/// What a follower needs to call again.
+pub(crate) struct Again<S, X, ReqBody>
+where
+    // What the service shares names the key's type.
+    X: KeyExtractor,
+{
+    service: Singleflight<S, X>,
+    request: Request<ReqBody>,
+    /// How often it has moved on before.
+    moves: u8,
+}
+
+/// See the [module docs](self). The mutex is never contended: it makes the reader `Sync`, which a call need not be.
+pub(crate) struct FollowerBody<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    state: Mutex<State<S, X, ReqBody, ResBody>>,
+}
+
+enum State<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    Reading {
+        reader: Reader<X::Key>,
+        head: Arc<response::Parts>,
+        again: Option<Again<S, X, ReqBody>>,
+    },
+    Calling {
+        call: Pin<Box<ResponseFuture<S, X, ReqBody, ResBody>>>,
+        head: Arc<response::Parts>,
+        had: Prefix,
+        hint: SizeHint,
+    },
+    PassingOver {
+        body: Pin<Box<ResponseBody<ResBody>>>,
+        had: Prefix,
+        hasher: PrefixHasher,
+        hint: SizeHint,
+    },
+    GoingOn(Pin<Box<ResponseBody<ResBody>>>),
+    Done,
+}
+
+// ===== impl Again =====
+
+impl<S, X, ReqBody> Again<S, X, ReqBody>
+where
+    X: KeyExtractor,
+{
+    /// `None` for a request whose body can't be kept for a second call.
+    pub(crate) fn new(
+        service: Singleflight<S, X>,
+        request: Request<ReqBody>,
+        moves: u8,
+    ) -> Option<Self>
+    where
+        ReqBody: Body,
+    {
+        request.body().is_end_stream().then_some(Self {
+            service,
+            request,
+            moves,
+        })
+    }
+}
+
+// ===== impl FollowerBody =====
+
+impl<S, X, ReqBody, ResBody> FollowerBody<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    pub(crate) fn new(
+        reader: Reader<X::Key>,
+        head: Arc<response::Parts>,
+        again: Option<Again<S, X, ReqBody>>,
+    ) -> Self {
+        Self {
+            state: Mutex::new(State::Reading {
+                reader,
+                head,
+                again,
+            }),
+        }
+    }
+}
+
+impl<S, X, ReqBody, ResBody> State<S, X, ReqBody, ResBody>
+where
+    S: Origin<ReqBody, ResBody>,
+    X: KeyExtractor,
+    ReqBody: Body + Send + 'static,
+    ResBody: OriginBody,
+{
+    /// Leaves the flight, and calls again as any newcomer does.
+    fn move_on(&mut self) -> Result<(), SharedError> {
+        let State::Reading {
+            reader,
+            head,
+            again,
+        } = mem::replace(self, Self::Done)
+        else {
+            unreachable!("only who reads a flight's buffer moves on");
+        };
+        let (had, hint) = (reader.had(), reader.size_hint());
+        drop(reader);
+        let Some(Again {
+            mut service,
+            request,
+            moves,
+        }) = again
+        else {
+            return Err(SharedError::new(FellBehind));
+        };
+        service.count_forwarded(&Asker::here(), Reason::MovedOn);
+        let call = service.call_again(request, moves + 1);
+        *self = Self::Calling {
+            call: Box::pin(call),
+            head,
+            had,
+            hint: hint
+                .exact()
+                .map_or_else(SizeHint::new, SizeHint::with_exact),
+        };
+        Ok(())
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SharedError>>> {
+        loop {
+            match self {
+                Self::Reading { reader, .. } => match ready!(reader.poll_next(cx)) {
+                    Next::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+                    Next::End => return Poll::Ready(None),
+                    Next::Failed(error) => return Poll::Ready(Some(Err(error))),
+                    Next::MoveOn => self.move_on()?,
+                },
+                Self::Calling {
+                    call,
+                    head,
+                    had,
+                    hint,
+                } => {
+                    let response = ready!(call.as_mut().poll(cx)).map_err(shared)?;
+                    let (parts, body) = response.into_parts();
+                    if !is_same(head, &parts) {
+                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                    }
+                    *self = Self::PassingOver {
+                        body: Box::pin(body),
+                        had: *had,
+                        hasher: PrefixHasher::new(),
+                        hint: *hint,
+                    };
+                }
+                Self::PassingOver {
+                    body, had, hasher, ..
+                } => {
+                    let rest = if hasher.bytes() < had.bytes {
+                        let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
+                        let frame = frame.map_err(SharedError::new)?;
+                        // An end, or trailers, where this reader has had more bytes.
+                        let data = frame.and_then(|frame| frame.into_data().ok());
+                        let mut data = data.ok_or_else(|| SharedError::new(ResponseChanged))?;
+                        let missing = had.bytes - hasher.bytes();
+                        let passed = usize::try_from(missing)
+                            .map_or(data.len(), |missing| missing.min(data.len()));
+                        hasher.append(&data.split_to(passed));
+                        data
+                    } else {
+                        Bytes::new()
+                    };
+                    if hasher.bytes() < had.bytes {
+                        continue;
+                    }
+                    if had.bytes > 0 && hasher.prefix() != *had {
+                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                    }
+                    let Self::PassingOver { body, .. } = mem::replace(self, Self::Done) else {
+                        unreachable!("looked at just now");
+                    };
+                    *self = Self::GoingOn(body);
+                    if !rest.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(rest))));
+                    }
+                }
+                Self::GoingOn(body) => {
+                    let frame = ready!(body.as_mut().poll_frame(cx));
+                    return Poll::Ready(frame.map(|frame| frame.map_err(SharedError::new)));
+                }
+                Self::Done => panic!("a body polled after its end"),
+            }
+        }
+    }
+}
+
+impl<S, X, ReqBody, ResBody> ReadBody for FollowerBody<S, X, ReqBody, ResBody>
+where
+    S: Origin<ReqBody, ResBody>,
+    X: KeyExtractor,
+    ReqBody: Body + Send + 'static,
+    ResBody: OriginBody,
+{
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SharedError>>> {
+        self.state.get_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &*self.state.lock() {
+            State::Reading { reader, .. } => reader.is_end_stream(),
+            State::Calling { .. } | State::PassingOver { .. } => false,
+            State::GoingOn(body) => body.is_end_stream(),
+            State::Done => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &*self.state.lock() {
+            State::Reading { reader, .. } => reader.size_hint(),
+            State::Calling { hint, .. } | State::PassingOver { hint, .. } => *hint,
+            State::GoingOn(body) => body.size_hint(),
+            State::Done => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<S, X, ReqBody, ResBody> fmt::Debug for FollowerBody<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowerBody").finish_non_exhaustive()
+    }
+}
+
+/// Whether a response may go on where another stopped: the bytes are compared as they come.
+fn is_same(old: &response::Parts, new: &response::Parts) -> bool {
+    old.status == new.status
+        && SAME.iter().all(|name| {
+            let (old, new) = (old.headers.get_all(name), new.headers.get_all(name));
+            old.iter().eq(new.iter())
+        })
+}
+
+/// The error of a call, as a body's.
+fn shared<E: 'static>(error: E) -> SharedError {
+    let mut error = Some(error);
+    let any: &mut dyn Any = &mut error;
+    if let Some(error) = any.downcast_mut::<Option<BoxError>>() {
+        return SharedError::new(error.take().expect("put there just now"));
+    }
+    if let Some(error) = any.downcast_mut::<Option<SharedError>>() {
+        return error.take().expect("put there just now");
+    }
+    SharedError::new("the call that was to go on with a response failed")
+}

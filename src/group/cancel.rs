@@ -1,0 +1,63 @@
+//! Dropping work that nobody waits for any more.
+
+use std::{cell::RefCell, panic::resume_unwind, pin::Pin};
+
+use super::{panic::caught, work::Work};
+
+/// How deep work is dropped within other work's drop before it is put aside for the outermost.
+const DEPTH: usize = 32;
+
+thread_local! {
+    static CANCELLING: RefCell<Cancelling> = const {
+        RefCell::new(Cancelling {
+            depth: 0,
+            aside: Vec::new(),
+        })
+    };
+}
+
+struct Cancelling {
+    depth: usize,
+    aside: Vec<Pin<Box<dyn Send>>>,
+}
+
+/// Drops work. It may hold the last caller of another flight, whose work then comes here, and so on: a chain of any length
+/// takes a bounded stack, and has been dropped when the outermost call returns.
+pub(super) fn cancel<V>(work: Work<V>) {
+    let mut work = Some(work.erase());
+    let entered = CANCELLING.try_with(|cancelling| {
+        let mut cancelling = cancelling.borrow_mut();
+        if cancelling.depth == DEPTH {
+            cancelling.aside.extend(work.take());
+        } else {
+            cancelling.depth += 1;
+        }
+        cancelling.depth
+    });
+    let Ok(depth) = entered else {
+        // The thread ends.
+        return drop(work);
+    };
+    let Some(work) = work else {
+        return;
+    };
+    let mut panic = caught(|| drop(work)).err();
+    // Of a panic in nested drops the rest is dropped all the same, and the first goes on.
+    loop {
+        let next = CANCELLING.with_borrow_mut(|cancelling| {
+            let next = match depth {
+                1 => cancelling.aside.pop(),
+                _ => None,
+            };
+            cancelling.depth -= usize::from(next.is_none());
+            next
+        });
+        let Some(work) = next else {
+            break;
+        };
+        panic = panic.or(caught(|| drop(work)).err());
+    }
+    if let Some(payload) = panic {
+        resume_unwind(payload);
+    }
+}

@@ -1,0 +1,57 @@
+//! Panics of what belongs to the user, as values.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+/// What `catch_unwind` gives.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// A panic's message: its payload has one owner, the leader.
+#[derive(Clone)]
+pub(super) enum Message {
+    Literal(&'static str),
+    Text(String),
+}
+
+// ===== impl Message =====
+
+impl Message {
+    pub(super) fn of(payload: &Payload) -> Self {
+        if let Some(text) = payload.downcast_ref::<&'static str>() {
+            Self::Literal(text)
+        } else if let Some(text) = payload.downcast_ref::<String>() {
+            Self::Text(text.clone())
+        } else {
+            Self::Literal("the work of a coalesced call panicked with a payload that is no text")
+        }
+    }
+
+    /// Goes on panicking with this message. The panic hook has reported the original and is not run again.
+    pub(super) fn resume(self) -> ! {
+        match self {
+            Self::Literal(text) => resume_unwind(Box::new(text)),
+            Self::Text(text) => resume_unwind(Box::new(text)),
+        }
+    }
+}
+
+/// Calls what belongs to the user, and gives its panic as a value.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Payload> {
+    // What the user's code may have left in disorder by its panic is dropped, not looked at.
+    catch_unwind(AssertUnwindSafe(call))
+}
+
+/// Calls what belongs to the user where its panic, which the panic hook has reported, must not keep others from their turn.
+pub(super) fn quietly(call: impl FnOnce()) {
+    if let Err(payload) = caught(call) {
+        // A payload may panic when dropped too; there is nobody left to tell.
+        let _ = caught(|| drop(payload));
+    }
+}
+
+/// Drops what belongs to the user, as [`quietly`] calls it.
+pub(crate) fn drop_quietly<T>(value: T) {
+    quietly(|| drop(value));
+}

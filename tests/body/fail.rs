@@ -1,0 +1,308 @@
+//! Failures: what went wrong for the leader went wrong for all, and nothing that was cut is passed off as whole.
+
+use std::{error::Error, fmt, io};
+
+use http::{Response, header};
+use http_body::SizeHint;
+use http_body_util::BodyExt;
+use tower::{BoxError, Service};
+use tower_singleflight::{ResponseBody, SharedError};
+
+use crate::support::{body::*, *};
+
+#[derive(Debug)]
+struct Broken(u8);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("broken")
+    }
+}
+
+impl Error for Broken {}
+
+/// All frames that can be read now, and how it goes on.
+fn read(body: &mut ResponseBody<Mock>) -> (String, Polled) {
+    let mut text = String::new();
+    loop {
+        match frame(body) {
+            Polled::Data(data) => text.push_str(std::str::from_utf8(&data).unwrap()),
+            other => return (text, other),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_call_fails_for_all_with_an_error_that_leads_to_the_original() {
+    for followers in [0, 2] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut calls = vec![service.call(get("/page"))];
+        assert_pending(&mut calls[0]);
+        calls.extend((0..followers).map(|_| service.call(get("/page"))));
+        origin.call().fail(Broken(7));
+        for call in calls {
+            let error = call.await.err().unwrap();
+            assert!(error.is::<SharedError>());
+            assert_eq!(error.to_string(), "broken");
+            assert!(SharedError::find::<Broken>(&*error).is_some_and(|error| error.0 == 7));
+        }
+        assert_eq!((origin.count(), handle.stats().forwarded), (1, 0));
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() {
+    for known in [true, false] {
+        for followers in [0, 2] {
+            let (mut service, mut origin, handle) = stack(&layer());
+            let mut calls = vec![service.call(get("/page"))];
+            assert_pending(&mut calls[0]);
+            calls.extend((0..followers).map(|_| service.call(get("/page"))));
+            let call = origin.call();
+            let feed = if known {
+                call.begin_known(100)
+            } else {
+                call.begin()
+            };
+            feed.send("pa");
+            feed.send("ge");
+            feed.fail(Broken(7));
+            for call in calls {
+                let mut body = call.await.unwrap().into_body();
+                let mut text = String::new();
+                let error = loop {
+                    match body.frame().await.expect("no clean end") {
+                        Ok(frame) => {
+                            text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+                        }
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(text, "page");
+                assert!(error.is::<SharedError>());
+                assert!(SharedError::find::<Broken>(&*error).is_some_and(|error| error.0 == 7));
+                // And then no more.
+                assert!(body.frame().await.is_none());
+            }
+            assert_eq!(origin.count(), 1);
+            assert_idle(&handle);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_fails_at_once_fails_for_a_leader_alone_too() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call();
+    let (source, mock) = body(SizeHint::with_exact(4));
+    source.fail(Broken(7));
+    feed.answer(Response::new(mock));
+    let mut leader = now(&mut leader).into_body();
+    assert_eq!(frame(&mut leader), Polled::Error("broken".into()));
+    drop(leader);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_body_shorter_than_promised_is_a_clean_end_for_nobody() {
+    for by_header in [true, false] {
+        for sent in ["", "pag"] {
+            for followers in [0, 2] {
+                for at_hand in [true, false] {
+                    let (mut service, mut origin, handle) = stack(&layer());
+                    let mut calls = vec![service.call(get("/page"))];
+                    assert_pending(&mut calls[0]);
+                    calls.extend((0..followers).map(|_| service.call(get("/page"))));
+                    let (head, hint) = if by_header {
+                        let head = Response::builder().header(header::CONTENT_LENGTH, 4);
+                        (head, SizeHint::new())
+                    } else {
+                        (Response::builder(), SizeHint::with_exact(4))
+                    };
+                    let (feed, mock) = body(hint);
+                    let give = || {
+                        if !sent.is_empty() {
+                            feed.send(sent);
+                        }
+                        feed.end();
+                    };
+                    if at_hand {
+                        give();
+                    }
+                    origin.call().answer(head.body(mock).unwrap());
+                    settle().await;
+                    let bodies: Vec<_> = calls.iter_mut().map(now).collect();
+                    if !at_hand {
+                        give();
+                    }
+                    settle().await;
+                    for response in bodies {
+                        let (text, end) = read(&mut response.into_body());
+                        assert_eq!(text, sent);
+                        assert!(matches!(end, Polled::Error(_)), "{end:?}");
+                    }
+                    assert_idle(&handle);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_at_its_end_with_its_head_and_promised_more_is_a_clean_end_for_nobody() {
+    for followers in [0, 1] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut calls = vec![service.call(get("/page"))];
+        assert_pending(&mut calls[0]);
+        calls.extend((0..followers).map(|_| service.call(get("/page"))));
+        let head = Response::builder().header(header::CONTENT_LENGTH, 4);
+        let (feed, mut mock) = body(SizeHint::new());
+        feed.end();
+        mock.finish();
+        origin.call().answer(head.body(mock).unwrap());
+        settle().await;
+        for call in &mut calls {
+            let (text, end) = read(&mut now(call).into_body());
+            assert_eq!(text, "");
+            assert!(matches!(end, Polled::Error(_)), "{end:?}");
+        }
+        drop(calls);
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_body_longer_than_promised_fails_for_followers_and_its_leader_goes_on() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(4));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let head = Response::builder().header(header::CONTENT_LENGTH, 4);
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    feed.send("pa");
+    feed.send("ge");
+    settle().await;
+    let mut follower = now(&mut follower).into_body();
+    assert_eq!(frame(&mut follower), data("pa"));
+    assert_eq!(frame(&mut follower), data("ge"));
+    // It waits for the end.
+    assert_eq!(frame(&mut follower), Polled::Pending);
+    assert_eq!(handle.in_flight(), 0);
+    feed.send(" and more");
+    feed.end();
+    settle().await;
+    assert!(matches!(frame(&mut follower), Polled::Error(_)));
+    // The leader has read nothing yet, and loses nothing.
+    let mut leader = now(&mut leader).into_body();
+    for want in ["pa", "ge", " and more"] {
+        assert_eq!(frame(&mut leader), data(want));
+        settle().await;
+    }
+    // Frame by frame, as it asks.
+    assert_eq!(frame(&mut leader), Polled::Pending);
+    settle().await;
+    assert_eq!(frame(&mut leader), Polled::End);
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_body_reaches_all_after_the_frames_so_far() {
+    for known in [true, false] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let follower = tokio::spawn(service.call(get("/page")));
+        settle().await;
+        let call = origin.call();
+        let feed = if known {
+            call.begin_known(4)
+        } else {
+            call.begin()
+        };
+        settle().await;
+        let leader = now(&mut leader);
+        feed.send("pa");
+        feed.panic("no ink");
+        let read = |response: Response<ResponseBody<Mock>>| async move {
+            let mut body = response.into_body();
+            let first = body.frame().await.unwrap().unwrap();
+            assert_eq!(first.into_data().unwrap(), "pa");
+            let _ = body.frame().await;
+            panic!("it went on");
+        };
+        let leader = tokio::spawn(read(leader));
+        let message = |error: tokio::task::JoinError| {
+            let payload = error.into_panic();
+            payload.downcast_ref::<String>().unwrap().clone()
+        };
+        assert_eq!(message(leader.await.unwrap_err()), "no ink");
+        let follower = tokio::spawn(read(follower.await.unwrap().unwrap()));
+        assert_eq!(message(follower.await.unwrap_err()), "no ink");
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_policy_reaches_all_and_frees_the_key() {
+    let (mut service, mut origin, handle) = stack(&layer().share_when(|_| panic!("no policy")));
+    let leader = tokio::spawn(service.call(get("/page")));
+    settle().await;
+    let follower = tokio::spawn(service.call(get("/page")));
+    settle().await;
+    origin
+        .call()
+        .answer(Response::new(ready(&["page"], SizeHint::new())));
+    for call in [leader, follower] {
+        assert!(call.await.unwrap_err().is_panic());
+    }
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_runtime_that_shuts_down_in_the_middle_of_a_body_harms_nobody_on_another() {
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin_known(4);
+    let leader = now(&mut leader).into_body();
+    // The joiner's runtime drives from now on.
+    let follower = {
+        let _inside = other.enter();
+        service.call(get("/page"))
+    };
+    let mut follower = { follower }.await.unwrap().into_body();
+    feed.send("pa");
+    let first = follower.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "pa");
+    other.shutdown_background();
+    let reading = tokio::spawn(leader.collect());
+    settle().await;
+    feed.send("ge");
+    feed.end();
+    assert_eq!(reading.await.unwrap().unwrap().to_bytes(), "page");
+    let rest: Result<_, BoxError> = follower.collect().await;
+    assert_eq!(rest.unwrap().to_bytes(), "ge");
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn an_io_error_is_found_as_what_it_is() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin();
+    feed.fail(io::Error::from(io::ErrorKind::ConnectionReset));
+    let body = now(&mut leader).into_body();
+    let error = body.collect().await.unwrap_err();
+    let found = SharedError::find::<io::Error>(&*error).unwrap();
+    assert_eq!(found.kind(), io::ErrorKind::ConnectionReset);
+    assert_idle(&handle);
+}

@@ -1,0 +1,364 @@
+//! A copy is complete and faithful: frames, trailers, hints, and when it begins.
+
+use std::{convert::Infallible, pin::Pin, task::Poll};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use tower::{Layer, Service, service_fn};
+use tower_singleflight::{ResponseBody, Role};
+
+use crate::support::{body::*, *};
+
+#[tokio::test]
+async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {
+    for known in [true, false] {
+        for company in [false, true] {
+            let (mut service, mut origin, handle) = stack(&layer());
+            let mut leader = service.call(get("/page"));
+            assert_pending(&mut leader);
+            let follower = company.then(|| service.call(get("/page")));
+            settle().await;
+            let call = origin.call();
+            let feed = if known {
+                call.begin_known(6)
+            } else {
+                call.begin()
+            };
+            settle().await;
+            let mut leader = now(&mut leader).into_body();
+            for part in ["pa", "ge", "d."] {
+                assert_eq!(frame(&mut leader), Polled::Pending);
+                feed.send(part);
+                settle().await;
+                assert_eq!(frame(&mut leader), data(part));
+            }
+            feed.end();
+            settle().await;
+            assert_eq!(frame(&mut leader), Polled::End);
+            drop((leader, follower));
+            assert_idle(&handle);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_follower_begins_with_the_head_where_the_length_is_known() {
+    for by_header in [true, false] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        let head = Response::builder();
+        let call = origin.call();
+        let feed = if by_header {
+            call.begin_with(head.header(header::CONTENT_LENGTH, 4), SizeHint::new())
+        } else {
+            call.begin_with(head, SizeHint::with_exact(4))
+        };
+        settle().await;
+        let response = now(&mut follower);
+        assert_eq!(role(&response), Role::Follower);
+        let mut follower = response.into_body();
+        assert_eq!(follower.size_hint().exact(), Some(4));
+        // Live.
+        for part in ["pa", "ge"] {
+            assert_eq!(frame(&mut follower), Polled::Pending);
+            feed.send(part);
+            settle().await;
+            assert_eq!(frame(&mut follower), data(part));
+        }
+        assert_eq!(follower.size_hint().exact(), Some(0));
+        feed.end();
+        settle().await;
+        assert!(follower.is_end_stream());
+        assert_eq!(frame(&mut follower), Polled::End);
+        drop(leader);
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_follower_begins_with_the_head_where_the_length_is_unknown() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let mut follower = now(&mut follower).into_body();
+    assert_eq!(follower.size_hint().exact(), None);
+    assert_eq!(frame(&mut follower), Polled::Pending);
+    feed.send("page");
+    settle().await;
+    assert_eq!(frame(&mut follower), data("page"));
+    feed.end();
+    settle().await;
+    assert!(follower.is_end_stream());
+    assert_eq!(frame(&mut follower), Polled::End);
+    drop(leader);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn frames_are_shared_without_a_copy_and_as_they_were_cut() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin_known(30_000);
+    settle().await;
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    let sent: Vec<Bytes> = [1_000, 10_000, 14_000, 5_000]
+        .map(|len| Bytes::from(vec![7; len]))
+        .into();
+    sent.iter().for_each(|data| feed.bytes(data.clone()));
+    feed.end();
+    settle().await;
+    for body in &mut bodies {
+        for want in &sent {
+            let Polled::Data(got) = frame(body) else {
+                panic!("no data");
+            };
+            assert_eq!((got.as_ptr(), got.len()), (want.as_ptr(), want.len()));
+        }
+        assert_eq!(frame(body), Polled::End);
+    }
+    drop(bodies);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn trailers_come_last_for_all() {
+    for known in [true, false] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        let call = origin.call();
+        let feed = if known {
+            call.begin_known(4)
+        } else {
+            call.begin()
+        };
+        let mut trailers = HeaderMap::new();
+        trailers.append("checksum", "1".parse().unwrap());
+        trailers.append("checksum", "2".parse().unwrap());
+        feed.send("page");
+        settle().await;
+        let mut leader = now(&mut leader).into_body();
+        assert_eq!(frame(&mut leader), data("page"));
+        assert!(!leader.is_end_stream());
+        feed.trailers(trailers.clone());
+        feed.end();
+        settle().await;
+        let mut follower = now(&mut follower).into_body();
+        assert_eq!(frame(&mut follower), data("page"));
+        assert!(!follower.is_end_stream());
+        for body in [&mut leader, &mut follower] {
+            assert_eq!(frame(body), Polled::Trailers(trailers.clone()));
+            assert!(body.is_end_stream());
+            assert_eq!(frame(body), Polled::End);
+        }
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_size_hint_is_the_sources_and_what_is_unread() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut hint = SizeHint::new();
+    hint.set_upper(100);
+    hint.set_lower(10);
+    let _feed = origin.call().begin_with(Response::builder(), hint);
+    let leader = now(&mut leader).into_body();
+    let hint = leader.size_hint();
+    assert_eq!((hint.lower(), hint.upper()), (10, Some(100)));
+    drop(leader);
+    assert_idle(&handle);
+}
+
+/// A request with another method; its key is of no interest.
+fn with(method: Method) -> Request<Empty<Bytes>> {
+    let mut request = get("/page");
+    *request.method_mut() = method;
+    request
+}
+
+#[tokio::test]
+async fn empty_bodies_and_those_of_head_204_and_304_are_at_their_end_at_once() {
+    let cases = [
+        (Method::GET, StatusCode::OK, None),
+        (Method::GET, StatusCode::OK, Some(0)),
+        (Method::HEAD, StatusCode::OK, Some(1_000)),
+        // More than may be copied: but it will not come.
+        (Method::HEAD, StatusCode::OK, Some(100 << 20)),
+        (Method::GET, StatusCode::NO_CONTENT, None),
+        (Method::GET, StatusCode::NOT_MODIFIED, Some(1_000)),
+    ];
+    for (method, status, length) in cases {
+        for company in [false, true] {
+            let (inner, handle) = {
+                let layer = layer();
+                let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+                let opened = gate.clone();
+                let service = layer.layer(service_fn(move |_: Req| {
+                    let opened = opened.clone();
+                    async move {
+                        opened.acquire().await.unwrap().forget();
+                        let mut response = Response::builder().status(status);
+                        if let Some(length) = length {
+                            response = response.header(header::CONTENT_LENGTH, length);
+                        }
+                        Ok::<_, Infallible>(response.body(Empty::<Bytes>::new()).unwrap())
+                    }
+                }));
+                ((service, gate), layer.handle())
+            };
+            let (mut service, gate) = inner;
+            let mut calls = vec![service.call(with(method.clone()))];
+            if company {
+                calls.push(service.call(with(method.clone())));
+            }
+            gate.add_permits(1);
+            for call in calls {
+                let response = call.await.unwrap();
+                assert_eq!(
+                    response.headers().get(header::CONTENT_LENGTH).is_some(),
+                    length.is_some()
+                );
+                let body = response.into_body();
+                assert!(body.is_end_stream(), "{method} {status} {company}");
+                assert_eq!(body.size_hint().exact(), Some(0));
+                assert!(body.collect().await.unwrap().to_bytes().is_empty());
+            }
+            assert_eq!(handle.stats().led, 1);
+            assert_idle(&handle);
+        }
+    }
+}
+
+/// Data in two pieces.
+struct TwoPieces(Bytes, Bytes);
+
+impl Buf for TwoPieces {
+    fn remaining(&self) -> usize {
+        self.0.remaining() + self.1.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        if self.0.has_remaining() {
+            self.0.chunk()
+        } else {
+            self.1.chunk()
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let first = count.min(self.0.remaining());
+        self.0.advance(first);
+        self.1.advance(count - first);
+    }
+}
+
+#[tokio::test]
+async fn data_of_another_type_becomes_bytes() {
+    for company in [false, true] {
+        let layer = layer();
+        let handle = layer.handle();
+        let mut service = layer.layer(service_fn(|_: Req| async {
+            tokio::task::yield_now().await;
+            let pieces = TwoPieces(Bytes::from_static(b"pa"), Bytes::from_static(b"ge"));
+            let frames = futures_util::stream::iter([Ok::<_, Infallible>(Frame::data(pieces))]);
+            Ok::<_, Infallible>(Response::new(StreamBody::new(frames)))
+        }));
+        let mut calls = vec![service.call(get("/page"))];
+        if company {
+            calls.push(service.call(get("/page")));
+        }
+        for call in calls {
+            let body = call.await.unwrap().into_body();
+            assert_eq!(body.collect().await.unwrap().to_bytes(), "page");
+        }
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_has_its_own_role_and_a_clone_of_the_other_extensions() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Note(&'static str);
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let head = Response::builder()
+        .status(203)
+        .version(http::Version::HTTP_2)
+        .header("x-kept", "1")
+        .header("connection", "close, x-hop")
+        .header("x-hop", "1")
+        .extension(Note("kept"));
+    let feed = origin.call().begin_with(head, SizeHint::with_exact(4));
+    feed.send("page");
+    feed.end();
+    settle().await;
+    let (leader, follower) = (now(&mut leader), now(&mut follower));
+    assert_eq!(role(&leader), Role::Leader);
+    assert_eq!(role(&follower), Role::Follower);
+    assert_eq!(follower.extensions().get(), Some(&Note("kept")));
+    assert_eq!(follower.status(), 203);
+    assert_eq!(follower.version(), http::Version::HTTP_2);
+    assert_eq!(follower.headers()["x-kept"], "1");
+    assert!(!follower.headers().contains_key("connection"));
+    assert!(!follower.headers().contains_key("x-hop"));
+    drop((leader, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn endless_types_are_never_shared_and_never_delayed() {
+    for kind in [
+        "text/event-stream",
+        "text/event-stream; charset=utf-8",
+        "multipart/x-mixed-replace; boundary=x",
+        "application/grpc+proto",
+    ] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        assert_pending(&mut follower);
+        let head = || Response::builder().header(header::CONTENT_TYPE, kind);
+        let first = origin.call().begin_with(head(), SizeHint::new());
+        settle().await;
+        assert_eq!(handle.in_flight(), 0);
+        assert_pending(&mut follower);
+        let second = origin.call().begin_with(head(), SizeHint::new());
+        let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+        for (body, feed) in bodies.iter_mut().zip([&first, &second]) {
+            feed.send("data: 1");
+            assert_eq!(frame(body), data("data: 1"));
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        // Their clients' leaving is the origin's to see.
+        drop(bodies);
+        assert!(first.is_dropped() && second.is_dropped());
+        assert_idle(&handle);
+    }
+}
+
+#[test]
+fn a_default_body_is_empty() {
+    let mut body = ResponseBody::<Empty<Bytes>>::default();
+    assert!(body.is_end_stream());
+    assert_eq!(body.size_hint().exact(), Some(0));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(
+        Pin::new(&mut body).poll_frame(&mut cx),
+        Poll::Ready(None)
+    ));
+}

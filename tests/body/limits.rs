@@ -1,0 +1,465 @@
+//! Limits: what is over one is not shared, at once and concurrently, and its leader does not notice.
+
+use std::time::Duration;
+
+use http::{Response, header};
+use http_body::SizeHint;
+use http_body_util::BodyExt;
+use tower::Service;
+use tower_singleflight::Role;
+
+use crate::support::{body::*, *};
+
+#[tokio::test]
+async fn a_length_over_max_body_is_shared_by_those_who_have_joined() {
+    for by_header in [true, false] {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(3));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        let head = Response::builder();
+        let call = origin.call();
+        let feed = if by_header {
+            call.begin_with(head.header(header::CONTENT_LENGTH, 6), SizeHint::new())
+        } else {
+            call.begin_with(head, SizeHint::with_exact(6))
+        };
+        settle().await;
+        let follower = now(&mut follower);
+        assert_eq!(role(&follower), Role::Follower);
+        let mut bodies = [now(&mut leader).into_body(), follower.into_body()];
+        feed.send("on");
+        settle().await;
+        assert_eq!(handle.in_flight(), 1);
+        feed.send("ce");
+        settle().await;
+        assert_eq!(handle.in_flight(), 0);
+        feed.send("!!");
+        feed.end();
+        for want in ["on", "ce", "!!"] {
+            for body in &mut bodies {
+                settle().await;
+                let mut got = frame(body);
+                if got == Polled::Pending {
+                    settle().await;
+                    got = frame(body);
+                }
+                assert_eq!(got, data(want));
+            }
+        }
+        for body in &mut bodies {
+            while frame(body) == Polled::Pending {
+                settle().await;
+            }
+            assert_eq!(frame(body), Polled::End);
+        }
+        assert_eq!((origin.count(), handle.stats().forwarded), (1, 0));
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_outgrows_its_limit_and_breaks_its_word_fails_all() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(3));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin_known(9);
+    settle().await;
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    feed.send("once");
+    feed.end();
+    settle().await;
+    for body in &mut bodies {
+        assert_eq!(frame(body), data("once"));
+    }
+    for body in &mut bodies {
+        if frame(body) == Polled::Pending {
+            settle().await;
+            assert!(matches!(frame(body), Polled::Error(_)));
+        }
+    }
+    assert_eq!(origin.count(), 1);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads_on() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(5));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    feed.send("on");
+    feed.send("ce");
+    feed.send(" upon");
+    settle().await;
+    assert_eq!(handle.in_flight(), 0);
+    let mut newcomer = service.call(get("/page"));
+    assert_pending(&mut newcomer);
+    assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    for body in &mut bodies {
+        for want in ["on", "ce", " upon"] {
+            assert_eq!(frame(body), data(want));
+        }
+    }
+    // From now on frame by frame, as they ask.
+    feed.send(" a");
+    feed.send(" time");
+    feed.end();
+    assert_eq!(feed.pulled(), 3);
+    for want in [data(" a"), data(" time"), Polled::End] {
+        for body in &mut bodies {
+            let mut got = frame(body);
+            if got == Polled::Pending {
+                settle().await;
+                got = frame(body);
+            }
+            assert_eq!(got, want);
+        }
+    }
+    drop(newcomer);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn the_copy_of_an_outgrown_body_is_dropped() {
+    for joined in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(8));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let feed = origin.call().begin();
+        let mut leader = now(&mut leader).into_body();
+        feed.send("once");
+        assert_eq!(frame(&mut leader), data("once"));
+        // One that has left.
+        drop(joined.then(|| service.call(get("/page"))));
+        feed.send(" upo");
+        settle().await;
+        assert_eq!(frame(&mut leader), data(" upo"));
+        assert_eq!(handle.stats().buffered_bytes, 8);
+        feed.send("n a time");
+        settle().await;
+        assert_eq!(frame(&mut leader), data("n a time"));
+        assert_eq!(handle.stats().buffered_bytes, 0, "joined: {joined}");
+        feed.send(", there was");
+        settle().await;
+        assert_eq!(frame(&mut leader), data(", there was"));
+        assert_eq!(handle.stats().buffered_bytes, 0);
+        drop(leader);
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    feed.send("once");
+    feed.send(" upo");
+    feed.send("n a time");
+    feed.send(" there was");
+    settle().await;
+    // One frame beyond the limit, and no more until the leader asks.
+    assert_eq!(feed.pulled(), 3);
+    let follower = now(&mut follower);
+    assert_eq!((origin.count(), handle.in_flight()), (1, 0));
+    assert!(handle.stats().buffered_bytes <= 8 + "n a time".len());
+    let mut leader = now(&mut leader).into_body();
+    feed.end();
+    for want in [
+        data("once"),
+        data(" upo"),
+        data("n a time"),
+        data(" there was"),
+        Polled::End,
+    ] {
+        let mut got = frame(&mut leader);
+        if got == Polled::Pending {
+            settle().await;
+            got = frame(&mut leader);
+        }
+        assert_eq!(got, want);
+    }
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn max_body_itself_is_no_more_than_max_body() {
+    for known in [true, false] {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(4));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        let call = origin.call();
+        let feed = if known {
+            call.begin_known(4)
+        } else {
+            call.begin()
+        };
+        feed.send("page");
+        feed.end();
+        settle().await;
+        for call in [&mut leader, &mut follower] {
+            let body = now(call).into_body();
+            assert_eq!(body.collect().await.unwrap().to_bytes(), "page");
+        }
+        assert_eq!(origin.count(), 1);
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_max_body_of_nothing_shares_empty_bodies_alone() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(0));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    origin
+        .call()
+        .answer(Response::new(ready(&[], SizeHint::with_exact(0))));
+    settle().await;
+    assert_eq!(role(&now(&mut follower)), Role::Follower);
+    drop((leader, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
+    let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
+    let other = || {
+        let mut request = get("/page");
+        *request.uri_mut() = "/other".parse().unwrap();
+        request
+    };
+    let mut first = service.call(get("/page"));
+    assert_pending(&mut first);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin_known(6);
+    settle().await;
+    // Reserved with the head.
+    assert_eq!(handle.stats().buffered_bytes, 6);
+    let mut follower = now(&mut follower).into_body();
+
+    let mut second = service.call(other());
+    assert_pending(&mut second);
+    let mut released = service.call(other());
+    let second_feed = origin.call().begin_known(3);
+    settle().await;
+    assert_eq!(handle.stats().buffered_bytes, 6);
+    assert_eq!(handle.in_flight(), 1);
+    assert_pending(&mut released);
+    assert_eq!(origin.count(), 3);
+    second_feed.send("two");
+    second_feed.end();
+    let body = second.await.unwrap().into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "two");
+
+    feed.send("a page");
+    feed.end();
+    settle().await;
+    assert_eq!(frame(&mut follower), data("a page"));
+    assert_eq!(frame(&mut follower), Polled::End);
+    drop((first, follower, released));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
+    for expected in [None, Some(11)] {
+        let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let mut follower = service.call(get("/page"));
+        let call = origin.call();
+        let feed = match expected {
+            Some(len) => call.begin_known(len),
+            None => call.begin(),
+        };
+        settle().await;
+        let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+        feed.send("once");
+        settle().await;
+        assert_eq!(handle.stats().buffered_bytes, 4);
+        feed.send(" upon");
+        feed.send(" a");
+        feed.end();
+        for want in [data("once"), data(" upon"), data(" a"), Polled::End] {
+            for body in &mut bodies {
+                settle().await;
+                let mut got = frame(body);
+                if got == Polled::Pending {
+                    settle().await;
+                    got = frame(body);
+                }
+                assert_eq!(got, want, "{expected:?}");
+                assert!(handle.stats().buffered_bytes <= 6);
+            }
+        }
+        assert_eq!((origin.count(), handle.in_flight()), (1, 0));
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_millions_of_tiny_frames_costs_no_multiple_of_its_price() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin();
+    let mut leader = now(&mut leader).into_body();
+    for _ in 0..200_000 {
+        feed.send("x");
+        assert_eq!(frame(&mut leader), data("x"));
+    }
+    // Of 2 MiB no more than some ten thousand frames were kept.
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (0, 0));
+    drop(leader);
+    assert_idle(&handle);
+}
+
+/// What was promised with the head is kept though nothing is left for the frames' places.
+#[tokio::test]
+async fn a_known_length_that_was_paid_for_is_kept_whole_in_however_many_frames() {
+    const FRAMES: usize = 4_096;
+    const TEXT: &str = "all in frames of forty bytes, or so.....";
+    let len = FRAMES * TEXT.len();
+    let (mut service, mut origin, handle) = stack(&layer().max_buffered(len));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin_known(len as u64);
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    for _ in 0..FRAMES {
+        feed.send(TEXT);
+        settle().await;
+        assert_eq!(frame(&mut leader), data(TEXT));
+        assert_eq!(handle.stats().buffered_bytes, len);
+    }
+    feed.end();
+    settle().await;
+    let body = now(&mut follower).into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), len);
+    drop(leader);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn one_more_than_max_waiters_makes_its_own_call() {
+    let (mut service, mut origin, handle) = stack(&layer().max_waiters(2));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let mut third = service.call(get("/page"));
+    assert_pending(&mut third);
+    assert_eq!((origin.count(), handle.waiters(&key())), (2, 2));
+    let (first, own) = (origin.call(), origin.call());
+    own.answer(Response::new(ready(&["own"], SizeHint::new())));
+    let response = now(&mut third);
+    assert_eq!(role(&response), Role::Forwarded);
+    drop(response);
+    // Also midway through a body; and who leaves makes room.
+    let feed = first.begin_known(4);
+    settle().await;
+    let mut begun = now(&mut follower).into_body();
+    drop(now(&mut leader));
+    let mut late = now(&mut service.call(get("/page"))).into_body();
+    let mut crowd = service.call(get("/page"));
+    assert_pending(&mut crowd);
+    assert_eq!(origin.count(), 3);
+    feed.send("page");
+    feed.end();
+    settle().await;
+    for body in [&mut begun, &mut late] {
+        assert_eq!(frame(body), data("page"));
+        assert_eq!(frame(body), Polled::End);
+    }
+    let stats = handle.stats();
+    assert_eq!((stats.led, stats.joined, stats.forwarded), (1, 2, 2));
+    drop(crowd);
+    assert_idle(&handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_flight_than_max_age_is_not_joined() {
+    let age = Duration::from_secs(5);
+    let (mut service, mut origin, handle) = stack(&layer().max_age(age));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    tokio::time::advance(age).await;
+    let mut follower = service.call(get("/page"));
+    assert_eq!(handle.waiters(&key()), 2);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!((handle.waiters(&key()), handle.in_flight()), (0, 0));
+    let mut next = service.call(get("/page"));
+    assert_pending(&mut next);
+    assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    // Who has joined goes on.
+    let (old, new) = (origin.call(), origin.call());
+    old.answer(Response::new(ready(&["old"], SizeHint::new())));
+    new.answer(Response::new(ready(&["new"], SizeHint::new())));
+    for (call, want) in [(leader, "old"), (next, "new")] {
+        let body = call.await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), want);
+    }
+    settle().await;
+    let body = now(&mut follower).into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "old");
+    assert_idle(&handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_waited_long_enough_makes_its_own_call() {
+    let wait = Duration::from_secs(5);
+    let (mut service, mut origin, handle) = stack(&layer().wait_timeout(wait));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    assert_pending(&mut follower);
+    tokio::time::advance(wait - Duration::from_millis(1)).await;
+    assert_pending(&mut follower);
+    assert_eq!(origin.count(), 1);
+    tokio::time::advance(Duration::from_millis(2)).await;
+    assert_pending(&mut follower);
+    assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    let (_, own) = (origin.call(), origin.call());
+    own.answer(Response::new(ready(&["own"], SizeHint::new())));
+    let response = now(&mut follower);
+    assert_eq!(role(&response), Role::Forwarded);
+    let stats = handle.stats();
+    assert_eq!((stats.joined, stats.forwarded), (1, 1));
+    drop((leader, response));
+    assert_idle(&handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_its_head_waits_for_the_body_without_a_limit() {
+    let wait = Duration::from_secs(5);
+    let (mut service, mut origin, handle) = stack(&layer().wait_timeout(wait));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    assert_pending(&mut follower);
+    let feed = origin.call().begin_known(4);
+    settle().await;
+    // Decided before the time was over, though it is looked at later.
+    tokio::time::advance(2 * wait).await;
+    let mut follower = now(&mut follower).into_body();
+    tokio::time::advance(2 * wait).await;
+    assert_eq!(frame(&mut follower), Polled::Pending);
+    feed.send("page");
+    feed.end();
+    settle().await;
+    assert_eq!(frame(&mut follower), data("page"));
+    assert_eq!(frame(&mut follower), Polled::End);
+    assert_eq!(origin.count(), 1);
+    drop(leader);
+    assert_idle(&handle);
+}

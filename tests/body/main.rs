@@ -1,0 +1,16 @@
+//! Bodies that a leader and its followers read: frames, limits, failures, and callers that leave or stop reading.
+#![cfg(feature = "http")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod alone;
+mod crowd;
+mod fail;
+mod frames;
+mod leave;
+mod limits;
+mod races;
+mod sockets;
+mod solo;
+mod window;

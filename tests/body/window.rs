@@ -1,0 +1,250 @@
+//! A body that outgrows `max_body` goes on in a window, and whoever falls out of that calls again.
+
+use http_body_util::BodyExt;
+use tower::Service;
+use tower_singleflight::Role;
+
+use crate::support::{body::*, *};
+
+fn windowed(max_body: usize) -> (Layered, Calls, tower_singleflight::Handle<Key>) {
+    stack(&layer().max_body(max_body))
+}
+
+#[tokio::test]
+async fn followers_begin_with_the_head_and_read_live() {
+    let (mut service, mut origin, handle) = windowed(100);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let follower = now(&mut follower);
+    assert_eq!(role(&follower), Role::Follower);
+    let mut leader = now(&mut leader).into_body();
+    let mut follower = follower.into_body();
+    for part in ["pa", "ge"] {
+        feed.send(part);
+        settle().await;
+        assert_eq!(frame(&mut follower), data(part));
+        assert_eq!(frame(&mut leader), data(part));
+    }
+    // Who joins half-way starts at the first byte.
+    let mut late = now(&mut service.call(get("/page"))).into_body();
+    for want in ["pa", "ge"] {
+        assert_eq!(frame(&mut late), data(want));
+    }
+    feed.end();
+    settle().await;
+    for body in [&mut leader, &mut follower, &mut late] {
+        assert_eq!(frame(body), Polled::End);
+    }
+    assert_eq!(origin.count(), 1);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    feed.send("once");
+    settle().await;
+    assert_eq!(handle.in_flight(), 1);
+    feed.send(" upon");
+    settle().await;
+    assert_eq!((handle.in_flight(), handle.stats().forwarded), (0, 0));
+    let mut next = service.call(get("/page"));
+    assert_pending(&mut next);
+    assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    for body in &mut bodies {
+        assert_eq!(frame(body), data("once"));
+        assert_eq!(frame(body), data(" upon"));
+    }
+    drop((bodies, next));
+    assert!(feed.is_dropped());
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_follower_that_falls_out_of_the_window_calls_again_and_goes_on_where_it_was() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut calls = [service.call(get("/page")), service.call(get("/page"))];
+    let feed = origin.call().begin();
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    let [mut slow, mut other] = calls.each_mut().map(|call| now(call).into_body());
+    feed.send("0.");
+    settle().await;
+    for body in [&mut leader, &mut other, &mut slow] {
+        assert_eq!(frame(body), data("0."));
+    }
+    for part in ["1.", "2.", "3.", "4.", "5."] {
+        for body in [&mut leader, &mut other] {
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        feed.send(part);
+        settle().await;
+        for body in [&mut leader, &mut other] {
+            assert_eq!(frame(body), data(part));
+        }
+        assert!(handle.stats().buffered_bytes <= 4);
+    }
+    assert_eq!(frame(&mut slow), Polled::Pending);
+    assert_eq!((origin.count(), handle.stats().forwarded), (2, 1));
+    // It leads now, and shares with those who come.
+    assert_eq!(handle.waiters(&key()), 1);
+    let own = origin.call().begin();
+    own.send("0");
+    own.send(".1.");
+    assert_eq!(frame(&mut slow), data("1."));
+    own.send("2.");
+    own.end();
+    assert_eq!(frame(&mut slow), data("2."));
+    assert_eq!(frame(&mut slow), Polled::End);
+    feed.end();
+    for body in [&mut leader, &mut other] {
+        while frame(body) == Polled::Pending {
+            settle().await;
+        }
+    }
+    drop(calls);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_follower_within_the_window_loses_nothing() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    let mut behind = now(&mut follower).into_body();
+    let parts = ["0.", "1.", "2.", "3.", "4.", "5."];
+    for (index, part) in parts.into_iter().enumerate() {
+        assert_eq!(frame(&mut leader), Polled::Pending);
+        feed.send(part);
+        settle().await;
+        assert_eq!(frame(&mut leader), data(part));
+        if index > 0 {
+            assert_eq!(frame(&mut behind), data(parts[index - 1]));
+        }
+    }
+    feed.end();
+    assert_eq!(frame(&mut leader), Polled::Pending);
+    settle().await;
+    assert_eq!(frame(&mut leader), Polled::End);
+    assert_eq!(frame(&mut behind), data("5."));
+    assert_eq!(frame(&mut behind), Polled::End);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn an_outgrown_source_is_pulled_as_the_fastest_reader_asks() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    for part in ["0.", "1.", "2.", "3.", "4.", "5."] {
+        feed.send(part);
+    }
+    settle().await;
+    // Two that fit, one that did not.
+    assert_eq!(feed.pulled(), 3);
+    let mut fast = now(&mut follower).into_body();
+    let mut leader = now(&mut leader).into_body();
+    for want in ["0.", "1.", "2."] {
+        assert_eq!(frame(&mut fast), data(want));
+    }
+    for want in ["0.", "1."] {
+        assert_eq!(frame(&mut leader), data(want));
+    }
+    settle().await;
+    assert_eq!(feed.pulled(), 3);
+    assert_eq!(frame(&mut fast), Polled::Pending);
+    settle().await;
+    assert_eq!(feed.pulled(), 4);
+    assert_eq!(frame(&mut fast), data("3."));
+    drop((leader, fast));
+    assert!(feed.is_dropped());
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_leader_that_leaves_the_window_harms_nobody() {
+    let (mut service, mut origin, handle) = windowed(2);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    drop(now(&mut leader));
+    let mut follower = now(&mut follower).into_body();
+    for part in ["0.", "1.", "2.", "3."] {
+        feed.send(part);
+    }
+    feed.end();
+    let mut got = Vec::new();
+    loop {
+        match frame(&mut follower) {
+            Polled::Data(data) => got.push(data),
+            Polled::Pending => settle().await,
+            end => {
+                assert_eq!(end, Polled::End);
+                break;
+            }
+        }
+    }
+    assert_eq!(got, ["0.", "1.", "2.", "3."]);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_window_keeps_within_max_buffered() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(3));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    for part in ["0.", "1.", "2.", "3."] {
+        for body in &mut bodies {
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        feed.send(part);
+        settle().await;
+        assert!(handle.stats().buffered_bytes <= 3);
+        for body in &mut bodies {
+            assert_eq!(frame(body), data(part));
+        }
+    }
+    drop(bodies);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_leader_alone_never_falls_out_of_the_window() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let leader = service.call(get("/page"));
+    let reading = tokio::spawn(async move {
+        let response = leader.await.unwrap();
+        response.into_body().collect().await.unwrap().to_bytes()
+    });
+    settle().await;
+    let feed = origin.call().begin();
+    for _ in 0..100 {
+        feed.send("0123456789");
+    }
+    feed.end();
+    assert_eq!(reading.await.unwrap().len(), 1_000);
+    assert_idle(&handle);
+}

@@ -1,0 +1,22 @@
+//! A `Group`: callers, flights and work, without HTTP.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chain;
+mod driving;
+mod forget;
+mod kept;
+mod leaving;
+mod led;
+mod linearizable;
+mod nothing_kept;
+mod panic_hook;
+mod panics;
+mod reentrancy;
+mod runtimes;
+mod sharing;
+mod solo;
+mod try_run;
+mod types;
+mod wakers;

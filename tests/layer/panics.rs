@@ -1,0 +1,298 @@
+//! Panics of the user's code: they reach those who share the call, leave the table empty, and the next request works.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response, request};
+use http_body_util::{Empty, Full};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service, service_fn};
+use tower_singleflight::{KeyExtractor, ResponseBody, Role, SingleflightLayer};
+
+use crate::support::{self, assert_idle, get, read};
+
+type Page = Response<Full<Bytes>>;
+
+/// Where the inner service panics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    Call,
+    Future,
+    Later,
+    Nowhere,
+}
+
+/// Panics at the first `bombs` calls.
+fn bomb(
+    at: At,
+    bombs: usize,
+    gate: &Arc<Semaphore>,
+) -> impl Service<Request<Empty<Bytes>>, Response = Page, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ Sync
++ 'static {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::clone(gate);
+    service_fn(move |_: Request<Empty<Bytes>>| {
+        let is_bomb = calls.fetch_add(1, Ordering::SeqCst) < bombs;
+        assert!(!(is_bomb && at == At::Call), "bang");
+        let gate = Arc::clone(&gate);
+        async move {
+            assert!(!(is_bomb && at == At::Future), "bang");
+            gate.acquire().await.unwrap().forget();
+            assert!(!(is_bomb && at == At::Later), "bang");
+            Ok(Response::new(Full::new(Bytes::from_static(b"page"))))
+        }
+    })
+}
+
+fn message(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .expect("a text")
+}
+
+/// Whether the next request works.
+async fn works<S, X>(layer: &SingleflightLayer<X>, service: &mut S)
+where
+    S: Service<
+            Request<Empty<Bytes>>,
+            Response = Response<ResponseBody<Full<Bytes>>>,
+            Error = Infallible,
+        >,
+    X: KeyExtractor,
+{
+    assert_idle(&layer.handle());
+    let Ok(response) = service.call(get("/")).await;
+    let got = read(response).await;
+    assert_eq!((got.role, &got.body[..]), (Role::Leader, &b"page"[..]));
+    assert_idle(&layer.handle());
+}
+
+#[tokio::test]
+async fn a_panic_in_call_is_the_callers_and_leaves_nothing() {
+    let gate = Arc::new(Semaphore::new(10));
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(bomb(At::Call, 1, &gate));
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| service.call(get("/"))));
+    assert_eq!(message(&*panicked.unwrap_err()), "bang");
+    works(&layer, &mut service).await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_future_reaches_all_who_share_it() {
+    for at in [At::Future, At::Later] {
+        let gate = Arc::new(Semaphore::new(0));
+        let layer = SingleflightLayer::new();
+        let mut service = layer.layer(bomb(at, 1, &gate));
+        let callers: Vec<_> = (0..5)
+            .map(|_| tokio::spawn(service.call(get("/"))))
+            .collect();
+        gate.add_permits(10);
+        for caller in callers {
+            let payload = caller.await.unwrap_err().into_panic();
+            assert_eq!(message(&*payload), "bang");
+        }
+        works(&layer, &mut service).await;
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_lone_callers_future_is_its_own() {
+    for at in [At::Future, At::Later] {
+        let gate = Arc::new(Semaphore::new(10));
+        let layer = SingleflightLayer::new();
+        let mut service = layer.layer(bomb(at, 1, &gate));
+        let panicked = AssertUnwindSafe(service.call(get("/")))
+            .catch_unwind()
+            .await;
+        assert_eq!(message(&*panicked.unwrap_err()), "bang");
+        works(&layer, &mut service).await;
+    }
+}
+
+#[tokio::test]
+async fn the_key_is_free_before_anybody_sees_the_panic() {
+    let gate = Arc::new(Semaphore::new(0));
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(bomb(At::Later, 1, &gate));
+    let callers: Vec<_> = (0..3)
+        .map(|_| {
+            let call = service.call(get("/"));
+            let handle = layer.handle();
+            tokio::spawn(async move {
+                let panicked = AssertUnwindSafe(call).catch_unwind().await;
+                (panicked.is_err(), handle.in_flight())
+            })
+        })
+        .collect();
+    gate.add_permits(10);
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), (true, 0));
+    }
+    works(&layer, &mut service).await;
+}
+
+#[tokio::test]
+async fn a_panic_of_the_key_function_is_that_callers_alone() {
+    let gate = Arc::new(Semaphore::new(0));
+    let layer = SingleflightLayer::with_key(|request: &request::Parts| {
+        assert!(!request.headers.contains_key("x-bomb"), "bang");
+        Some(request.uri.path().to_owned())
+    });
+    let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
+    let leader = tokio::spawn(service.call(get("/")));
+    let bombed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        service.call(support::request("GET", "/", &[("x-bomb", b"1")]))
+    }));
+    assert_eq!(message(&*bombed.unwrap_err()), "bang");
+    let follower = tokio::spawn(service.call(get("/")));
+    assert_eq!(
+        (layer.handle().in_flight(), layer.handle().stats().waiters),
+        (1, 2)
+    );
+    gate.add_permits(10);
+    for caller in [leader, follower] {
+        let Ok(response) = caller.await.unwrap();
+        assert_eq!(read(response).await.body, "page");
+    }
+    works(&layer, &mut service).await;
+}
+
+#[tokio::test]
+async fn a_panic_of_the_policy_is_a_panic_of_the_call() {
+    for callers in [1, 4] {
+        let gate = Arc::new(Semaphore::new(0));
+        let bombs = AtomicUsize::new(1);
+        let layer = SingleflightLayer::new().share_when(move |_| {
+            let bomb = bombs.swap(0, Ordering::SeqCst) == 1;
+            assert!(!bomb, "bang");
+            true
+        });
+        let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
+        let calls: Vec<_> = (0..callers)
+            .map(|_| tokio::spawn(service.call(get("/"))))
+            .collect();
+        gate.add_permits(10);
+        for call in calls {
+            assert_eq!(message(&*call.await.unwrap_err().into_panic()), "bang");
+        }
+        works(&layer, &mut service).await;
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_policy_for_a_key_that_is_remembered_is_that_callers_alone() {
+    let gate = Arc::new(Semaphore::new(10));
+    let calls = AtomicUsize::new(0);
+    let layer =
+        SingleflightLayer::new().share_when(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => false,
+            1 => panic!("bang"),
+            _ => true,
+        });
+    let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
+    let Ok(first) = service.call(get("/")).await;
+    assert_eq!(first.extensions().get(), Some(&Role::Leader));
+    let known = tokio::spawn(service.call(get("/")));
+    assert_eq!(message(&*known.await.unwrap_err().into_panic()), "bang");
+    // It is still remembered; the next response clears it.
+    let Ok(third) = service.call(get("/")).await;
+    assert_eq!(third.extensions().get(), Some(&Role::Forwarded));
+    works(&layer, &mut service).await;
+}
+
+/// Panics when it is compared, which it is with every other: all hash alike.
+#[derive(Clone)]
+struct BadKey(bool);
+
+impl PartialEq for BadKey {
+    fn eq(&self, other: &Self) -> bool {
+        assert!(!self.0 && !other.0, "bang");
+        true
+    }
+}
+
+impl Eq for BadKey {}
+
+impl std::hash::Hash for BadKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_eq_panics_leaves_the_layer_usable() {
+    let gate = Arc::new(Semaphore::new(0));
+    let layer = SingleflightLayer::with_key(|request: &request::Parts| {
+        let bad = request.headers.contains_key("x-bomb");
+        Some(BadKey(bad))
+    });
+    let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
+    let leader = tokio::spawn(service.call(get("/")));
+    let bombed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        service.call(support::request("GET", "/", &[("x-bomb", b"1")]))
+    }));
+    assert_eq!(message(&*bombed.unwrap_err()), "bang");
+    let follower = tokio::spawn(service.call(get("/")));
+    gate.add_permits(10);
+    for caller in [leader, follower] {
+        let Ok(response) = caller.await.unwrap();
+        assert_eq!(read(response).await.body, "page");
+    }
+    works(&layer, &mut service).await;
+}
+
+#[tokio::test]
+async fn a_forwarded_callers_panic_is_its_own() {
+    // The first call is answered for one client alone; of those that are sent on, the first panics.
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(service_fn({
+        let gate = gate.clone();
+        move |_: Request<Empty<Bytes>>| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.unwrap().forget();
+                assert!(call != 1, "bang");
+                let mut response = Response::new(Full::new(Bytes::from_static(b"page")));
+                if call == 0 {
+                    response
+                        .headers_mut()
+                        .insert("set-cookie", "id=1".parse().unwrap());
+                }
+                Ok::<_, Infallible>(response)
+            }
+        }
+    }));
+    let callers: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(service.call(get("/"))))
+        .collect();
+    gate.add_permits(10);
+    let mut panics = 0;
+    for caller in callers {
+        match caller.await {
+            Ok(Ok(response)) => assert_eq!(read(response).await.body, "page"),
+            Err(error) => {
+                assert_eq!(message(&*error.into_panic()), "bang");
+                panics += 1;
+            }
+        }
+    }
+    assert_eq!(panics, 1);
+    // The other two have got shareable answers, so the key is no longer remembered.
+    works(&layer, &mut service).await;
+}

@@ -1,0 +1,137 @@
+//! A subscriber or recorder that panics is nobody's trouble but its own.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use http_body_util::BodyExt;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+use tower::{Layer, Service};
+use tower_singleflight::{Role, SingleflightLayer};
+use tracing::{Event, Subscriber, span};
+
+use crate::support::{Origin, assert_idle, get, hush, request, role};
+
+const TROUBLE: &str = "the observer's own trouble";
+
+/// Panics whatever it is told of this crate, and counts how often.
+#[derive(Clone, Default)]
+struct Touchy(Arc<AtomicUsize>);
+
+impl Touchy {
+    fn panic(&self) -> ! {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::panic::panic_any(TROUBLE);
+    }
+}
+
+impl Subscriber for Touchy {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("tower_singleflight")
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        // One that panicked here would get no span to be panicked about later.
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {
+        self.panic()
+    }
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {
+        self.panic()
+    }
+    fn event(&self, _: &Event<'_>) {
+        self.panic()
+    }
+    fn enter(&self, _: &span::Id) {
+        self.panic()
+    }
+    fn exit(&self, _: &span::Id) {
+        self.panic()
+    }
+    fn try_close(&self, _: span::Id) -> bool {
+        self.panic()
+    }
+}
+
+impl metrics::Recorder for Touchy {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.panic()
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.panic()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.panic()
+    }
+}
+
+/// Runs `requests` under a subscriber and a recorder that panic.
+fn touchy<F: Future<Output = ()>>(requests: impl FnOnce(SingleflightLayer) -> F) {
+    hush(TROUBLE);
+    let touchy = Touchy::default();
+    let layer = SingleflightLayer::new();
+    let handle = layer.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&touchy, || {
+        tracing::subscriber::with_default(touchy.clone(), || {
+            runtime.block_on(requests(layer));
+        });
+    });
+    assert!(touchy.0.load(Ordering::Relaxed) > 0, "it was never told");
+    assert_idle(&handle);
+}
+
+#[test]
+fn requests_are_answered_though_whoever_observes_them_panics() {
+    // A leader and two followers share a page, and a POST bypasses.
+    touchy(|layer| async move {
+        let origin = Origin::page();
+        let mut service = layer.layer(origin.clone());
+        let asked = [(); 3].map(|()| service.call(get("/")));
+        origin.admit(2);
+        let [leader, second, third] = asked;
+        let (leader, second, third) = tokio::join!(leader, second, third);
+        assert_eq!(role(leader.as_ref().unwrap()), Role::Leader);
+        for response in [leader, second, third] {
+            let body = response.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "page");
+        }
+        let post = request("POST", "/", &[]);
+        service.call(post).await.unwrap();
+    });
+    // A response that may not be shared sends its follower on.
+    touchy(|layer| async move {
+        let origin = Origin::page_with("set-cookie", "a=b");
+        let mut service = layer.layer(origin.clone());
+        let (first, second) = (service.call(get("/")), service.call(get("/")));
+        origin.admit(2);
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(role(&first.unwrap()), Role::Leader);
+        assert_eq!(role(&second.unwrap()), Role::Forwarded);
+    });
+    // The last of two to leave cancels the call.
+    touchy(|layer| async move {
+        let mut service = layer.layer(Origin::page());
+        let (first, second) = (service.call(get("/")), service.call(get("/")));
+        drop(first);
+        assert_eq!(layer.handle().in_flight(), 1);
+        drop(second);
+    });
+    // A call that panics is a panic for both, with the call's own message.
+    touchy(|layer| async move {
+        let origin = Origin::new(|_| panic!("boom"));
+        let mut service = layer.layer(origin.clone());
+        let (first, second) = (service.call(get("/")), service.call(get("/")));
+        origin.admit(1);
+        for call in [tokio::spawn(first), tokio::spawn(second)] {
+            let panic = call.await.unwrap_err().into_panic();
+            assert_eq!(panic.downcast_ref(), Some(&"boom"));
+        }
+    });
+}

@@ -1,0 +1,15 @@
+//! What may be shared: keys, requests, responses, `Vary`, writes, and the memory of unshareable keys.
+#![cfg(feature = "http")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bypass;
+mod copies;
+mod key;
+mod key_reference;
+mod sharing;
+mod unshareable;
+mod variants;
+mod variants_reference;
+mod writes;
