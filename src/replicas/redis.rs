@@ -210,6 +210,11 @@ fn sentinel_client(
 
 fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {
     let info = url.into_connection_info().map_err(ReplicasError::url)?;
+    #[cfg(feature = "redis-tls")]
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+        // The client panics without one. The application's choice stands; if it has made none, ring it is.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp()))
 }

@@ -79,8 +79,10 @@ pub(crate) struct Site {
 // ===== impl Replicas =====
 
 impl Replicas {
-    /// A single Redis or Valkey server: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS, which needs the feature
-    /// `redis-tls`.
+    /// A single Redis or Valkey server: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
+    ///
+    /// TLS needs the feature `redis-tls`. It is rustls's, with the provider that the application has installed as its process's
+    /// default before it calls this, else ring; and the roots that the operating system trusts.
     ///
     /// # Errors
     ///

@@ -1394,19 +1394,26 @@ impl World {
             return;
         }
         let since = *self.deserted.get_or_insert(self.now);
-        // Someone's script is answered, whose leader is told to forget the seat, which has the store release the lease.
-        let heard = since + 8 * self.weather.longest + SLACK;
-        if self.now < heard || self.weather.lose > 0 {
+        let Weather {
+            longest,
+            lose,
+            misdirect,
+            ..
+        } = self.weather;
+        // A leave that is lost, and a seat that nobody has taken, cost the leader some probes.
+        if lose + misdirect > 0 {
             return;
         }
-        if self
+        // A script is answered, and a leave goes by the store.
+        let calling = self
             .calls
             .iter()
-            .any(|call| call.ended.is_none() && !call.gone)
-        {
+            .any(|call| call.ended.is_none() && !call.gone);
+        if calling && self.now > since + 3 * longest + SLACK {
             self.fail("a call goes on though its callers have long left");
         }
-        if self.shelf.leases(self.now) > 0 {
+        // And then the leader's release.
+        if self.shelf.leases(self.now) > 0 && self.now > since + 5 * longest + SLACK {
             self.fail(&format!("R6: a lease is left: {:?}", self.shelf));
         }
     }
