@@ -56,12 +56,12 @@ mod work;
 #[cfg(feature = "redis")]
 pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
-pub(crate) use self::panic::drop_quietly;
+pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
     flight::Flight,
-    panic::{Payload, caught},
+    panic::Payload,
     runtime::Runtime,
     table::Table,
     visit::{Entered, Visit},

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     replicas::{
         Contest, Digest, EntryId, KeyBytes, LocalFlight, Reason, Refusal, RemoteSeat, ReplicaStats,
-        Replicas, Site, Verdict,
+        Replicas, Site, Unjoined, Verdict,
     },
     sync::Mutex,
 };
@@ -70,6 +70,9 @@ struct Seen<K, V>(Weak<Flight<K, V, Cargo<V>>>);
 
 /// A follower elsewhere.
 struct Seat<K, V>(Caller<K, V, Cargo<V>>);
+
+/// A flight that is not to be dropped under a lock.
+struct Spare<K, V>(#[expect(dead_code, reason = "held, and dropped")] Arc<Flight<K, V, Cargo<V>>>);
 
 /// Hands to a [`KeyBytes`] what a key hashes.
 struct Feed<'a>(&'a mut KeyBytes);
@@ -364,10 +367,16 @@ where
     K: Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Refusal> {
+    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
         let flight = self.0.upgrade().ok_or(Refusal::Gone)?;
-        let caller = flight.join().ok_or(Refusal::Gone)?;
-        Ok(Arc::new(Seat(caller)))
+        match flight.join() {
+            Some(caller) => Ok(Arc::new(Seat(caller))),
+            // By now this may be the last that holds the flight, and what its work gave.
+            None => Err(Unjoined {
+                why: Refusal::Gone,
+                spare: Some(Arc::new(Spare(flight))),
+            }),
+        }
     }
 
     fn detach(&self) {
@@ -387,6 +396,14 @@ where
     fn start(&self) {
         self.0.board();
     }
+}
+
+impl<K, V> RemoteSeat for Spare<K, V>
+where
+    K: Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn start(&self) {}
 }
 
 // ===== impl Feed =====

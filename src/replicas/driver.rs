@@ -53,6 +53,8 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
     let inbox = hub.act(|protocol, _| protocol.inbox());
     while !hub.is_over() {
         if let Ok((link, listener)) = store.connect(inbox).await {
+            // What was said before means nothing on this link.
+            drop(hub.take_commands());
             hub.act(|protocol, now| protocol.linked(now));
             Session {
                 hub,
@@ -64,8 +66,6 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
             .run(listener)
             .await;
             hub.act(|protocol, now| protocol.unlinked(now));
-            // What was said over the old link means nothing on the next.
-            drop(hub.take_commands());
         }
         if !hub.is_over() {
             sleep(PAUSE).await;

@@ -15,15 +15,18 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use super::{
     driver::{self, Start},
     id,
-    protocol::{Command, EntryId, Local, Output, Protocol, Refusal, Settings, Time},
+    protocol::{Command, EntryId, Local, Output, Protocol, Settings, Time, Unjoined},
 };
-use crate::{group::drop_quietly, sync::Mutex};
+use crate::{
+    group::{caught, drop_quietly},
+    sync::Mutex,
+};
 
 /// A local flight, as the protocol across replicas sees it.
 pub(crate) trait LocalFlight: Send + Sync {
     /// Joins the flight as a local follower would, where one may join. Called under the protocol's lock: it may lock the flight,
-    /// and must neither run user code nor call the [`Hub`].
-    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Refusal>;
+    /// and must neither run user code nor call the [`Hub`]. What it must not drop there, it gives back.
+    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>>;
 
     /// Lets nobody join any more; those who have go on. Under no lock.
     fn detach(&self);
@@ -128,17 +131,19 @@ impl Hub {
             }
             (result, news)
         };
+        // A panic of somebody's code is not to keep the others from their turn.
         for seat in starts {
-            seat.start();
+            drop_quietly(caught(|| seat.start()));
         }
         for Flight(flight) in detached {
-            flight.detach();
-            drop_quietly(flight);
+            drop_quietly(caught(|| flight.detach()));
         }
         for waker in wakers {
-            waker.wake();
+            drop_quietly(caught(|| waker.wake()));
         }
-        drop_quietly(leaves);
+        for seat in leaves {
+            drop_quietly(seat);
+        }
         if news {
             self.news.notify_one();
         }
@@ -152,14 +157,15 @@ impl Hub {
         waker: &Waker,
         event: impl FnOnce(&mut Protocol<Flight>) -> Option<T>,
     ) -> Option<T> {
+        let waker = waker.clone();
         let mut state = self.state.lock();
         let result = event(&mut state.protocol);
-        let old = match &result {
-            Some(_) => state.wakers.remove(&id),
-            None => state.wakers.insert(id, waker.clone()),
+        let spare = match &result {
+            Some(_) => (state.wakers.remove(&id), Some(waker)),
+            None => (state.wakers.insert(id, waker), None),
         };
         drop(state);
-        drop(old);
+        drop(spare);
         result
     }
 
@@ -240,7 +246,7 @@ impl Drop for Driven {
 impl Local for Flight {
     type Seat = Arc<dyn RemoteSeat>;
 
-    fn join(&self) -> Result<Self::Seat, Refusal> {
+    fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>> {
         self.0.join()
     }
 }

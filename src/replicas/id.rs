@@ -11,13 +11,6 @@ macro_rules! names {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) struct $name(pub(crate) u128);
 
-        impl $name {
-            #[allow(dead_code, reason = "some are never written")]
-            pub(crate) fn hex(self) -> String {
-                format!("{:032x}", self.0)
-            }
-        }
-
         impl From<u128> for $name {
             fn from(name: u128) -> Self {
                 Self(name)
@@ -46,7 +39,12 @@ names! {
     ValueId
 }
 
-/// A name from 32 hexadecimal digits.
+/// A name in 32 hexadecimal digits.
+pub(crate) fn hex(name: u128) -> String {
+    format!("{name:032x}")
+}
+
+/// A name from such digits.
 pub(crate) fn parse<T: From<u128>>(hex: &[u8]) -> Option<T> {
     let digits = hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if hex.len() != 32 || !digits {

@@ -15,7 +15,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{EntryId, LocalFlight, MemoryStore, Reason, Refusal, RemoteSeat, Site, Verdict, Why};
+use super::{
+    EntryId, LocalFlight, MemoryStore, Reason, Refusal, RemoteSeat, Site, Unjoined, Verdict, Why,
+};
 use crate::sync::Mutex;
 
 const CALL: Duration = Duration::from_millis(300);
@@ -211,7 +213,7 @@ impl Flight {
 }
 
 impl LocalFlight for Flight {
-    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Refusal> {
+    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
         let layer = self.layer.upgrade().ok_or(Refusal::Gone)?;
         let flights = layer.flights.lock();
         let linked = flights

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    id::Inbox,
+    id::{self, Inbox},
     protocol::Time,
     shelf::Shelf,
     store::{Broken, Link, Listener, Reply, Request, Store},
@@ -125,7 +125,7 @@ impl MemoryStore {
                 };
                 let publish = |leader, flight: crate::replicas::id::FlightId| {
                     let mut join = join.clone();
-                    join.extend(flight.hex().bytes());
+                    join.extend(id::hex(flight.0).bytes());
                     Some(tell(&leader, join))
                 };
                 Reply::Contended(shelf.contend(&address, *inbox, *pass_over, (now, until), publish))

@@ -16,6 +16,12 @@ use super::{
 /// The first byte of a message, and of a value: another version's are ignored.
 const VERSION: u8 = 1;
 
+/// A larger answer goes by the store and not in a message, in bytes.
+pub(crate) const INLINE: usize = 64 << 10;
+
+/// A longer message is none of ours.
+const LONGEST: usize = INLINE + 256;
+
 /// Which flight and which seat a message is about, and of which key both are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Address {
@@ -106,6 +112,9 @@ impl Message {
 
     /// `None` for what is foreign, garbled, or of another version.
     pub(crate) fn open(sealed: &[u8], sealer: &Sealer) -> Option<Self> {
+        if sealed.len() > LONGEST {
+            return None;
+        }
         // Only joins have a flight behind them, in hexadecimal.
         if let Some(plain) = sealer.open(VERSION, &[], sealed) {
             return Self::read(&plain, None);
@@ -371,7 +380,7 @@ mod tests {
             let join = Message::Join { to, inbox: Inbox(inbox), asked };
             let mut sealed = join.seal(&ours());
             prop_assert_eq!(Message::open(&sealed, &ours()), None);
-            sealed.extend(to.flight.hex().bytes());
+            sealed.extend(id::hex(to.flight.0).bytes());
             prop_assert_eq!(Message::open(&sealed, &ours()), Some(join));
         }
 

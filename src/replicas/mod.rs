@@ -78,7 +78,7 @@ pub(crate) use self::{
     contest::Contest,
     hub::{LocalFlight, RemoteSeat},
     id::Digest,
-    protocol::{EntryId, Reason, Refusal, Verdict},
+    protocol::{EntryId, Reason, Refusal, Unjoined, Verdict},
     settings::Site,
 };
 pub use self::{

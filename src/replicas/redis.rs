@@ -23,7 +23,7 @@ use redis::{
 
 use super::{
     error::ReplicasError,
-    id::{self, Digest, FlightId, Inbox, ValueId},
+    id::{self, Digest, Inbox, ValueId},
     protocol::Contended,
     store::{Broken, Link, Listener, Reply, Request, Store},
 };
@@ -278,11 +278,11 @@ impl Store for RedisStore {
 
 impl Config {
     fn lease(&self, digest: Digest) -> String {
-        format!("{}:f:{}", self.namespace, digest.hex())
+        format!("{}:f:{}", self.namespace, id::hex(digest.0))
     }
 
     fn value(&self, value: ValueId) -> String {
-        format!("{}:v:{}", self.namespace, value.hex())
+        format!("{}:v:{}", self.namespace, id::hex(value.0))
     }
 
     fn inboxes(&self) -> String {
@@ -290,7 +290,7 @@ impl Config {
     }
 
     fn inbox(&self, inbox: Inbox) -> String {
-        self.inboxes() + &inbox.hex()
+        self.inboxes() + &id::hex(inbox.0)
     }
 
     fn all(&self) -> String {
@@ -311,12 +311,12 @@ impl Config {
             } => {
                 cmd = evalsha(CONTEND, &self.lease(*digest));
                 script = Some(CONTEND);
-                cmd.arg(inbox.hex())
-                    .arg(flight.hex())
+                cmd.arg(id::hex(inbox.0))
+                    .arg(id::hex(flight.0))
                     .arg(self.lease_ms)
                     .arg(self.inboxes())
                     .arg(&join[..])
-                    .arg(pass_over.map_or_else(String::new, FlightId::hex))
+                    .arg(pass_over.map_or_else(String::new, |flight| id::hex(flight.0)))
                     .arg(u8::from(self.counts));
             }
             Request::Renew {
@@ -326,7 +326,8 @@ impl Config {
             } => {
                 cmd = evalsha(RENEW, &self.lease(*digest));
                 script = Some(RENEW);
-                cmd.arg(inbox.hex() + &flight.hex()).arg(self.lease_ms);
+                cmd.arg(id::hex(inbox.0) + &id::hex(flight.0))
+                    .arg(self.lease_ms);
             }
             Request::Release {
                 digest,
@@ -335,7 +336,7 @@ impl Config {
             } => {
                 cmd = evalsha(RELEASE, &self.lease(*digest));
                 script = Some(RELEASE);
-                cmd.arg(inbox.hex() + &flight.hex());
+                cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
             }
             Request::Put(value, sealed) => {
                 cmd = redis::cmd("SET");

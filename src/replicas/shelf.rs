@@ -107,14 +107,10 @@ impl Shelf {
         self.values.remove(&value);
     }
 
-    pub(crate) fn leases(&self, now: Time) -> usize {
-        let leases = self.leases.values().filter(|lease| lease.until > now);
-        leases.count()
-    }
-
     /// How many keys there are.
     pub(crate) fn len(&self, now: Time) -> usize {
+        let leases = self.leases.values().filter(|lease| lease.until > now);
         let values = self.values.values().filter(|(_, until)| *until > now);
-        self.leases(now) + values.count()
+        leases.count() + values.count()
     }
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Value, entry::Follower,
+    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Unjoined, Value,
+    entry::Follower,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, ValueId},
@@ -35,9 +36,9 @@ impl<L: Local> Protocol<L> {
             return;
         }
         let joined = if !entry.open || entry.ended {
-            Err(Refusal::Gone)
+            Err(Refusal::Gone.into())
         } else if entry.followers.len() >= FOLLOWERS {
-            Err(Refusal::Alone(Reason::Full))
+            Err(Refusal::Alone(Reason::Full).into())
         } else {
             entry.local.join()
         };
@@ -53,11 +54,15 @@ impl<L: Local> Protocol<L> {
                 self.out.push(Output::Start(seat));
                 self.schedule(id);
             }
-            Err(Refusal::Gone) => {
+            Err(Unjoined { why, spare }) => {
                 let from = self.inbox;
-                self.tell(inbox, Message::Gone { to, from });
+                self.out.extend(spare.map(Output::Leave));
+                let message = match why {
+                    Refusal::Gone => Message::Gone { to, from },
+                    Refusal::Alone(reason) => Message::Alone { to, reason },
+                };
+                self.tell(inbox, message);
             }
-            Err(Refusal::Alone(reason)) => self.tell(inbox, Message::Alone { to, reason }),
         }
     }
 

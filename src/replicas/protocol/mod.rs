@@ -88,7 +88,15 @@ pub(crate) trait Local: Clone {
 
     /// Joins it, as a follower that is here does. Called while the machine is locked: it may lock the flight, and must
     /// neither call back nor run anybody's code.
-    fn join(&self) -> Result<Self::Seat, Refusal>;
+    fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>>;
+}
+
+/// A flight that may not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unjoined<S> {
+    pub(crate) why: Refusal,
+    /// What is to be dropped under no lock.
+    pub(crate) spare: Option<S>,
 }
 
 /// Why a follower from elsewhere may not join.
@@ -532,6 +540,14 @@ impl<L: Local> Protocol<L> {
                 }
             }
         }
+    }
+}
+
+// ===== impl Unjoined =====
+
+impl<S> From<Refusal> for Unjoined<S> {
+    fn from(why: Refusal) -> Self {
+        Self { why, spare: None }
     }
 }
 

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::{
     Command, Contended, EntryId, Local, Output, Protocol, Reason, Refusal, Refused, Settings, Time,
-    Verdict, Why, entry::Part,
+    Unjoined, Verdict, Why, entry::Part,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
@@ -110,13 +110,13 @@ struct SeatGuard(FlightRef);
 impl Local for LocalFlight {
     type Seat = SeatGuard;
 
-    fn join(&self) -> Result<SeatGuard, Refusal> {
+    fn join(&self) -> Result<SeatGuard, Unjoined<SeatGuard>> {
         let mut flight = self.0.borrow_mut();
         if !flight.linked {
-            return Err(Refusal::Gone);
+            return Err(Refusal::Gone.into());
         }
         if flight.callers.len() + flight.seats >= flight.max_waiters {
-            return Err(Refusal::Alone(Reason::Full));
+            return Err(Refusal::Alone(Reason::Full).into());
         }
         flight.seats += 1;
         Ok(SeatGuard(Rc::clone(&self.0)))
@@ -1412,9 +1412,9 @@ impl World {
         if calling && self.now > since + 3 * longest + SLACK {
             self.fail("a call goes on though its callers have long left");
         }
-        // And then the leader's release.
-        if self.shelf.leases(self.now) > 0 && self.now > since + 5 * longest + SLACK {
-            self.fail(&format!("R6: a lease is left: {:?}", self.shelf));
+        // And then the leader's release, or what removes the answer that it has put there.
+        if self.shelf.len(self.now) > 0 && self.now > since + 6 * longest + SLACK {
+            self.fail(&format!("R6: something is left: {:?}", self.shelf));
         }
     }
 
