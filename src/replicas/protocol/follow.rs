@@ -298,7 +298,7 @@ impl<L: Local> Protocol<L> {
     pub(super) fn alone(&mut self, to: Address, reason: Reason, now: Time) {
         match self.own_seat(&to) {
             Some((id, SeatAt::Now | SeatAt::Asked)) => {
-                self.settle(id, Verdict::Alone(Why::Told(reason)), now);
+                self.settle_by(id, Verdict::Alone(Why::Told(reason)), Some(to.seat), now);
             }
             Some((_, SeatAt::Earlier)) | None => {}
         }
@@ -317,11 +317,12 @@ impl<L: Local> Protocol<L> {
         };
         self.calls.remember(to.digest, took);
         match body {
-            Body::Inline(body) if body.len() <= self.settings.max_body => {
-                self.settle(id, Verdict::Answer { body, covered }, now);
-            }
-            Body::Inline(_) => {
-                self.settle(id, Verdict::Alone(Why::Told(Reason::TooLarge)), now);
+            Body::Inline(body) => {
+                let verdict = match body.len() <= self.settings.max_body {
+                    true => Verdict::Answer { body, covered },
+                    false => Verdict::Alone(Why::Told(Reason::TooLarge)),
+                };
+                self.settle_by(id, verdict, Some(to.seat), now);
             }
             Body::Stored(value) => {
                 let Some(entry) = self.entries.get_mut(&id) else {
@@ -442,8 +443,13 @@ impl<L: Local> Protocol<L> {
 
     // ===== the verdict =====
 
-    /// Tells the local leader, once (P4), and gives up the seats that it has elsewhere.
+    /// Tells the local leader, once (P4), and leaves the seats that it has elsewhere.
     pub(super) fn settle(&mut self, id: EntryId, verdict: Verdict, now: Time) {
+        self.settle_by(id, verdict, None, now);
+    }
+
+    /// As `settle`, where the leader of `seat` has spoken, and has forgotten the seat with that.
+    fn settle_by(&mut self, id: EntryId, verdict: Verdict, seat: Option<Seat>, now: Time) {
         match &verdict {
             Verdict::Lead => self.counts.led += 1,
             Verdict::Answer { .. } => self.counts.followed += 1,
@@ -452,16 +458,7 @@ impl<L: Local> Protocol<L> {
             Verdict::Alone(Why::Short) => self.counts.short += 1,
             Verdict::Alone(Why::Told(_) | Why::Lost) => self.counts.told += 1,
         }
-        // A leader that has spoken has forgotten the seat.
-        let spoken = matches!(
-            verdict,
-            Verdict::Answer { .. } | Verdict::Alone(Why::Told(_))
-        );
-        let answered = match self.entries.get(&id).map(|entry| &entry.part) {
-            Some(Part::Following(following)) if spoken => Some(following.at.seat),
-            _ => None,
-        };
-        self.withdraw(id, answered);
+        self.withdraw(id, seat);
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };

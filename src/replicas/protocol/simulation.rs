@@ -273,6 +273,8 @@ struct Weather {
     faults: u64,
     forget: bool,
     shareable: u64,
+    /// Nothing fails, is lost or goes astray, though it may take its time.
+    gentle: bool,
 }
 
 struct World {
@@ -327,7 +329,8 @@ impl World {
         let mut rng = Rng(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0xA5A5);
         let calm = rng.chance(40);
         let single = calm || rng.chance(60);
-        let weather = Weather {
+        let mut weather = Weather {
+            gentle: false,
             calm,
             single,
             longest: match rng.below(3) {
@@ -351,6 +354,7 @@ impl World {
             forget: rng.chance(25),
             shareable: [100, 70][rng.below(2) as usize],
         };
+        weather.gentle = weather.lose + weather.misdirect + weather.faults == 0;
         let replicas = 2 + rng.below(3) as usize;
         let keys = 1 + rng.below(2) as usize;
         let mut world = Self {
@@ -1389,19 +1393,15 @@ impl World {
     /// R6, and that nobody calls for nobody: where no process and no link fails, what callers leave behind is gone as soon as those
     /// concerned have heard of it.
     fn check_leavings(&mut self) {
-        if self.weather.faults > 0 || self.scripted > 0 || self.served + self.departed < self.asked
-        {
+        if self.scripted > 0 || self.served + self.departed < self.asked {
             return;
         }
         let since = *self.deserted.get_or_insert(self.now);
         let Weather {
-            longest,
-            lose,
-            misdirect,
-            ..
+            longest, gentle, ..
         } = self.weather;
         // A leave that is lost, and a seat that nobody has taken, cost the leader some probes.
-        if lose + misdirect > 0 {
+        if !gentle {
             return;
         }
         // A script is answered, and a leave goes by the store.
