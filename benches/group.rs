@@ -1,50 +1,20 @@
 //! `Group` beside its peers and beside the limit of what any such thing can do.
 //!
 //! ```text
-//! cargo bench --bench group                    # everything, some two minutes
-//! cargo bench --bench group -- fan-out         # scenarios whose name holds the word
-//! GROUP_TABLE=only cargo bench --bench group   # the table alone, without criterion
-//! BENCH_JSON=FILE cargo bench --bench group    # the table also as JSON, which `benches/plot.py` draws
+//! cargo bench -p benches --bench group                    # everything, some three minutes
+//! cargo bench -p benches --bench group -- fan-out         # scenarios whose name holds the word
+//! GROUP_TABLE=only cargo bench -p benches --bench group   # the table alone, without criterion
+//! BENCH_JSON=FILE cargo bench -p benches --bench group    # the table also as JSON, which `benches/plot.py` draws
 //! ```
 //!
 //! First a table of ratios: the contestants of a scenario take turns, round by round, so that whatever else the machine
 //! does meets all of them alike; a ratio is the median of the rounds' ratios to the scenario's limit (the first line).
 //! Then criterion's own measurements, one contestant after the other.
 //!
-//! Solo scenarios run without a runtime: a contestant is polled, and nothing else. So nothing dilutes the ratio.
-//!
-//! # The targets, and where the time goes
-//!
-//! 4 cores of an AMD EPYC, Rust 1.95; `callgrind` and `perf annotate` on the loop of "solo, ready". What a run measured is
-//! in `benches/results`; ratios differ by some 5 % from process to process.
-//!
-//! **Solo, ready, at most 2.0 x limit-shard: met, 1.9 x.** A locked instruction costs 5.5 ns here and nothing overlaps with
-//! it. The limit has 6 of them: two sections of the shard's lock (4), the end of its `Arc` (2). A solo flight has 10:
-//!
-//! | locked instructions | for |
-//! | --: | --- |
-//! | 4 | the shard's lock: entering, unlinking |
-//! | 2 | the shard's lock: the work is put in, since a follower may find its leader parked, never polled |
-//! | 2 | the shard's lock: the work is taken out to be polled, since a follower may take it at that moment |
-//! | 2 | the shard's `Arc`, by which a flight that outlives its group finds home |
-//!
-//! The rest is one allocation, which the type's erasure needs (10 ns; the limit has one too), and 689 instructions. It was 14
-//! and two allocations (2.6 to 3.2 x) when every flight was an `Arc` with a lock of its own. Tried and left: mutexes of
-//! `parking_lot` (as many locked instructions), 128 or 256 shards, reference counts beside the shard's lock, and one
-//! `catch_unwind` around the work's last poll and its drop: nothing.
-//!
-//! **One yield in the same proportion: met, 1.9 to 2.0 x** with the machine to itself, up to 2.4 with others beside. A
-//! `Pending` adds 6 locked instructions: the work is put back and taken again (4), the leader's waker is cloned and dropped
-//! (2), lest a promotion lose it.
-//!
-//! **Distinct keys on 4 workers, at least 0.75 x limit-shard's calls: on the line, 0.72 to 0.91 x** by the process; the limit
-//! itself takes 25 ns in some and 43 in others. It grows with the workers. A shard's lock and its first flight lie side by
-//! side, since with all flights in a hash table three of its lines, last written by another core, took 80 % of the time.
-//!
-//! **Fan-out of 10,000 within 1.15 x of bare wakers: met, 1.0 x.** Of 10 it is 1.2 x: 300 ns, for the task that drives a
-//! flight that is shared. The hand-written map of `Shared` has none: one of its callers drives, and if that one is parked,
-//! the others wait for ever. So has a hot key whose work yields once and takes nanoseconds: there quick_cache is ahead.
-//! On 4 workers what counts is how many cache lines all callers write at the end. It is one, the flight's reference count.
+//! Solo scenarios run without a runtime: a contestant is polled, and nothing else. So nothing dilutes the ratio. A fan-out
+//! begins when the gate is opened that the work waits at, so that it counts the work's end too, wherever a contestant
+//! wakes its callers. Keys in common have work that waits a millisecond, as a call over a network does; what counts there
+//! is processor time, since the wait is the same for all.
 
 #![expect(
     clippy::disallowed_methods,
@@ -59,12 +29,13 @@ mod rounds;
 
 use std::{
     cell::Cell,
+    fs,
     future::{Future, poll_fn},
     hint::black_box,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -141,6 +112,7 @@ fn workers(workers: usize) -> &'static Runtime {
     RUNTIMES[workers].get_or_init(|| {
         Builder::new_multi_thread()
             .worker_threads(workers)
+            .enable_time()
             .build()
             .unwrap()
     })
@@ -285,7 +257,7 @@ async fn all_wait(watch: &Watch, callers: usize) {
     }
 }
 
-/// From the end of the work to the last of `callers`, each in a task of its own.
+/// From the opened gate to the last of `callers`, each in a task of its own.
 fn fan_out<P: Peer>(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64) -> Duration {
     move |rounds| {
         let mut sum = Duration::ZERO;
@@ -297,10 +269,8 @@ fn fan_out<P: Peer>(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64
                     .map(|_| {
                         let (peer, watch, gate) = (peer.clone(), watch.clone(), gate.clone());
                         tokio::spawn(async move {
-                            let ends = watch.clone();
                             let work = async move {
                                 let _permit = gate.acquire().await;
-                                ends.begin();
                                 Value(0)
                             };
                             black_box(watched(&watch, peer.call(0, work)).await);
@@ -309,6 +279,7 @@ fn fan_out<P: Peer>(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64
                     })
                     .collect();
                 all_wait(&watch, callers).await;
+                watch.begin();
                 gate.add_permits(1);
                 for task in tasks {
                     task.await.unwrap();
@@ -338,14 +309,14 @@ fn fan_out_bare(runtime: &'static Runtime, callers: usize) -> impl FnMut(u64) ->
                     })
                     .collect();
                 let driver = tokio::spawn({
-                    let (notify, watch, gate) = (notify.clone(), watch.clone(), gate.clone());
+                    let (notify, gate) = (notify.clone(), gate.clone());
                     async move {
                         let _permit = gate.acquire().await;
-                        watch.begin();
                         notify.notify_waiters();
                     }
                 });
                 all_wait(&watch, callers).await;
+                watch.begin();
                 gate.add_permits(1);
                 for task in tasks {
                     task.await.unwrap();
@@ -407,33 +378,48 @@ fn abort_leader<P: Peer>(runtime: &Runtime, callers: usize) -> (Duration, usize)
 
 // ===== many callers on several cores =====
 
-/// Calls from 64 tasks, whose keys `key` gives by task and turn.
-fn crowd<P: Peer>(
+/// How long work takes that waits for something else than the processor.
+const WAIT: Duration = Duration::from_millis(1);
+
+/// Real time since the first call.
+fn real_time() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
+}
+
+/// What all threads of this process have had of a processor, by Linux.
+fn processor_time() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux's /proc");
+    let nanoseconds = threads.map(|thread| {
+        let path = thread.expect("a thread").path().join("schedstat");
+        // A thread that has ended meanwhile is none of the workers.
+        let times = fs::read_to_string(path).unwrap_or_default();
+        let time = times.split_whitespace().next().map(str::parse::<u64>);
+        time.and_then(Result::ok).unwrap_or_default()
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+/// Turns of 64 tasks on so many workers, `turn` by task and number; by this clock.
+fn crowd<F>(
     threads: usize,
-    pending: bool,
-    key: impl Fn(usize, u64) -> u64 + Clone + Send + 'static,
-) -> impl FnMut(u64) -> Duration {
-    let (peer, mut past) = (P::new(), 0);
+    clock: fn() -> Duration,
+    turn: impl Fn(usize, u64) -> F + Clone + Send + 'static,
+) -> impl FnMut(u64) -> Duration
+where
+    F: Future + Send,
+{
+    let mut past = 0;
     move |calls| {
         let each = calls.div_ceil(TASKS as u64);
-        let start = Instant::now();
+        let start = clock();
         workers(threads).block_on(async {
             let tasks: Vec<_> = (0..TASKS)
                 .map(|task| {
-                    let (peer, key) = (peer.clone(), key.clone());
+                    let turn = turn.clone();
                     tokio::spawn(async move {
-                        for turn in past..past + each {
-                            let key = key(task, turn);
-                            let value = if pending {
-                                let work = async move {
-                                    tokio::task::yield_now().await;
-                                    Value(key)
-                                };
-                                peer.call(key, work).await
-                            } else {
-                                peer.call(key, async move { Value(key) }).await
-                            };
-                            black_box(value);
+                        for number in past..past + each {
+                            turn(task, number).await;
                         }
                     })
                 })
@@ -444,24 +430,43 @@ fn crowd<P: Peer>(
         });
         past += each;
         // In proportion, where `calls` does not divide evenly.
-        start
-            .elapsed()
-            .mul_f64(calls as f64 / (each * TASKS as u64) as f64)
+        (clock() - start).mul_f64(calls as f64 / (each * TASKS as u64) as f64)
     }
 }
 
 fn distinct_keys<P: Peer>(threads: usize) -> impl FnMut(u64) -> Duration {
-    crowd::<P>(threads, false, |task, turn| {
-        (task as u64) << 32 | (turn & 0xffff_ffff)
+    let peer = P::new();
+    crowd(threads, real_time, move |task, turn| {
+        let (peer, key) = (peer.clone(), (task as u64) << 32 | (turn & 0xffff_ffff));
+        async move { black_box(peer.call(key, async move { Value(key) }).await) }
+    })
+}
+
+/// Work that waits, under keys that `key` gives by task and turn; `flights` counts how often it is begun.
+fn waiting<P: Peer>(
+    flights: Arc<AtomicU64>,
+    key: impl Fn(usize, u64) -> u64 + Clone + Send + 'static,
+) -> impl FnMut(u64) -> Duration {
+    let peer = P::new();
+    crowd(4, processor_time, move |task, turn| {
+        let (peer, flights, key) = (peer.clone(), flights.clone(), key(task, turn));
+        async move {
+            let work = async move {
+                flights.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(WAIT).await;
+                Value(key)
+            };
+            black_box(peer.call(key, work).await)
+        }
     })
 }
 
 fn hot_key<P: Peer>() -> impl FnMut(u64) -> Duration {
-    crowd::<P>(4, true, |_, _| 0)
+    waiting::<P>(Arc::default(), |_, _| 0)
 }
 
 /// Keys by Zipf's law, the exponent 1, over 10,000 of them.
-fn zipf<P: Peer>() -> impl FnMut(u64) -> Duration {
+fn zipf_keys() -> impl Fn(usize, u64) -> u64 + Clone + Send + 'static {
     const KEYS: usize = 10_000;
     const DRAWS: usize = 1 << 16;
     let mut sum = 0.0;
@@ -478,9 +483,39 @@ fn zipf<P: Peer>() -> impl FnMut(u64) -> Duration {
             sums.partition_point(|&sum| sum < uniform) as u64
         })
         .collect();
-    crowd::<P>(4, true, move |task, turn| {
-        draws[(task * 1021 + turn as usize) % DRAWS]
-    })
+    move |task, turn| draws[(task * 1021 + turn as usize) % DRAWS]
+}
+
+fn zipf<P: Peer>() -> impl FnMut(u64) -> Duration {
+    waiting::<P>(Arc::default(), zipf_keys())
+}
+
+/// The limit of a hot key: the same tasks wait for a bare `Notify`, which one more task wakes after each wait.
+fn hot_key_bare() -> impl FnMut(u64) -> Duration {
+    let notify = Arc::new(Notify::new());
+    let mut wait = {
+        let notify = notify.clone();
+        crowd(4, processor_time, move |_, _| {
+            let notify = notify.clone();
+            async move { notify.notified().await }
+        })
+    };
+    move |calls| {
+        let (notify, over) = (notify.clone(), Arc::new(AtomicBool::new(false)));
+        let driver = workers(4).spawn({
+            let over = over.clone();
+            async move {
+                while !over.load(Ordering::Relaxed) {
+                    tokio::time::sleep(WAIT).await;
+                    notify.notify_waiters();
+                }
+            }
+        });
+        let time = wait(calls);
+        over.store(true, Ordering::Relaxed);
+        workers(4).block_on(driver).unwrap();
+        time
+    }
 }
 
 // ===== counts =====
@@ -497,6 +532,9 @@ struct Counts {
     future_bytes: i64,
     follower_polls: usize,
     executions: usize,
+    /// Of 64 tasks that want one key, whose work waits; of 64 whose keys follow Zipf's law.
+    hot_calls_per_flight: f64,
+    zipf_calls_per_flight: f64,
 }
 
 /// What can be counted exactly, on one thread.
@@ -553,7 +591,16 @@ fn counts<P: Peer>() -> Counts {
         future_bytes,
         follower_polls: follower_polls::<P>(&one_thread()),
         executions: abort_leader::<P>(&one_thread(), 100).1,
+        hot_calls_per_flight: calls_per_flight::<P>(|_, _| 0),
+        zipf_calls_per_flight: calls_per_flight::<P>(zipf_keys()),
     }
+}
+
+fn calls_per_flight<P: Peer>(key: impl Fn(usize, u64) -> u64 + Clone + Send + 'static) -> f64 {
+    const CALLS: u64 = 200 * TASKS as u64;
+    let flights = Arc::<AtomicU64>::default();
+    waiting::<P>(flights.clone(), key)(CALLS);
+    CALLS as f64 / flights.load(Ordering::Relaxed) as f64
 }
 
 /// How often a follower is polled while the work is woken 100 times, beside its first poll and its last.
@@ -601,9 +648,10 @@ fn print_counts(filter: &str, results: &mut Results) {
     println!("\n## counts\n");
     println!(
         "| contestant | allocations, solo | value clones, solo | allocations, one Pending | allocations per follower \
-         | bytes per flight | bytes per follower | bytes of a caller's future | polls of a follower for 100 wake-ups | executions, leader aborted |"
+         | bytes per flight | bytes per follower | bytes of a caller's future | polls of a follower for 100 wake-ups | executions, leader aborted \
+         | calls per flight, hot key | calls per flight, Zipf |"
     );
-    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
+    println!("| --- |{}", " --: |".repeat(11));
     let all = [
         counts::<ThisCrate>,
         counts::<SharedMap>,
@@ -616,7 +664,7 @@ fn print_counts(filter: &str, results: &mut Results) {
     for count in all {
         let counts = count();
         println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} | {} |",
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} | {} | {:.1} | {:.1} |",
             counts.name,
             counts.solo_allocations,
             counts.solo_clones,
@@ -627,6 +675,8 @@ fn print_counts(filter: &str, results: &mut Results) {
             counts.future_bytes,
             counts.follower_polls,
             counts.executions,
+            counts.hot_calls_per_flight,
+            counts.zipf_calls_per_flight,
         );
         results.counted(
             counts.name,
@@ -643,6 +693,8 @@ fn print_counts(filter: &str, results: &mut Results) {
                     counts.follower_polls as f64,
                 ),
                 ("executions, leader aborted", counts.executions as f64),
+                ("calls per flight, hot key", counts.hot_calls_per_flight),
+                ("calls per flight, Zipf", counts.zipf_calls_per_flight),
             ],
         );
     }
@@ -667,12 +719,12 @@ fn scenarios() -> Vec<Scenario> {
 
     let one: &'static Runtime = Box::leak(Box::new(one_thread()));
     for callers in [10, 100, 1_000, 10_000] {
-        let scenario = Scenario::new(format!("fan-out to {callers}"))
+        let scenario = Scenario::new(format!("fan-out from the gate to {callers}"))
             .with("notify_waiters", fan_out_bare(one, callers));
         all.push(peers!(scenario, fan_out(one, callers)));
     }
 
-    let scenario = Scenario::new("fan-out to 1000, workers 4")
+    let scenario = Scenario::new("fan-out from the gate to 1000, workers 4")
         .turn(10 * TURN)
         .with("notify_waiters", fan_out_bare(workers(4), 1_000));
     all.push(peers!(scenario, fan_out(workers(4), 1_000)));
@@ -698,13 +750,14 @@ fn scenarios() -> Vec<Scenario> {
         all.push(peers!(scenario, distinct_keys(threads)));
     }
 
-    let scenario = Scenario::new("hot key, 64 tasks, workers 4")
-        .turn(10 * TURN)
+    let scenario = Scenario::new("hot key, work of 1 ms, 64 tasks, workers 4")
+        .turn(50 * TURN)
+        .with("notify_waiters", hot_key_bare())
         .with(Uncoalesced::NAME, hot_key::<Uncoalesced>());
     all.push(peers!(scenario, hot_key()));
 
-    let scenario = Scenario::new("zipf keys, 64 tasks, workers 4")
-        .turn(10 * TURN)
+    let scenario = Scenario::new("zipf keys, work of 1 ms, 64 tasks, workers 4")
+        .turn(50 * TURN)
         .with(Uncoalesced::NAME, zipf::<Uncoalesced>());
     all.push(peers!(scenario, zipf()));
 

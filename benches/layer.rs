@@ -1,10 +1,10 @@
 //! The layer over a service that is ready, beside the bare service.
 //!
 //! ```text
-//! cargo bench --bench layer                    # everything, half a minute
-//! cargo bench --bench layer -- solo            # scenarios whose name holds the word
-//! LAYER_TABLE=only cargo bench --bench layer   # the tables alone, without criterion
-//! BENCH_JSON=FILE cargo bench --bench layer    # the tables also as JSON, which `benches/plot.py` draws
+//! cargo bench -p benches --bench layer                    # everything, a minute
+//! cargo bench -p benches --bench layer -- solo            # scenarios whose name holds the word
+//! LAYER_TABLE=only cargo bench -p benches --bench layer   # the tables alone, without criterion
+//! BENCH_JSON=FILE cargo bench -p benches --bench layer    # the tables also as JSON, which `benches/plot.py` draws
 //! ```
 //!
 //! A request has 12 header fields, a response two and five bytes, which are read. First tables: the contestants take turns,
@@ -16,40 +16,8 @@
 //! bypass, and its followers wake themselves until the leader has its answer (here they are not polled meanwhile). So
 //! "solo" and "hot" under a bare key show what this layer's rules, copies and `Role` cost beside a table and a broadcast.
 //!
-//! # Targets that are not met, and the profile that shows why
-//!
-//! 4 cores of an AMD EPYC, Rust 1.95, other builds running beside; `callgrind` (instructions, and by address those that are
-//! locked) and `perf` on the loop of "solo" and of "bypassed".
-//!
-//! **Solo, at most 5 allocations over the bare service: 6.** Three are the `Role` in the response's extensions: the map, its
-//! box, the value's box. Two are the flight and the work in it. The sixth is what the work and its
-//! leader have in common, whose type the table can't name: the response on its way to the leader, and the request's
-//! fields that a `Vary` may ask for.
-//!
-//! **Solo, at most 6 x `Group`'s: 9 to 10 x, 860 to 985 ns** (6.5 to 8 x with `method_and_uri`), by the build and the
-//! process. `Group`'s own call took 118 to 141 ns when the target was set, and takes 87 to 105 now that its flights are
-//! [solo](../src/group/solo.rs); the layer's are not. Of 9,600 instructions (12,910 at first):
-//!
-//! | instructions | for |
-//! | --: | --- |
-//! | 3,130 | the key: 12 fields looked at (1,600), those that count packed (610), HighwayHash (570), the target |
-//! | 1,230 | a copy of the fields in which identical requests may differ, for `Vary` |
-//! | 1,500 | the flight: entered, launched, polled, landed, dropped |
-//! | 1,090 | the verdict: the response's fields in three passes, its length, its one frame |
-//! | 800 | `Role`: inserted, dropped |
-//! | 530 | the target's write stamps, the key's hash for the table |
-//! | 450 | moves of the request, the response and the work between the layer's futures |
-//!
-//! The rest is below 250 each. 40 instructions are locked, at 5.5 ns; the flight itself has 14. The other 26: the counts of
-//! `Shared` (2), of the gauges and the budget (4), of the flight (4), of the leader's desk (4) and of the URI (2), the
-//! desk's lock (4), the exchange's (2), the gauges themselves (3), and one look whether the desk is still its maker's alone.
-//! Without the key or without the copy for `Vary` the target would be met, and somebody given another's answer.
-//!
-//! **Bypassed, at most 100 ns and no allocation: 102 to 130 ns, 3 allocations.** All three are `Role`'s, which every
-//! response has: 800 of the 1,650 instructions, some 70 ns. What is left is a counter, and the request and the response
-//! moved apart and together again.
-//!
-//! Over axum's `Router` there are 11 allocations; three are those of any layer, and the body is boxed into axum's.
+//! "variants" are requests of one key to a service that answers with `Vary`. What one of N costs is to be the same for a
+//! hundred and for 16,000 of them.
 
 #![expect(
     clippy::disallowed_methods,
@@ -127,6 +95,7 @@ const DEFAULT: &str = "tower-singleflight";
 const METHOD_AND_URI: &str = "tower-singleflight, method_and_uri";
 const COALESCE: &str = "tower-resilience-coalesce, method and URI";
 const GROUP: &str = "Group, solo";
+const KEYS: &str = "tower-singleflight, keys of their own";
 
 fn request<B: Default>(method: &Method, number: u64) -> Request<B> {
     let mut request = Request::builder()
@@ -368,6 +337,39 @@ fn gated(
     })
 }
 
+/// Calls, and polls once.
+async fn begun<S, B>(service: &mut S, request: Request<Empty<Bytes>>) -> Pin<Box<S::Future>>
+where
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await.ok();
+    let mut call = Box::pin(service.call(request));
+    pending(&mut call).await;
+    call
+}
+
+/// Polls once what is not ready yet.
+async fn pending<F: Future + Unpin>(call: &mut F) {
+    poll_fn(|cx| {
+        assert!(Pin::new(&mut *call).poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Reads the response to the end.
+async fn finished<B: Body, E>(response: Result<Response<B>, E>) {
+    let Ok(response) = response else {
+        panic!("the service does not fail");
+    };
+    let (head, body) = response.into_parts();
+    let mut body = pin!(body);
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        black_box(&frame.ok());
+    }
+    black_box(&head);
+}
+
 /// All ask before the gate opens; then each reads its response to the end.
 async fn herd<S, B>(
     service: &mut S,
@@ -379,26 +381,11 @@ async fn herd<S, B>(
     B: Body,
 {
     for request in requests {
-        poll_fn(|cx| service.poll_ready(cx)).await.ok();
-        let mut call = Box::pin(service.call(request));
-        poll_fn(|cx| {
-            assert!(call.as_mut().poll(cx).is_pending());
-            Poll::Ready(())
-        })
-        .await;
-        calls.push(call);
+        calls.push(begun(service, request).await);
     }
     gate.add_permits(1);
     for call in calls.drain(..) {
-        let Ok(response) = call.await else {
-            panic!("the service does not fail");
-        };
-        let (head, body) = response.into_parts();
-        let mut body = pin!(body);
-        while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            black_box(&frame.ok());
-        }
-        black_box(&head);
+        finished(call.await).await;
     }
     gate.forget_permits(1);
 }
@@ -455,6 +442,128 @@ fn hot() -> Counted {
     hot
 }
 
+// ===== variants of one key =====
+
+/// Requests of one key, which differ in a field that the response's `Vary` names; or of a key for each.
+#[derive(Clone, Copy)]
+enum Kind {
+    Keys,
+    Variants,
+}
+
+impl Kind {
+    fn request(self, number: u64) -> Request<Empty<Bytes>> {
+        match self {
+            Self::Keys => request(&Method::GET, number),
+            Self::Variants => {
+                let mut request = request(&Method::GET, 0);
+                let agent = format!("agent {number}").parse().expect("a value");
+                request.headers_mut().insert("user-agent", agent);
+                request
+            }
+        }
+    }
+
+    /// Each waits for a permit, and then for the gate.
+    fn service(
+        self,
+        gate: Arc<Semaphore>,
+    ) -> impl Service<
+        Request<Empty<Bytes>>,
+        Response = Response<Full<Bytes>>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static {
+        service_fn(move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.expect("the gate stays").forget();
+                let mut response = response();
+                if let Self::Variants = self {
+                    let vary = http::HeaderValue::from_static("user-agent");
+                    response.headers_mut().insert("vary", vary);
+                }
+                Ok(response)
+            }
+        })
+    }
+}
+
+/// `others` requests wait, and then their responses come: what each costs from there on.
+fn answered(kind: Kind, others: u64) -> impl FnMut(u64) -> Duration {
+    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    move |calls| {
+        let mut sum = Duration::ZERO;
+        let rounds = calls.div_ceil(others);
+        for _ in 0..rounds {
+            let gate = Arc::new(Semaphore::new(0));
+            let mut service = SingleflightLayer::new().layer(kind.service(gate.clone()));
+            runtime.block_on(async {
+                let mut waiting = Vec::new();
+                for number in 0..others {
+                    waiting.push(begun(&mut service, kind.request(number)).await);
+                }
+                let start = Instant::now();
+                gate.add_permits(Semaphore::MAX_PERMITS / 2);
+                for call in waiting {
+                    finished(call.await).await;
+                }
+                sum += start.elapsed();
+            });
+        }
+        // In proportion, where `others` does not divide `calls` evenly.
+        sum.mul_f64(calls as f64 / (rounds * others) as f64)
+    }
+}
+
+/// `others` callers have flights of their own, by their keys or by their variants: what a newcomer costs that has one of
+/// its own too, and leaves.
+fn newcomer(kind: Kind, others: u64) -> impl FnMut(u64) -> Duration {
+    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    let gate = Arc::new(Semaphore::new(0));
+    let mut service = SingleflightLayer::new().layer(kind.service(gate.clone()));
+    let (mut held, mut number) = (None, others);
+    move |calls| {
+        runtime.block_on(async {
+            if held.is_none() {
+                let mut waiting = Vec::new();
+                for number in 0..others {
+                    waiting.push(begun(&mut service, kind.request(number)).await);
+                }
+                // The first response says by what it varies.
+                gate.add_permits(1);
+                let first = waiting.swap_remove(0).await;
+                for call in &mut waiting {
+                    pending(call).await;
+                }
+                held = Some((first, waiting));
+            }
+            let start = Instant::now();
+            for _ in 0..calls {
+                number += 1;
+                drop(begun(&mut service, kind.request(number)).await);
+            }
+            start.elapsed()
+        })
+    }
+}
+
+fn variants() -> Vec<Scenario> {
+    let of = |others| {
+        [
+            Scenario::new(format!("variants, each of {others} that wait"))
+                .with(KEYS, answered(Kind::Keys, others))
+                .with(DEFAULT, answered(Kind::Variants, others)),
+            Scenario::new(format!("variants, a newcomer beside {others}"))
+                .with(KEYS, newcomer(Kind::Keys, others))
+                .with(DEFAULT, newcomer(Kind::Variants, others)),
+        ]
+    };
+    [100, 1_600, 16_000].into_iter().flat_map(of).collect()
+}
+
 // ===== the tables =====
 
 fn scenarios() -> Vec<Counted> {
@@ -495,6 +604,18 @@ fn print_table(counted: &mut Counted, results: &mut Results) {
     }
 }
 
+fn print_variants(scenario: &mut Scenario, results: &mut Results) {
+    println!("\n## {}\n", scenario.name);
+    println!("| contestant | ns per call | x keys of their own |");
+    println!("| --- | --: | --: |");
+    let times = scenario.take_turns();
+    for ((name, _), own) in scenario.contestants.iter().zip(&times) {
+        results.timed(&scenario.name, name, own, &times[0]);
+        let ratio = median_of(own, &times[0], |own, keys| own / keys);
+        println!("| {name} | {:.0} | {ratio:.2} |", median(own.clone()));
+    }
+}
+
 fn main() {
     let tables = |filter: &str| {
         let mut results = Results::new("layer", &["axum", "tokio", "tower-resilience-coalesce"]);
@@ -503,11 +624,16 @@ fn main() {
                 print_table(&mut counted, &mut results);
             }
         }
+        for mut scenario in variants() {
+            if scenario.name.contains(filter) {
+                print_variants(&mut scenario, &mut results);
+            }
+        }
         results.write();
     };
     let plain = || {
-        let scenarios = scenarios().into_iter();
-        scenarios.map(|counted| counted.scenario).collect()
+        let counted = scenarios().into_iter().map(|counted| counted.scenario);
+        counted.chain(variants()).collect()
     };
     rounds::run("LAYER_TABLE", tables, plain);
 }

@@ -1,8 +1,12 @@
-//! What a bench measured, as JSON for `benches/plot.py`: `BENCH_JSON=FILE cargo bench ...` writes it.
+//! What a bench measured, as JSON for `benches/plot.py`: `BENCH_JSON=FILE cargo bench -p benches ...` writes it, where FILE
+//! counts from the top of the repository.
 
-use std::{env, fs, process::Command, thread, time::Duration};
+use std::{env, fs, path::Path, process::Command, thread, time::Duration};
 
 use serde_json::{Map, Value, json};
+
+/// The top of the repository; Cargo runs a bench in its package's folder.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Collects, and writes at the end if `BENCH_JSON` names a file.
 pub(crate) struct Results {
@@ -24,7 +28,7 @@ impl Results {
             "machine": machine(),
             "rustc": output("rustc", &["--version"]),
             "commit": output("git", &["rev-parse", "--short", "HEAD"]),
-            "changed": !output("git", &["status", "--porcelain", "--", "src", "Cargo.lock", "Cargo.toml"]).is_empty(),
+            "changed": !output("git", &["status", "--porcelain", "--", "src", "Cargo.lock", "Cargo.toml", "benches/*.rs"]).is_empty(),
             "versions": versions(crates),
         });
         Self {
@@ -71,7 +75,8 @@ impl Results {
             lines(&self.counts),
             lines(&self.timings),
         );
-        fs::write(&file, all).unwrap_or_else(|error| panic!("{file}: {error}"));
+        fs::write(Path::new(ROOT).join(&file), all)
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 }
 
@@ -130,7 +135,7 @@ fn command(bench: &str) -> String {
         .chain(env::vars().filter(|(name, _)| name == "BENCH_JSON"))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    words.push(format!("cargo bench --bench {bench}"));
+    words.push(format!("cargo bench -p benches --bench {bench}"));
     // cargo itself adds `--bench`.
     let filter: Vec<_> = env::args()
         .skip(1)
@@ -144,23 +149,23 @@ fn command(bench: &str) -> String {
 
 /// As the lock file has them.
 fn versions(crates: &[&str]) -> Value {
-    let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
+    let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap_or_default();
     let of = |name: &str| {
         let (_, after) = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""))?;
         Some(after.split_once('"')?.0.to_owned())
     };
-    let own = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     let versions: Map<_, _> = crates
         .iter()
+        .chain(&["tower-singleflight"])
         .map(|&name| (name.to_owned(), json!(of(name))))
-        .chain([(own.0.to_owned(), json!(own.1))])
         .collect();
     Value::Object(versions)
 }
 
 /// What a command prints, or nothing.
 fn output(command: &str, arguments: &[&str]) -> String {
-    let output = Command::new(command).args(arguments).output();
+    let mut command = Command::new(command);
+    let output = command.args(arguments).current_dir(ROOT).output();
     let output = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }

@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(&group).await;
     spawn(&group).await?;
     forget(&group).await?;
-    println!("left     {} flights in the air", group.in_flight());
+    println!("left     {} flights", group.in_flight());
     Ok(())
 }
 
@@ -84,7 +84,7 @@ async fn spawn(group: &Group<&'static str, Answer>) -> Result<(), Box<dyn Error>
     });
     drop(impatient);
     println!(
-        "DoChan   the caller left, {} flight in the air",
+        "DoChan   the caller left, {} flight goes on",
         group.in_flight()
     );
 

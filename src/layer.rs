@@ -59,8 +59,9 @@ impl SingleflightLayer {
     /// * What two requests with the same key get is one response, so **the key must hold all that the answer depends
     ///   on**: the user, above all.
     /// * **A key for a POST coalesces POSTs**: two writes become one, and the request body of a follower is dropped
-    ///   unread. Begin with [`method_and_uri`](crate::method_and_uri) and `?`, which gives `None` for every method but
-    ///   GET and HEAD, unless that is what you want.
+    ///   unread, unless a [`BufferBodyLayer`](crate::BufferBodyLayer) above has read it. Begin with
+    ///   [`method_and_uri`](crate::method_and_uri) and `?`, which gives `None` for every method but GET and HEAD,
+    ///   unless that is what you want.
     ///
     /// </div>
     ///
@@ -130,8 +131,10 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     /// Some things hold whatever it says: `Vary` is obeyed, a 403 to a request with credentials is its leader's alone, and
     /// what answers a CONNECT or switches protocols is never shared.
     ///
-    /// A key whose response is not shared is remembered for 60 seconds, or until it gives one that may be: its requests
-    /// do not wait for a head meanwhile, and so are not coalesced. (At most 4,096 keys; the oldest make room.)
+    /// The layer remembers a key whose response is not shared for 60 seconds, or until it has one that may be: its requests
+    /// do not wait for a head meanwhile, and so are not coalesced. (It remembers some thousands of keys; the oldest make
+    /// room.) A status that speaks of one client, such as 400 or 429, does not count, whoever forbids to share it, unless a
+    /// field of the response forbids it too: see [`rules`](crate::rules).
     ///
     /// ```
     /// use tower_singleflight::{SingleflightLayer, rules};

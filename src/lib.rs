@@ -9,6 +9,8 @@ mod body;
 #[cfg(feature = "http")]
 mod buffer;
 #[cfg(feature = "http")]
+pub mod buffer_body;
+#[cfg(feature = "http")]
 mod cache_status;
 mod error;
 #[cfg(feature = "http")]
@@ -44,6 +46,8 @@ mod role;
 pub mod rules;
 #[cfg(feature = "http")]
 mod service;
+#[cfg(feature = "http")]
+mod shared;
 mod sync;
 
 pub use self::error::SharedError;
@@ -55,10 +59,11 @@ pub use self::replicas::{KeyBytes, ReplicaStats, Replicas, ReplicasError};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
+    buffer_body::{BodyBytes, BufferBody, BufferBodyLayer, BufferedBody},
     error::ShareError,
     flights::Stats,
     handle::Handle,
-    key::{KeyExtractor, RequestKey, RequestKeyExtractor, method_and_uri},
+    key::{KeyExtractor, RequestKey, RequestKeyAnd, RequestKeyExtractor, method_and_uri},
     layer::SingleflightLayer,
     role::Role,
     service::Singleflight,

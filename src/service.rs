@@ -8,6 +8,7 @@ use std::{
 
 use http::{HeaderName, Request, Response, request, response};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
@@ -17,12 +18,13 @@ use crate::{
         Again, Desk, Joined, MOVES, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter,
         Work,
     },
-    flights::{Cargo, Event, Shared, Target, Waiting},
-    future::{Known, ResponseFuture},
-    key::{KeyExtractor, Marks},
+    flights::{Cargo, Event, Shared, Waiting},
+    future::{ResponseFuture, Unshareable, Write},
+    key::{KeyExtractor, MayDiffer},
     observe::{Asker, Reason},
     role::Way,
     rules::{self, Bypass, Variant},
+    shared::Resource,
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -133,35 +135,37 @@ where
         let Question {
             key,
             has_credentials,
-            marks,
+            may_differ,
         } = match Question::of(&self.shared, &parts, &body) {
             Ok(question) => question,
             Err(bypass) => return self.bypass(parts, body, bypass),
         };
         let flights = &self.shared.flights;
         let hash = flights.table.hash(&key);
-        if flights.memory.knows(hash, &key) {
+        let now = Instant::now();
+        if flights.unshareable.contains(hash, now) {
             flights.gauges.forward(&Asker::here(), Reason::Remembered);
-            let known = Known {
+            let unshareable = Unshareable {
                 hash,
-                key,
                 method: parts.method.clone(),
                 has_credentials,
             };
             let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-            return ResponseFuture::apart(&self.shared, call, Some(known));
+            return ResponseFuture::apart(&self.shared, call, Some(unshareable));
         }
-        let target = self.shared.default_key().map(|_| Target::read_of(&parts));
-        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target);
+        let watches_writes = self.shared.default_key().is_some();
+        let target = watches_writes.then(|| Resource::of(&parts).target());
+        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target, now);
         let newcomer = Newcomer {
             flights,
+            now,
             max_waiters: self.shared.settings.max_waiters,
             differs: |variant: &Variant| !variant.matches(&parts.headers),
         };
         match newcomer.enter(cargo, None) {
             Joined::Led(seat, names) => {
                 let request = Request::from_parts(parts, body);
-                self.lead(seat, names, request, has_credentials, marks)
+                self.lead(seat, names, request, has_credentials, may_differ)
             }
             Joined::Begins(seat, head) => {
                 self.begin(seat, head, Request::from_parts(parts, body), moves)
@@ -170,7 +174,7 @@ where
             Joined::Full => self.crowded(Request::from_parts(parts, body)),
             Joined::Unprepared(cargo) => {
                 let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials, marks, moves)
+                self.follow(cargo, request, has_credentials, may_differ, moves, now)
             }
         }
     }
@@ -209,10 +213,11 @@ where
             Bypass::Method => Way::Method,
             _ => Way::Bypassed,
         };
-        let writes = self.shared.default_key().is_some() && !rules::is_safe(&parts.method);
-        let target = writes.then(|| (Target::write_of(&parts), parts.method.clone()));
+        let (default_key, method) = (self.shared.default_key(), &parts.method);
+        let writes = default_key.is_some_and(|key| !rules::is_safe(method) && !key.opts_in(method));
+        let write = writes.then(|| Write::new(&parts));
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(&self.shared, call, way, target)
+        ResponseFuture::bypassed(&self.shared, call, way, write)
     }
 
     /// The flight has all the callers that it may have.
@@ -237,7 +242,7 @@ where
         names: Option<Arc<[HeaderName]>>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        marks: Marks,
+        may_differ: MayDiffer,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -251,7 +256,7 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let desk = Desk::new(&self.shared, &request, has_credentials, marks);
+        let desk = Desk::new(&self.shared, &request, has_credentials, may_differ);
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             let trace = &flight.cargo.trace;
@@ -268,8 +273,9 @@ where
         cargo: Cargo<X::Key>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        marks: Marks,
+        may_differ: MayDiffer,
         moves: u8,
+        now: Instant,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Origin<ReqBody, ResBody>,
@@ -282,6 +288,7 @@ where
         let waiter = Arc::new(Waiter::new(Arc::clone(&self.shared), service, request));
         let newcomer = Newcomer {
             flights: &self.shared.flights,
+            now,
             max_waiters: self.shared.settings.max_waiters,
             differs: |variant: &Variant| waiter.differs(variant),
         };
@@ -298,7 +305,9 @@ where
             .expect("nobody else has seen this waiter");
         self.inner = service;
         match joined {
-            Joined::Led(seat, names) => self.lead(seat, names, request, has_credentials, marks),
+            Joined::Led(seat, names) => {
+                self.lead(seat, names, request, has_credentials, may_differ)
+            }
             Joined::Begins(seat, head) => self.begin(seat, head, request, moves),
             Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
         }

@@ -3,7 +3,7 @@
 //!
 //! ```not_rust
 //! cargo run -p redis-example --example redis
-//! cargo run -p redis-example --example redis -- --processes 4
+//! cargo run -p redis-example --example redis --features replicas -- --processes 4
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run -p redis-example --example redis
 //! ```
 //!
@@ -11,11 +11,12 @@
 //! directory and without persistence, and stops it at the end; so the binary has to be installed.
 //! It prints each caller's value, the number of computations, and the value read back from Redis.
 //!
-//! The processes find each other over the same Redis, by a namespace and a secret that they share: see `replicas` below.
+//! The processes find each other over the same Redis, by a namespace and a secret that they share: see `processes.rs`.
 
-use std::collections::hash_map::RandomState;
+#[cfg(feature = "replicas")]
+mod processes;
+
 use std::error::Error;
-use std::hash::BuildHasher;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,9 +27,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, Client, RedisError};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, sleep};
-use tower_singleflight::{Group, Outcome, Replicas};
+use tower_singleflight::{Group, Outcome};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -39,8 +39,9 @@ const KEY: &str = "tower-singleflight:example:article:7";
 async fn main() -> Result<(), BoxError> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let args: Vec<_> = args.iter().map(String::as_str).collect();
+    #[cfg(feature = "replicas")]
     if let ["--one-of-many", number] = args[..] {
-        return one_of_many(number).await;
+        return processes::one_of_many(number).await;
     }
     // Held to the end of `main`, however it ends: its drop stops the server.
     let (url, _server) = match std::env::var("REDIS_URL") {
@@ -53,7 +54,10 @@ async fn main() -> Result<(), BoxError> {
     let example = async {
         match args[..] {
             [] => one_process(&url).await,
-            ["--processes", count] => many_processes(&url, count.parse()?).await,
+            #[cfg(feature = "replicas")]
+            ["--processes", count] => processes::many(&url, count.parse()?).await,
+            #[cfg(not(feature = "replicas"))]
+            ["--processes", _] => Err("`--processes` needs `--features replicas`".into()),
             _ => Err("usage: redis [--processes N]".into()),
         }
     };
@@ -103,93 +107,6 @@ async fn show_and_remove(redis: &mut MultiplexedConnection) -> Result<(), BoxErr
     println!("in Redis   {stored:?}");
     redis.del::<_, ()>(KEY).await?;
     Ok(())
-}
-
-// ===== many processes =====
-
-/// Starts this program so many times, lets all callers ask at once, and prints what they print.
-async fn many_processes(url: &str, count: usize) -> Result<(), BoxError> {
-    let mut redis = connect(url).await?;
-    expire(&mut redis).await?;
-    // Known to these processes and nobody else. Yours comes from where you keep secrets.
-    let random = RandomState::new();
-    let secret: String = (0..4)
-        .map(|part| format!("{:016x}", random.hash_one(part)))
-        .collect();
-    let mut processes = Vec::new();
-    for number in 0..count {
-        let mut process = tokio::process::Command::new(std::env::current_exe()?)
-            .args(["--one-of-many", &number.to_string()])
-            .env("REDIS_URL", url)
-            .env("SINGLEFLIGHT_SECRET", &secret)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let output = process.stdout.take().ok_or("no output")?;
-        let mut lines = BufReader::new(output).lines();
-        // Until it uses the store.
-        lines.next_line().await?.ok_or("a process has ended")?;
-        processes.push((process, lines));
-    }
-    for (process, _) in &mut processes {
-        let mut input = process.stdin.take().ok_or("no input")?;
-        input.write_all(b"go\n").await?;
-    }
-    let mut computed = 0;
-    for (process, lines) in &mut processes {
-        while let Some(line) = lines.next_line().await? {
-            match line.strip_prefix("computed ") {
-                Some(number) => computed += number.parse::<u32>()?,
-                None => println!("{line}"),
-            }
-        }
-        if !process.wait().await?.success() {
-            return Err("a process has failed".into());
-        }
-    }
-    println!("computed   {computed}");
-    show_and_remove(&mut redis).await
-}
-
-async fn one_of_many(number: &str) -> Result<(), BoxError> {
-    let url = std::env::var("REDIS_URL")?;
-    let secret = std::env::var("SINGLEFLIGHT_SECRET")?;
-    let flights = Group::new().replicas(replicas(&url, &secret)?, (encode, decode));
-    let articles = Articles::new(
-        connect(&url).await?,
-        flights,
-        &format!(" of process {number}"),
-    );
-    while !articles
-        .flights
-        .replica_stats()
-        .is_some_and(|stats| stats.is_up)
-    {
-        sleep(Duration::from_millis(5)).await;
-    }
-    println!("ready");
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    lines.next_line().await?.ok_or("nobody says go")?;
-    all_callers(&articles, &format!("process {number}  ")).await?;
-    println!("computed {}", articles.computed.load(Ordering::Relaxed));
-    Ok(())
-}
-
-/// Where the processes find each other. The namespace names the application and its version: those that differ never meet.
-fn replicas(url: &str, secret: &str) -> Result<Replicas, BoxError> {
-    Ok(Replicas::redis(url)?
-        .namespace("tower-singleflight/example")
-        .secret(secret))
-}
-
-/// How an article is written for other processes; a failure is each one's own.
-fn encode(article: &Result<String, RedisError>) -> Option<Vec<u8>> {
-    article.as_ref().ok().map(|text| text.clone().into_bytes())
-}
-
-fn decode(bytes: &[u8]) -> Option<Result<String, RedisError>> {
-    String::from_utf8(bytes.to_vec()).ok().map(Ok)
 }
 
 // ===== Articles =====

@@ -8,7 +8,7 @@ use http_body::Frame;
 
 use crate::{
     flights::Shared,
-    key::{KeyExtractor, Marks},
+    key::{KeyExtractor, MayDiffer},
     rules::Fields,
     sync::Mutex,
 };
@@ -45,7 +45,7 @@ impl<B, E> Desk<B, E> {
         shared: &Shared<X>,
         request: &Request<ReqBody>,
         has_credentials: bool,
-        mut marks: Marks,
+        mut may_differ: MayDiffer,
     ) -> Arc<Self> {
         let mut desk = Arc::new(Self {
             asked: Asked {
@@ -58,7 +58,7 @@ impl<B, E> Desk<B, E> {
         // Filled where it stays: it is large.
         let asked = &mut Arc::get_mut(&mut desk).expect("made just now").asked;
         asked.fields.keep(request.headers(), |name| {
-            marks.pop().unwrap_or_else(|| shared.may_differ(name))
+            may_differ.pop().unwrap_or_else(|| shared.may_differ(name))
         });
         desk
     }

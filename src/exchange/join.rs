@@ -16,6 +16,7 @@ use crate::{
 /// A request that comes to the table.
 pub(crate) struct Newcomer<'a, K, D> {
     pub(crate) flights: &'a Flights<K>,
+    pub(crate) now: Instant,
     pub(crate) max_waiters: usize,
     /// Whether a response for a variant is not for it. Called under locks.
     pub(crate) differs: D,
@@ -45,7 +46,6 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
         let mut names = None;
         let mut head = None;
         let mut full = false;
-        let mut now = None;
         let mut place = Place::Leader;
         let hash = cargo.hash;
         let entered = self
@@ -59,13 +59,12 @@ impl<K: Eq, D: Fn(&Variant) -> bool> Newcomer<'_, K, D> {
                 if theirs.key != mine.key || theirs.method != mine.method {
                     return Visit::Pass;
                 }
-                let now = *now.get_or_insert_with(Instant::now);
-                if !theirs.is_fresh(&self.flights.stamps, now) {
+                if !theirs.is_fresh(&self.flights.writes, self.now) {
                     return Visit::Detach;
                 }
                 let mut exchange = theirs.exchange.lock();
                 if matches!(exchange.stage, Stage::Closed)
-                    || exchange.is_silent(now, theirs.max_silence)
+                    || exchange.is_silent(self.now, theirs.max_silence)
                 {
                     return Visit::Detach;
                 }

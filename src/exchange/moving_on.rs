@@ -27,6 +27,7 @@ use super::{
 use crate::{
     body::ResponseBody,
     buffer::{Prefix, PrefixHasher},
+    buffer_body::BodyBytes,
     error::{BoxError, FellBehind, ResponseChanged, SharedError},
     future::ResponseFuture,
     key::KeyExtractor,
@@ -90,7 +91,11 @@ where
         hasher: PrefixHasher,
         hint: SizeHint,
     },
-    GoingOn(Pin<Box<ResponseBody<ResBody>>>),
+    GoingOn {
+        body: Pin<Box<ResponseBody<ResBody>>>,
+        /// The bytes that the first head has promised and that are still to come.
+        left: Option<u64>,
+    },
     Done,
 }
 
@@ -100,7 +105,7 @@ impl<S, X, ReqBody> Again<S, X, ReqBody>
 where
     X: KeyExtractor,
 {
-    /// `None` for a request whose body can't be kept for a second call.
+    /// `None` for a request whose body is not there to be sent again: it is still to be read, from its connection.
     pub(crate) fn new(
         service: Singleflight<S, X>,
         request: Request<ReqBody>,
@@ -109,7 +114,8 @@ where
     where
         ReqBody: Body,
     {
-        request.body().is_end_stream().then_some(Self {
+        let has_body = request.extensions().get::<BodyBytes>().is_some();
+        (has_body || request.body().is_end_stream()).then_some(Self {
             service,
             request,
             moves,
@@ -232,17 +238,31 @@ where
                     if had.bytes > 0 && hasher.prefix() != *had {
                         return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
                     }
-                    let Self::PassingOver { body, .. } = mem::replace(self, Self::Done) else {
+                    let Self::PassingOver { body, hint, .. } = mem::replace(self, Self::Done)
+                    else {
                         unreachable!("looked at just now");
                     };
-                    *self = Self::GoingOn(body);
+                    let mut left = hint.exact();
+                    let is_kept = keeps_to(&mut left, rest.len());
+                    *self = Self::GoingOn { body, left };
+                    if !is_kept {
+                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                    }
                     if !rest.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(rest))));
                     }
                 }
-                Self::GoingOn(body) => {
-                    let frame = ready!(body.as_mut().poll_frame(cx));
-                    return Poll::Ready(frame.map(|frame| frame.map_err(SharedError::new)));
+                Self::GoingOn { body, left } => {
+                    let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
+                    let frame = frame.map_err(SharedError::new)?;
+                    let is_kept = match &frame {
+                        Some(frame) => keeps_to(left, frame.data_ref().map_or(0, Bytes::len)),
+                        None => left.is_none_or(|left| left == 0),
+                    };
+                    if !is_kept {
+                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                    }
+                    return Poll::Ready(frame.map(Ok));
                 }
                 Self::Done => panic!("a body polled after its end"),
             }
@@ -268,7 +288,7 @@ where
         match &*self.state.lock() {
             State::Reading { reader, .. } => reader.is_end_stream(),
             State::Calling { .. } | State::PassingOver { .. } => false,
-            State::GoingOn(body) => body.is_end_stream(),
+            State::GoingOn { body, left } => left.unwrap_or(0) == 0 && body.is_end_stream(),
             State::Done => true,
         }
     }
@@ -277,7 +297,9 @@ where
         match &*self.state.lock() {
             State::Reading { reader, .. } => reader.size_hint(),
             State::Calling { hint, .. } | State::PassingOver { hint, .. } => *hint,
-            State::GoingOn(body) => body.size_hint(),
+            State::GoingOn { body, left } => {
+                left.map_or_else(|| body.size_hint(), SizeHint::with_exact)
+            }
             State::Done => SizeHint::with_exact(0),
         }
     }
@@ -300,6 +322,20 @@ fn is_same(old: &response::Parts, new: &response::Parts) -> bool {
             let (old, new) = (old.headers.get_all(name), new.headers.get_all(name));
             old.iter().eq(new.iter())
         })
+}
+
+/// Counts `len` bytes more, and says whether so many were promised.
+fn keeps_to(left: &mut Option<u64>, len: usize) -> bool {
+    match left {
+        Some(left) => match left.checked_sub(len as u64) {
+            Some(less) => {
+                *left = less;
+                true
+            }
+            None => false,
+        },
+        None => true,
+    }
 }
 
 /// The error of a call, as a body's.

@@ -68,22 +68,19 @@ where
     }
 }
 
-impl<S, ReqBody, ResBody> Future for Oneshot<S, ReqBody>
+impl<S, ReqBody> Oneshot<S, ReqBody>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: Body,
+    S: Service<Request<ReqBody>>,
 {
-    type Output = Result<Response<ResBody>, S::Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut state = this.state;
+    /// As `poll`, with the response as it came.
+    pub(crate) fn poll_call(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, S::Error>> {
+        let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Calling(call) => {
-                    let response = ready!(call.poll(cx))?;
-                    return Poll::Ready(Ok(rules::correct_length(*this.is_head, response)));
-                }
+                StateProj::Calling(call) => return call.poll(cx),
                 StateProj::Failed(error) => {
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
@@ -96,5 +93,19 @@ where
             };
             state.set(next);
         }
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for Oneshot<S, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let is_head = self.is_head;
+        let response = ready!(self.poll_call(cx))?;
+        Poll::Ready(Ok(rules::correct_length(is_head, response)))
     }
 }

@@ -1,26 +1,24 @@
 //! A request that may be coalesced: its key, and what else its head says.
 
-use std::any::Any;
-
 use http::{Method, request};
 use http_body::Body;
 
 use crate::{
+    buffer_body::Trailers,
     flights::Shared,
-    key::{KeyExtractor, Marks, RequestKey},
-    rules::{Bypass, Said},
+    key::{KeyExtractor, MayDiffer},
+    rules::{Bypass, RequestFields},
 };
 
 pub(crate) struct Question<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
-    /// What is known of the fields in which an identical request may differ.
-    pub(crate) marks: Marks,
+    pub(crate) may_differ: MayDiffer,
 }
 
 // ===== impl Question =====
 
-impl<K: 'static> Question<K> {
+impl<K> Question<K> {
     /// `Err`: why the request must make its own call.
     pub(crate) fn of<X, B>(
         shared: &Shared<X>,
@@ -34,42 +32,47 @@ impl<K: 'static> Question<K> {
         if !shared.flights.is_enabled() {
             return Err(Bypass::Disabled);
         }
-        let has_body = |said: &Said| said.has_body(body.is_end_stream(), body.size_hint().exact());
-        let mut marks = Marks::default();
-        let mut said = Said::default();
+        let mut may_differ = MayDiffer::default();
+        let mut fields = RequestFields::default();
         // The default key is made in the pass in which the rules look at the fields.
-        let own = match shared.default_key() {
-            Some(default) if !default.coalesces(&request.method) => return Err(Bypass::Method),
-            Some(default) => {
-                let key = default.read(request, |name, value, may_differ| {
-                    said.note(name, value);
-                    marks.push(may_differ);
+        let default = match shared.default_key() {
+            Some(default) if !default.coalesces(request) => {
+                return Err(if default.opts_in(&request.method) {
+                    Bypass::Body
+                } else {
+                    Bypass::Method
                 });
-                cast(key)
             }
+            Some(default) => Some(default.read(request, |name, value, differs| {
+                fields.note(name, value);
+                may_differ.push(differs);
+            })),
             None => {
-                said = Said::by(&request.headers);
+                fields = RequestFields::of(&request.headers);
                 None
             }
         };
-        if let Some(bypass) = said.bypass(&request.method, has_body(&said)) {
+        let has_body = fields.has_body(body.is_end_stream(), body.size_hint().exact());
+        let is_default = default.is_some();
+        if let Some(bypass) = fields.bypass(&request.method, has_body) {
             return Err(bypass);
         }
-        match own.or_else(|| shared.extractor.extract(request)) {
+        let key = match default {
+            Some(key) => shared.extractor.complete(key, request),
+            // A key that knows nothing of them may have left them out.
+            None if Trailers::of(request).is_some() => return Err(Bypass::Body),
+            None => shared.extractor.extract(request),
+        };
+        match key {
             Some(key) => Ok(Self {
                 key,
-                has_credentials: said.credentials,
-                marks,
+                has_credentials: fields.credentials,
+                may_differ,
             }),
-            None if matches!(request.method, Method::GET | Method::HEAD) => Err(Bypass::NoKey),
+            None if is_default || matches!(request.method, Method::GET | Method::HEAD) => {
+                Err(Bypass::NoKey)
+            }
             None => Err(Bypass::Method),
         }
     }
-}
-
-/// The default key's type is not named where any may stand.
-fn cast<K: 'static>(key: RequestKey) -> Option<K> {
-    let mut key = Some(key);
-    let key: &mut dyn Any = &mut key;
-    key.downcast_mut::<Option<K>>()?.take()
 }

@@ -86,7 +86,8 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 Read::Wait { asked, paced } => (asked, paced),
             };
             match polled {
-                None if asked => self.seat.flight().wake_driver(),
+                // Asked at the second look, it is in the place of one who has left in between.
+                _ if asked => self.seat.flight().wake_driver(),
                 None => {}
                 Some(Poll::Pending) if !paced => {
                     self.yielded = false;

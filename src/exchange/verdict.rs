@@ -7,13 +7,14 @@ use std::{panic::resume_unwind, sync::Arc, task::Poll};
 
 use http::{Response, response};
 use http_body::{Body, SizeHint};
+use tokio::time::Instant;
 
 use super::{
     desk::Answer,
     work::{Brief, Pulled},
 };
 use crate::{
-    buffer::Room,
+    buffer::{PrefixHasher, Room},
     error::{ShareError, SharedError},
     flights::{Flight, Stage, Waiting},
     group::{Wakers, caught},
@@ -119,17 +120,19 @@ where
     pub(super) fn judge(&self, response: Response<ResBody>) -> Verdict<ResBody> {
         let (parts, body) = response.into_parts();
         let cargo = &self.flight.cargo;
-        let memory = &self.shared.flights.memory;
+        let remembered = &self.shared.flights.unshareable;
         let shareable = rules::may_share(
             &self.desk.asked.method,
             self.desk.asked.has_credentials,
             &parts,
         ) && (self.shared.settings.policy)(&parts);
         if !shareable {
-            memory.remember(cargo.hash, cargo.key.clone());
+            if rules::marks_key_unshareable(&parts) {
+                remembered.insert(cargo.hash, Instant::now());
+            }
             return self.release(parts, body, Reason::Unshareable);
         }
-        memory.clear(cargo.hash, &cargo.key);
+        remembered.remove(cargo.hash);
         let hint = body.size_hint();
         let mut head = Head {
             expected: rules::expected(&self.desk.asked.method, &parts, &hint),
@@ -184,6 +187,7 @@ where
         &self,
         head: Head,
         first: Poll<Option<Result<Pulled, SharedError>>>,
+        hasher: &mut Option<PrefixHasher>,
         wakers: &mut Wakers,
     ) -> Opened {
         let Head {
@@ -246,7 +250,7 @@ where
             Poll::Pending => is_empty,
             Poll::Ready(Some(Ok(pulled))) => {
                 let is_last = pulled.is_last;
-                self.receive(pulled, &mut None).is_break() || is_last
+                self.receive(pulled, hasher).is_break() || is_last
             }
             Poll::Ready(Some(Err(error))) => {
                 self.land(Some(error));
@@ -264,7 +268,7 @@ where
     /// Which requests of this key the response is for, if not for all.
     fn variant(&self, parts: &response::Parts) -> Option<Variant> {
         // `*` is not shared in the first place.
-        let Vary::Fields(names) = Vary::of(parts) else {
+        let Vary::Fields(names) = Vary::of(parts, &self.desk.asked.fields) else {
             return None;
         };
         let shared = &self.shared;

@@ -157,7 +157,7 @@ where
             } else {
                 Poll::Pending
             };
-            match brief.open(head, first, &mut wakers) {
+            match brief.open(head, first, hasher, &mut wakers) {
                 Opened::Over => return Poll::Ready(()),
                 Opened::Streams => news = true,
             }

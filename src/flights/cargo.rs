@@ -9,17 +9,14 @@ use http::{Method, response};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::{
-    gauges::Gauges,
-    settings::Shared,
-    stamps::{Stamps, Target},
-};
+use super::{gauges::Gauges, settings::Shared};
 use crate::{
     buffer::SharedBuffer,
     group::{self, Payload, Wakers},
     key::KeyExtractor,
     observe::{Reason, Trace},
     rules::Variant,
+    shared::{WriteEpochs, WriteTarget},
     sync::Mutex,
 };
 
@@ -31,8 +28,8 @@ pub(crate) struct Cargo<K> {
     /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
     pub(crate) method: Method,
     pub(crate) gauges: Arc<Gauges>,
-    /// The target's write stamps when the flight began; `None` where writes are not watched.
-    pub(crate) stamp: Option<(Target, u64)>,
+    /// The target, and the last write when the flight began; `None` where writes are not watched.
+    pub(crate) epoch: Option<(WriteTarget, u64)>,
     /// From when on it is too old to be joined.
     pub(crate) expires: Option<Instant>,
     /// After so long without a frame it is not joined either.
@@ -103,14 +100,15 @@ pub(crate) trait Waiting<K>: Send + Sync {
 // ===== impl Cargo =====
 
 impl<K> Cargo<K> {
-    /// Of a flight that may begin now. `target`: whose writes are watched.
+    /// Of a flight that may begin `now`. `target`: whose writes are watched.
     #[inline]
     pub(crate) fn new<X>(
         shared: &Shared<X>,
         hash: u64,
         key: K,
         method: Method,
-        target: Option<Target>,
+        target: Option<WriteTarget>,
+        now: Instant,
     ) -> Self
     where
         X: KeyExtractor<Key = K>,
@@ -124,9 +122,9 @@ impl<K> Cargo<K> {
             method,
             gauges: Arc::clone(&flights.gauges),
             trace: Trace::default(),
-            stamp: target.map(|target| (target, flights.stamps.read(target))),
+            epoch: target.map(|target| (target, flights.writes.current())),
             max_silence: settings.max_silence,
-            expires: Instant::now().checked_add(settings.max_age),
+            expires: now.checked_add(settings.max_age),
             exchange: Mutex::new(Exchange::new(SharedBuffer::new(Arc::clone(
                 &flights.gauges.budget,
             )))),
@@ -134,9 +132,9 @@ impl<K> Cargo<K> {
     }
 
     /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
-    pub(crate) fn is_fresh(&self, stamps: &Stamps, now: Instant) -> bool {
-        self.stamp
-            .is_none_or(|(target, seen)| stamps.read(target) == seen)
+    pub(crate) fn is_fresh(&self, writes: &WriteEpochs, now: Instant) -> bool {
+        self.epoch
+            .is_none_or(|(target, epoch)| !writes.written_since(epoch, &target))
             && self.expires.is_none_or(|expires| now <= expires)
     }
 }

@@ -4,17 +4,13 @@
 //! | --- | --- |
 //! | `registry` | the table of flights, and everything below |
 //! | `cargo` | what the layer hangs on a flight: key, variant, stage, waiting followers, copy |
-//! | `memory` | keys whose responses are unshareable |
-//! | `stamps` | writes that make older flights stale |
 //! | `gauges` | counters, and [`Stats`] |
 //! | `settings` | what the layer's builder sets |
 
 mod cargo;
 mod gauges;
-mod memory;
 mod registry;
 mod settings;
-mod stamps;
 
 pub use self::gauges::Stats;
 pub(crate) use self::{
@@ -22,5 +18,4 @@ pub(crate) use self::{
     gauges::Event,
     registry::Flights,
     settings::{Settings, Shared},
-    stamps::Target,
 };

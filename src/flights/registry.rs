@@ -7,11 +7,10 @@ use tokio::time::Instant;
 use super::{
     cargo::{Cargo, Flight},
     gauges::{Gauges, Stats},
-    memory::Memory,
-    stamps::Stamps,
 };
 use crate::{
     group::Table,
+    shared::{UnshareableKeys, WriteEpochs},
     sync::{AtomicBool, Ordering},
 };
 
@@ -19,8 +18,8 @@ use crate::{
 pub(crate) struct Flights<K> {
     pub(crate) table: Table<(), (), Cargo<K>>,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) memory: Memory<K>,
-    pub(crate) stamps: Stamps,
+    pub(crate) unshareable: UnshareableKeys,
+    pub(crate) writes: WriteEpochs,
     enabled: AtomicBool,
 }
 
@@ -31,8 +30,8 @@ impl<K: Eq> Flights<K> {
         Self {
             table: Table::new(),
             gauges: Arc::new(Gauges::new()),
-            memory: Memory::new(),
-            stamps: Stamps::new(),
+            unshareable: UnshareableKeys::new(),
+            writes: WriteEpochs::new(),
             enabled: AtomicBool::new(true),
         }
     }
@@ -55,7 +54,7 @@ impl<K> Flights<K> {
     /// Whether a new caller could still join: a flight that is too old, too silent, or older than a write, is as good as
     /// detached.
     pub(crate) fn can_be_joined(&self, cargo: &Cargo<K>, now: Instant) -> bool {
-        cargo.is_fresh(&self.stamps, now)
+        cargo.is_fresh(&self.writes, now)
             && !cargo.exchange.lock().is_silent(now, cargo.max_silence)
     }
 

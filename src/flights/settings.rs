@@ -1,6 +1,6 @@
 //! What the layer's builder sets, and what its services share.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, response};
 
@@ -75,7 +75,7 @@ impl fmt::Debug for Settings {
 impl<X: KeyExtractor> Shared<X> {
     /// The default key, which is known to tell the target and most fields of a request. Of a user's key nothing is known.
     pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
-        (&*self.extractor as &dyn Any).downcast_ref()
+        self.extractor.default_key()
     }
 
     /// Whether two requests of one key may differ in the field of this name.

@@ -1,10 +1,10 @@
 //! The layer's future.
 
-// `response` holds it and its states, `poll` what a poll makes of each, `tells` what a response that came to its caller
-// alone tells the layer.
+// `response` holds it and its states, `poll` what a poll makes of each, `after_response` what the layer learns from a
+// response that came to its caller alone.
+mod after_response;
 mod poll;
 mod response;
-mod tells;
 
+pub(crate) use self::after_response::{Unshareable, Write};
 pub use self::response::ResponseFuture;
-pub(crate) use self::tells::Known;

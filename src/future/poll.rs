@@ -12,8 +12,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
+    after_response::{AfterResponse, Unshareable},
     response::{ResponseFuture, State, StateProj},
-    tells::{Known, Tells},
 };
 use crate::{
     body::ResponseBody,
@@ -47,7 +47,7 @@ where
                 StateProj::Own {
                     call,
                     way,
-                    tells,
+                    after,
                     shared,
                 } => {
                     let response = ready!(call.poll(cx));
@@ -56,7 +56,7 @@ where
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
                             if let Some(shared) = shared {
-                                shared.hear(tells, &parts);
+                                shared.conclude(after, &parts);
                             }
                             Ok(dress(shared, parts, ResponseBody::inner(body), *way))
                         }
@@ -138,15 +138,15 @@ where
                         State::lead(waiter.shared(), seat, desk, Way::SentOn)
                     }
                     Poll::Ready(Next::Forward(service, request, refused_by)) => {
-                        let tells = refused_by.map_or(Tells::Nothing, |flight| {
-                            Tells::Shareable(Known {
+                        let after = refused_by.map_or(AfterResponse::Nothing, |flight| {
+                            let fields = rules::RequestFields::of(request.headers());
+                            AfterResponse::Unshareable(Unshareable {
                                 hash: flight.cargo.hash,
-                                key: flight.cargo.key.clone(),
                                 method: request.method().clone(),
-                                has_credentials: rules::Said::by(request.headers()).credentials,
+                                has_credentials: fields.credentials,
                             })
                         });
-                        sent_on(waiter.shared(), service, request, tells)
+                        sent_on(waiter.shared(), service, request, after)
                     }
                     Poll::Ready(Next::Fail(error)) => {
                         this.state.set(State::Done);
@@ -164,7 +164,7 @@ where
                                 waiter.shared(),
                                 service,
                                 request,
-                                Tells::Nothing,
+                                AfterResponse::Nothing,
                             )),
                             // Decided in this very moment.
                             None => continue,
@@ -199,11 +199,11 @@ fn sent_on<S, X, ReqBody, ResBody>(
     shared: &Arc<Shared<X>>,
     service: S,
     request: Request<ReqBody>,
-    tells: Tells<X::Key>,
+    after: AfterResponse,
 ) -> State<S, X, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    State::own(shared, Oneshot::new(service, request), Way::SentOn, tells)
+    State::own(shared, Oneshot::new(service, request), Way::SentOn, after)
 }

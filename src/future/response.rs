@@ -2,15 +2,15 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use http::{Method, Request, response};
+use http::{Request, response};
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::tells::{Known, Tells};
+use super::after_response::{AfterResponse, Unshareable, Write};
 use crate::{
     exchange::{Again, Desk, Oneshot, Seat, Waiter},
-    flights::{Shared, Target},
+    flights::Shared,
     key::KeyExtractor,
     observe::Wait,
     role::Way,
@@ -49,8 +49,7 @@ where
         #[pin]
         call: Oneshot<S, ReqBody>,
         way: Way,
-        /// What its response tells the layer.
-        tells: Tells<X::Key>,
+        after: AfterResponse,
         /// [If needed](Shared::if_needed).
         shared: Option<Arc<Shared<X>>>,
     },
@@ -90,24 +89,21 @@ where
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         way: Way,
-        writes: Option<(Target, Method)>,
+        write: Option<Write>,
     ) -> Self {
-        let tells = match writes {
-            Some((target, method)) => Tells::Written(target, method),
-            None => Tells::Nothing,
-        };
-        let state = State::own(shared, call, way, tells);
+        let after = write.map_or(AfterResponse::Nothing, AfterResponse::Write);
+        let state = State::own(shared, call, way, after);
         Self { state }
     }
 
-    /// Could not join a flight. `known`: because its key is known to be unshareable.
+    /// Could not join a flight. `unshareable`: because of its key.
     pub(crate) fn apart(
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
-        known: Option<Known<X::Key>>,
+        unshareable: Option<Unshareable>,
     ) -> Self {
-        let tells = known.map_or(Tells::Nothing, Tells::Shareable);
-        let state = State::own(shared, call, Way::Apart, tells);
+        let after = unshareable.map_or(AfterResponse::Nothing, AfterResponse::Unshareable);
+        let state = State::own(shared, call, Way::Apart, after);
         Self { state }
     }
 
@@ -157,13 +153,13 @@ where
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         way: Way,
-        tells: Tells<X::Key>,
+        after: AfterResponse,
     ) -> Self {
-        let shared = shared.if_needed(&tells);
+        let shared = shared.if_needed(&after);
         Self::Own {
             call,
             way,
-            tells,
+            after,
             shared,
         }
     }
@@ -175,7 +171,7 @@ where
         way: Way,
     ) -> Self {
         Self::Lead {
-            shared: shared.if_needed(&Tells::Nothing),
+            shared: shared.if_needed(&AfterResponse::Nothing),
             seat: Some(seat),
             desk,
             way,
@@ -189,7 +185,7 @@ where
         again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
         Self::Begin {
-            shared: shared.if_needed(&Tells::Nothing),
+            shared: shared.if_needed(&AfterResponse::Nothing),
             seat: Some(seat),
             head,
             again,

@@ -13,34 +13,34 @@ use super::{
     outcome::Outcome,
     panic::drop_quietly,
     runtime::Runtime,
-    wakers::{Interest, Place},
+    wakers::{Interest, WakerSlot},
     work::{Polled, Work, WorkResult},
 };
 
-/// Leaves the flight when dropped, on whatever way. It exists before any of the user's code is called for the flight.
+/// Leaves the flight when it is dropped, in whatever way. It exists before any of the user's code is called for the flight.
 pub(crate) struct Caller<K, V, C> {
     /// `None` once the flight has ended for this caller.
     flight: Option<Arc<Flight<K, V, C>>>,
-    place: Place,
+    slot: WakerSlot,
 }
 
 impl<K, V, C> Caller<K, V, C> {
     pub(super) fn leader(flight: Arc<Flight<K, V, C>>) -> Self {
         Self {
             flight: Some(flight),
-            place: Place::Leader { left: false },
+            slot: WakerSlot::Leader { left: false },
         }
     }
 
     pub(super) fn follower(flight: Arc<Flight<K, V, C>>) -> Self {
         Self {
             flight: Some(flight),
-            place: Place::None,
+            slot: WakerSlot::None,
         }
     }
 
     pub(super) fn leads(&self) -> bool {
-        self.place.leads()
+        self.slot.leads()
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V, C>> {
@@ -49,7 +49,7 @@ impl<K, V, C> Caller<K, V, C> {
             .expect("the flight has ended for this caller")
     }
 
-    /// What `flight`, which has ended, gave to its leader alone.
+    /// Takes what `flight`, which has ended, holds for its leader alone.
     fn take_own(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
         match flight.ending() {
             Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => flight.take_own(),
@@ -64,7 +64,7 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// The leader's part: calls `work`, and puts what it gives into the flight.
+    /// Calls `work`, and puts the future that it returns into the flight: the leader's part.
     ///
     /// # Panics
     ///
@@ -78,7 +78,8 @@ where
         debug_assert!(unshared.is_none(), "it has not been polled");
     }
 
-    /// Brings into the flight what the leader has of the work. Gives the value if nobody shares it; else this is to be polled.
+    /// Brings what the leader has of the work into the flight. Returns the value if nobody shares it; if not, this caller is
+    /// to be polled.
     ///
     /// # Panics
     ///
@@ -96,22 +97,22 @@ where
         Some(own.unwrap_or_else(|payload| resume_unwind(payload)))
     }
 
-    /// A follower's part: from now on the flight does not depend on its leader.
+    /// Makes the flight independent of its leader: a follower's part.
     pub(crate) fn board(&self) {
         self.flight().promote(Runtime::current);
     }
 
-    /// As `board`, on a runtime that is known.
+    /// As `board`, for a follower within `runtime`.
     pub(crate) fn board_on(&self, runtime: &Runtime) {
         self.flight().promote(|| Some(runtime.clone()));
     }
 
-    /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    /// Lets the flight go on to its end on `runtime` when every caller has left.
     pub(crate) fn keep_on(&self, runtime: Runtime) {
         self.flight().keep_on(runtime);
     }
 
-    /// Drives the work where that is this caller's part, and leaves the waker.
+    /// Leaves the waker, and drives the work if that is this caller's part.
     ///
     /// # Panics
     ///
@@ -124,7 +125,7 @@ where
         let flight = self.flight.as_ref().expect("polled after completion");
         let own = match flight.ending() {
             Some(_) => None,
-            None => ready!(flight.poll_caller(&mut self.place, interest, cx)),
+            None => ready!(flight.poll_caller(&mut self.slot, interest, cx)),
         };
         let flight = self.flight.take().expect("looked at just now");
         let message = match (own.or_else(|| self.take_own(&flight)), flight.ending()) {
@@ -133,7 +134,7 @@ where
             (None, Some(Ending::Panicked(message))) => Ok(message.clone()),
             (None, _) => return Poll::Ready(Ended::Shared(flight)),
         };
-        // What it owns is not to be dropped in a panic.
+        // What the flight owns is not to be dropped in a panic.
         drop(flight);
         match message {
             Ok(message) => message.resume(),
@@ -144,9 +145,9 @@ where
 
 #[cfg(feature = "http")]
 impl<K, V, C> Caller<K, V, C> {
-    /// Takes this caller's waker, to be woken by who takes it.
+    /// Takes this caller's waker, which is then to be woken.
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
-        self.flight.as_ref()?.take_waker(&self.place)
+        self.flight.as_ref()?.take_waker(&self.slot)
     }
 }
 
@@ -157,10 +158,10 @@ impl<K, V, C> Caller<K, V, C> {
             return;
         };
         if flight.ending().is_none() {
-            drop_quietly(flight.free(&self.place));
+            drop_quietly(flight.free(&self.slot));
             flight.count_out();
         } else {
-            // Else a payload whose drop panics would be left to a follower, which may be panicking with its message.
+            // Or a follower would drop it, which may be panicking with its message while the payload's drop panics.
             drop_quietly(self.take_own(&flight));
         }
     }
@@ -181,14 +182,14 @@ impl<K, V, C> fmt::Debug for Caller<K, V, C> {
     }
 }
 
-/// The end of a flight, as one of its callers gets it.
+/// The end of a flight, for one of its callers.
 pub(crate) enum Ended<K, V, C> {
     Alone(V),
     Shared(Arc<Flight<K, V, C>>),
 }
 
 impl<K, V, C> Ended<K, V, C> {
-    /// As the caller gets it that `led` the flight, or did not.
+    /// The end, for a caller that `led` the flight or did not.
     pub(super) fn into_outcome(self, led: bool) -> Outcome<V>
     where
         V: Clone,

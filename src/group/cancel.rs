@@ -1,10 +1,10 @@
-//! Dropping work that nobody waits for any more.
+//! Drops work that nobody waits for any more.
 
 use std::{cell::RefCell, panic::resume_unwind, pin::Pin};
 
 use super::{panic::caught, work::Work};
 
-/// How deep work is dropped within other work's drop before it is put aside for the outermost.
+/// How deep drops of work nest before the rest is put aside for the outermost.
 const DEPTH: usize = 32;
 
 thread_local! {
@@ -21,8 +21,8 @@ struct Cancelling {
     aside: Vec<Pin<Box<dyn Send>>>,
 }
 
-/// Drops work. It may hold the last caller of another flight, whose work then comes here, and so on: a chain of any length
-/// takes a bounded stack, and has been dropped when the outermost call returns.
+/// Drops work. It may hold the last caller of another flight, whose work is then dropped here too, and so on. The stack stays
+/// bounded for a chain of any length, all of which is dropped when the outermost call returns.
 pub(super) fn cancel<V>(work: Work<V>) {
     let mut work = Some(work.erase());
     let entered = CANCELLING.try_with(|cancelling| {
@@ -35,14 +35,14 @@ pub(super) fn cancel<V>(work: Work<V>) {
         cancelling.depth
     });
     let Ok(depth) = entered else {
-        // The thread ends.
+        // The thread is ending.
         return drop(work);
     };
     let Some(work) = work else {
         return;
     };
     let mut panic = caught(|| drop(work)).err();
-    // Of a panic in nested drops the rest is dropped all the same, and the first goes on.
+    // A panic stops no other drop. The first one goes on afterwards.
     loop {
         let next = CANCELLING.with_borrow_mut(|cancelling| {
             let next = match depth {

@@ -14,34 +14,34 @@ use super::{
     panic::quietly,
     runtime::Runtime,
     state::{Driver, Next, WorkState},
-    wakers::{Interest, Place, Wakers},
+    wakers::{Interest, WakerSlot, Wakers},
     work::{Polled, Work, WorkResult},
 };
 
-/// Wakes every caller: nobody knows which of them will be polled. Work that keeps it keeps no value alive.
+/// Wakes every caller, since any of them may be the one that is polled. Weak: work that keeps its waker keeps no value alive.
 struct WakeCallers<K, V, C>(Weak<Flight<K, V, C>>);
 
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
-    /// Leaves `waker` at `place` and does `then` under the same lock (F2). `None` if the flight has ended.
+    /// Leaves `waker` at `slot` and does `then` under the same lock (F2). `None` if the flight has ended.
     ///
-    /// Gives the waker that lay there too, to be dropped when nothing is in hand: whoever made it may panic then.
+    /// Also returns the waker that lay there. Its drop is the user's code: it belongs where no work is in hand.
     fn leave<T>(
         &self,
-        place: &mut Place,
+        slot: &mut WakerSlot,
         interest: Interest,
         waker: &Waker,
         then: impl FnOnce(&mut FlightState<K, V, C>) -> T,
     ) -> Option<(T, Option<Waker>)> {
-        // Cloned outside the lock (F6). One who has left none yet needs no look at it.
-        let mut fresh = place.is_new().then(|| waker.clone());
+        // Cloned outside the lock (F6), and at once by a caller that has left none yet.
+        let mut fresh = slot.is_new().then(|| waker.clone());
         loop {
             let mut state = self.state();
             if state.is_over() {
                 return None;
             }
-            let slot = state.places.slot(place, interest);
+            let slot = state.slots.slot(slot, interest);
             if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
                 let Some(new) = fresh.take() else {
                     drop(state);
@@ -54,14 +54,14 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Wakes the leader, and the followers who wait for what the work says midway. A leader that drives is being polled
-    /// right now: it will look.
+    /// Wakes the leader, and the followers that wait for progress. A leader that drives is being polled right now, and will
+    /// look.
     pub(crate) fn wake_progress(&self) {
         let wakers = {
             let mut state = self.state();
-            let mut wakers = state.places.take_progress();
+            let mut wakers = state.slots.take_progress();
             if state.driver != Driver::Leader {
-                wakers.push(state.places.take_leader());
+                wakers.push(state.slots.take_leader());
             }
             wakers
         };
@@ -70,31 +70,30 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Wakes the leader alone.
     pub(crate) fn wake_leader(&self) {
-        let waker = self.state().places.take_leader();
+        let waker = self.state().slots.take_leader();
         Wakers::one(waker).wake();
     }
 
-    /// Has the work polled once more by the task that drives it. Where callers drive, the asking caller does so itself,
-    /// unless another is at it, who may have looked already what there is to do: repeated by `put_back`.
+    /// Lets the task that drives the work poll it once more. Where callers drive, the caller that asks does so itself, or
+    /// another is at it, which may have looked already.
     pub(crate) fn wake_driver(&self) {
         let wakers = {
             let mut state = self.state();
-            state.rewake |=
-                state.driver == Driver::Callers && matches!(state.work, WorkState::Polling);
-            state.wake_task()
+            state.note_wake_up();
+            Wakers::one(state.task.clone())
         };
         wakers.wake();
     }
 
-    /// Gives a flight that nobody can join, and whose leader alone is left, back to its leader to drive.
+    /// Lets the leader drive again, if it is alone in a flight that nobody can join.
     ///
-    /// Called by the work, from within its poll.
+    /// The work calls this from within its poll.
     pub(crate) fn demote(&self) {
         if self.callers() == 1 {
             let mut state = self.state();
             if !state.leaderless {
                 self.set_driver(&mut state, Driver::Leader);
-                // Who had joined in this very poll has left: no task is to be spawned.
+                // A follower that joined in this very poll has left: no task is to be spawned.
                 let unused = state.handover.take();
                 drop(state);
                 drop(unused);
@@ -102,7 +101,7 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Puts work back after a poll, and gives what is to be done because it is not the poller's to drive any more (F3).
+    /// Puts work back after a poll, and returns what is to be done if the driver has changed meanwhile (F3).
     pub(super) fn put_back(
         &self,
         state: &mut FlightState<K, V, C>,
@@ -128,9 +127,10 @@ impl<K, V, C> Flight<K, V, C> {
         }
         Next::Wake(match driver {
             _ if driver == polled_as && !again => Wakers::default(),
-            Driver::Leader => Wakers::one(state.places.take_leader()),
-            Driver::Callers => state.places.take_all(),
-            Driver::Task => state.wake_task(),
+            Driver::Leader => Wakers::one(state.slots.take_leader()),
+            Driver::Callers => state.slots.take_all(),
+            // The task may have found the work taken, and have parked.
+            Driver::Task => Wakers::one(state.task.clone()),
         })
     }
 }
@@ -141,7 +141,7 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Puts the work into the flight: its leader, who has it from nobody but itself.
+    /// Puts the work into the flight, by the leader that has made it.
     pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
         let next = self.put_back(&mut self.state(), work, Driver::Leader);
         self.go_on(next);
@@ -155,20 +155,19 @@ where
         }
         let runtime = {
             let mut state = self.state();
-            let belongs = match &state.work {
-                WorkState::Gone => return,
-                WorkState::Idle(work) => work.runtime(),
-                WorkState::Starting | WorkState::Polling => None,
-            };
             if state.driver == Driver::Task {
                 return;
             }
+            let belongs = match &state.work {
+                WorkState::Idle(work) => work.runtime(),
+                _ => None,
+            };
             let Some(runtime) = belongs.or_else(here) else {
                 return self.set_driver(&mut state, Driver::Callers);
             };
             self.set_driver(&mut state, Driver::Task);
             if !matches!(state.work, WorkState::Idle(_)) {
-                // Who has the work spawns the task when it puts that back, and needs none if it has ended.
+                // The thread that has the work spawns the task when it puts the work back, and needs none if that has ended.
                 state.handover = Some(runtime);
                 return;
             }
@@ -186,9 +185,9 @@ where
         }
     }
 
-    /// From now on the flight goes on to its end on `runtime` though every caller leaves.
+    /// Lets the flight go on to its end on `runtime` when every caller has left.
     ///
-    /// The leader's to say, before it has left: so no leaver has looked yet.
+    /// A caller says so while it is in the flight, so that nobody has looked for a keeper in vain.
     pub(super) fn keep_on(&self, runtime: Runtime) {
         self.set_keeper(Keeper {
             runtime,
@@ -196,16 +195,16 @@ where
         });
     }
 
-    /// A caller's turn: leaves its waker, and drives the work where that is its part. Ready when the flight has ended, with
-    /// what is for this caller alone.
+    /// One poll of a caller: leaves its waker, and drives the work if that is its part. Ready when the flight has ended,
+    /// with what is for this caller alone.
     pub(super) fn poll_caller(
         self: &Arc<Self>,
-        place: &mut Place,
+        slot: &mut WakerSlot,
         interest: Interest,
         cx: &mut Context<'_>,
     ) -> Poll<Option<WorkResult<V>>> {
-        let leads = place.leads();
-        let turn = self.leave(place, interest, cx.waker(), |state| {
+        let leads = slot.leads();
+        let turn = self.leave(slot, interest, cx.waker(), |state| {
             (state.take_work_as(leads), state.driver)
         });
         let Some(((work, driver), _old)) = turn else {
@@ -250,9 +249,8 @@ where
         };
         let wakers = {
             let mut state = flight.state();
-            // The caller that polls has registered before this wake-up and may park after it: repeated by `put_back`.
-            state.rewake |= matches!(state.work, WorkState::Polling);
-            state.places.take_all()
+            state.note_wake_up();
+            state.slots.take_all()
         };
         wakers.wake();
     }

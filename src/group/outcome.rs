@@ -1,6 +1,6 @@
 //! What a caller of a group gets.
 
-/// What a flight gave, as each of its callers gets it.
+/// What a caller of a flight gets.
 ///
 /// ```
 /// use tower_singleflight::{Group, Outcome};
@@ -13,7 +13,7 @@
 /// # }
 /// ```
 ///
-/// Count calls by `led`, and calls that were saved by its opposite: `shared` is true for the leader too.
+/// To count the calls that a group saves, count those that did not lead: `shared` is true for the leader too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome<V> {
     /// The value of the work, or a clone of it.

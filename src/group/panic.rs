@@ -1,4 +1,4 @@
-//! Panics of what belongs to the user, as values.
+//! Panics of the user's code, as values.
 
 use std::{
     any::Any,
@@ -37,21 +37,21 @@ impl Message {
     }
 }
 
-/// Calls what belongs to the user, and gives its panic as a value.
+/// Calls the user's code, and returns its panic as a value.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Payload> {
-    // What the user's code may have left in disorder by its panic is dropped, not looked at.
+    // What a panic may have left in disorder is dropped, not looked at.
     catch_unwind(AssertUnwindSafe(call))
 }
 
-/// Calls what belongs to the user where its panic, which the panic hook has reported, must not keep others from their turn.
+/// Calls the user's code where its panic, which the panic hook has reported, must harm nobody else.
 pub(super) fn quietly(call: impl FnOnce()) {
     if let Err(payload) = caught(call) {
-        // A payload may panic when dropped too; there is nobody left to tell.
+        // The payload's drop may panic too.
         let _ = caught(|| drop(payload));
     }
 }
 
-/// Drops what belongs to the user, as [`quietly`] calls it.
+/// Drops what is the user's, as [`quietly`] calls it.
 pub(crate) fn drop_quietly<T>(value: T) {
     quietly(|| drop(value));
 }

@@ -325,13 +325,13 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
-        if let Some(outcome) = self.from_elsewhere() {
+        if let Some(outcome) = self.take_elsewhere() {
             return Poll::Ready(outcome);
         }
         let led = self.caller.leads();
         let polled = self.caller.poll(Interest::Progress, cx);
         // Looked for behind the waker, or a value that has come meanwhile would be missed.
-        if let Some(outcome) = self.from_elsewhere() {
+        if let Some(outcome) = self.take_elsewhere() {
             return Poll::Ready(outcome);
         }
         let ended = ready!(polled);
@@ -340,7 +340,7 @@ where
     }
 
     /// Leaves with a value that another replica has made.
-    fn from_elsewhere(&mut self) -> Option<Outcome<V>> {
+    fn take_elsewhere(&mut self) -> Option<Outcome<V>> {
         let value = self.crossing.value(self.number)?;
         if self.caller.leads() {
             self.crossing.state.lock().is_unled = true;

@@ -11,18 +11,18 @@ use super::{
     caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue, wakers::Interest,
 };
 
-/// A caller's share in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
+/// A caller's part in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
-/// A future that gives the [`Outcome`]. It has joined (or leads) from the moment it is made, polled or not.
+/// A future of the [`Outcome`]. It has joined the flight, or leads it, from the moment it is made, polled or not.
 ///
 /// # Cancel safety
 ///
-/// Dropping it leaves the flight and harms no other caller. The last caller's leaving drops the work and frees the key
-/// before `drop` returns, unless the flight was made or joined by `spawn`.
+/// Dropping it leaves the flight and harms no other caller. When the last caller leaves, the work is dropped and the key is
+/// free before `drop` returns, unless `spawn` made or joined the flight.
 ///
 /// # Panics
 ///
-/// Polling it panics if the work did, and if it is polled again after it has given its outcome.
+/// Polling it panics if the work panicked, and if it has given its outcome already.
 #[must_use = "dropping it leaves the flight at once: `.await` it for the outcome, or `drop` what you have spawned"]
 pub struct Run<K, V> {
     part: Part<K, V>,
@@ -55,7 +55,7 @@ where
             Part::Solo(leader) => match ready!(leader.poll(cx)) {
                 Ok(value) => return Poll::Ready(Outcome::alone(value)),
                 Err((caller, polled)) => {
-                    // Before anything else: a panic from here on finds the caller in its place.
+                    // Before anything else: a panic from here on finds the caller where it belongs.
                     self.part = Part::Caller(caller);
                     polled
                 }

@@ -8,16 +8,16 @@ pub(crate) struct Runtime {
     #[cfg(not(loom))]
     handle: tokio::runtime::Handle,
     #[cfg(loom)]
-    place: Place,
+    location: Location,
 }
 
-/// Where work belongs: it may need the runtime, its timers and its sockets, within which it was made or polled first.
+/// Where work belongs: it may need the timers and sockets of the runtime within which it was made or first polled.
 #[derive(Debug)]
 pub(super) enum Home {
     /// It was made outside Tokio, and has not been polled.
     Unpolled,
-    /// It was made in a Tokio task, and has not been polled. Its runtime is asked for then, and not for each call: a
-    /// `Handle` is a reference count, which all threads of the runtime would write to.
+    /// It was made in a Tokio task, and has not been polled. Its first poll asks for the runtime. Not each call: a `Handle`
+    /// is a reference count, to which all threads of the runtime would write.
     Task,
     Runtime(Runtime),
     /// It was polled outside Tokio, or its runtime has shut down.
@@ -27,7 +27,7 @@ pub(super) enum Home {
 // ===== impl Home =====
 
 impl Home {
-    /// Of work that is made here.
+    /// The home of work that is being made here.
     pub(super) fn of_maker() -> Self {
         match Runtime::is_in_task() {
             true => Self::Task,
@@ -35,7 +35,7 @@ impl Home {
         }
     }
 
-    /// The work was polled here.
+    /// Notes that the work was polled here.
     pub(super) fn settle(&mut self) {
         if let Self::Unpolled | Self::Task = self {
             *self = Runtime::current().map_or(Self::Nowhere, Self::Runtime);
@@ -69,12 +69,12 @@ impl Runtime {
 #[cfg(loom)]
 loom::thread_local! {
     /// Where this thread of a model stands.
-    static HERE: std::cell::Cell<Place> = std::cell::Cell::new(Place::Runtime);
+    static HERE: std::cell::Cell<Location> = std::cell::Cell::new(Location::Runtime);
 }
 
 #[cfg(loom)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Runtime,
     /// A runtime that shuts down after one poll of the task.
     Dying,
@@ -84,10 +84,10 @@ pub(crate) enum Place {
     Nowhere,
 }
 
-/// Does `there` with this thread at `place`.
+/// Does `there` with this thread at `location`.
 #[cfg(all(test, loom))]
-pub(crate) fn at<T>(place: Place, there: impl FnOnce() -> T) -> T {
-    let back = HERE.with(|here| here.replace(place));
+pub(crate) fn at<T>(location: Location, there: impl FnOnce() -> T) -> T {
+    let back = HERE.with(|here| here.replace(location));
     let done = there();
     HERE.with(|here| here.set(back));
     done
@@ -96,22 +96,22 @@ pub(crate) fn at<T>(place: Place, there: impl FnOnce() -> T) -> T {
 #[cfg(loom)]
 impl Runtime {
     pub(crate) fn current() -> Option<Self> {
-        let place = HERE.with(std::cell::Cell::get);
-        (place != Place::Nowhere).then_some(Self { place })
+        let location = HERE.with(std::cell::Cell::get);
+        (location != Location::Nowhere).then_some(Self { location })
     }
 
     fn is_in_task() -> bool {
-        HERE.with(std::cell::Cell::get) == Place::Task
+        HERE.with(std::cell::Cell::get) == Location::Task
     }
 
     pub(crate) fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let place = self.place;
+        let location = self.location;
         loom::thread::spawn(move || {
             let mut task = Box::pin(task);
-            if place == Place::Dying {
+            if location == Location::Dying {
                 let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
                 let _ = task.as_mut().poll(&mut cx);
             } else {

@@ -173,12 +173,12 @@ impl<K, V> Group<K, V> {
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
     ///
-    /// That happens now, not when the returned future is first polled. `work` is called here, by the leader alone and under
-    /// no lock: it may borrow from its surroundings and use the group; only the future that it gives must be `'static`.
+    /// It does so at once, not when the returned future is first polled. `work` is called here, by the leader alone and under
+    /// no lock: it may borrow from its surroundings and use the group. Only the future that it returns must be `'static`.
     ///
     /// # Cancel safety
     ///
-    /// The work is dropped, and the key free, as soon as the last [`Run`] of the flight has been dropped.
+    /// The work is dropped, and the key is free, as soon as the last [`Run`] of the flight is dropped.
     ///
     /// # Panics
     ///
@@ -201,7 +201,7 @@ impl<K, V> Group<K, V> {
                 Some(caller) => Part::Caller(caller),
             }),
             Turn::Follows(caller) => {
-                // Not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+                // Not at the end of this function: if its drop panicked there, the caller would be leaked.
                 drop(work);
                 caller.board();
                 Run::new(Part::Caller(caller))
@@ -209,9 +209,10 @@ impl<K, V> Group<K, V> {
         }
     }
 
-    /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end though every caller
-    /// leaves. It is driven by a task, whether or not the result is awaited: of the current Tokio runtime, or of that which
-    /// drives it already and, when that shuts down, of the current one. With the last of these it ends.
+    /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end although every caller
+    /// leaves. A task drives it, whether or not the result is awaited: on the runtime that [drives it
+    /// already](Self#who-drives-the-work), else on the current one. When the former shuts down, the flight moves to the
+    /// latter, and with that it ends.
     ///
     /// ```
     /// use tower_singleflight::Group;
@@ -228,7 +229,7 @@ impl<K, V> Group<K, V> {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime, before it takes the key; else as `run`.
+    /// Outside a Tokio runtime, before it takes the key. Otherwise as `run`.
     pub fn spawn<F, Fut>(&self, key: K, work: F) -> Run<K, V>
     where
         K: Hash + Eq + Send + 'static,
@@ -260,8 +261,8 @@ impl<K, V> Group<K, V> {
         Run::new(Part::Caller(caller))
     }
 
-    /// Forgets `key`: later callers start anew rather than wait for an earlier call, as with Go's `Forget`. Those who have
-    /// joined keep the old flight. `true` if there was a flight to forget.
+    /// Go's `Forget`: later callers of `key` start anew rather than wait for an earlier call. Callers that have joined stay in
+    /// the old flight. Returns whether there was a flight to forget.
     ///
     /// ```
     /// use tower_singleflight::Group;
@@ -288,8 +289,8 @@ impl<K, V> Group<K, V> {
         self.table.detach(hash, |other| other.borrow() == key)
     }
 
-    /// Forgets all keys, and gives the number of flights that were in the air. One shard after the other: a flight that
-    /// begins meanwhile may stay.
+    /// Forgets all keys, and returns how many flights there were. A flight that begins meanwhile may stay, because the table's
+    /// shards are emptied one after the other.
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
         #[cfg(feature = "redis")]
@@ -309,8 +310,8 @@ impl<K, V> Group<K, V> {
         self.table.len()
     }
 
-    /// The number of callers that hold a [`Run`] of `key`'s flight, its leader included, polled or not; 0 if there is no
-    /// such flight.
+    /// The number of callers that hold a [`Run`] of `key`'s flight, polled or not, the leader included. 0 if there is no such
+    /// flight.
     #[must_use]
     pub fn waiters<Q>(&self, key: &Q) -> usize
     where

@@ -1,9 +1,8 @@
-//! A flight that nobody but its leader has been in: no allocation of its own, no reference count, no second lock.
+//! A flight that only its leader has been in: no allocation of its own, no reference count, no second lock.
 //!
-//! It lies in its entry of the table, and its leader comes there under the shard's lock. The first to join makes a whole
-//! [`Flight`](super::flight::Flight) of it, as `forget` does, and the leader goes on as one of that one's callers (T5). F1,
-//! F2 and F6 hold of the entry as of a flight.
-// Measured against a `Flight` for everybody: 10 locked instructions instead of 14, one allocation instead of two.
+//! It lies in its entry of the table, where its leader finds it under the shard's lock. The first caller to join, or to
+//! forget it, makes a whole [`Flight`] of it, and the leader goes on as one of its callers (T5). F1, F2 and F6 hold for the
+//! entry as they do for a flight.
 
 use std::{
     fmt,
@@ -22,21 +21,22 @@ use super::{
     work::{Polled, Work, WorkResult},
 };
 
-/// What the table holds of it.
+/// What the table holds of a solo flight.
 pub(super) struct Solo<V> {
-    /// `None` while its leader makes or polls it.
+    /// `None` while the leader makes or polls it.
     pub(super) work: Option<Work<V>>,
     pub(super) waker: Option<Waker>,
 }
 
-/// The leader's part. Leaves the flight when dropped, on whatever way; made before any of the user's code is called.
+/// The leader's part. It leaves the flight when it is dropped, in whatever way, and exists before any of the user's code is
+/// called.
 pub(crate) struct SoloLeader<K, V, C> {
-    /// `None` once the flight has ended, or is solo no longer.
+    /// `None` once the flight has ended, or is not solo any more.
     link: Option<Link<K, V, C>>,
 }
 
-/// What a leader has become whose flight is solo no longer: one of its callers, to be polled instead once it has
-/// [handed in](Caller::hand_in) what it has of the work.
+/// What the leader has become when its flight is not solo any more: one of the callers, which is to be polled instead after
+/// it has [handed in](Caller::hand_in) what it has of the work.
 type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
 
 // ===== impl SoloLeader =====
@@ -46,7 +46,7 @@ impl<K, V, C> SoloLeader<K, V, C> {
         Self { link: Some(link) }
     }
 
-    /// Does `then` with the flight in its entry; or gives the caller that the leader has become.
+    /// Does `then` with the flight in its entry, or returns the caller that the leader has become.
     #[inline]
     fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V>) -> T) -> Result<T, Caller<K, V, C>> {
         let link = self.link.as_ref().expect("polled after completion");
@@ -62,7 +62,7 @@ impl<K, V, C> SoloLeader<K, V, C> {
         }
     }
 
-    /// Ends the flight, if it is solo still (T1, T2); or gives the caller that the leader has become.
+    /// Ends the flight if it is still solo (T1, T2), or returns the caller that the leader has become.
     #[inline]
     fn end(&mut self) -> Option<Caller<K, V, C>> {
         let link = self.link.take().expect("polled after completion");
@@ -84,7 +84,8 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Calls `work`, and puts what it gives into the flight. Gives the caller that the leader has become meanwhile.
+    /// Calls `work`, and puts the future that it returns into the flight. Returns the caller that the leader has become, if
+    /// it has.
     ///
     /// # Panics
     ///
@@ -130,7 +131,7 @@ where
                 Err(became) => became,
             },
             Polled::Pending(work) => {
-                // One whose clone panics does so once the work is back: who joins later still needs that.
+                // If the clone panics, the work goes back first: a caller that joins later needs it.
                 let waker = match left {
                     true => Ok(None),
                     false => caught(|| Some(cx.waker().clone())),
@@ -152,7 +153,7 @@ where
         Poll::Ready(Err(became))
     }
 
-    /// Puts the work back, and the leader's waker in the same lock (F2); or gives what the leader has become.
+    /// Puts the work back and the leader's waker with it, under one lock (F2), or returns what the leader has become.
     fn put_back(&mut self, work: Work<V>, mut waker: Option<Waker>) -> Result<(), Became<K, V, C>> {
         let mut work = Some(work);
         let put = self.with(|solo| {
@@ -161,7 +162,7 @@ where
                 mem::swap(&mut solo.waker, &mut waker);
             }
         });
-        // The old one, outside the lock, or one that has no place here. Work may be in hand.
+        // The old one, or one that is not needed; outside the lock, and the work may be in hand.
         drop_quietly(waker);
         match (put, work) {
             (Err(caller), Some(work)) => Err((caller, Some(Polled::Pending(work)))),
@@ -169,11 +170,11 @@ where
         }
     }
 
-    /// The work has ended: here, or in what the leader has become.
+    /// Ends the flight with what the work ended with, or returns what the leader has become.
     ///
     /// # Panics
     ///
-    /// If the work did, and the flight ends here.
+    /// If the work did, and the flight is still solo.
     fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Became<K, V, C>> {
         match self.end() {
             None => Ok(result.unwrap_or_else(|payload| resume_unwind(payload))),
@@ -211,7 +212,7 @@ impl<V> Default for Solo<V> {
 }
 
 impl<V> Solo<V> {
-    /// The flight that goes on where this one was.
+    /// The whole flight that takes the place of this one.
     pub(super) fn into_flight<K>(self, link: Link<K, V, ()>) -> Flight<K, V, ()> {
         let work = self.work.map_or(WorkState::Polling, WorkState::Idle);
         Flight::with_state(link, (), false, State::new(work, self.waker))

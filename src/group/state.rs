@@ -6,26 +6,26 @@ use std::{mem, task::Waker};
 
 use super::{
     runtime::Runtime,
-    wakers::{Places, Wakers},
+    wakers::{WakerSlots, Wakers},
     work::{Work, WorkResult},
 };
 
-/// `S` is how a kept flight goes on.
+/// `S` says where a kept flight goes on.
 pub(super) struct State<V, S> {
     pub(super) work: WorkState<V>,
     pub(super) driver: Driver,
-    pub(super) places: Places,
+    pub(super) slots: WakerSlots,
     /// The driving task's waker, once it has been polled.
     pub(super) task: Option<Waker>,
-    /// Where a task is to be spawned by whoever has the work, once that is put back, unless it belongs elsewhere.
+    /// Where the thread that has the work is to spawn a task when it puts the work back, unless the work belongs elsewhere.
     pub(super) handover: Option<Runtime>,
-    /// Whether the work was woken while a caller polled it.
+    /// Whether the work was woken while one of the callers that drive it polled it.
     pub(super) rewake: bool,
     /// Whether the leader has left.
     pub(super) leaderless: bool,
-    /// What the work gave to the leader alone: the value that nobody shares, or what it panicked with.
+    /// What is for the leader alone: the value that nobody shares, or what the work panicked with.
     pub(super) own: Option<WorkResult<V>>,
-    /// How a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
+    /// Where a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     pub(super) keeper: Option<Box<S>>,
 }
 
@@ -44,8 +44,8 @@ pub(super) enum Driver {
     Callers,
 }
 
-/// What is left to do, outside the lock, when work was put back.
-#[must_use = "whoever is to go on must hear of it"]
+/// What is left to do, outside the lock, after work was put back.
+#[must_use = "nobody else goes on with the work"]
 pub(super) enum Next<V> {
     Wake(Wakers),
     Spawn(Runtime),
@@ -61,7 +61,7 @@ impl<V, S> State<V, S> {
         Self {
             work,
             driver: Driver::Leader,
-            places: Places::with_leader(leader),
+            slots: WakerSlots::with_leader(leader),
             task: None,
             handover: None,
             rewake: false,
@@ -75,7 +75,7 @@ impl<V, S> State<V, S> {
         matches!(self.work, WorkState::Gone)
     }
 
-    /// Takes the keeper, if the flight is not over.
+    /// Takes the keeper, unless the flight is over.
     pub(super) fn take_keeper(&mut self) -> Option<Box<S>> {
         if self.is_over() {
             return None;
@@ -83,7 +83,7 @@ impl<V, S> State<V, S> {
         self.keeper.take()
     }
 
-    /// Takes the work to poll it, if it is there to be taken (F1).
+    /// Takes the work to poll it, if it is there (F1).
     pub(super) fn take_work(&mut self) -> Option<Work<V>> {
         match mem::replace(&mut self.work, WorkState::Polling) {
             WorkState::Idle(work) => Some(work),
@@ -94,7 +94,7 @@ impl<V, S> State<V, S> {
         }
     }
 
-    /// As `take_work`, for a caller, if it is the caller's part to drive.
+    /// As `take_work`, for a caller that is to drive the work.
     pub(super) fn take_work_as(&mut self, leads: bool) -> Option<Work<V>> {
         let may = match self.driver {
             Driver::Leader => leads,
@@ -104,13 +104,14 @@ impl<V, S> State<V, S> {
         if may { self.take_work() } else { None }
     }
 
-    /// Whether callers drive, but must leave the work to its leader, who has not polled it yet (F9).
+    /// Whether callers must leave the work to its leader, which has not polled it yet (F9).
     pub(super) fn is_leaders(&self) -> bool {
         !self.leaderless && matches!(&self.work, WorkState::Idle(work) if work.is_leaders())
     }
 
-    /// A clone of the task's waker, which is Tokio's and not the user's (F6).
-    pub(super) fn wake_task(&self) -> Wakers {
-        Wakers::one(self.task.clone())
+    /// Notes a wake-up of the work. A caller that is polling it left its waker before this, and may park after it: so
+    /// `put_back` wakes all callers once more.
+    pub(super) fn note_wake_up(&mut self) {
+        self.rewake |= self.driver == Driver::Callers && matches!(self.work, WorkState::Polling);
     }
 }

@@ -17,8 +17,8 @@ use super::{
     work::Polled,
 };
 
-/// The task that drives a shared flight. It borrows the work poll by poll, so that the last caller's leaving can drop it
-/// at once; dropped by a runtime that shuts down, it gives the flight back to its callers.
+/// Drives a shared flight. It takes the work for each poll alone, so that the last caller can drop it at once when it leaves.
+/// A runtime that shuts down drops the task, which then gives the flight back to its callers.
 pub(super) struct Task<K, V, C> {
     flight: Option<Arc<Flight<K, V, C>>>,
     polled: bool,
@@ -64,8 +64,8 @@ impl<K, V, C> Drop for Task<K, V, C> {
             let task = state.task.take();
             if let Some(keeper) = state.take_keeper() {
                 drop(state);
-                // Onto the runtime of who keeps the flight. If that is the one that shuts down, the new task is dropped at
-                // once, and finds no keeper.
+                // Onto the keeper's runtime. If that is the one that shuts down, the new task is dropped at once, and finds
+                // no keeper.
                 return (keeper.spawn)(&keeper.runtime, flight);
             }
             let home = match &mut state.work {
@@ -73,7 +73,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
                 _ => None,
             };
             flight.set_driver(&mut state, Driver::Callers);
-            (task, home, state.places.take_all())
+            (task, home, state.slots.take_all())
         };
         flight.cancel_if_deserted();
         // Wakes the callers.
@@ -94,7 +94,7 @@ where
         runtime.spawn(Task::new(flight));
     }
 
-    /// The task's turn. Ready when it has nothing left to drive.
+    /// One poll of the task, which is ready when it has nothing left to drive.
     fn poll_task(self: &Arc<Self>, cx: &mut Context<'_>, first: bool) -> Poll<()> {
         let waker = first.then(|| cx.waker().clone());
         let work = {
@@ -108,7 +108,7 @@ where
             state.take_work()
         };
         let Some(work) = work else {
-            // Whoever has the work wakes this task after putting it back (F3).
+            // The thread that has the work wakes this task after it has put the work back (F3).
             return Poll::Pending;
         };
         match work.poll(cx) {
@@ -127,8 +127,8 @@ where
                 }
             }
             Polled::Ended(result) => {
-                let given_back = self.end(result, false);
-                debug_assert!(given_back.is_none(), "it waits for the leader");
+                let returned = self.end(result, false);
+                debug_assert!(returned.is_none(), "it waits for the leader");
                 Poll::Ready(())
             }
         }

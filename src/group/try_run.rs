@@ -11,9 +11,9 @@ use std::{
 
 use super::{run::Run, singleflight::Group, value::ShareValue};
 
-/// A caller's share in a flight whose work can fail, made by [`Group::try_run`](super::Group::try_run).
+/// A caller's part in a flight whose work can fail, made by [`Group::try_run`](super::Group::try_run).
 ///
-/// A future that gives the work's value, or its error in an [`Arc`]. Otherwise as a [`Run`].
+/// A future of the work's value, or of its error in an [`Arc`]. Otherwise it is as a [`Run`].
 #[must_use = "dropping it leaves the flight at once: `.await` it for the result"]
 pub struct TryRun<K, T, E> {
     run: Run<K, Result<T, Arc<E>>>,

@@ -1,4 +1,4 @@
-//! The callers' wakers: one place for each, taken under the flight's lock and woken outside it.
+//! The callers' wakers: each has a slot. They are taken under the flight's lock and woken outside it.
 
 use std::{mem, task::Waker};
 
@@ -9,16 +9,16 @@ use super::panic::quietly;
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
-    /// The end of the flight, or that somebody wakes this very caller.
+    /// The end of the flight, or to be woken by itself.
     End,
-    /// Whatever the work has to say to its callers midway (the frames of a body).
+    /// Also what the work tells its callers before its end (the frames of a body).
     Progress,
 }
 
 /// Where a caller's waker is kept.
 #[derive(Debug, Default)]
-pub(super) enum Place {
-    /// The leader's own place, which costs no allocation.
+pub(super) enum WakerSlot {
+    /// The leader's, which costs no allocation.
     Leader {
         /// Whether a waker has been left.
         left: bool,
@@ -29,31 +29,31 @@ pub(super) enum Place {
     At(usize),
 }
 
-/// The places of one flight. Those of followers are O(1) to take and to leave.
+/// The slots of one flight. A follower takes and frees its slot in O(1).
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct WakerSlots {
     leader: Option<Waker>,
-    /// In a box of their own, since most flights have none.
+    /// In a box, since most flights have none.
     followers: Option<Box<Followers>>,
 }
 
 #[derive(Default)]
 struct Followers {
-    /// Side by side: what is done for all who wait does not depend on how many have left.
+    /// Without gaps, so that what is done for all of them does not depend on how many have left.
     waiting: Vec<Waiting>,
-    /// Where in `waiting` each place is.
-    places: Slab<usize>,
-    /// How many of them wait for progress, so that nobody searches for none.
+    /// Where in `waiting` each slot is.
+    slots: Slab<usize>,
+    /// How many of them wait for progress, so that nobody searches if none does.
     progress: usize,
 }
 
 struct Waiting {
-    place: usize,
+    slot: usize,
     waker: Option<Waker>,
     interest: Interest,
 }
 
-/// Wakers to wake once the lock is released. None and one, which is all that a lone leader's calls need, are cheap.
+/// Wakers to be woken once the lock is released. None and one, as in a flight without followers, are cheap.
 #[derive(Default)]
 #[must_use = "wakers that were taken must be woken"]
 pub(crate) struct Wakers {
@@ -63,9 +63,9 @@ pub(crate) struct Wakers {
     followers: Option<Box<Followers>>,
 }
 
-// ===== impl Place =====
+// ===== impl WakerSlot =====
 
-impl Place {
+impl WakerSlot {
     pub(super) fn leads(&self) -> bool {
         matches!(self, Self::Leader { .. })
     }
@@ -76,9 +76,9 @@ impl Place {
     }
 }
 
-// ===== impl Places =====
+// ===== impl WakerSlots =====
 
-impl Places {
+impl WakerSlots {
     pub(super) fn with_leader(waker: Option<Waker>) -> Self {
         Self {
             leader: waker,
@@ -86,31 +86,31 @@ impl Places {
         }
     }
 
-    /// The waker kept at `place`, which is created for one that has none.
-    pub(super) fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
-        if let Place::Leader { left } = place {
+    /// The waker in `slot`, which is made for a caller that has none.
+    pub(super) fn slot(&mut self, slot: &mut WakerSlot, interest: Interest) -> &mut Option<Waker> {
+        if let WakerSlot::Leader { left } = slot {
             *left = true;
             return &mut self.leader;
         }
-        self.followers.get_or_insert_default().slot(place, interest)
+        self.followers.get_or_insert_default().slot(slot, interest)
     }
 
-    /// Empties the place for good. One that was taken with all the others is gone already.
-    pub(super) fn free(&mut self, place: &Place) -> Option<Waker> {
-        match *place {
-            Place::Leader { .. } => self.leader.take(),
-            Place::None => None,
-            Place::At(place) => self.followers.as_mut()?.free(place),
+    /// Empties the slot for good. After `close` it is gone already.
+    pub(super) fn free(&mut self, slot: &WakerSlot) -> Option<Waker> {
+        match *slot {
+            WakerSlot::Leader { .. } => self.leader.take(),
+            WakerSlot::None => None,
+            WakerSlot::At(slot) => self.followers.as_mut()?.free(slot),
         }
     }
 
-    /// The waker at `place`, which stays its caller's.
+    /// Takes the waker in `slot`, which its caller keeps.
     #[cfg(feature = "http")]
-    pub(super) fn take(&mut self, place: &Place) -> Option<Waker> {
-        match *place {
-            Place::Leader { .. } => self.leader.take(),
-            Place::None => None,
-            Place::At(place) => self.followers.as_mut()?.get(place)?.waker.take(),
+    pub(super) fn take(&mut self, slot: &WakerSlot) -> Option<Waker> {
+        match *slot {
+            WakerSlot::Leader { .. } => self.leader.take(),
+            WakerSlot::None => None,
+            WakerSlot::At(slot) => self.followers.as_mut()?.get(slot)?.waker.take(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Places {
         self.leader.take()
     }
 
-    /// Of the followers who wait for progress.
+    /// Takes the wakers of the followers that wait for progress.
     pub(super) fn take_progress(&mut self) -> Wakers {
         let mut wakers = Wakers::default();
         match &mut self.followers {
@@ -130,7 +130,7 @@ impl Places {
         wakers
     }
 
-    /// Of all; the places stay.
+    /// Takes the wakers of all callers, which keep their slots.
     pub(super) fn take_all(&mut self) -> Wakers {
         let mut wakers = Wakers::one(self.leader.take());
         if let Some(followers) = &mut self.followers {
@@ -139,7 +139,7 @@ impl Places {
         wakers
     }
 
-    /// Of all, and their places with them: the flight has ended.
+    /// Takes all wakers and their slots, since the flight has ended.
     pub(super) fn close(&mut self) -> Wakers {
         Wakers {
             first: self.leader.take(),
@@ -152,23 +152,23 @@ impl Places {
 // ===== impl Followers =====
 
 impl Followers {
-    fn get(&mut self, place: usize) -> Option<&mut Waiting> {
-        let index = *self.places.get(place)?;
+    fn get(&mut self, slot: usize) -> Option<&mut Waiting> {
+        let index = *self.slots.get(slot)?;
         Some(&mut self.waiting[index])
     }
 
-    fn slot(&mut self, place: &mut Place, interest: Interest) -> &mut Option<Waker> {
-        let index = match *place {
-            Place::At(place) => self.places[place],
+    fn slot(&mut self, slot: &mut WakerSlot, interest: Interest) -> &mut Option<Waker> {
+        let index = match *slot {
+            WakerSlot::At(slot) => self.slots[slot],
             _ => {
                 let index = self.waiting.len();
-                let new = self.places.insert(index);
+                let new = self.slots.insert(index);
                 self.waiting.push(Waiting {
-                    place: new,
+                    slot: new,
                     waker: None,
                     interest: Interest::End,
                 });
-                *place = Place::At(new);
+                *slot = WakerSlot::At(new);
                 index
             }
         };
@@ -182,11 +182,11 @@ impl Followers {
         &mut waiting.waker
     }
 
-    fn free(&mut self, place: usize) -> Option<Waker> {
-        let index = self.places.try_remove(place)?;
+    fn free(&mut self, slot: usize) -> Option<Waker> {
+        let index = self.slots.try_remove(slot)?;
         let left = self.waiting.swap_remove(index);
         if let Some(moved) = self.waiting.get(index) {
-            self.places[moved.place] = index;
+            self.slots[moved.slot] = index;
         }
         if left.interest == Interest::Progress {
             self.progress -= 1;
@@ -221,7 +221,7 @@ impl Wakers {
         }
     }
 
-    /// Wakes them. Dropping does the same: what was taken is woken on whatever way.
+    /// Wakes them, as `drop` does: wakers that were taken are woken in any case.
     pub(crate) fn wake(self) {
         drop(self);
     }
@@ -240,8 +240,8 @@ impl Drop for Wakers {
 }
 
 impl Wakers {
-    /// One that panics keeps no other from its turn, and is nobody's panic but the hook's: whoever wakes here is at work for
-    /// others.
+    /// A waker that panics keeps no other from being woken. Its panic goes no further than the panic hook, because the thread
+    /// that wakes is at work for other callers.
     #[inline(never)]
     fn wake_more(&mut self) {
         let followers = self.followers.take().map(|all| all.waiting);
@@ -274,35 +274,35 @@ mod tests {
         }
     }
 
-    /// Followers who wait for progress, each with its place and its own waker.
-    fn followers(places: &mut Places, number: usize) -> Vec<(Place, Arc<Woken>)> {
+    /// Followers who wait for progress, each with its slot and its own waker.
+    fn followers(slots: &mut WakerSlots, number: usize) -> Vec<(WakerSlot, Arc<Woken>)> {
         (0..number)
             .map(|_| {
-                let (mut place, woken) = (Place::None, Arc::<Woken>::default());
+                let (mut slot, woken) = (WakerSlot::None, Arc::<Woken>::default());
                 let waker = Waker::from(Arc::clone(&woken));
-                *places.slot(&mut place, Interest::Progress) = Some(waker);
-                (place, woken)
+                *slots.slot(&mut slot, Interest::Progress) = Some(waker);
+                (slot, woken)
             })
             .collect()
     }
 
     #[test]
     fn a_follower_keeps_its_place_when_others_leave_theirs() {
-        let mut places = Places::default();
-        let mut all = followers(&mut places, 5);
+        let mut slots = WakerSlots::default();
+        let mut all = followers(&mut slots, 5);
         for leaver in [0, 1, 2] {
-            let (place, woken) = all.remove(leaver);
-            let waker = places.free(&place).expect("its own");
+            let (slot, woken) = all.remove(leaver);
+            let waker = slots.free(&slot).expect("its own");
             waker.wake();
             assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-            assert!(places.free(&place).is_none());
+            assert!(slots.free(&slot).is_none());
         }
-        all.extend(followers(&mut places, 1));
-        for (place, woken) in &mut all {
-            assert!(places.slot(place, Interest::Progress).is_some());
+        all.extend(followers(&mut slots, 1));
+        for (slot, woken) in &mut all {
+            assert!(slots.slot(slot, Interest::Progress).is_some());
             assert_eq!(woken.0.load(Ordering::Relaxed), 0);
         }
-        places.take_progress().wake();
+        slots.take_progress().wake();
         for (_, woken) in &all {
             assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         }
@@ -310,15 +310,15 @@ mod tests {
 
     #[test]
     fn followers_that_have_left_are_not_looked_at() {
-        let mut places = Places::default();
-        let mut all = followers(&mut places, 1_000);
+        let mut slots = WakerSlots::default();
+        let mut all = followers(&mut slots, 1_000);
         let last = all.split_off(999);
-        for (place, _) in &all {
-            drop(places.free(place));
+        for (slot, _) in &all {
+            drop(slots.free(slot));
         }
-        let waiting = places.followers.as_ref().map(|all| all.waiting.len());
+        let waiting = slots.followers.as_ref().map(|all| all.waiting.len());
         assert_eq!(waiting, Some(1));
-        places.take_progress().wake();
+        slots.take_progress().wake();
         assert_eq!(last[0].1.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The work of a flight, erased, and where it belongs.
+//! The work of a flight: a boxed future, and the runtime where it belongs.
 
 use std::{
     future::Future,
@@ -31,7 +31,7 @@ pin_project! {
     }
 }
 
-/// What became of the work when it was made or polled.
+/// What became of work that was made or polled.
 pub(super) enum Polled<V> {
     Pending(Work<V>),
     Ended(WorkResult<V>),
@@ -43,7 +43,7 @@ pub(super) type WorkResult<V> = Result<V, Payload>;
 // ===== impl Work =====
 
 impl<V> Work<V> {
-    /// Calls `work`, which may end with a panic at once.
+    /// Calls `work`, which may panic.
     #[inline]
     pub(super) fn make<F, Fut>(work: F) -> Polled<V>
     where
@@ -63,11 +63,11 @@ impl<V> Work<V> {
         }
     }
 
-    /// Polls the work, and drops it when that was its last poll.
+    /// Polls the work, and drops it after its last poll.
     pub(super) fn poll(mut self, cx: &mut Context<'_>) -> Polled<V> {
         match caught(|| self.0.as_mut().poll(cx)) {
             Ok(Poll::Pending) => Polled::Pending(self),
-            // A work whose drop panics has panicked for all, though it gave a value.
+            // Work whose drop panics has panicked for all, although it gave a value.
             Ok(Poll::Ready(value)) => Polled::Ended(match caught(|| drop(self)) {
                 Ok(()) => Ok(value),
                 Err(payload) => {
@@ -82,7 +82,7 @@ impl<V> Work<V> {
         }
     }
 
-    /// Where a task that drives the work must run, as far as that is known.
+    /// The runtime of a task that drives the work, if it must be a certain one.
     pub(super) fn runtime(&self) -> Option<Runtime> {
         match self.0.home() {
             Home::Runtime(runtime) => Some(runtime.clone()),
@@ -90,17 +90,17 @@ impl<V> Work<V> {
         }
     }
 
-    /// Whether only its leader may poll the work, which may need a runtime that nobody else knows yet.
+    /// Whether only the leader may poll the work, which may need a runtime that nobody else knows yet.
     pub(super) fn is_leaders(&self) -> bool {
         matches!(self.0.home(), Home::Task)
     }
 
-    /// What is left to do with it is to drop it.
+    /// The future, to be dropped.
     pub(super) fn erase(self) -> Pin<Box<dyn Send>> {
         self.0.erase()
     }
 
-    /// The runtime that has driven the work has shut down. What is given is to be dropped outside any lock.
+    /// Notes that the runtime that drove the work has shut down. What this returns is to be dropped outside any lock.
     pub(super) fn lose_home(&mut self) -> Home {
         mem::replace(self.0.as_mut().home_mut(), Home::Nowhere)
     }

@@ -2,6 +2,8 @@ use std::hash::Hash;
 
 use http::{Method, Uri, request};
 
+use super::request::{RequestKey, RequestKeyExtractor};
+
 /// Says which requests are identical: those with equal keys.
 ///
 /// Every `Fn(&http::request::Parts) -> Option<K>` is one, so a closure or a function such as [`method_and_uri`] will
@@ -9,7 +11,9 @@ use http::{Method, Uri, request};
 ///
 /// All callers with one key get one answer. **Whatever that answer depends on belongs in the key**: who asks, in
 /// which language, from which tenant. A key that leaves out the identity gives one user's page to another. And a key
-/// for a method other than GET and HEAD opts that method in: two POSTs of one key are one call.
+/// for a method other than GET and HEAD opts that method in: two POSTs of one key are one call. The bytes of their
+/// bodies are in the extensions, as [`BodyBytes`](crate::BodyBytes), under a
+/// [`BufferBodyLayer`](crate::BufferBodyLayer).
 ///
 /// # Example
 ///
@@ -43,6 +47,19 @@ pub trait KeyExtractor: Send + Sync + 'static {
 
     /// The key of a request, or `None` if it must not be coalesced.
     fn extract(&self, request: &request::Parts) -> Option<Self::Key>;
+
+    /// The default key that this one is built on. The layer knows what it holds, and so which flights a write detaches.
+    #[doc(hidden)]
+    fn default_key(&self) -> Option<&RequestKeyExtractor> {
+        None
+    }
+
+    /// Returns what [`extract`](Self::extract) does, given what the [default key](Self::default_key) returned.
+    #[doc(hidden)]
+    fn complete(&self, key: RequestKey, request: &request::Parts) -> Option<Self::Key> {
+        drop(key);
+        self.extract(request)
+    }
 }
 
 impl<F, K> KeyExtractor for F

@@ -6,10 +6,10 @@ use http::uri::Authority;
 
 /// `host[:port]` with the bytes that compare without case in front (RFC 9110 section 4.2.3).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Host<'a> {
+pub(crate) struct Host<'a> {
     /// `user@`, never in a valid `Host` field.
     pub(super) userinfo: &'a [u8],
-    pub(super) name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// `:port`, as written.
     pub(super) port: &'a [u8],
 }
@@ -21,7 +21,7 @@ impl<'a> Host<'a> {
         Self::parse(authority.as_str().as_bytes())
     }
 
-    pub(super) fn parse(bytes: &'a [u8]) -> Self {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Self {
         // `contains` is the fast one, and almost never true.
         let at = bytes
             .contains(&b'@')

@@ -3,7 +3,7 @@
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue};
 
-use crate::rules::tokens;
+use crate::rules::{members, tokens};
 
 /// Their names as written, sorted without regard to case: there may be many, and as many fields to look up.
 #[derive(Debug)]
@@ -13,8 +13,20 @@ pub(super) struct Named<'a> {
 
 /// Whether a line of `Connection` names fields, beside the usual values.
 pub(super) fn names_fields(connection: &HeaderValue) -> bool {
-    let line = connection.as_bytes();
-    !line.eq_ignore_ascii_case(b"keep-alive") && !line.eq_ignore_ascii_case(b"close")
+    !is_usual(connection.as_bytes()) && !members(connection).all(is_usual)
+}
+
+/// Whether a member names no field, or one that belongs to the connection whether it is named or not: Java's clients send
+/// `Upgrade, HTTP2-Settings` with every request.
+fn is_usual(member: &[u8]) -> bool {
+    const USUAL: [&[u8]; 5] = [
+        b"keep-alive",
+        b"close",
+        b"te",
+        b"upgrade",
+        b"http2-settings",
+    ];
+    USUAL.iter().any(|usual| member.eq_ignore_ascii_case(usual))
 }
 
 // ===== impl Named =====
@@ -22,7 +34,8 @@ pub(super) fn names_fields(connection: &HeaderValue) -> bool {
 impl<'a> Named<'a> {
     #[cold]
     pub(super) fn by(request: &'a HeaderMap) -> Self {
-        let mut sorted: Vec<_> = tokens(request, &CONNECTION).collect();
+        let names = tokens(request, &CONNECTION).filter(|name| !is_usual(name));
+        let mut sorted: Vec<_> = names.collect();
         sorted.sort_unstable_by(|one, two| lower(one).cmp(lower(two)));
         Self { sorted }
     }
@@ -53,20 +66,30 @@ mod tests {
 
     #[test]
     fn the_names_of_all_lines_are_found_in_any_case() {
-        let request = request(&[b"Close, X-b", b"a,, \xff ,", b"x-A", b"x_c"]);
+        let request = request(&[b"Close, X-b", b"a,, \xff ,", b"x-A", b"x_c, Upgrade"]);
         let named = Named::by(&request);
-        for name in ["close", "x-b", "a", "x-a", "x_c"] {
+        for name in ["x-b", "a", "x-a", "x_c"] {
             assert!(named.contains(name), "{name}");
         }
-        for name in ["", "b", "x-", "x-aa", "xx-a", "c"] {
+        for name in ["", "b", "x-", "x-aa", "xx-a", "c", "close", "upgrade"] {
             assert!(!named.contains(name), "{name}");
         }
     }
 
     #[test]
-    fn keep_alive_and_close_name_no_fields() {
+    fn the_usual_values_name_no_fields() {
         let names = |line| names_fields(&HeaderValue::from_static(line));
-        assert!(!names("Keep-Alive") && !names("close"));
-        assert!(names("close, x-a") && names("x-a") && names("te"));
+        for line in [
+            "Keep-Alive",
+            "close",
+            "",
+            "TE, close",
+            "Upgrade, HTTP2-Settings",
+        ] {
+            assert!(!names(line), "{line}");
+        }
+        for line in ["close, x-a", "x-a", "upgrade,via", "keep-alive x-a"] {
+            assert!(names(line), "{line}");
+        }
     }
 }

@@ -1,24 +1,33 @@
-use std::{fmt, hash, sync::Arc};
+use std::{
+    fmt,
+    hash::{self, Hash},
+    sync::Arc,
+};
 
-use http::header::HOST;
-use http::{HeaderName, HeaderValue, Method, Uri, request, uri};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request, uri};
 
+use super::and::RequestKeyAnd;
 use super::digest::{Digest, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
+use super::forwarded;
 use super::host::{self, Host};
-use super::ignore::{Ignored, Names, Place};
+use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
+use crate::buffer_body::{BodyBytes, Trailers};
+use crate::rules::CLIENT_ADDRESS;
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
 /// Two requests are identical if they agree in
 ///
-/// * the method, which is GET or HEAD (any other is not coalesced);
+/// * the method, which is GET or HEAD, or one that [`coalesce`](Self::coalesce) opts in;
 /// * the URI, and the `Host` field where it says something else; scheme and host compare without regard to case, all
 ///   else byte by byte. One in absolute form (HTTP/2, a proxy's) and one in origin form (HTTP/1.1) don't meet;
 /// * **every request header field** but those below: the same lines, byte by byte. An `Authorization`, `Cookie`,
 ///   `Accept-Encoding`, `Range` or unknown `X-User-Id` that differs keeps two requests apart without anyone having
-///   thought of it.
+///   thought of it;
+/// * for any method but GET and HEAD, the bytes of the body and its trailers.
 ///
 /// The order of lines of one name counts. That of different names counts too, although it has no meaning in HTTP: two
 /// clients who write the same fields in another order just don't meet.
@@ -27,27 +36,47 @@ use super::named::{Named, names_fields};
 ///
 /// | left out | why |
 /// | --- | --- |
-/// | `connection`, `keep-alive`, `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade` | they speak of the connection, not of the request |
-/// | `traceparent`, `tracestate`, `baggage`, `b3`, `x-b3-*`, `x-request-id`, `x-correlation-id`, `x-amzn-trace-id`, `x-cloud-trace-context` | trace and request ids: no two requests have the same |
-/// | `via`, `forwarded`, `x-forwarded-for`, `x-real-ip` | the way that the request took |
-/// | `user-agent`, `sec-ch-*`, `sec-fetch-*`, `sec-gpc`, `dnt`, `priority`, `referer`, `upgrade-insecure-requests` | the client's description of itself |
+/// | `connection`, `keep-alive`, `proxy-connection`, `te`, `trailer`, `transfer-encoding` | They describe the connection, not the request. |
+/// | `traceparent`, `b3`, `x-b3-*`, `x-request-id`, `request-id`, `x-correlation-id`, `x-unique-id`, `amz-sdk-invocation-id`, `amz-sdk-request`, `cf-ray`, `elastic-apm-traceparent`, `fly-request-id`, `kong-request-id`, `newrelic`, `ot-tracer-sampled`, `ot-tracer-spanid`, `ot-tracer-traceid`, `sentry-trace`, `uber-trace-id`, `x-amz-cf-id`, `x-amzn-trace-id`, `x-azure-ref`, `x-cloud-trace-context`, `x-datadog-parent-id`, `x-datadog-sampling-priority`, `x-datadog-trace-id`, `x-ms-client-request-id`, `x-queue-start`, `x-request-start`, `x-timer`, `x-varnish`, `x-vercel-id` | They are ids and times of one request, set by tracers, CDNs and SDKs: no two requests have the same. |
+/// | `via`, `x-forwarded-for`, `x-real-ip`, and a `forwarded` of which every line has the parameters `for` and `by` alone | They name the client and the proxies on the way. |
+/// | `user-agent`, `sec-ch-*`, `sec-fetch-*`, `priority`, `referer`, `upgrade-insecure-requests` | The client describes itself. |
 ///
-/// `x-forwarded-host`, `x-forwarded-proto`, `x-forwarded-user` and `proxy-authorization` are in the key. So is a field
-/// of the last three rows, or one of [`ignore_header`](Self::ignore_header), that the request's own `Connection` names:
-/// a client can put a field into its key in this way, and never take one out. A field that is named there is not the same
-/// as one that is not, since a proxy behind this layer forwards the request without it.
+/// Everything else is in the key. That includes `x-forwarded-host`, `x-forwarded-proto`, `x-forwarded-user`,
+/// `proxy-authorization`, and a `forwarded` with another parameter, such as `host` or `proto`, or one that cannot be read.
+/// It includes `tracestate` and `baggage`, by which services route tenants and test traffic, and `dnt` and `sec-gpc`, on
+/// which answers depend by law. Where a tracer writes an id of each request into `tracestate` or `baggage`, and your
+/// service reads neither, [`ignore_header`](Self::ignore_header) leaves them out. The client's address as CDNs pass it on
+/// (`cf-connecting-ip`, `true-client-ip`, ...) is in the key too;
+/// [`client_address_headers`](Self::client_address_headers) lists these fields for
+/// [`ignore_headers`](Self::ignore_headers).
 ///
-/// A response's `Vary` is obeyed all the same: if it names `user-agent`, browsers that differ get answers of their own.
+/// Of a request whose body is in the key its framing is not: `content-length` and `expect` are left out as well.
+///
+/// A field of the last three rows, or one of [`ignore_header`](Self::ignore_header), is in the key all the same if the
+/// request's own `Connection` names it: a client can put a field into its key in this way, and never take one out. A field
+/// that is named there is not the same as one that is not, since a proxy behind this layer forwards the request without it.
+/// (`upgrade` and `http2-settings` are the same, named or not: no proxy forwards them.)
+///
+/// The layer obeys a response's `Vary` all the same: if it names `user-agent`, browsers that differ get answers of their
+/// own. It treats a 403 and a 451 as if their `Vary` named the client's description and address, so what your service
+/// denies to one client it does not deny to another, and a redirect to the request's own `Referer` as if it named that.
 ///
 /// <div class="warning">
 ///
-/// **What the key does not hold, the answer must not depend on.** If your service answers by one of these without
-/// saying so in `Vary`, add it to the key:
+/// **Your service must not answer by what the key leaves out, nor echo it**, unless its `Vary` says so. A stranger chooses
+/// the values of these fields, and everybody who joins the stranger's call gets the answer to them. If your service does
+/// one of the following, add the field to the key as the example does:
 ///
-/// * the client's address, from the connection or from `forwarded` or `x-forwarded-for`;
-/// * the user agent, its client hints, its fetch metadata (`sec-fetch-site`), the referer;
-/// * **an identity in the request's extensions**, put there by an authentication layer outside this one: no extension
-///   is in the key. (One that was derived from a header field is, since the field is.)
+/// * It answers by the client's address, from the connection, from `x-forwarded-for` or from `forwarded`: a country, a
+///   list of allowed networks.
+/// * It answers by the user agent or its client hints: a page for mobile browsers.
+/// * It answers by the `Referer`: a redirect to where the client came from, a check against hotlinks.
+/// * It answers by `Sec-Fetch-*`. A fetch-metadata policy *below* this layer does not protect anything: a request that it
+///   would refuse joins the call of one that it let through. Put the policy above the layer.
+/// * It refuses a request by its age or its way: by `x-request-start` or `x-queue-start`, or by a `via` that shows a loop.
+/// * It writes one of these into a page, a link or a field of the response.
+/// * It answers by **an identity in the request's extensions** that a layer above has put there: no extension is in the
+///   key. (An identity that was derived from a header field is, since the field is.)
 ///
 /// </div>
 ///
@@ -55,20 +84,19 @@ use super::named::{Named, names_fields};
 /// use std::net::SocketAddr;
 ///
 /// use axum::extract::ConnectInfo;
-/// use http::{header::USER_AGENT, request};
+/// use http::header::USER_AGENT;
 /// use tower_singleflight::{KeyExtractor, RequestKeyExtractor};
 ///
 /// /// What your authentication layer leaves in the extensions.
 /// #[derive(Clone, PartialEq, Eq, Hash)]
 /// struct UserId(u64);
 ///
-/// let default = RequestKeyExtractor::new();
-/// let key = move |request: &request::Parts| {
+/// let key = RequestKeyExtractor::new().and(|request| {
 ///     let user = request.extensions.get::<UserId>().cloned();
 ///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
 ///     let agent = request.headers.get(USER_AGENT).cloned();
-///     Some((default.extract(request)?, user, peer.map(|peer| peer.0.ip()), agent))
-/// };
+///     Some((user, peer.map(|peer| peer.0.ip()), agent))
+/// });
 ///
 /// let ask = |user| {
 ///     let mut request = http::Request::new(()).into_parts().0;
@@ -86,7 +114,21 @@ use super::named::{Named, names_fields};
 #[derive(Clone, Default)]
 #[must_use]
 pub struct RequestKeyExtractor {
-    ignored: Arc<Names>,
+    lists: Arc<Lists>,
+}
+
+#[derive(Clone, Default)]
+struct Lists {
+    ignored: Names,
+    /// Beside GET and HEAD.
+    coalesced: Vec<Method>,
+}
+
+/// What is in the key of a request beside its head.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    bytes: &'a [u8],
+    trailers: Option<&'a HeaderMap>,
 }
 
 /// The key that [`RequestKeyExtractor`] makes of a request.
@@ -120,7 +162,7 @@ impl RequestKeyExtractor {
     /// assert_eq!(extractor.extract(&attempt(1)), extractor.extract(&attempt(2)));
     /// ```
     pub fn ignore_header(mut self, name: HeaderName) -> Self {
-        Arc::make_mut(&mut self.ignored).insert(name);
+        Arc::make_mut(&mut self.lists).ignored.insert(name);
         self
     }
 
@@ -129,14 +171,116 @@ impl RequestKeyExtractor {
         names.into_iter().fold(self, Self::ignore_header)
     }
 
-    /// Whether two requests of one key may differ in the field of this name.
-    pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        Ignored::new(&self.ignored, None).place(name.as_str()) != Place::Key
+    /// The fields in which CDNs, clouds and ingress controllers pass on the client's address, for
+    /// [`ignore_headers`](Self::ignore_headers).
+    ///
+    /// They are in the key unless you leave them out, so behind such a proxy no two clients share a call. Leave them out
+    /// where your service does not answer by the client's address.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_singleflight::{KeyExtractor, RequestKeyExtractor};
+    ///
+    /// let extractor = RequestKeyExtractor::new()
+    ///     .ignore_headers(RequestKeyExtractor::client_address_headers());
+    /// let from = |ip| Request::get("/").header("cf-connecting-ip", ip).body(()).unwrap().into_parts().0;
+    /// assert_eq!(extractor.extract(&from("192.0.2.1")), extractor.extract(&from("192.0.2.2")));
+    /// ```
+    pub fn client_address_headers() -> impl Iterator<Item = HeaderName> {
+        CLIENT_ADDRESS.into_iter()
     }
 
-    /// Whether requests of this method have a key.
-    pub(crate) fn coalesces(&self, method: &Method) -> bool {
-        may_have_key(method)
+    /// Coalesces requests of this method too. Call it once for each method.
+    ///
+    /// The bytes of the body are then part of the key, so **a [`BufferBodyLayer`](crate::BufferBodyLayer) above** has to
+    /// read them: a request without [`BodyBytes`] has no key. `QUERY`, `REPORT`, `SEARCH` and `PROPFIND` are made for
+    /// this: they are safe ([RFC 9110 section 9.2.1]), so that nothing is lost if two are one call.
+    ///
+    /// A method that is opted in counts as safe: what answers it detaches no flight, as a successful write of any other
+    /// method does with those of its URI. GET and HEAD are coalesced in any case, and never with a body.
+    ///
+    /// <div class="warning">
+    ///
+    /// **`coalesce(Method::POST)` is your promise that no POST below this layer changes anything.** Two equal orders
+    /// in the same moment would be one order. Where some POSTs are writes, tell them apart with [`and`](Self::and): a
+    /// function that gives `None` for them.
+    ///
+    /// </div>
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{Method, Request};
+    /// use tower_singleflight::{BodyBytes, KeyExtractor, RequestKeyExtractor};
+    ///
+    /// let query = Method::from_bytes(b"QUERY")?;
+    /// let extractor = RequestKeyExtractor::new().coalesce(query.clone());
+    /// let key = |body: &'static str| {
+    ///     let request = Request::builder().method(query.clone()).extension(BodyBytes(body.into()));
+    ///     extractor.extract(&request.body(()).unwrap().into_parts().0)
+    /// };
+    /// assert!(key("select a") == key("select a"));
+    /// assert!(key("select a") != key("select b"));
+    /// # Ok::<(), http::method::InvalidMethod>(())
+    /// ```
+    ///
+    /// [RFC 9110 section 9.2.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1
+    pub fn coalesce(mut self, method: Method) -> Self {
+        Arc::make_mut(&mut self.lists).coalesced.push(method);
+        self
+    }
+
+    /// An extractor whose key is this one and what `f` makes of the request: a tenant, a user, whatever the answer
+    /// depends on beside the request's fields. Where `f` gives `None` the request is not coalesced.
+    ///
+    /// Call it last. A successful write detaches the flights of its URI as it does under the default key alone.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::header::{AUTHORIZATION, COOKIE};
+    /// use tower_singleflight::{RequestKeyExtractor, SingleflightLayer};
+    ///
+    /// /// Left in the extensions by the layer that checks who asks.
+    /// #[derive(Clone, PartialEq, Eq, Hash)]
+    /// struct Tenant(u64);
+    ///
+    /// // All users of a tenant get one answer.
+    /// let key = RequestKeyExtractor::new()
+    ///     .ignore_headers([AUTHORIZATION, COOKIE])
+    ///     .and(|request| request.extensions.get::<Tenant>().cloned());
+    /// let layer = SingleflightLayer::with_extractor(key);
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` is its caller's alone.
+    pub fn and<F, K>(self, f: F) -> RequestKeyAnd<F>
+    where
+        F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+    {
+        RequestKeyAnd::new(self, f)
+    }
+
+    /// Whether two requests of one key may differ in the field of this name.
+    pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
+        Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Place::Key
+            || !self.lists.coalesced.is_empty() && is_framing(name)
+    }
+
+    /// Whether [`coalesce`](Self::coalesce) opts this method in.
+    pub(crate) fn opts_in(&self, method: &Method) -> bool {
+        self.lists.coalesced.contains(method)
+    }
+
+    /// Whether the request has a key.
+    pub(crate) fn coalesces(&self, request: &request::Parts) -> bool {
+        may_have_key(&request.method)
+            || self.opts_in(&request.method) && request.extensions.get::<BodyBytes>().is_some()
     }
 
     /// The key of a request, whatever its method. `see` is shown each field line, and whether two requests of this key may
@@ -191,16 +335,30 @@ impl RequestKeyExtractor {
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
+        // Whether it comes here follows from the method, which comes first.
+        let body = Body::of(request);
+        if let Some(body) = body {
+            body.write(&mut writer);
+        }
 
-        let ignored = Ignored::new(&self.ignored, named);
+        let ignored = Ignored::new(&self.lists.ignored, named);
         let mut are_named = false;
+        let mut addresses_alone = None;
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
-            let place = ignored.place(name);
+            let mut place = ignored.place(name);
+            if place == Place::Key && body.is_some() && is_framing(header) {
+                place = Place::Nowhere;
+            }
             see(name, value, place != Place::Key);
             if place == Place::Nowhere {
                 are_named |= name == "connection" && names_fields(value);
+                continue;
+            }
+            if place == Place::Forwarded
+                && *addresses_alone.get_or_insert_with(|| forwarded::holds_addresses_alone(headers))
+            {
                 continue;
             }
             if place == Place::Named {
@@ -223,22 +381,62 @@ impl KeyExtractor for RequestKeyExtractor {
     type Key = RequestKey;
 
     fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        may_have_key(&request.method).then(|| self.read(request, |_, _, _| {}))
+        self.coalesces(request)
+            .then(|| self.read(request, |_, _, _| {}))
+    }
+
+    fn default_key(&self) -> Option<&RequestKeyExtractor> {
+        Some(self)
+    }
+
+    fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
+        Some(key)
     }
 }
 
 impl fmt::Debug for RequestKeyExtractor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestKeyExtractor")
-            .field("ignored", &self.ignored.as_slice())
+            .field("ignored", &self.lists.ignored.as_slice())
+            .field("coalesced", &self.lists.coalesced)
             .finish_non_exhaustive()
+    }
+}
+
+/// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
+fn is_framing(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == EXPECT
+}
+
+// ===== impl Body =====
+
+impl<'a> Body<'a> {
+    /// `None` for GET and HEAD, which are not coalesced with a body.
+    fn of(request: &'a request::Parts) -> Option<Self> {
+        if may_have_key(&request.method) {
+            return None;
+        }
+        let BodyBytes(bytes) = request.extensions.get()?;
+        Some(Self {
+            bytes,
+            trailers: Trailers::of(request),
+        })
+    }
+
+    fn write(self, writer: &mut Writer) {
+        writer.part(self.bytes);
+        for (name, value) in self.trailers.into_iter().flatten() {
+            writer.field(name.as_str().as_bytes(), value.as_bytes());
+        }
+        // Ends the list of trailers.
+        writer.optional(None);
     }
 }
 
 // ===== impl RequestKey =====
 
 impl RequestKey {
-    /// The method of the request, GET or HEAD.
+    /// The method of the request.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.method

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// One member of a list of directives (RFC 9111 section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Directive<'a> {
+struct Directive<'a> {
     name: &'a [u8],
     /// What stands after `=`, a quoted string with its quotes.
     argument: Option<&'a [u8]>,
@@ -12,22 +12,32 @@ pub(super) struct Directive<'a> {
 
 /// A field that does not follow the grammar; nothing can be said of what its sender meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+struct Malformed;
 
 /// Whether a line holds one of `names` (in lower case), with or without an argument, or is malformed.
 ///
 /// All names that are asked for forbid sharing, so a malformed line counts as one that holds them.
 pub(super) fn forbids(value: &HeaderValue, names: &[&str]) -> bool {
-    parse(value).any(|directive| match directive {
+    any_forbids(parse(value, b","), names)
+}
+
+/// As [`forbids`], of a line whose members may have parameters (RFC 9213 section 2.1); they count as members.
+pub(super) fn forbids_with_parameters(value: &HeaderValue, names: &[&str]) -> bool {
+    any_forbids(parse(value, b",;"), names)
+}
+
+fn any_forbids(mut directives: Directives<'_>, names: &[&str]) -> bool {
+    directives.any(|directive| match directive {
         Ok(directive) => names.iter().any(|name| directive.is(name)),
         Err(Malformed) => true,
     })
 }
 
-/// The directives of one field line; after a malformed one there is no more.
-pub(super) fn parse(value: &HeaderValue) -> Directives<'_> {
+/// The directives of one field line, with one of `separators` between any two; after a malformed one there is no more.
+fn parse<'a>(value: &'a HeaderValue, separators: &'static [u8]) -> Directives<'a> {
     Directives {
         rest: value.as_bytes(),
+        separators,
     }
 }
 
@@ -42,7 +52,7 @@ pub(crate) fn tokens<'a>(
 }
 
 /// As [`tokens`], of one line.
-pub(super) fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
         .split(|&byte| byte == b',')
@@ -64,8 +74,9 @@ pub(crate) fn is_tchar(byte: u8) -> bool {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Directives<'a> {
+struct Directives<'a> {
     rest: &'a [u8],
+    separators: &'static [u8],
 }
 
 // ===== impl Directive =====
@@ -108,6 +119,10 @@ impl<'a> Directives<'a> {
         (!taken.is_empty()).then_some(taken)
     }
 
+    fn separates(&self, byte: u8) -> bool {
+        self.separators.contains(&byte)
+    }
+
     fn directive(&mut self) -> Option<Directive<'a>> {
         let name = self.token()?;
         let argument = match self.rest {
@@ -122,8 +137,9 @@ impl<'a> Directives<'a> {
             _ => None,
         };
         self.rest = trim(self.rest);
-        // What is left begins with the comma that ends this member, or the member was something else.
-        matches!(self.rest, [] | [b',', ..]).then_some(Directive { name, argument })
+        // What is left begins with the separator that ends this member, or the member was something else.
+        let ends = self.rest.first().is_none_or(|byte| self.separates(*byte));
+        ends.then_some(Directive { name, argument })
     }
 }
 
@@ -132,7 +148,10 @@ impl<'a> Iterator for Directives<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         // A recipient must take empty members (RFC 9110 section 5.6.1.2).
-        while let [b' ' | b'\t' | b',', rest @ ..] = self.rest {
+        while let [byte, rest @ ..] = self.rest {
+            if !matches!(byte, b' ' | b'\t') && !self.separates(*byte) {
+                break;
+            }
             self.rest = rest;
         }
         if self.rest.is_empty() {
@@ -159,7 +178,7 @@ mod tests {
 
     fn parsed(value: &[u8]) -> Result<Vec<(String, Option<String>)>, Malformed> {
         let value = HeaderValue::from_bytes(value).expect("a header value");
-        parse(&value)
+        parse(&value, b",")
             .map(|directive| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 directive.map(|directive| (text(directive.name), directive.argument.map(text)))
@@ -262,6 +281,22 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_no_fault_of_a_line_that_may_have_them_and_count_as_members() {
+        let forbids =
+            |line| forbids_with_parameters(&HeaderValue::from_static(line), &["no-store"]);
+        assert!(!forbids("max-age=60;a;b=\"c;no-store\" ; d=1, e"));
+        for line in [
+            "no-store;a",
+            "max-age=60;no-store",
+            "a;b c",
+            "a;\"b\"",
+            "a=?0",
+        ] {
+            assert!(forbids(line), "{line}");
+        }
+    }
+
+    #[test]
     fn tokens_come_from_all_lines_without_their_space() {
         let headers = headers(&["a, b ,", "\tc"]);
         let tokens: Vec<_> = tokens(&headers, &CACHE_CONTROL).collect();
@@ -274,7 +309,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..64)
         ) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                prop_assert!(parse(&value).count() <= bytes.len());
+                prop_assert!(parse(&value, b",;").count() <= bytes.len());
             }
         }
 

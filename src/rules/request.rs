@@ -2,17 +2,20 @@
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::directives::{forbids, is_tchar, members};
+use super::directives::{forbids, is_tchar, members, trim};
 
 /// Why a request was passed to the inner service as if the layer were not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bypass {
     /// `CONNECT`, or a method that the key function does not opt in.
     Method,
-    /// A GET or HEAD that brings a body.
+    /// A GET or HEAD that brings a body, or a body that can't be part of the key: it was not read, or has trailers that the
+    /// key function does not see.
     Body,
     /// The connection may become something else than HTTP.
     Upgrade,
+    /// The client subscribes to a stream of events.
+    EventStream,
     /// The client waits for an interim answer that is its own.
     Expect,
     /// `no-store` or `only-if-cached`.
@@ -23,28 +26,42 @@ pub(crate) enum Bypass {
     Disabled,
 }
 
-/// What a request's fields say to these rules, gathered in one pass: one look-up by name costs as much as a pass over a
-/// few fields.
+/// What these rules need to know of a request's fields, gathered in one pass: one look-up by name costs as much as a pass
+/// over a few fields.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Said {
-    upgrade: bool,
+pub(crate) struct RequestFields {
+    /// `Connection: upgrade`.
+    connection_upgrade: bool,
+    upgrade: Upgrade,
+    event_stream: bool,
     expect: bool,
     cache_control: bool,
     body: bool,
     pub(crate) credentials: bool,
 }
 
+/// What all lines of `Upgrade` together offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Upgrade {
+    #[default]
+    Nothing,
+    /// HTTP by other means, which a server may ignore: `h2c`, and TLS on the same connection.
+    Http,
+    /// Another protocol, or what can't be read.
+    Other,
+}
+
 /// Whether a method is safe (RFC 9110 section 9.2.1). One that we don't know is not.
 pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
     )
 }
 
-/// Whether this answer says that the state of its target may have changed (RFC 9111 section 4.4).
-pub(crate) fn invalidates(method: &Method, status: StatusCode) -> bool {
-    !is_safe(method) && (status.is_success() || status.is_redirection())
+/// Whether an answer to an unsafe method shows that the state of its target may have changed (RFC 9111 section 4.4).
+pub(crate) fn invalidates(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection()
 }
 
 /// A member that is no token may be a garbled `upgrade`, so it counts as one.
@@ -54,15 +71,50 @@ fn upgrades(connection: &HeaderValue) -> bool {
     })
 }
 
-// ===== impl Said =====
+/// Whether an `Accept` names event streams, whatever its `q` says of them.
+fn accepts_event_stream(accept: &HeaderValue) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    // Most have no hyphen, and `contains` is the fast one.
+    accept.len() >= EVENT_STREAM.len()
+        && accept.as_bytes().contains(&b'-')
+        && members(accept).any(|range| {
+            let essence = range.split(|byte| *byte == b';').next();
+            essence.is_some_and(|it| trim(it).eq_ignore_ascii_case(EVENT_STREAM))
+        })
+}
 
-impl Said {
-    pub(crate) fn by(headers: &HeaderMap) -> Self {
-        let mut said = Self::default();
-        for (name, value) in headers {
-            said.note(name.as_str(), value);
+// ===== impl Upgrade =====
+
+impl Upgrade {
+    /// What one line offers.
+    fn of(line: &HeaderValue) -> Self {
+        let is_http = |protocol: &[u8]| {
+            let tls = protocol.split_at_checked(4);
+            protocol.eq_ignore_ascii_case(b"h2c")
+                || tls.is_some_and(|(tls, version)| {
+                    tls.eq_ignore_ascii_case(b"tls/")
+                        && !version.is_empty()
+                        && version.iter().all(|byte| is_tchar(*byte))
+                })
+        };
+        let mut protocols = members(line).peekable();
+        if protocols.peek().is_some() && protocols.all(is_http) {
+            Self::Http
+        } else {
+            Self::Other
         }
-        said
+    }
+}
+
+// ===== impl RequestFields =====
+
+impl RequestFields {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            fields.note(name.as_str(), value);
+        }
+        fields
     }
 
     /// One more line.
@@ -71,10 +123,11 @@ impl Said {
         let name = name.as_bytes();
         // By length first, which sorts out most names.
         match name.len() {
+            6 if name == b"accept" => self.event_stream |= accepts_event_stream(value),
             6 if name == b"expect" => self.expect = true,
             6 => self.credentials |= name == b"cookie",
-            7 => self.upgrade |= name == b"upgrade",
-            10 => self.upgrade |= name == b"connection" && upgrades(value),
+            7 if name == b"upgrade" => self.upgrade = self.upgrade.max(Upgrade::of(value)),
+            10 => self.connection_upgrade |= name == b"connection" && upgrades(value),
             13 if name == b"cache-control" => {
                 self.cache_control |= forbids(value, &["no-store", "only-if-cached"]);
             }
@@ -95,12 +148,23 @@ impl Said {
         self.body || !(end_of_stream || exact == Some(0))
     }
 
+    /// Whether the connection may become something else than HTTP.
+    fn upgrades(&self) -> bool {
+        match self.upgrade {
+            Upgrade::Nothing => self.connection_upgrade,
+            Upgrade::Http => false,
+            Upgrade::Other => true,
+        }
+    }
+
     /// Why the request must not be coalesced whatever the key function says; `None` if nothing forbids it.
     pub(crate) fn bypass(&self, method: &Method, has_body: bool) -> Option<Bypass> {
         if *method == Method::CONNECT {
             Some(Bypass::Method)
-        } else if self.upgrade {
+        } else if self.upgrades() {
             Some(Bypass::Upgrade)
+        } else if self.event_stream {
+            Some(Bypass::EventStream)
         } else if self.expect {
             Some(Bypass::Expect)
         } else if self.cache_control {
@@ -123,6 +187,7 @@ impl Bypass {
             Self::Method => "method",
             Self::Body => "body",
             Self::Upgrade => "upgrade",
+            Self::EventStream => "event_stream",
             Self::Expect => "expect",
             Self::CacheControl => "cache_control",
             Self::NoKey => "no_key",
@@ -140,21 +205,21 @@ mod tests {
 
     type Fields<'a> = &'a [(&'a str, &'a [u8])];
 
-    fn said(fields: Fields<'_>) -> Said {
+    fn noted(fields: Fields<'_>) -> RequestFields {
         let mut request = http::Request::builder();
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        Said::by(request.body(()).expect("a request").headers())
+        RequestFields::of(request.body(()).expect("a request").headers())
     }
 
     fn bypass(method: &str, fields: Fields<'_>, has_body: bool) -> Option<Bypass> {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        said(fields).bypass(&method, has_body)
+        noted(fields).bypass(&method, has_body)
     }
 
     fn has_body(fields: Fields<'_>, end_of_stream: bool, exact: Option<u64>) -> bool {
-        said(fields).has_body(end_of_stream, exact)
+        noted(fields).has_body(end_of_stream, exact)
     }
 
     #[test]
@@ -172,7 +237,42 @@ mod tests {
             ),
             ("GET", &[("connection", b"upgrade;x")], Bypass::Upgrade),
             ("GET", &[("connection", b"\xff")], Bypass::Upgrade),
-            ("POST", &[("upgrade", b"h2c")], Bypass::Upgrade),
+            ("POST", &[("upgrade", b"h3")], Bypass::Upgrade),
+            ("GET", &[("upgrade", b"h2c, websocket")], Bypass::Upgrade),
+            (
+                "GET",
+                &[("upgrade", b"h2c"), ("upgrade", b"websocket")],
+                Bypass::Upgrade,
+            ),
+            (
+                "GET",
+                &[("upgrade", b"websocket"), ("upgrade", b"h2c")],
+                Bypass::Upgrade,
+            ),
+            (
+                "GET",
+                &[("connection", b"upgrade"), ("upgrade", b" ,")],
+                Bypass::Upgrade,
+            ),
+            ("GET", &[("upgrade", b"h2c/1")], Bypass::Upgrade),
+            ("GET", &[("upgrade", b"tls")], Bypass::Upgrade),
+            ("GET", &[("upgrade", b"TLS/")], Bypass::Upgrade),
+            ("GET", &[("upgrade", b"TLS/1.2 x")], Bypass::Upgrade),
+            (
+                "GET",
+                &[("accept", b"text/event-stream")],
+                Bypass::EventStream,
+            ),
+            (
+                "GET",
+                &[("accept", b"text/html, Text/Event-Stream ;q=0,*/*")],
+                Bypass::EventStream,
+            ),
+            (
+                "GET",
+                &[("accept", b"*/*"), ("accept", b"text/event-stream;q=0.1")],
+                Bypass::EventStream,
+            ),
             ("GET", &[("expect", b"100-continue")], Bypass::Expect),
             ("GET", &[("expect", b"")], Bypass::Expect),
             (
@@ -218,6 +318,26 @@ mod tests {
             &[("connection", b"keep-alive, TE"), ("te", b"trailers")],
             &[("authorization", b"Basic eDp5"), ("cookie", b"a=b")],
             &[("range", b"bytes=0-1"), ("if-none-match", b"\"x\"")],
+            &[("accept", b"text/html, text/event-streams, x/text-event")],
+            &[("accept", b"*/*, text/*; x=text/event-stream")],
+        ] {
+            assert_eq!(bypass("GET", fields, false), None, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_offer_of_http_by_other_means_is_no_reason() {
+        let java = &b"AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA"[..];
+        for fields in [
+            &[("upgrade", &b"h2c"[..])][..],
+            &[
+                ("connection", b"Upgrade, HTTP2-Settings"),
+                ("upgrade", b"h2c"),
+                ("http2-settings", java),
+            ],
+            &[("connection", b"upgrade"), ("upgrade", b"H2C, TLS/1.2")],
+            &[("connection", b"upgrade"), ("upgrade", b"tls/1.0")],
+            &[("upgrade", b"h2c"), ("upgrade", b", TLS/1.3")],
         ] {
             assert_eq!(bypass("GET", fields, false), None, "{fields:?}");
         }
@@ -257,25 +377,41 @@ mod tests {
     #[test]
     fn credentials_are_authorization_cookie_and_proxy_authorization() {
         for name in ["authorization", "cookie", "proxy-authorization"] {
-            assert!(said(&[(name, b"")]).credentials);
+            assert!(noted(&[(name, b"")]).credentials);
         }
-        assert!(!said(&[("x-user", b"a")]).credentials);
+        assert!(!noted(&[("x-user", b"a")]).credentials);
     }
 
     #[test]
-    fn a_successful_answer_to_an_unsafe_method_invalidates() {
-        for method in ["POST", "PUT", "DELETE", "PATCH", "BREW", "get"] {
-            let method = Method::from_bytes(method.as_bytes()).expect("a method");
-            assert!(!is_safe(&method));
-            assert!(invalidates(&method, StatusCode::NO_CONTENT));
-            assert!(invalidates(&method, StatusCode::SEE_OTHER));
-            assert!(!invalidates(&method, StatusCode::CONTINUE));
-            assert!(!invalidates(&method, StatusCode::NOT_FOUND));
-            assert!(!invalidates(&method, StatusCode::BAD_GATEWAY));
+    fn the_safe_methods_are_those_whose_definition_says_so() {
+        let is_safe =
+            |method: &str| is_safe(&Method::from_bytes(method.as_bytes()).expect("a method"));
+        for method in [
+            "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH",
+        ] {
+            assert!(is_safe(method), "{method}");
         }
-        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
-            assert!(is_safe(&method));
-            assert!(!invalidates(&method, StatusCode::OK));
+        for method in [
+            "POST",
+            "PUT",
+            "DELETE",
+            "PATCH",
+            "CONNECT",
+            "PROPPATCH",
+            "LOCK",
+            "BREW",
+            "get",
+        ] {
+            assert!(!is_safe(method), "{method}");
+        }
+    }
+
+    #[test]
+    fn success_and_redirection_invalidate() {
+        for status in 100..=999 {
+            let expected = (200..400).contains(&status);
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(invalidates(status), expected, "{status}");
         }
     }
 
@@ -286,6 +422,7 @@ mod tests {
             Bypass::Method,
             Bypass::Body,
             Bypass::Upgrade,
+            Bypass::EventStream,
             Bypass::Expect,
             Bypass::CacheControl,
             Bypass::NoKey,
@@ -317,8 +454,32 @@ mod tests {
                 .iter()
                 .any(|member| wanted.contains(&member.to_lowercase().as_str()))
         };
-        if has(fields, &["upgrade"]) || holds("connection", &["upgrade"]) {
+        let offers = members_of(fields, "upgrade");
+        let http = |offer: &&str| matches!(offer.to_lowercase().as_str(), "" | "h2c" | "tls/1.2");
+        let ignorable = offers.iter().all(http)
+            && fields.iter().all(|(name, line)| {
+                *name != "upgrade" || !line.trim_matches([' ', ',']).is_empty()
+            });
+        let upgrades = match has(fields, &["upgrade"]) {
+            true => !ignorable,
+            false => holds("connection", &["upgrade"]),
+        };
+        let accepted = members_of(fields, "accept");
+        let types = |range: &&str| {
+            range
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_lowercase()
+        };
+        if upgrades {
             Some(Bypass::Upgrade)
+        } else if accepted
+            .iter()
+            .any(|range| types(range) == "text/event-stream")
+        {
+            Some(Bypass::EventStream)
         } else if has(fields, &["expect"]) {
             Some(Bypass::Expect)
         } else if holds("cache-control", &["no-store", "only-if-cached"]) {
@@ -333,7 +494,6 @@ mod tests {
     fn field() -> impl Strategy<Value = (&'static str, &'static str)> {
         // Some are as long as one that counts.
         let plain = vec![
-            "accept",
             "refresh",
             "user-agent",
             "x-some-header",
@@ -345,7 +505,6 @@ mod tests {
             "cookie",
             "authorization",
             "proxy-authorization",
-            "upgrade",
             "expect",
             "transfer-encoding",
         ];
@@ -359,6 +518,14 @@ mod tests {
             1 => (
                 Just("cache-control"),
                 select(vec!["no-cache", "max-age=0", "a, No-Store", "ONLY-IF-CACHED ,b", "no-stores", "x=no-store"]),
+            ),
+            1 => (
+                Just("upgrade"),
+                select(vec!["", "h2c", "H2C , TLS/1.2", "websocket", "h2c,websocket", " ,", "tls/1.2,"]),
+            ),
+            1 => (
+                Just("accept"),
+                select(vec!["*/*", "text/event-stream", "a/b-c, TEXT/event-stream;q=0", "text/event-streams", "a/b; text/event-stream"]),
             ),
             1 => (Just("content-length"), select(vec!["0", "000", "", "1", "0a"])),
         ]
@@ -374,16 +541,16 @@ mod tests {
             exact in proptest::option::of(0..2_u64),
         ) {
             let lines: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-            let said = said(&lines);
+            let noted = noted(&lines);
             let lengths = fields.iter().filter(|(name, _)| *name == "content-length");
             let stated = lengths.clone().any(|(_, value)| !matches!(*value, "0" | "000"));
             let has_body = stated
                 || has(&fields, &["transfer-encoding"])
                 || !(end_of_stream || exact == Some(0));
-            prop_assert_eq!(said.has_body(end_of_stream, exact), has_body);
-            prop_assert_eq!(said.bypass(&Method::GET, has_body), looked_up(&fields, has_body));
+            prop_assert_eq!(noted.has_body(end_of_stream, exact), has_body);
+            prop_assert_eq!(noted.bypass(&Method::GET, has_body), looked_up(&fields, has_body));
             let credentials = has(&fields, &["cookie", "authorization", "proxy-authorization"]);
-            prop_assert_eq!(said.credentials, credentials);
+            prop_assert_eq!(noted.credentials, credentials);
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
-use super::directives::{forbids, members, tokens, trim};
+use super::directives::{forbids, forbids_with_parameters, members, tokens, trim};
 use super::vary;
 
 /// Fields of the connection over which a message came, never of the message (RFC 9110 section 7.6.1).
@@ -22,11 +22,13 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ///
 /// * interim responses (1xx, 101 among them);
 /// * errors that speak of one client or one request rather than of the resource: 400, 401, 402, 406, 407, 408, 409,
-///   411, 413, 415, 417, 421, 422, 423, 424, 425, 428, 429 and 431;
-/// * `Set-Cookie`, `Set-Cookie2`, `WWW-Authenticate`, `Proxy-Authenticate`, `Authentication-Info`,
-///   `Proxy-Authentication-Info`, `Optional-WWW-Authenticate` and `Clear-Site-Data`;
-/// * `Cache-Control: no-store`, `private` and `no-cache`, with or without an argument, or a `Cache-Control` that
-///   cannot be parsed;
+///   411, 413, 415, 417, 419, 421, 422, 423, 424, 425, 426, 428, 429, 431, 440, 494 to 499, 505 and 511;
+/// * `Set-Cookie`, `Set-Cookie2`, `Clear-Site-Data`, `WWW-Authenticate`, `Proxy-Authenticate`, `Authentication-Info`,
+///   `Proxy-Authentication-Info` and `Optional-WWW-Authenticate`;
+/// * `no-store`, `private` and `no-cache`, with or without an argument, in `Cache-Control`, in a field for some caches
+///   alone (`CDN-Cache-Control` and every other `*-Cache-Control`, `Surrogate-Control`), or such a field that cannot be
+///   parsed;
+/// * `X-Accel-Expires: 0`;
 /// * `Vary: *`, or a `Vary` that cannot be parsed;
 /// * `text/event-stream`, `multipart/x-mixed-replace` and every `application/grpc`.
 ///
@@ -68,19 +70,32 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// ```
 #[must_use]
 pub fn shareable(response: &response::Parts) -> bool {
-    // One pass: each look-up by name costs as much.
     !response.status.is_informational()
         && !is_personal(response.status)
-        && response
-            .headers
-            .iter()
-            .all(|(name, value)| match name.as_str() {
-                name if is_for_one_client(name) => false,
-                "cache-control" => !forbids(value, &["no-store", "private", "no-cache"]),
-                "vary" => !vary::is_everything(value),
-                "content-type" => !streams(value),
-                _ => true,
-            })
+        && !has_forbidding_field(&response.headers)
+}
+
+/// Whether a response that was not shared shows that its key's next one will not be either. An answer that speaks of one
+/// client shows nothing of the key, unless a field of it would forbid to share any answer.
+pub(crate) fn marks_key_unshareable(response: &response::Parts) -> bool {
+    !is_of_one_client(response.status) || has_forbidding_field(&response.headers)
+}
+
+/// Whether a field says that a response is for its caller alone.
+fn has_forbidding_field(headers: &HeaderMap) -> bool {
+    const DIRECTIVES: [&str; 3] = ["no-store", "private", "no-cache"];
+    // One pass: each look-up by name costs as much.
+    headers.iter().any(|(name, value)| match name.as_str() {
+        name if is_for_one_client(name) => true,
+        "cache-control" => forbids(value, &DIRECTIVES),
+        "vary" => vary::is_everything(value),
+        "content-type" => streams(value),
+        "x-accel-expires" => trim(value.as_bytes()) == b"0",
+        "surrogate-control" => forbids_with_parameters(value, &DIRECTIVES),
+        // RFC 9213, and what CDNs call theirs.
+        name if name.ends_with("-cache-control") => forbids_with_parameters(value, &DIRECTIVES),
+        _ => false,
+    })
 }
 
 /// Whether a response may be given to somebody else than its caller, whatever the policy says.
@@ -154,19 +169,16 @@ fn is_for_one_client(name: &str) -> bool {
 
 /// The statuses whose cause lies with one client or one request.
 fn is_personal(status: StatusCode) -> bool {
+    is_of_one_client(status) || matches!(status.as_u16(), 401 | 402 | 406 | 407 | 409 | 422..=424)
+}
+
+/// Those of them whose cause may be anything about the client, also what is in no key: how often it asks, a field that is
+/// too long, the state of its connection. 419 and 440 are sessions that have expired, 494 to 499 are nginx's.
+fn is_of_one_client(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        400 | 401
-            | 402
-            | 406..=409
-            | 411
-            | 413
-            | 415
-            | 417
-            | 421..=425
-            | 428
-            | 429
-            | 431
+        400 | 408 | 411 | 413 | 415 | 417 | 419 | 421 | 425 | 426 | 428 | 429 | 431 | 440 | 494
+            ..=499 | 505 | 511
     )
 }
 
@@ -194,7 +206,7 @@ fn streams(content_type: &HeaderValue) -> bool {
 /// a security policy a page runs what it must not.
 fn is_end_to_end(name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 3] = [b"content-", b"access-control-", b"cross-origin-"];
-    const NAMES: [&[u8]; 26] = [
+    const NAMES: [&[u8]; 30] = [
         b"accept-ranges",
         b"age",
         b"allow",
@@ -208,17 +220,21 @@ fn is_end_to_end(name: &[u8]) -> bool {
         b"last-modified",
         b"link",
         b"location",
+        b"optional-www-authenticate",
         b"permissions-policy",
         b"pragma",
         b"proxy-authenticate",
+        b"proxy-authentication-info",
         b"referrer-policy",
         b"retry-after",
         b"set-cookie",
+        b"set-cookie2",
         b"strict-transport-security",
         b"surrogate-control",
         b"trailer",
         b"vary",
         b"www-authenticate",
+        b"x-accel-expires",
         b"x-content-type-options",
         b"x-frame-options",
     ];
@@ -250,8 +266,8 @@ mod tests {
     #[test]
     fn the_status_decides_as_the_table_says() {
         let personal = [
-            400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 421, 422, 423, 424, 425, 428,
-            429, 431,
+            400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 419, 421, 422, 423, 424, 425,
+            426, 428, 429, 431, 440, 494, 495, 496, 497, 498, 499, 505, 511,
         ];
         for status in 100..=999 {
             let expected = status >= 200 && !personal.contains(&status);
@@ -267,10 +283,21 @@ mod tests {
             ("www-authenticate", b"Basic"),
             ("proxy-authenticate", b"Basic"),
             ("authentication-info", b"nextnonce=\"x\""),
-            ("set-cookie2", b"a=b"),
             ("proxy-authentication-info", b"nextnonce=\"x\""),
-            ("optional-www-authenticate", b"Mutual"),
+            ("optional-www-authenticate", b"Basic"),
+            ("set-cookie2", b"a=b"),
             ("clear-site-data", b"\"cookies\""),
+            ("cdn-cache-control", b"no-store"),
+            ("cdn-cache-control", b"max-age=60, Private"),
+            ("cdn-cache-control", b"no-cache;x"),
+            ("cdn-cache-control", b"\xff"),
+            ("cloudflare-cdn-cache-control", b"private"),
+            ("surrogate-control", b"no-store"),
+            ("surrogate-control", b"content=\"ESI/1.0\", no-store;edge"),
+            ("surrogate-control", b"private"),
+            ("surrogate-control", b"no-cache"),
+            ("x-accel-expires", b"0"),
+            ("x-accel-expires", b" 0 "),
             ("cache-control", b"no-store"),
             ("cache-control", b"Private"),
             ("cache-control", b"max-age=1, no-cache"),
@@ -313,6 +340,14 @@ mod tests {
             &[("content-type", b"text/event-stream-not")],
             &[("content-type", b"application/json")],
             &[("pragma", b"no-cache"), ("expires", b"0")],
+            &[("cdn-cache-control", b"max-age=60;a=1, public")],
+            &[(
+                "surrogate-control",
+                b"max-age=3600+600;edge, content=\"ESI/1.0\"",
+            )],
+            &[("x-accel-expires", b"10"), ("x-accel-expires", b"@1000")],
+            &[("x-accel-expires", b""), ("x-accel-expires", b"off")],
+            &[("cache-controls", b"private")],
         ];
         for fields in rows {
             assert!(shareable(&response(200, fields)), "{fields:?}");
@@ -323,6 +358,29 @@ mod tests {
     fn forbidding_directives_are_found_in_any_line() {
         let fields: Fields<'_> = &[("cache-control", b"public"), ("cache-control", b"private")];
         assert!(!shareable(&response(200, fields)));
+    }
+
+    #[test]
+    fn a_status_of_one_client_says_nothing_of_its_key_unless_a_field_forbids() {
+        let of_one_client = [
+            400, 408, 411, 413, 415, 417, 419, 421, 425, 426, 428, 429, 431, 440, 494, 495, 496,
+            497, 498, 499, 505, 511,
+        ];
+        for status in 100..=999 {
+            let is_of_one = of_one_client.contains(&status);
+            assert_eq!(
+                marks_key_unshareable(&response(status, &[])),
+                !is_of_one,
+                "{status}"
+            );
+            for field in [
+                ("set-cookie", &b"a=b"[..]),
+                ("cache-control", b"private"),
+                ("vary", b"*"),
+            ] {
+                assert!(marks_key_unshareable(&response(status, &[field])));
+            }
+        }
     }
 
     #[test]

@@ -1,14 +1,21 @@
-//! `Vary`: which request fields a response depends on, and who is of one variant.
+//! `Vary`: which request fields a response depends on, and which requests are of one variant.
+//!
+//! Among the names of a set one that ends in `-` is a family: it stands for every field whose name begins with it.
 
 use std::{fmt, sync::Arc};
 
 use http::header::{
     self, AUTHORIZATION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION, RANGE,
+    IF_UNMODIFIED_SINCE, LOCATION, PROXY_AUTHORIZATION, RANGE, REFERER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
-use super::{directives::members, fields::Fields};
+use super::{
+    client::{CLIENT, CLIENT_ADDRESS},
+    directives::members,
+    fields::Fields,
+    packing::{lengths, unpack},
+};
 
 /// What the answers to conditions and ranges depend on without saying so (RFC 9110 sections 13 and 14).
 const CONDITIONS: [HeaderName; 6] = [
@@ -20,25 +27,25 @@ const CONDITIONS: [HeaderName; 6] = [
     IF_UNMODIFIED_SINCE,
 ];
 
-/// Where a request says who it is from. Keep in sync with [`Said`](super::Said).
+/// Where a request says who it is from. Keep in sync with [`RequestFields`](super::RequestFields).
 const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// What a response depends on besides its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Vary {
     Nothing,
-    /// Sorted and without repetition, so that equal sets compare equal.
+    /// Sorted, without repetition and without a name that a family covers, so that equal sets compare equal.
     Fields(Arc<[HeaderName]>),
     /// `*`, or a field that cannot be parsed.
     Everything,
 }
 
-/// The values that one request has in the fields that a `Vary` names.
-#[derive(Clone)]
+/// What one request has in the fields that a `Vary` names.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     names: Arc<[HeaderName]>,
-    /// Each value with the index of its name, in the order of the names and then in that of the request.
-    values: Arc<[(usize, Box<[u8]>)]>,
+    /// The lines of these fields, sorted by name and then in their order, each with its lengths in front.
+    lines: Arc<[u8]>,
 }
 
 /// Whether a line of `Vary` says that no two requests are alike.
@@ -51,10 +58,27 @@ fn name(member: &[u8]) -> Option<HeaderName> {
     (member != b"*").then(|| HeaderName::from_bytes(member).ok())?
 }
 
+fn is_family(name: &HeaderName) -> bool {
+    name.as_str().ends_with('-')
+}
+
+/// Whether sorted `names` hold the name of a field, or a family of it.
+fn hold(names: &[HeaderName], field: &[u8]) -> bool {
+    match names.binary_search_by(|name| name.as_str().as_bytes().cmp(field)) {
+        Ok(_) => true,
+        // No name stands between that of a family and those which it covers.
+        Err(at) => at.checked_sub(1).is_some_and(|before| {
+            let name = &names[before];
+            is_family(name) && field.starts_with(name.as_str().as_bytes())
+        }),
+    }
+}
+
 // ===== impl Vary =====
 
 impl Vary {
-    pub(crate) fn of(response: &response::Parts) -> Self {
+    /// What `response` depends on, the answer to a request of which these fields were kept.
+    pub(crate) fn of(response: &response::Parts, request: &Fields) -> Self {
         let mut names = Vec::new();
         for (field, value) in &response.headers {
             if *field != header::VARY {
@@ -72,15 +96,33 @@ impl Vary {
             | StatusCode::NOT_MODIFIED
             | StatusCode::PRECONDITION_FAILED
             | StatusCode::RANGE_NOT_SATISFIABLE => names.extend(CONDITIONS),
-            // Who says who it is may be let in.
-            StatusCode::FORBIDDEN => names.extend(CREDENTIALS),
+            // Who says who it is may be let in, and what was denied to one client is not denied to another.
+            StatusCode::FORBIDDEN => {
+                names.extend(CREDENTIALS.into_iter().chain(CLIENT).chain(CLIENT_ADDRESS));
+            }
+            StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
+                names.extend(CLIENT.into_iter().chain(CLIENT_ADDRESS));
+            }
             _ => {}
+        }
+        // A 304 among them, which may name a `Location` as well.
+        if response.status.is_redirection() {
+            let mut locations = response.headers.get_all(LOCATION).iter();
+            let is_referer = |location: &HeaderValue| {
+                let mut fields = request.lines();
+                fields.any(|field| field == (b"referer", location.as_bytes()))
+            };
+            if locations.any(is_referer) {
+                names.push(REFERER);
+            }
         }
         if names.is_empty() {
             return Self::Nothing;
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        names.dedup();
+        names.dedup_by(|next, kept| {
+            next == kept || is_family(kept) && next.as_str().starts_with(kept.as_str())
+        });
         Self::Fields(names.into())
     }
 }
@@ -89,45 +131,68 @@ impl Vary {
 
 impl Variant {
     pub(crate) fn new(names: Arc<[HeaderName]>, request: &HeaderMap) -> Self {
-        let mut values = Vec::new();
-        for (at, name) in names.iter().enumerate() {
-            let own = request.get_all(name).iter();
-            values.extend(own.map(|value| (at, value.as_bytes().into())));
-        }
-        let values = values.into();
-        Self { names, values }
+        let lines = pack(lines_of(&names, request));
+        Self { names, lines }
     }
 
     /// Of a request of which these fields were kept.
     pub(crate) fn of_fields(names: Arc<[HeaderName]>, request: &Fields) -> Self {
-        let mut values = Vec::new();
-        for (at, name) in names.iter().enumerate() {
-            values.extend(request.get_all(name).map(|value| (at, value.into())));
-        }
-        let values = values.into();
-        Self { names, values }
+        let own = request.lines().filter(|(name, _)| hold(&names, name));
+        let lines = pack(sorted(own).into_iter());
+        Self { names, lines }
     }
 
     /// Whether a request has the same values, byte for byte and in the same order; absent differs from empty.
     ///
     /// Nothing is normalised: RFC 9111 section 4.1 would allow it, but asks for knowledge of each field's syntax.
     pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
-        let mut own = self.values.iter();
-        for (at, name) in self.names.iter().enumerate() {
-            for value in request.get_all(name) {
-                // A value that we lack or have under another name differs here, one too many of ours at the end.
-                if !matches!(own.next(), Some((of, own)) if *of == at && **own == *value.as_bytes())
-                {
-                    return false;
-                }
-            }
-        }
-        own.next().is_none()
+        let mut own = &*self.lines;
+        lines_of(&self.names, request).all(|line| unpack(&mut own) == Some(line)) && own.is_empty()
     }
 
     pub(crate) fn names(&self) -> &Arc<[HeaderName]> {
         &self.names
     }
+}
+
+type Line<'a> = (&'a [u8], &'a [u8]);
+
+fn pack<'a>(lines: impl Iterator<Item = Line<'a>>) -> Arc<[u8]> {
+    let mut packed = Vec::new();
+    for (name, value) in lines {
+        for part in [&lengths(name, value), name, value] {
+            packed.extend_from_slice(part);
+        }
+    }
+    packed.into()
+}
+
+/// By name; the order of the lines of one name counts.
+fn sorted<'a>(lines: impl Iterator<Item = Line<'a>>) -> Vec<Line<'a>> {
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort_by_key(|(name, _)| *name);
+    lines
+}
+
+/// The lines of a request's fields of these names, sorted.
+fn lines_of<'a>(names: &'a [HeaderName], request: &'a HeaderMap) -> impl Iterator<Item = Line<'a>> {
+    names.iter().flat_map(|name| {
+        let bytes = name.as_str().as_bytes();
+        let own = request.get_all(name).iter();
+        let own = own.map(move |value| (bytes, value.as_bytes()));
+        let family = match is_family(name) {
+            true => sorted(family(bytes, request)),
+            false => Vec::new(),
+        };
+        own.chain(family)
+    })
+}
+
+fn family<'a>(prefix: &'a [u8], request: &'a HeaderMap) -> impl Iterator<Item = Line<'a>> {
+    let lines = request.iter();
+    lines
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+        .filter(move |(name, _)| name.starts_with(prefix) && *name != prefix)
 }
 
 /// Shows the names only: the values may be credentials.
@@ -142,6 +207,7 @@ impl fmt::Debug for Variant {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::*;
 
@@ -151,6 +217,16 @@ mod tests {
             response = response.header(header::VARY, *value);
         }
         response.body(()).expect("a response").into_parts().0
+    }
+
+    fn vary_of(status: u16, vary: &[&[u8]]) -> Vary {
+        Vary::of(&response(status, vary), &Fields::default())
+    }
+
+    fn fields(lines: &[(&'static str, &[u8])]) -> Fields {
+        let mut fields = Fields::default();
+        fields.keep(&headers(lines), |_| true);
+        fields
     }
 
     fn names(names: &[&'static str]) -> Arc<[HeaderName]> {
@@ -168,8 +244,8 @@ mod tests {
 
     #[test]
     fn no_vary_or_an_empty_one_is_nothing() {
-        assert_eq!(Vary::of(&response(200, &[])), Vary::Nothing);
-        assert_eq!(Vary::of(&response(200, &[b"", b" , "])), Vary::Nothing);
+        assert_eq!(vary_of(200, &[]), Vary::Nothing);
+        assert_eq!(vary_of(200, &[b"", b" , "]), Vary::Nothing);
     }
 
     #[test]
@@ -180,7 +256,7 @@ mod tests {
             &[b"X-A,,Cookie", b"ACCEPT"],
             &[b"cookie, accept, cookie", b"x-a, x-a"],
         ] {
-            assert_eq!(Vary::of(&response(200, vary)), expected);
+            assert_eq!(vary_of(200, vary), expected);
         }
     }
 
@@ -195,8 +271,8 @@ mod tests {
             &[b"\"accept\""],
             &[b"accept, \xff"],
         ] {
-            assert_eq!(Vary::of(&response(200, vary)), Vary::Everything);
-            assert_eq!(Vary::of(&response(304, vary)), Vary::Everything);
+            assert_eq!(vary_of(200, vary), Vary::Everything);
+            assert_eq!(vary_of(304, vary), Vary::Everything);
             let head = response(200, vary);
             assert!(head.headers.values().any(is_everything));
         }
@@ -213,31 +289,115 @@ mod tests {
             "range",
         ];
         for status in [206, 304, 412, 416] {
+            assert_eq!(vary_of(status, &[]), Vary::Fields(names(&conditions)));
             assert_eq!(
-                Vary::of(&response(status, &[])),
-                Vary::Fields(names(&conditions))
-            );
-            assert_eq!(
-                Vary::of(&response(status, &[b"Range, accept"])),
+                vary_of(status, &[b"Range, accept"]),
                 Vary::Fields(names(&[&["accept"][..], &conditions].concat()))
             );
         }
         for status in [200, 204, 302, 404, 500] {
-            assert_eq!(Vary::of(&response(status, &[])), Vary::Nothing);
+            assert_eq!(vary_of(status, &[]), Vary::Nothing);
+        }
+    }
+
+    const CLIENTS: [&str; 7] = [
+        "forwarded",
+        "referer",
+        "sec-ch-",
+        "sec-fetch-",
+        "user-agent",
+        "x-forwarded-for",
+        "x-real-ip",
+    ];
+
+    #[test]
+    fn a_denial_varies_by_what_describes_the_client() {
+        let credentials = &["authorization", "cookie", "proxy-authorization"][..];
+        for (status, more) in [(403, credentials), (451, &[])] {
+            let Vary::Fields(all) = vary_of(status, &[b"Cookie, accept, sec-ch-ua, via"]) else {
+                panic!("it varies");
+            };
+            let all: Vec<_> = all.iter().map(HeaderName::as_str).collect();
+            let mut sorted = all.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(all, sorted);
+            let addresses = CLIENT_ADDRESS;
+            let addresses = addresses.iter().map(HeaderName::as_str);
+            for name in CLIENTS.iter().chain(more).copied().chain(addresses) {
+                assert!(all.contains(&name), "{status} {name}");
+            }
+            assert!(all.contains(&"accept") && all.contains(&"via") && all.contains(&"cookie"));
+            assert!(!all.contains(&"sec-ch-ua"), "its family is there");
+            assert!(status == 403 || !all.contains(&"authorization"));
         }
     }
 
     #[test]
-    fn a_refusal_varies_by_who_asks() {
-        let credentials = ["authorization", "cookie", "proxy-authorization"];
-        assert_eq!(
-            Vary::of(&response(403, &[])),
-            Vary::Fields(names(&credentials))
-        );
-        assert_eq!(
-            Vary::of(&response(403, &[b"Cookie, accept"])),
-            Vary::Fields(names(&[&["accept"][..], &credentials].concat()))
-        );
+    fn a_redirect_back_to_the_referer_varies_by_it() {
+        let of = |status: u16, location: &str, referers: &[&'static str]| {
+            let mut response = response(status, &[]);
+            let location = location.parse().expect("a value");
+            response.headers.insert(LOCATION, location);
+            let lines: Vec<_> = referers
+                .iter()
+                .map(|it| ("referer", it.as_bytes()))
+                .collect();
+            Vary::of(&response, &fields(&lines))
+        };
+        let by_referer = Vary::Fields(names(&["referer"]));
+        let referer = "https://a.example/b?c";
+        for status in [300, 301, 302, 303, 307, 308] {
+            assert_eq!(of(status, referer, &[referer]), by_referer);
+        }
+        let Vary::Fields(unmodified) = of(304, referer, &[referer]) else {
+            panic!("it varies by the conditions of its request");
+        };
+        assert!(unmodified.contains(&REFERER));
+        assert_eq!(of(302, referer, &["https://x/", referer]), by_referer);
+        assert_eq!(of(302, referer, &[]), Vary::Nothing);
+        for status in [200, 201, 404] {
+            assert_eq!(of(status, referer, &[referer]), Vary::Nothing);
+        }
+        for location in [
+            "/",
+            "/b?c",
+            "https://a.example/",
+            "https://a.example/b?cd",
+            "",
+        ] {
+            assert_eq!(of(302, location, &[referer]), Vary::Nothing, "{location}");
+        }
+    }
+
+    #[test]
+    fn a_family_stands_for_every_field_whose_name_begins_with_it() {
+        let names = names(&["accept", "sec-ch-", "x-a"]);
+        let base: &[(&'static str, &[u8])] = &[
+            ("sec-ch-ua", b"1"),
+            ("sec-ch-", b"2"),
+            ("sec-ch-dpr", b"3"),
+            ("sec-c", b"4"),
+            ("sec-ch", b"5"),
+            ("x-a", b"6"),
+        ];
+        let variant = Variant::new(Arc::clone(&names), &headers(base));
+        assert!(variant == Variant::of_fields(Arc::clone(&names), &fields(base)));
+        assert!(variant.matches(&headers(base)));
+        // In another order, and with others of what does not count.
+        let mut same = base.to_vec();
+        same.reverse();
+        same[1..3].fill(("sec-chx", b"7"));
+        assert!(variant.matches(&headers(&same)));
+        for at in [0, 1, 2, 5] {
+            let mut other = base.to_vec();
+            other[at].1 = b"0";
+            assert!(!variant.matches(&headers(&other)), "{at}");
+            other.remove(at);
+            assert!(!variant.matches(&headers(&other)), "{at}");
+        }
+        let more = [base, &[("sec-ch-width", b"")]].concat();
+        assert!(!variant.matches(&headers(&more)));
     }
 
     #[test]
@@ -298,6 +458,47 @@ mod tests {
                 one.get_all(*name).iter().eq(two.get_all(*name).iter())
             });
             prop_assert_eq!(Variant::new(names(&["a", "b"]), &one).matches(&two), equal);
+        }
+
+        #[test]
+        fn a_variant_is_the_same_whichever_way_it_is_made(
+            chosen in proptest::collection::btree_set(select(vec!["a", "a-", "a-b", "a-ba", "b", "b-", "c"]), 0..5),
+            one in proptest::collection::vec((select(vec!["a", "a-", "a-a", "a-b", "a-ba", "aa", "b", "b-c", "c", "d"]), "[xy]{0,1}"), 0..8),
+            two in proptest::collection::vec((select(vec!["a", "a-", "a-a", "a-b", "a-ba", "aa", "b", "b-c", "c", "d"]), "[xy]{0,1}"), 0..8),
+        ) {
+            let mut response = response(200, &[]);
+            for name in &chosen {
+                response.headers.append(header::VARY, HeaderValue::from_static(name));
+            }
+            let names = match Vary::of(&response, &Fields::default()) {
+                Vary::Fields(names) => names,
+                _ => Arc::default(),
+            };
+            let counts = |field: &str| chosen.iter().any(|name| {
+                *name == field || name.ends_with('-') && field.starts_with(name)
+            });
+            let account = |lines: &[(&'static str, String)]| {
+                let mut own: Vec<_> = lines.iter().filter(|(name, _)| counts(name)).cloned().collect();
+                own.sort_by_key(|(name, _)| *name);
+                own
+            };
+            let lines = |lines: &[(&'static str, String)]| {
+                let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+                (headers(&lines), fields(&lines))
+            };
+            let equal = account(&one) == account(&two);
+            let ((one, one_kept), (two, two_kept)) = (lines(&one), lines(&two));
+            let made = [
+                Variant::new(Arc::clone(&names), &one),
+                Variant::of_fields(Arc::clone(&names), &one_kept),
+            ];
+            let others = [
+                Variant::new(Arc::clone(&names), &two),
+                Variant::of_fields(names, &two_kept),
+            ];
+            prop_assert!(made[0] == made[1] && others[0] == others[1]);
+            prop_assert_eq!(made[0].matches(&two), equal);
+            prop_assert_eq!(made[0] == others[0], equal);
         }
     }
 }

@@ -6,7 +6,11 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::ResponseBody;
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle, block_on,
+    body::{Copied, Mock, Polled, assert_pending, data, frame, layer, now, stack},
+    get,
+};
 
 fn text(response: Copied) -> String {
     let collected = block_on(response.into_body().collect()).unwrap();

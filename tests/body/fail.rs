@@ -8,7 +8,11 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Service};
 use tower_singleflight::{ResponseBody, SharedError};
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle,
+    body::{Mock, Polled, assert_pending, body, data, frame, layer, now, ready, stack},
+    get, settle,
+};
 
 #[derive(Debug)]
 struct Broken(u8);

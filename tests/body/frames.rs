@@ -9,7 +9,11 @@ use http_body_util::{BodyExt, Empty, StreamBody};
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, Role};
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle,
+    body::{Polled, Req, assert_pending, data, frame, layer, now, stack},
+    get, role, settle,
+};
 
 #[tokio::test]
 async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {

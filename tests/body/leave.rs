@@ -4,7 +4,11 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle,
+    body::{Polled, assert_pending, data, frame, key, layer, now, ready, stack},
+    get, role, settle,
+};
 
 #[tokio::test]
 async fn a_leader_that_disconnects_before_the_head_costs_nothing() {

@@ -8,7 +8,11 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle,
+    body::{Polled, assert_pending, data, frame, key, layer, now, ready, stack},
+    get, role, settle,
+};
 
 #[tokio::test]
 async fn a_length_over_max_body_is_shared_by_those_who_have_joined() {

@@ -14,3 +14,4 @@ mod races;
 mod sockets;
 mod solo;
 mod window;
+mod wire;

@@ -18,7 +18,11 @@ use http_body_util::{BodyExt, StreamBody};
 use tower::{Layer, Service, service_fn};
 use tower_singleflight::Role;
 
-use crate::support::{body::*, *};
+use crate::support::{
+    Count, assert_idle,
+    body::{Feed, Polled, Req, assert_pending, data, frame, layer, now, ready, stack, tasks},
+    get, role, settle,
+};
 
 #[tokio::test]
 async fn a_leader_alone_costs_no_task() {

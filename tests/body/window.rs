@@ -4,7 +4,11 @@ use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
 
-use crate::support::{body::*, *};
+use crate::support::{
+    assert_idle,
+    body::{Calls, Key, Layered, Polled, assert_pending, data, frame, key, layer, now, stack},
+    get, role, settle,
+};
 
 fn windowed(max_body: usize) -> (Layered, Calls, tower_singleflight::Handle<Key>) {
     stack(&layer().max_body(max_body))

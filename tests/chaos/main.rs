@@ -7,6 +7,8 @@
 //! | `scheduler` | many short episodes on one thread: a seeded scheduler polls, parks and drops, and steps the origin |
 //! | `threads` | the same requests on several threads |
 //! | `sockets` | an axum and a hyper server over loopback, with clients on HTTP/1.1 and HTTP/2 |
+//! | `rules` | pairs of requests and a response, and who shares: beside an account from the RFCs |
+//! | `wire` | raw origins and raw clients: every byte beside that of the same stack without the layer |
 //!
 //! A change to the checker is worth a look at what it no longer finds: break `src/` on purpose and see.
 //!
@@ -22,9 +24,11 @@
 mod support;
 
 mod origin;
+mod rules;
 mod scheduler;
 mod sockets;
 mod threads;
+mod wire;
 mod world;
 
 use std::{

@@ -532,7 +532,7 @@ fn whatever_a_scheduler_does_everybody_gets_what_is_theirs_and_nothing_is_left()
     let _alone = alone();
     let first = seed();
     println!("CHAOS_SEED={first} (scheduler)");
-    let deadline = Instant::now() + time(30);
+    let deadline = Instant::now() + time(20);
     let mut runtime = None;
     let (mut episodes, mut polls) = (0_u64, 0);
     let mut before = 0;

@@ -503,7 +503,7 @@ fn over_sockets_everybody_gets_what_is_theirs_and_nothing_is_left() {
     let _alone = alone();
     let first = seed();
     println!("CHAOS_SEED={first} (sockets)");
-    let total = time(40);
+    let total = time(25);
     let deadline = Instant::now() + total;
     // Longer rounds would keep the records of more calls.
     let length = (total / 3).min(Duration::from_secs(10));

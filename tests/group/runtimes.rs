@@ -220,6 +220,10 @@ fn when_the_leaders_runtime_has_shut_down_the_callers_drive() {
     assert_eq!(block_on(leader).value, 1);
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a caller that blocks is what this is about"
+)]
 #[test]
 fn blocking_threads_of_a_runtime_share_with_its_tasks() {
     for runtime in [

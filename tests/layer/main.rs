@@ -17,5 +17,7 @@ mod readiness;
 mod regressions;
 mod roles;
 mod servers;
+mod sessions;
 mod shared_errors;
 mod stacks;
+mod task_locals;

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use tower::Layer;
+use tower::{BoxError, Layer};
 use tower_singleflight::{
     Group, Handle, KeyExtractor, Outcome, RequestKey, RequestKeyExtractor, ResponseBody, Role, Run,
     SharedError, Singleflight, SingleflightLayer, Stats, TryRun, future::ResponseFuture,

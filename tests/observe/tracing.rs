@@ -263,7 +263,7 @@ async fn a_cancelled_flight_says_so() {
     let capture = Capture::default();
     let _guard = capture.install();
     let origin = Origin::page();
-    let mut service = SingleflightLayer::new().layer(origin.clone());
+    let mut service = SingleflightLayer::new().layer(origin);
     let mut call = tokio_test::task::spawn(service.call(get("/")));
     assert!(call.poll().is_pending());
     drop(call);

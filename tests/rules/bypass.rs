@@ -58,7 +58,9 @@ const ALWAYS: &[Ask<'_>] = &[
         &[("connection", b"close"), ("connection", b"Upgrade")],
         "",
     ),
-    ("POST", &[("upgrade", b"h2c")], ""),
+    ("POST", &[("upgrade", b"websocket, h2c")], ""),
+    ("GET", &[("accept", b"text/event-stream")], ""),
+    ("GET", &[("accept", b"*/*, Text/Event-Stream;q=0")], ""),
     ("GET", &[("expect", b"100-continue")], ""),
     ("GET", &[("expect", b"")], ""),
     ("GET", &[("cache-control", b"no-store")], ""),
@@ -148,6 +150,22 @@ async fn identical_reads_share_a_call_reloads_among_them() {
         ),
         ("GET", &[("range", b"bytes=0-1")], ""),
         ("GET", &[("if-none-match", b"\"a\"")], ""),
+        ("GET", &[("upgrade", b"h2c")], ""),
+        (
+            "GET",
+            &[
+                ("connection", b"Upgrade, HTTP2-Settings"),
+                ("upgrade", b"h2c"),
+                ("http2-settings", b"AAEAAEAAAAIAAAAB"),
+            ],
+            "",
+        ),
+        (
+            "GET",
+            &[("connection", b"upgrade"), ("upgrade", b"TLS/1.2")],
+            "",
+        ),
+        ("GET", &[("accept", b"text/event-streams, text/*")], ""),
     ];
     for row in rows {
         let expected = (1, vec![Role::Leader, Role::Follower]);
@@ -173,6 +191,12 @@ async fn requests_that_differ_in_a_field_that_counts_make_two_calls() {
         ),
         ("GET", &[("accept-encoding", b"br")], ""),
         ("GET", &[("range", b"bytes=0-1")], ""),
+        ("GET", &[("upgrade", b"h2c")], ""),
+        ("GET", &[("forwarded", b"for=192.0.2.1;proto=https")], ""),
+        ("GET", &[("tracestate", b"a=b")], ""),
+        ("GET", &[("baggage", b"a=b")], ""),
+        ("GET", &[("dnt", b"1")], ""),
+        ("GET", &[("sec-gpc", b"1")], ""),
         ("GET", &[("host", b"example.org")], ""),
         ("GET", &[("x-forwarded-host", b"example.org")], ""),
     ];
@@ -190,7 +214,6 @@ async fn requests_that_differ_in_ignored_fields_alone_make_one_call() {
         "traceparent",
         "x-b3-traceid",
         "via",
-        "forwarded",
         "x-forwarded-for",
         "x-real-ip",
         "sec-ch-ua",
@@ -206,6 +229,10 @@ async fn requests_that_differ_in_ignored_fields_alone_make_one_call() {
         let expected = (1, vec![Role::Leader, Role::Follower]);
         assert_eq!(two([one, two_]).await, expected, "{name}");
     }
+    let from: Ask<'_> = ("GET", &[("forwarded", b"for=192.0.2.1")], "");
+    let by: Ask<'_> = ("GET", &[("forwarded", b"By=10.0.0.1;;for=1.2.3.4:80")], "");
+    let expected = (1, vec![Role::Leader, Role::Follower]);
+    assert_eq!(two([from, by]).await, expected);
 }
 
 #[tokio::test]

@@ -10,17 +10,14 @@ use tower_singleflight::{KeyExtractor, RequestKey, RequestKeyExtractor, method_a
 
 type Fields<'a> = &'a [(&'a str, &'a [u8])];
 
-const IGNORED: [&str; 37] = [
+const IGNORED: [&str; 56] = [
     "connection",
     "keep-alive",
     "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
-    "upgrade",
     "traceparent",
-    "tracestate",
-    "baggage",
     "b3",
     "x-b3-traceid",
     "x-b3-spanid",
@@ -29,8 +26,32 @@ const IGNORED: [&str; 37] = [
     "x-correlation-id",
     "x-amzn-trace-id",
     "x-cloud-trace-context",
+    "request-id",
+    "x-ms-client-request-id",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "sentry-trace",
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "uber-trace-id",
+    "newrelic",
+    "elastic-apm-traceparent",
+    "ot-tracer-traceid",
+    "ot-tracer-spanid",
+    "ot-tracer-sampled",
+    "cf-ray",
+    "x-amz-cf-id",
+    "x-azure-ref",
+    "x-varnish",
+    "x-timer",
+    "fly-request-id",
+    "x-vercel-id",
+    "x-unique-id",
+    "kong-request-id",
+    "x-request-start",
+    "x-queue-start",
     "via",
-    "forwarded",
     "x-forwarded-for",
     "x-real-ip",
     "user-agent",
@@ -41,8 +62,6 @@ const IGNORED: [&str; 37] = [
     "sec-fetch-mode",
     "sec-fetch-site",
     "sec-fetch-user",
-    "sec-gpc",
-    "dnt",
     "priority",
     "referer",
     "upgrade-insecure-requests",
@@ -167,6 +186,21 @@ fn requests_that_differ_anywhere_have_different_keys() {
         ("/", &[("range", b"a")]),
         ("/", &[("cache-control", b"no-cache")]),
         ("/", &[("content-length", b"0")]),
+        ("/", &[("upgrade", b"h2c")]),
+        ("/", &[("upgrade", b"TLS/1.2")]),
+        ("/", &[("tracestate", b"a=b")]),
+        ("/", &[("baggage", b"a=b")]),
+        ("/", &[("dnt", b"1")]),
+        ("/", &[("sec-gpc", b"1")]),
+        ("/", &[("forwarded", b"host=a")]),
+        ("/", &[("forwarded", b"host=b")]),
+        ("/", &[("forwarded", b"proto=http")]),
+        ("/", &[("forwarded", b"for=192.0.2.1;proto=http")]),
+        ("/", &[("forwarded", b"for=192.0.2.2;proto=http")]),
+        ("/", &[("forwarded", b"for=a b")]),
+        ("/", &[("forwarded", b"for=a"), ("forwarded", b"proto=x")]),
+        ("/", &[("forwarded", b"for=b"), ("forwarded", b"proto=x")]),
+        ("/", &[("forwarded", b"proto=x"), ("forwarded", b"for=b")]),
     ];
     let keys: Vec<_> = requests
         .iter()
@@ -187,6 +221,49 @@ fn every_ignored_field_is_left_out() {
             let with = key("/", &[(name, value), ("accept", b"a"), (name, b"again")]);
             assert_eq!(plain, with, "{name}");
         }
+    }
+}
+
+#[test]
+fn of_forwarded_addresses_alone_are_left_out() {
+    let plain = key("/", &[("accept", b"a")]);
+    let rows: &[Fields<'_>] = &[
+        &[("forwarded", b"for=192.0.2.1")],
+        &[("forwarded", b"For=\"[2001:db8::1]:80\"; by=unknown, for=_x")],
+        &[("forwarded", b"for=1.2.3.4:80;;,")],
+        &[
+            ("forwarded", b"for=192.0.2.1"),
+            ("forwarded", b"by=10.0.0.1"),
+        ],
+        &[("forwarded", b"")],
+    ];
+    for fields in rows {
+        let with = [*fields, &[("accept", b"a")]].concat();
+        assert_eq!(plain, key("/", &with), "{fields:?}");
+    }
+    let named: Fields<'_> = &[("connection", b"forwarded"), ("forwarded", b"for=a")];
+    assert_ne!(key("/", named), key("/", &[("connection", b"forwarded")]));
+    let ignoring = RequestKeyExtractor::new().ignore_header(http::header::FORWARDED);
+    let of = |fields| ignoring.extract(&request("GET", "/", fields));
+    assert_eq!(
+        of(&[("forwarded", b"host=a")]),
+        of(&[("forwarded", b"host=b")])
+    );
+}
+
+#[test]
+fn the_addresses_that_cdns_pass_on_are_in_the_key_unless_they_are_ignored() {
+    let names: Vec<_> = RequestKeyExtractor::client_address_headers().collect();
+    for name in ["cf-connecting-ip", "true-client-ip", "fastly-client-ip"] {
+        assert!(names.iter().any(|other| other == name), "{name}");
+    }
+    let ignoring =
+        RequestKeyExtractor::new().ignore_headers(RequestKeyExtractor::client_address_headers());
+    for name in &names {
+        let from = |value: &'static [u8]| request("GET", "/", &[(name.as_str(), value)]);
+        let (one, two) = (from(b"192.0.2.1"), from(b"192.0.2.2"));
+        assert_ne!(key_of(&one), key_of(&two), "{name}");
+        assert_eq!(ignoring.extract(&one), ignoring.extract(&two), "{name}");
     }
 }
 

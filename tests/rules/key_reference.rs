@@ -6,14 +6,13 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor};
 
-const HOP_BY_HOP: [&str; 7] = [
+const HOP_BY_HOP: [&str; 6] = [
     "connection",
     "keep-alive",
     "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
-    "upgrade",
 ];
 
 /// In the user's list.
@@ -46,6 +45,10 @@ fn host(text: &str) -> Host {
 }
 
 fn is_named(request: &request::Parts, name: &str) -> bool {
+    if name == "upgrade" {
+        // It belongs to the connection, named or not.
+        return false;
+    }
     request.headers.get_all(CONNECTION).iter().any(|line| {
         let line = String::from_utf8_lossy(line.as_bytes()).to_lowercase();
         line.split(',').any(|member| member.trim() == name)
@@ -58,6 +61,12 @@ fn is_left_out(name: &str) -> bool {
         || name.starts_with("sec-ch-")
 }
 
+/// Of the lines that are asked for here.
+fn holds_addresses_alone(request: &request::Parts) -> bool {
+    let mut lines = request.headers.get_all("forwarded").iter();
+    lines.all(|line| matches!(line.as_bytes(), b"" | b"for=a" | b"by=b;for=\"c\""))
+}
+
 fn account(request: &request::Parts) -> Account {
     let authority = request.uri.authority().map(|it| host(it.as_str()));
     let hosts: Vec<_> = request.headers.get_all(HOST).iter().collect();
@@ -66,6 +75,9 @@ fn account(request: &request::Parts) -> Account {
         let (name, mut value) = (name.as_str(), value.as_bytes().to_vec());
         let named = is_named(request, name);
         if HOP_BY_HOP.contains(&name) || is_left_out(name) && !named {
+            continue;
+        }
+        if name == "forwarded" && !named && holds_addresses_alone(request) {
             continue;
         }
         if name == "host" {
@@ -103,6 +115,9 @@ fn field() -> impl Strategy<Value = Field> {
         "te",
         "via",
         "user-agent",
+        "forwarded",
+        "forwarded",
+        "upgrade",
         "x-b3",
         "x-b3-",
         "x-b3-a",
@@ -117,6 +132,14 @@ fn field() -> impl Strategy<Value = Field> {
     select(names).prop_flat_map(|name| {
         let texts: &[&str] = match name {
             "host" => &["", "a", "A", "a:1", "a:", "b", "u@a", "U@a"],
+            "forwarded" => &[
+                "",
+                "for=a",
+                "by=b;for=\"c\"",
+                "for=a;host=b",
+                "proto=c",
+                "for",
+            ],
             "connection" => &[
                 "",
                 "close",
@@ -129,6 +152,8 @@ fn field() -> impl Strategy<Value = Field> {
                 "x-noise",
                 "host",
                 "connection, cookie",
+                "forwarded, upgrade",
+                "Upgrade, HTTP2-Settings",
             ],
             _ => &["", "a", "b", "ab", "A", "a, b"],
         };
@@ -136,7 +161,7 @@ fn field() -> impl Strategy<Value = Field> {
             .iter()
             .map(|text| text.as_bytes().to_vec())
             .collect::<Vec<_>>();
-        let long = matches!(name, "host" | "connection");
+        let long = matches!(name, "host" | "connection" | "forwarded");
         let values = prop_oneof![
             12 => select(texts),
             1 => Just(if long { b"b".to_vec() } else { vec![0xff] }),
@@ -145,7 +170,7 @@ fn field() -> impl Strategy<Value = Field> {
             }),
         ];
         let values = values.prop_map(move |value| {
-            if name == "host" && value == b"close" {
+            if name != "connection" && value == b"close" {
                 b"a".to_vec()
             } else {
                 value

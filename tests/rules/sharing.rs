@@ -44,8 +44,9 @@ fn alone() -> (usize, Vec<Role>) {
     (3, vec![Role::Leader, Role::Forwarded, Role::Forwarded])
 }
 
-const PERSONAL: [u16; 19] = [
-    400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 421, 422, 423, 424, 425, 428, 429, 431,
+const PERSONAL: [u16; 30] = [
+    400, 401, 402, 406, 407, 408, 409, 411, 413, 415, 417, 419, 421, 422, 423, 424, 425, 426, 428,
+    429, 431, 440, 494, 495, 496, 497, 498, 499, 505, 511,
 ];
 
 #[tokio::test]
@@ -69,6 +70,17 @@ async fn fields_that_speak_to_one_client_forbid_sharing() {
         &[("www-authenticate", b"Basic")],
         &[("proxy-authenticate", b"Basic")],
         &[("authentication-info", b"x=1")],
+        &[("proxy-authentication-info", b"x=1")],
+        &[("optional-www-authenticate", b"Basic")],
+        &[("set-cookie2", b"id=1")],
+        &[("clear-site-data", b"\"*\"")],
+        &[("cdn-cache-control", b"no-store")],
+        &[("cdn-cache-control", b"private, max-age=1")],
+        &[("cdn-cache-control", b"no-cache")],
+        &[("surrogate-control", b"no-store, content=\"ESI/1.0\"")],
+        &[("surrogate-control", b"private")],
+        &[("surrogate-control", b"no-cache")],
+        &[("x-accel-expires", b"0")],
         &[("cache-control", b"no-store")],
         &[("cache-control", b"private")],
         &[("cache-control", b"no-cache")],
@@ -107,6 +119,9 @@ async fn ordinary_fields_do_not_forbid_sharing() {
         &[("cache-control", b"max-age=0, must-revalidate, s-maxage=0")],
         &[("cache-control", b"x=\"no-store, private\"")],
         &[("pragma", b"no-cache"), ("expires", b"0")],
+        &[("cdn-cache-control", b"max-age=0, x=\"private\"")],
+        &[("surrogate-control", b"max-age=60;edge")],
+        &[("x-accel-expires", b"10")],
         &[("vary", b"accept-encoding, cookie")],
         &[("vary", b"")],
         &[("content-type", b"text/html; x=text/event-stream")],

@@ -14,11 +14,14 @@ use tower_singleflight::{
 use crate::support::{Got, Origin, all, ask, assert_idle};
 
 /// In the default key, on its list, on the user's list, or of the connection.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "accept",
     "authorization",
     "cookie",
     "user-agent",
+    "forwarded",
+    "sec-ch-ua",
+    "x-forwarded-for",
     "x-b3-traceid",
     "x-noise",
     "te",
@@ -54,6 +57,9 @@ fn names_of(status: u16, vary: &[&'static str]) -> Vec<&'static str> {
     let mut names = vary.to_vec();
     if status == 403 {
         names.extend(["authorization", "cookie"]);
+    }
+    if matches!(status, 403 | 451) {
+        names.extend(["user-agent", "forwarded", "sec-ch-ua", "x-forwarded-for"]);
     }
     names
 }
@@ -141,7 +147,7 @@ fn fields() -> impl Strategy<Value = Vec<Field>> {
 fn case() -> impl Strategy<Value = Case> {
     let vary = proptest::collection::vec(select(NAMES.to_vec()), 0..4);
     let filler = prop_oneof![2 => Just(0_usize), 1 => 58..66_usize];
-    let status = prop_oneof![4 => Just(200_u16), 1 => Just(403)];
+    let status = prop_oneof![4 => Just(200_u16), 1 => Just(403), 1 => Just(451)];
     let requests = proptest::collection::vec(fields(), 1..3).prop_flat_map(|few| {
         // The same few, again and again, so that some agree.
         proptest::collection::vec(select(few), 2..6)

@@ -1,13 +1,14 @@
 //! Callers of the layer: what they send, what they get, and what they leave.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, pin::Pin};
 
 use bytes::Bytes;
 use http::{Request, Response, response};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use tokio::task::JoinHandle;
-use tower::{BoxError, Service};
+use tower::BoxError;
+use tower::Service;
 use tower_singleflight::{Handle, ResponseBody, Role};
 
 /// What a caller got.
@@ -54,10 +55,12 @@ where
     B::Error: Into<BoxError>,
 {
     let call = service.clone().call(request);
-    tokio::spawn(async move {
+    // Boxed, so that one kind of task is compiled and not one for each service.
+    let got: Pin<Box<dyn Future<Output = Got> + Send>> = Box::pin(async move {
         let Ok(response) = call.await;
         read(response).await
-    })
+    });
+    tokio::spawn(got)
 }
 
 pub(crate) async fn all(asked: impl IntoIterator<Item = JoinHandle<Got>>) -> Vec<Got> {

@@ -7,6 +7,7 @@
 //! | `callers` | requests, what their callers get, and that nothing is left |
 //! | `origin` | an inner service whose calls wait at a gate |
 //! | `body` | an inner service whose every call the test answers, with bodies whose every frame it sends |
+//! | `wire` | HTTP/1.1 read from a socket by the letter of RFC 9112, and hyper's server over a service |
 //! | `sockets` | servers and clients over loopback |
 #![allow(
     dead_code,
@@ -24,6 +25,8 @@ mod origin;
 mod random;
 #[cfg(feature = "http")]
 pub(crate) mod sockets;
+#[cfg(feature = "http")]
+pub(crate) mod wire;
 mod work;
 
 #[cfg(feature = "http")]

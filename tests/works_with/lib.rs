@@ -5,7 +5,16 @@
 mod support;
 
 mod axum;
+mod gate;
+#[cfg(feature = "heavy")]
 mod graphql;
+mod grpc;
+#[cfg(feature = "heavy")]
+mod json_rpc;
+#[cfg(feature = "heavy")]
+mod kube;
 mod tonic;
 mod tower;
 mod tower_http;
+#[cfg(feature = "heavy")]
+mod webdav;

@@ -29,7 +29,7 @@ use crate::support::assert_idle;
 
 /// Messages are texts, as they are: no protobuf and so no `protoc`.
 #[derive(Clone, Copy, Default)]
-struct Text;
+pub(crate) struct Text;
 
 impl Codec for Text {
     type Encode = String;

@@ -415,3 +415,54 @@ async fn the_whole_stack_of_a_usual_server_works() {
     assert_eq!(ids(&got), ["0", "1", "2"]);
     assert_idle(&layer.handle());
 }
+
+/// The cookbook's "A whole stack": the same lines.
+#[tokio::test]
+async fn the_cookbooks_whole_stack_makes_one_call_and_gives_each_caller_its_own_id() {
+    use axum::{
+        Router,
+        body::Body,
+        http::{Request, StatusCode},
+        routing::get,
+    };
+    use std::time::Duration;
+    use tower::{ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer};
+    use tower_http::{
+        ServiceBuilderExt, catch_panic::CatchPanicLayer, compression::CompressionLayer,
+        request_id::MakeRequestUuid, timeout::TimeoutLayer, trace::TraceLayer,
+    };
+    use tower_singleflight::SingleflightLayer;
+
+    async fn report() -> &'static str {
+        tokio::task::yield_now().await;
+        "report"
+    }
+    let layer = SingleflightLayer::new();
+    let handle = layer.handle();
+    let stack = ServiceBuilder::new()
+        // For each caller.
+        .set_x_request_id(MakeRequestUuid)
+        .layer(TraceLayer::new_for_http())
+        .propagate_x_request_id()
+        .layer(CatchPanicLayer::new())
+        .layer(CompressionLayer::new())
+        .layer(layer)
+        // Once for each flight: 504, since a 408 is not shared, and ten calls at a time.
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            Duration::from_secs(30),
+        ))
+        .layer(GlobalConcurrencyLimitLayer::new(10));
+    let app: Router = Router::new().route("/report", get(report)).layer(stack);
+
+    let ask = || {
+        app.clone()
+            .oneshot(Request::get("/report").body(Body::empty()).unwrap())
+    };
+    let (first, second) = tokio::join!(ask(), ask());
+    let id = |response: Result<axum::response::Response, _>| {
+        response.unwrap().headers()["x-request-id"].clone()
+    };
+    assert_ne!(id(first), id(second)); // each caller its own
+    assert_eq!((handle.stats().led, handle.stats().joined), (1, 1)); // one call
+}

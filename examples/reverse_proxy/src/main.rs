@@ -1,15 +1,28 @@
 //! The command `reverse_proxy`: see the crate's documentation.
 
-use std::io;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
 use reverse_proxy::{Cli, Proxy};
 use tokio::signal::unix;
 
 #[tokio::main]
-async fn main() -> io::Result<()> {
-    let proxy = Proxy::bind(Cli::parse()).await?;
-    println!("listening on http://{}", proxy.address()?);
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reverse_proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> io::Result<()> {
+    let cli = Cli::parse();
+    cli.init_logs()?;
+    let proxy = Proxy::bind(cli).await?;
+    let scheme = if proxy.is_secure() { "https" } else { "http" };
+    println!("listening on {scheme}://{}", proxy.address()?);
     if let Some(address) = proxy.admin_address()? {
         println!("admin on http://{address}");
     }
@@ -19,7 +32,7 @@ async fn main() -> io::Result<()> {
         signal().await;
     };
     tokio::select! {
-        result = proxy.serve(signal()) => result,
+        () = proxy.serve(signal()) => Ok(()),
         () = twice => Err(io::Error::other("ended with requests in flight")),
     }
 }

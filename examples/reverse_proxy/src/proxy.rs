@@ -1,20 +1,30 @@
 //! The proxy as a whole: its ports and the order of its layers.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use http::HeaderValue;
 use tokio::net::TcpListener;
-use tower::{Layer, ServiceBuilder, service_fn};
-use tower_singleflight::SingleflightLayer;
+use tokio_rustls::TlsAcceptor;
+use tower::{Layer, service_fn};
+use tower_singleflight::{RequestKeyExtractor, SingleflightLayer};
 
-use crate::{admin::Admin, cli::Cli, forward::Upstream, server};
+use crate::{
+    admin::Admin,
+    cli::Cli,
+    front::Fronts,
+    observe::{HotPaths, Observed},
+    server::Server,
+    tls,
+    upstream::Upstreams,
+};
 
 /// A proxy whose ports are open.
-#[derive(Debug)]
 pub struct Proxy {
     cli: Cli,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     admin: Option<TcpListener>,
+    observed: Arc<Observed>,
+    upstreams: Arc<Upstreams>,
     /// The one value: its clones share the flights, another would have its own.
     layer: SingleflightLayer,
 }
@@ -26,28 +36,30 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// A port that can't be had; the error names it.
+    /// A port that can't be had, or a certificate; the error names it.
     pub async fn bind(cli: Cli) -> io::Result<Self> {
+        let tls = match (&cli.tls_cert, &cli.tls_key) {
+            (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
+            _ => None,
+        };
         let listener = listen(cli.listen).await?;
         let admin = match cli.admin {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let mut layer = SingleflightLayer::new().max_body(cli.max_body);
-        if let Some(age) = cli.max_age {
-            layer = layer.max_age(age);
-        }
-        if let Some(wait) = cli.wait_timeout {
-            layer = layer.wait_timeout(wait);
-        }
-        if let Some(name) = &cli.cache_status {
-            layer = layer.cache_status(name);
-        }
+        let observed = Arc::new(Observed {
+            hot_paths: admin.is_some().then(HotPaths::default),
+            access_log: cli.access_log,
+            ..Observed::default()
+        });
         Ok(Self {
+            upstreams: Arc::new(Upstreams::new(&cli, &observed)?),
+            layer: layer(&cli),
             cli,
             listener,
+            tls,
             admin,
-            layer,
+            observed,
         })
     }
 
@@ -69,53 +81,91 @@ impl Proxy {
         self.admin.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// Serves until `stop`, and then until every request that has arrived is answered.
-    ///
-    /// # Errors
-    ///
-    /// Those of the admin port.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self {
-            cli,
-            listener,
-            admin,
-            layer,
-        } = self;
-        let upstream = Arc::new(Upstream::new(cli.upstream.clone(), cli.timeout));
-        let admin = Admin::new(&cli, layer.handle(), Arc::clone(&upstream)).serve(admin);
+    /// Whether clients connect with TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves until `stop`, and then until every request that has arrived is answered or the limit on that has passed.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let admin = Admin::new(
+            &self.cli,
+            self.layer.handle(),
+            &self.upstreams,
+            &self.observed,
+        );
+        let draining = admin.draining();
+        let admin = admin.serve(self.admin);
 
         let forward = {
-            let upstream = Arc::clone(&upstream);
-            move |peer: SocketAddr| {
-                let upstream = Arc::clone(&upstream);
-                let client = peer.ip().to_canonical().to_string();
-                let client = HeaderValue::try_from(client).expect("an address is plain text");
-                service_fn(move |request| upstream.forward(&client, request))
-            }
+            let upstreams = Arc::clone(&self.upstreams);
+            service_fn(move |request| upstreams.forward(request))
         };
-        let receive = ServiceBuilder::new().map_request({
-            let upstream = Arc::clone(&upstream);
-            move |request| upstream.receive(request)
-        });
-
-        // While what is in the air lands, the operator may watch.
-        let proxy = async {
-            if cli.no_coalesce {
-                server::serve(listener, |peer| receive.service(forward(peer)), stop).await;
-            } else {
-                let stack = |peer| receive.service(layer.layer(forward(peer)));
-                server::serve(listener, stack, stop).await;
-            }
+        let fronts = Fronts {
+            layered: self.layer.layer(forward.clone()),
+            forward,
+            coalesce: !self.cli.no_coalesce,
+            observed: self.observed,
+            upstreams: self.upstreams,
         };
+        let server = Server {
+            listener: self.listener,
+            tls: self.tls,
+            drain: self.cli.drain_timeout,
+        };
+        let stop = async {
+            stop.await;
+            draining.begin();
+        };
+        // While requests in flight end, the operator may watch.
         tokio::select! {
-            () = proxy => Ok(()),
-            result = admin => result,
+            open = server.serve(|peer, secure| fronts.of(peer, secure), stop) => {
+                if open > 0 {
+                    tracing::warn!(open, "ended with connections open: --drain-timeout has passed");
+                }
+            }
+            () = admin => {}
         }
     }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Proxy");
+        debug.field("cli", &self.cli).finish_non_exhaustive()
+    }
+}
+
+/// The layer that the options ask for.
+fn layer(cli: &Cli) -> SingleflightLayer {
+    let key = RequestKeyExtractor::new().ignore_headers(cli.ignore_header.iter().cloned());
+    let mut layer = SingleflightLayer::with_extractor(key).max_body(cli.max_body);
+    if let Some(bytes) = cli.max_buffered {
+        layer = layer.max_buffered(bytes);
+    }
+    if let Some(n) = cli.max_waiters {
+        layer = layer.max_waiters(n);
+    }
+    if let Some(age) = cli.max_age {
+        layer = layer.max_age(age);
+    }
+    if let Some(silence) = cli.max_silence {
+        layer = layer.max_silence(silence);
+    }
+    if let Some(wait) = cli.wait_timeout {
+        layer = layer.wait_timeout(wait);
+    }
+    if let Some(name) = &cli.cache_status {
+        layer = layer.cache_status(name);
+    }
+    layer
 }
 
 /// Of two addresses the error must say which.
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+    bound.map_err(|error| {
+        io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
+    })
 }

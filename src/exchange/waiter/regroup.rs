@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, response};
+use tokio::time::Instant;
 
 use super::state::{Turn, Waiter};
 use crate::{
@@ -17,9 +18,9 @@ use crate::{
     },
     flights::{Cargo, Flight, Waiting},
     group::{Payload, Wakers, caught},
-    key::{KeyExtractor, Marks},
+    key::{KeyExtractor, MayDiffer},
     observe::Reason,
-    rules::{Said, Variant},
+    rules::{RequestFields, Variant},
 };
 
 impl<S, X, ReqBody, ResBody> Waiter<S, X, ReqBody, ResBody>
@@ -50,15 +51,18 @@ where
         let me: Arc<dyn Waiting<X::Key>> = Arc::<Self>::clone(self);
         // The key's `Clone` and `Eq` are the user's. One who is in no flight must not wait for any.
         let joined = caught(|| {
+            let now = Instant::now();
             let cargo = Cargo::new(
                 &self.shared,
                 flight.cargo.hash,
                 flight.cargo.key.clone(),
                 method,
-                flight.cargo.stamp.map(|(target, _)| target),
+                flight.cargo.epoch.map(|(target, _)| target),
+                now,
             );
             let newcomer = Newcomer {
                 flights: &self.shared.flights,
+                now,
                 max_waiters: self.shared.settings.max_waiters,
                 differs: |variant: &Variant| self.differs(variant),
             };
@@ -113,8 +117,13 @@ where
         if self.shared.settings.finish_abandoned {
             seat.finish_abandoned();
         }
-        let has_credentials = Said::by(request.headers()).credentials;
-        let desk = Desk::new(&self.shared, &request, has_credentials, Marks::default());
+        let has_credentials = RequestFields::of(request.headers()).credentials;
+        let desk = Desk::new(
+            &self.shared,
+            &request,
+            has_credentials,
+            MayDiffer::default(),
+        );
         let flight = Arc::clone(seat.flight());
         seat.start(|| {
             flight.cargo.trace.begin(self.asker(), &request);

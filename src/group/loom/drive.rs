@@ -16,7 +16,7 @@ use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
     flight::Flight,
-    runtime::{Place, Runtime, at},
+    runtime::{Location, Runtime, at},
     table::Table,
     visit::{Entered, Visit},
     wakers::Interest,
@@ -108,7 +108,7 @@ fn loom_waker_replacement_against_publication() {
 
 /// A thread outside any runtime.
 fn spawn_outside<T: 'static>(there: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
-    thread::spawn(|| at(Place::Nowhere, there))
+    thread::spawn(|| at(Location::Nowhere, there))
 }
 
 /// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
@@ -117,7 +117,7 @@ fn spawn_outside<T: 'static>(there: impl FnOnce() -> T + 'static) -> thread::Joi
 #[test]
 fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
     loom::model(|| {
-        at(Place::Nowhere, || {
+        at(Location::Nowhere, || {
             let group = Group::new();
             let mut woken = false;
             let mut leader = group.run(KEY, || {
@@ -148,7 +148,7 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
 #[test]
 fn loom_callers_drive_while_one_leaves() {
     loom::model(|| {
-        at(Place::Nowhere, || {
+        at(Location::Nowhere, || {
             let (group, gate) = (Group::new(), Gate::new());
             let mut leader = lead(&group, &gate);
             let follower = follow(&group);

@@ -13,7 +13,7 @@ use loom::{future::block_on, thread};
 use super::support::{Flights, Gate, KEY, followed, lead, led};
 use crate::group::{
     Group,
-    runtime::{Place, at},
+    runtime::{Location, at},
     table::Table,
     visit::{Entered, Visit},
 };
@@ -22,7 +22,7 @@ use crate::group::{
 ///
 /// Catches: `SoloLeader::poll` doesn't look whether the flight is whole; of a floor above, `end` reads `is_shared`
 /// before it unlinks (the joiner never hears of the value).
-fn join_against_complete(place: Place, flights: fn() -> Flights) {
+fn join_against_complete(location: Location, flights: fn() -> Flights) {
     loom::model(move || {
         let flights = flights();
         let running = Arc::new(AtomicUsize::new(0));
@@ -34,10 +34,9 @@ fn join_against_complete(place: Place, flights: fn() -> Flights) {
                 value
             }
         };
-        let leader = flights.run(work(1));
-        let leader = thread::spawn(move || block_on(leader));
-        let joiner = at(place, || flights.run(work(2)));
-        let joiner = block_on(joiner);
+        let leader = at(location, || flights.run(work(1)));
+        let leader = thread::spawn(move || at(location, || block_on(leader)));
+        let joiner = at(location, || block_on(flights.run(work(2))));
         let leader = leader.join().unwrap();
         let shared = leader.shared;
         assert_eq!(leader, led(1, shared));
@@ -48,12 +47,12 @@ fn join_against_complete(place: Place, flights: fn() -> Flights) {
 
 #[test]
 fn loom_join_against_complete() {
-    join_against_complete(Place::Runtime, Flights::of_a_group);
+    join_against_complete(Location::Runtime, Flights::of_a_group);
 }
 
 #[test]
 fn loom_join_against_complete_on_a_floor_above() {
-    join_against_complete(Place::Runtime, Flights::of_a_floor_above);
+    join_against_complete(Location::Runtime, Flights::of_a_floor_above);
 }
 
 /// As above where the callers drive.
@@ -61,13 +60,13 @@ fn loom_join_against_complete_on_a_floor_above() {
 /// Catches: `end` unlinks last; `leave` doesn't look whether the flight has ended.
 #[test]
 fn loom_join_against_complete_outside_a_runtime() {
-    join_against_complete(Place::Nowhere, Flights::of_a_group);
-    join_against_complete(Place::Nowhere, Flights::of_a_floor_above);
+    join_against_complete(Location::Nowhere, Flights::of_a_group);
+    join_against_complete(Location::Nowhere, Flights::of_a_floor_above);
 }
 
 /// Join against start: whoever comes second joins, also while the first's work is being made.
 ///
-/// Catches: `SoloLeader::put_back` keeps the work of a flight that has become whole meanwhile; `put_back` forgets the
+/// Catches: `SoloLeader::start` keeps the work of a flight that has become whole meanwhile; `put_back` forgets the
 /// `handover`.
 #[test]
 fn loom_join_against_start() {
@@ -75,7 +74,7 @@ fn loom_join_against_start() {
         let (group, gate) = (Group::new(), Gate::new());
         let first = {
             let (group, gate) = (group.clone(), gate.clone());
-            thread::spawn(move || block_on(lead(&group, &gate)))
+            thread::spawn(move || at(Location::Nowhere, || block_on(lead(&group, &gate))))
         };
         let second = lead(&group, &gate);
         gate.open();

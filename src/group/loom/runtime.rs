@@ -10,7 +10,7 @@ use loom::{future::block_on, thread};
 use super::support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with};
 use crate::group::{
     Group, Run,
-    runtime::{Place, Runtime, at},
+    runtime::{Location, Runtime, at},
 };
 
 /// Spawn joins against the first poll of a leader outside any runtime, and all leave: the flight goes on to its end.
@@ -21,7 +21,7 @@ fn loom_spawn_against_the_leaders_poll() {
     loom::model(|| {
         let (group, gate, done) = (Group::new(), Gate::new(), Gate::new());
         let (waits, opens) = (gate.clone(), done.clone());
-        let mut leader = at(Place::Nowhere, || {
+        let mut leader = at(Location::Nowhere, || {
             group.run(KEY, || async move {
                 waits.pass().await;
                 opens.open();
@@ -29,7 +29,7 @@ fn loom_spawn_against_the_leaders_poll() {
             })
         });
         let leaver = thread::spawn(move || {
-            at(Place::Nowhere, || {
+            at(Location::Nowhere, || {
                 let _ = poll_with(&mut leader, Waker::noop());
                 leader
             })
@@ -52,7 +52,7 @@ fn loom_a_dying_runtime_against_the_leaders_poll() {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = lead(&group, &gate);
         let leader = thread::spawn(move || block_on(leader));
-        let follower = at(Place::Dying, || follow(&group));
+        let follower = at(Location::Dying, || follow(&group));
         gate.open();
         assert_eq!(block_on(follower), followed(1));
         assert_eq!(leader.join().unwrap(), led(1, true));
@@ -68,7 +68,7 @@ fn loom_runtime_shutdown_against_the_callers() {
     loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
         let leader = lead(&group, &gate);
-        let follower = at(Place::Dying, || follow(&group));
+        let follower = at(Location::Dying, || follow(&group));
         let leader = thread::spawn(move || block_on(leader));
         gate.open();
         assert_eq!(block_on(follower), followed(1));
@@ -86,7 +86,7 @@ fn loom_runtime_shutdown_against_the_last_caller_of_a_kept_flight() {
         let group: Group<u32, u32> = Group::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
-        let caller = at(Place::Dying, || {
+        let caller = at(Location::Dying, || {
             group.spawn(KEY, || async move {
                 let _last = last;
                 std::future::pending().await
@@ -114,7 +114,7 @@ fn loom_runtime_shutdown_against_spawn() {
                 1
             })
         };
-        let follower = at(Place::Dying, || follow(&group));
+        let follower = at(Location::Dying, || follow(&group));
         let keeper = group.spawn(KEY, || -> std::future::Ready<u32> { unreachable!() });
         drop((leader, follower, keeper));
         gate.open();
@@ -129,10 +129,10 @@ fn loom_runtime_shutdown_against_spawn() {
 fn loom_a_join_outside_against_one_within() {
     loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
-        let leader = at(Place::Nowhere, || lead(&group, &gate));
+        let leader = at(Location::Nowhere, || lead(&group, &gate));
         let outside = {
             let group = group.clone();
-            thread::spawn(move || at(Place::Nowhere, || group.run(KEY, || async { 2 })))
+            thread::spawn(move || at(Location::Nowhere, || group.run(KEY, || async { 2 })))
         };
         let within = follow(&group);
         gate.open();
@@ -145,7 +145,7 @@ fn loom_a_join_outside_against_one_within() {
 /// Work that is polled by `leader`'s task is polled nowhere else.
 fn lead_in_a_task(group: &Group<u32, u32>, gate: &Gate) -> Run<u32, u32> {
     let gate = gate.clone();
-    at(Place::Task, || {
+    at(Location::Task, || {
         group.run(KEY, || {
             poll_fn(move |cx| {
                 assert!(Runtime::current().is_some(), "polled outside its runtime");
@@ -164,12 +164,12 @@ fn loom_a_join_outside_against_the_first_poll_within() {
         let (group, gate) = (Group::new(), Gate::new());
         let mut leader = lead_in_a_task(&group, &gate);
         let leader = thread::spawn(move || {
-            at(Place::Task, || {
+            at(Location::Task, || {
                 let polled = poll_with(&mut leader, Waker::noop());
                 (leader, polled)
             })
         });
-        at(Place::Nowhere, || {
+        at(Location::Nowhere, || {
             let follower = follow(&group);
             gate.open();
             assert_eq!(block_on(follower), followed(1));
@@ -186,10 +186,10 @@ fn loom_a_join_outside_against_the_first_poll_within() {
 fn loom_a_join_outside_against_the_leaders_leaving() {
     loom::model(|| {
         let group: Group<u32, u32> = Group::new();
-        let leader = at(Place::Task, || group.run(KEY, || async { 1 }));
-        let follower = at(Place::Nowhere, || group.run(KEY, || async { 2 }));
+        let leader = at(Location::Task, || group.run(KEY, || async { 1 }));
+        let follower = at(Location::Nowhere, || group.run(KEY, || async { 2 }));
         let leaver = thread::spawn(move || drop(leader));
-        let outcome = at(Place::Nowhere, || block_on(follower));
+        let outcome = at(Location::Nowhere, || block_on(follower));
         assert_eq!(outcome, followed(1));
         leaver.join().unwrap();
         assert_eq!(group.in_flight(), 0);

@@ -1,0 +1,107 @@
+//! `GET /metrics`, in Prometheus' text format.
+
+use std::{
+    fmt::{Display, Write},
+    sync::Arc,
+};
+
+use axum::{extract::State, http::header, response::IntoResponse};
+
+use super::Admin;
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Microseconds, each the end of a bucket of the latencies.
+const ENDS: [u64; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 10_000_000,
+];
+
+/// Families of metrics, one after the other.
+struct Text(String);
+
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics())
+}
+
+// ===== impl Admin =====
+
+impl Admin {
+    fn metrics(&self) -> String {
+        let (counters, stats) = (&self.observed.counters, self.flights.stats());
+        let mut text = Text(String::with_capacity(8192));
+        #[rustfmt::skip]
+        let single = [
+            ("reverse_proxy_requests_total", "Requests of clients.", counters.requests.get()),
+            ("reverse_proxy_upstream_calls_total", "Requests that were sent upstream, second tries included.", counters.calls.get()),
+            ("reverse_proxy_upstream_failures_total", "Upstream calls answered with 502 or 504.", counters.failures.get()),
+            ("reverse_proxy_upstream_retries_total", "Second tries, after a connection that had been used before broke.", counters.retries.get()),
+            ("reverse_proxy_upstream_broken_bodies_total", "Responses of the upstream whose body broke off.", counters.broken_bodies.get()),
+            ("singleflight_led_total", "Requests that were sent on and could be joined.", stats.led),
+            ("singleflight_joined_total", "Requests that joined another's flight.", stats.joined),
+            ("singleflight_forwarded_total", "Requests that made their own call after all.", stats.forwarded),
+            ("singleflight_bypassed_total", "Requests that were never to be coalesced.", stats.bypassed),
+            ("singleflight_in_flight", "Flights that a new caller could join.", stats.in_flight as u64),
+            ("singleflight_waiters", "Callers that have not yet got all that they asked for.", stats.waiters as u64),
+            ("singleflight_buffered_bytes", "Bytes set aside for copies of bodies.", stats.buffered_bytes as u64),
+            ("singleflight_enabled", "Whether requests are coalesced.", u64::from(self.is_enabled())),
+        ];
+        for (name, help, value) in single {
+            text.family(name, help);
+            text.sample(name, "", value);
+        }
+
+        let name = "reverse_proxy_responses_total";
+        text.family(
+            name,
+            "Responses to clients, by the hundreds of their status.",
+        );
+        for (class, count) in (1..).zip(&counters.responses) {
+            text.sample(name, &format!("{{class=\"{class}xx\"}}"), count.get());
+        }
+
+        let name = "reverse_proxy_upstream_failed_in_a_row";
+        text.family(
+            name,
+            "Calls of this upstream that failed since one was answered.",
+        );
+        for origin in self.upstreams.origins() {
+            // A URI has no character that must be escaped here.
+            let label = format!("{{upstream=\"{}\"}}", origin.name());
+            text.sample(name, &label, origin.failures().0);
+        }
+
+        let latency = self.observed.latency.snapshot();
+        let name = "reverse_proxy_response_seconds";
+        text.family(name, "Time until the head of a response.");
+        for end in ENDS {
+            let label = format!("_bucket{{le=\"{}\"}}", end as f64 / 1e6);
+            text.sample(name, &label, latency.up_to(end));
+        }
+        text.sample(name, "_bucket{le=\"+Inf\"}", latency.count());
+        text.sample(name, "_sum", latency.seconds());
+        text.sample(name, "_count", latency.count());
+        text.0
+    }
+}
+
+// ===== impl Text =====
+
+impl Text {
+    fn family(&mut self, name: &str, help: &str) {
+        let kind = match name {
+            _ if name.ends_with("_total") => "counter",
+            _ if name.ends_with("_seconds") => "histogram",
+            _ => "gauge",
+        };
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, more: &str, value: impl Display) {
+        self.line(format_args!("{name}{more} {value}"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a string takes all that is written to it");
+    }
+}

@@ -1,0 +1,111 @@
+//! Whether a request's head agrees with its body.
+
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING},
+    request,
+};
+use http_body::SizeHint;
+
+/// Whether a body may be read before the service below is called.
+pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize) -> bool {
+    let fits = |length: u64| usize::try_from(length).is_ok_and(|length| length <= max);
+    request.method != Method::CONNECT
+        && fits(hint.lower())
+        && request.headers.iter().all(|(name, value)| {
+            // The client waits until the service below decides to read its body.
+            let waits = *name == EXPECT;
+            let over =
+                *name == CONTENT_LENGTH && decimal(value).is_some_and(|length| !fits(length));
+            !waits && !over
+        })
+}
+
+/// Whether the head announces a body of this length, or no length at all. A request that is framed wrongly may fail below,
+/// and must not fail another one with the same bytes.
+pub(super) fn agrees(headers: &HeaderMap, length: usize) -> bool {
+    let (mut stated, mut coded) = (false, false);
+    headers.iter().all(|(name, value)| {
+        if *name == CONTENT_LENGTH {
+            stated = true;
+            !coded && decimal(value) == Some(length as u64)
+        } else if *name == TRANSFER_ENCODING {
+            coded = true;
+            !stated && value.as_bytes().eq_ignore_ascii_case(b"chunked")
+        } else {
+            true
+        }
+    })
+}
+
+fn decimal(value: &HeaderValue) -> Option<u64> {
+    let digits = value.to_str().ok()?;
+    // `parse` takes a sign as well.
+    digits
+        .starts_with(|first: char| first.is_ascii_digit())
+        .then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn request(method: Method, fields: &[(&str, &str)]) -> request::Parts {
+        let mut request = Request::builder().method(method);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn a_body_is_read_unless_it_is_too_long_or_waited_for_or_a_tunnel() {
+        let may = |method, fields: &[(&str, &str)], hint| {
+            may_be_read(&request(method, fields), &hint, 10)
+        };
+        let unknown = SizeHint::default;
+        assert!(may(Method::POST, &[], unknown()));
+        assert!(may(Method::POST, &[], SizeHint::with_exact(10)));
+        assert!(may(Method::POST, &[("content-length", "10")], unknown()));
+        assert!(may(Method::POST, &[("content-length", "x")], unknown()));
+        assert!(!may(Method::POST, &[], SizeHint::with_exact(11)));
+        assert!(!may(Method::POST, &[("content-length", "11")], unknown()));
+        let most = u64::MAX.to_string();
+        assert!(!may(Method::POST, &[("content-length", &most)], unknown()));
+        assert!(!may(Method::POST, &[("expect", "100-continue")], unknown()));
+        assert!(!may(Method::CONNECT, &[], unknown()));
+    }
+
+    #[test]
+    fn only_a_head_that_says_the_very_length_agrees() {
+        let agrees = |fields: &[(&str, &str)]| agrees(&request(Method::POST, fields).headers, 7);
+        assert!(agrees(&[]));
+        assert!(agrees(&[("content-length", "7")]));
+        assert!(agrees(&[("content-length", "7"), ("content-length", "7")]));
+        assert!(agrees(&[("transfer-encoding", "Chunked")]));
+        for wrong in [
+            "",
+            "6",
+            "+7",
+            "-7",
+            " 7",
+            "7, 7",
+            "0x7",
+            "18446744073709551623",
+        ] {
+            assert!(!agrees(&[("content-length", wrong)]), "{wrong}");
+        }
+        assert!(!agrees(&[("content-length", "7"), ("content-length", "8")]));
+        assert!(!agrees(&[("transfer-encoding", "gzip, chunked")]));
+        assert!(!agrees(&[
+            ("transfer-encoding", "chunked"),
+            ("content-length", "7")
+        ]));
+        assert!(!agrees(&[
+            ("content-length", "7"),
+            ("transfer-encoding", "chunked")
+        ]));
+    }
+}

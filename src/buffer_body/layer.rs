@@ -1,0 +1,47 @@
+//! `BufferBodyLayer`.
+
+use tower_layer::Layer;
+
+use super::{budget::Budget, service::BufferBody};
+
+/// Reads request bodies before the service below is called. See the [module docs](super).
+///
+/// Clones count the bytes of [`max_buffered`](Self::max_buffered) together; two values made by two calls of `new` do
+/// not.
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it is put around a service"]
+pub struct BufferBodyLayer {
+    max: usize,
+    budget: Budget,
+}
+
+// ===== impl BufferBodyLayer =====
+
+impl BufferBodyLayer {
+    /// A layer that reads bodies of up to `max` bytes. A larger one reaches the service below as it comes, and is part
+    /// of no key.
+    pub fn new(max: usize) -> Self {
+        Self {
+            max,
+            budget: Budget::new(64 << 20),
+        }
+    }
+
+    /// How many bytes of all requests together are held. Default: 64 MiB.
+    ///
+    /// Counted are bytes that have come, not those that are announced, until the service below takes them or the request
+    /// is dropped: a request that waits for another's response counts as well. A body that finds no room reaches the
+    /// service below as it comes.
+    pub fn max_buffered(mut self, bytes: usize) -> Self {
+        self.budget.max = bytes;
+        self
+    }
+}
+
+impl<S> Layer<S> for BufferBodyLayer {
+    type Service = BufferBody<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BufferBody::new(inner, self.max, self.budget.clone())
+    }
+}

@@ -1,0 +1,90 @@
+//! What the layer learns from a response that came to its caller alone.
+
+use std::sync::Arc;
+
+use http::{
+    Method, Uri,
+    header::{CONTENT_LOCATION, LOCATION},
+    request, response,
+};
+
+use crate::{
+    flights::Shared,
+    key::KeyExtractor,
+    rules,
+    shared::{HostHash, Resource, WriteEpochs},
+};
+
+pub(super) enum AfterResponse {
+    Nothing,
+    /// The key is remembered as unshareable: is it still?
+    Unshareable(Unshareable),
+    /// Has the write succeeded?
+    Write(Write),
+}
+
+/// A request whose key is remembered as unshareable.
+pub(crate) struct Unshareable {
+    pub(crate) hash: u64,
+    pub(crate) method: Method,
+    pub(crate) has_credentials: bool,
+}
+
+/// A request of an unsafe method.
+pub(crate) struct Write {
+    uri: Uri,
+    host: Option<HostHash>,
+}
+
+// ===== impl Write =====
+
+impl Write {
+    pub(crate) fn new(request: &request::Parts) -> Self {
+        Self {
+            uri: request.uri.clone(),
+            host: HostHash::of(request),
+        }
+    }
+
+    /// Its target has changed, if it has succeeded, and so have those that the response names (RFC 9111 section 4.4).
+    fn record(&self, response: &response::Parts, epochs: &WriteEpochs) {
+        if !rules::invalidates(response.status) {
+            return;
+        }
+        let resource = Resource::new(&self.uri, self.host);
+        epochs.record(&resource.target());
+        for (name, value) in &response.headers {
+            if *name == LOCATION || *name == CONTENT_LOCATION {
+                if let Some(resource) = resource.resolve(value) {
+                    epochs.record(&resource.target());
+                }
+            }
+        }
+    }
+}
+
+// ===== impl Shared =====
+
+impl<X: KeyExtractor> Shared<X> {
+    /// The layer, if a response needs it on its way out. Most don't, and all cores write the count of this `Arc`.
+    pub(super) fn if_needed(self: &Arc<Self>, after: &AfterResponse) -> Option<Arc<Self>> {
+        let needed =
+            !matches!(after, AfterResponse::Nothing) || self.settings.cache_status.is_some();
+        needed.then(|| Arc::clone(self))
+    }
+
+    /// Draws the conclusions from a response that came to its caller alone.
+    pub(super) fn conclude(&self, after: &AfterResponse, response: &response::Parts) {
+        match after {
+            AfterResponse::Nothing => {}
+            AfterResponse::Write(write) => write.record(response, &self.flights.writes),
+            AfterResponse::Unshareable(key) => {
+                if rules::may_share(&key.method, key.has_credentials, response)
+                    && (self.settings.policy)(response)
+                {
+                    self.flights.unshareable.remove(key.hash);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The request fields that by convention carry neither identity nor representation.
+
+use http::HeaderName;
+
+use super::named::Named;
+
+/// On which of the lists a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    /// A field of the connection over which a request came. `Proxy-Authorization` is none: it says who asks.
+    HopByHop,
+    /// A trace or request id, the proxies on the way, or the client's description of itself.
+    Convention,
+    /// By its parameters it is one of these, or is not.
+    Forwarded,
+    No,
+}
+
+/// The names that a user has added.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Sorted by `as_str`, each once.
+    sorted: Vec<HeaderName>,
+    /// A bit for each length among them, the last for all that are longer: most names end their search here.
+    lengths: u64,
+}
+
+/// What one request's key leaves out.
+#[derive(Debug)]
+pub(super) struct Ignored<'a> {
+    user: &'a Names,
+    /// What the request's `Connection` names, if it names anything.
+    named: Option<&'a Named<'a>>,
+}
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Key,
+    /// The key, as one that the request's own `Connection` names.
+    Named,
+    /// The key, unless [its lines hold addresses alone](super::forwarded).
+    Forwarded,
+    Nowhere,
+}
+
+// ===== impl Listed =====
+
+impl Listed {
+    /// By length first, which sorts out most names.
+    ///
+    /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let convention = match name.len() {
+            2 if name == b"te" => return Self::HopByHop,
+            2 => name == b"b3",
+            3 => name == b"via",
+            6 => name == b"cf-ray",
+            7 if name == b"trailer" => return Self::HopByHop,
+            7 => name == b"referer" || name == b"x-timer",
+            8 => name == b"priority" || name == b"newrelic",
+            9 if name == b"forwarded" => return Self::Forwarded,
+            9 => name == b"x-real-ip" || name == b"x-varnish",
+            10 if name == b"connection" || name == b"keep-alive" => return Self::HopByHop,
+            10 => name == b"user-agent" || name == b"request-id",
+            11 => matches!(
+                name,
+                b"traceparent" | b"x-amz-cf-id" | b"x-azure-ref" | b"x-vercel-id" | b"x-unique-id"
+            ),
+            12 => name == b"x-request-id" || name == b"sentry-trace",
+            13 => name == b"uber-trace-id" || name == b"x-queue-start",
+            14 => name == b"fly-request-id",
+            15 => matches!(
+                name,
+                b"x-forwarded-for"
+                    | b"x-amzn-trace-id"
+                    | b"amz-sdk-request"
+                    | b"kong-request-id"
+                    | b"x-request-start"
+            ),
+            16 if name == b"proxy-connection" => return Self::HopByHop,
+            16 => name == b"x-correlation-id" || name == b"ot-tracer-spanid",
+            17 if name == b"transfer-encoding" => return Self::HopByHop,
+            17 => name == b"ot-tracer-traceid" || name == b"ot-tracer-sampled",
+            18 => name == b"x-datadog-trace-id",
+            19 => name == b"x-datadog-parent-id",
+            21 => name == b"x-cloud-trace-context" || name == b"amz-sdk-invocation-id",
+            22 => name == b"x-ms-client-request-id",
+            23 => name == b"elastic-apm-traceparent",
+            25 => name == b"upgrade-insecure-requests",
+            27 => name == b"x-datadog-sampling-priority",
+            _ => false,
+        };
+        let family = || match name {
+            [b's', b'e', b'c', b'-', rest @ ..] => {
+                rest.starts_with(b"ch-") || rest.starts_with(b"fetch-")
+            }
+            [b'x', b'-', b'b', b'3', b'-', ..] => true,
+            _ => false,
+        };
+        if convention || family() {
+            Self::Convention
+        } else {
+            Self::No
+        }
+    }
+}
+
+// ===== impl Names =====
+
+impl Names {
+    pub(super) fn insert(&mut self, name: HeaderName) {
+        if let Err(at) = self.search(name.as_str()) {
+            self.lengths |= Self::bit(name.as_str());
+            self.sorted.insert(at, name);
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[HeaderName] {
+        &self.sorted
+    }
+
+    #[inline]
+    fn contains(&self, name: &str) -> bool {
+        self.lengths & Self::bit(name) != 0 && self.search(name).is_ok()
+    }
+
+    fn search(&self, name: &str) -> Result<usize, usize> {
+        self.sorted
+            .binary_search_by(|other| other.as_str().cmp(name))
+    }
+
+    fn bit(name: &str) -> u64 {
+        1 << name.len().min(63)
+    }
+}
+
+// ===== impl Ignored =====
+
+impl<'a> Ignored<'a> {
+    /// `named`: what the request's `Connection` names, if it [names anything](super::named::names_fields).
+    pub(super) fn new(user: &'a Names, named: Option<&'a Named<'a>>) -> Self {
+        Self { user, named }
+    }
+
+    /// Where the field `name` goes.
+    ///
+    /// A field that the request's own `Connection` names is in the key in any case: what a client writes there may put
+    /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
+    /// matter of course (`Connection: keep-alive`).
+    #[inline(always)]
+    pub(super) fn place(&self, name: &str) -> Place {
+        let listed = Listed::of(name.as_bytes());
+        if listed == Listed::HopByHop {
+            return Place::Nowhere;
+        }
+        match self.named {
+            Some(named) if named.contains(name) => Place::Named,
+            _ if listed == Listed::Convention || self.user.contains(name) => Place::Nowhere,
+            _ if listed == Listed::Forwarded => Place::Forwarded,
+            _ => Place::Key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::CONNECTION;
+
+    use super::*;
+    use crate::key::named::names_fields;
+
+    const HOP_BY_HOP: [&str; 6] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+    ];
+
+    const CONVENTIONAL: [&str; 50] = [
+        "amz-sdk-invocation-id",
+        "amz-sdk-request",
+        "b3",
+        "cf-ray",
+        "elastic-apm-traceparent",
+        "fly-request-id",
+        "kong-request-id",
+        "newrelic",
+        "ot-tracer-sampled",
+        "ot-tracer-spanid",
+        "ot-tracer-traceid",
+        "priority",
+        "referer",
+        "request-id",
+        "sec-ch-ua",
+        "sec-ch-ua-mobile",
+        "sec-ch-viewport-width",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-fetch-user",
+        "sentry-trace",
+        "traceparent",
+        "uber-trace-id",
+        "upgrade-insecure-requests",
+        "user-agent",
+        "via",
+        "x-amz-cf-id",
+        "x-amzn-trace-id",
+        "x-azure-ref",
+        "x-b3-flags",
+        "x-b3-parentspanid",
+        "x-b3-sampled",
+        "x-b3-spanid",
+        "x-b3-traceid",
+        "x-cloud-trace-context",
+        "x-correlation-id",
+        "x-datadog-parent-id",
+        "x-datadog-sampling-priority",
+        "x-datadog-trace-id",
+        "x-forwarded-for",
+        "x-ms-client-request-id",
+        "x-queue-start",
+        "x-real-ip",
+        "x-request-id",
+        "x-request-start",
+        "x-timer",
+        "x-unique-id",
+        "x-varnish",
+        "x-vercel-id",
+    ];
+
+    fn contains(user: &[&str], connection: &[&str], name: &str) -> bool {
+        let parse = |name: &str| name.parse::<HeaderName>().expect("a name");
+        let mut names = Names::default();
+        for name in user {
+            names.insert(parse(name));
+        }
+        let line = |line: &&str| (CONNECTION, line.parse().expect("a value"));
+        let request: HeaderMap = connection.iter().map(line).collect();
+        let named = request.values().any(names_fields);
+        let named = named.then(|| Named::by(&request));
+        Ignored::new(&names, named.as_ref()).place(name) == Place::Nowhere
+    }
+
+    #[test]
+    fn every_field_of_the_list_is_left_out() {
+        for name in HOP_BY_HOP.iter().chain(&CONVENTIONAL) {
+            assert!(contains(&[], &[], name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_other_field_is_in_the_key() {
+        for name in [
+            "accept",
+            "authorization",
+            "b33",
+            "baggage",
+            "cf-connecting-ip",
+            "cookie",
+            "dnt",
+            "forwarded",
+            "host",
+            "proxy-authorization",
+            "range",
+            "sec-chx",
+            "sec-gpc",
+            "sec-websocket-key",
+            "tracestate",
+            "upgrade",
+            "user-agents",
+            "x-b3",
+            "x-client-ip",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-forwarded-user",
+            "x-request-idx",
+            "x-user-id",
+        ] {
+            assert!(!contains(&[], &[], name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_user_may_add_names() {
+        let long = "x-".repeat(40) + "long";
+        let user = ["x-noise", "accept-language", "a", "x-noise", &long];
+        for name in user {
+            assert!(contains(&user, &[], name), "{name}");
+        }
+        assert!(!contains(&user, &[], "x-other"));
+        assert!(!contains(&user, &[], &(long.clone() + "er")));
+        assert!(contains(&user, &[], "via"));
+        assert!(contains(&["forwarded"], &[], "forwarded"));
+    }
+
+    #[test]
+    fn connection_puts_a_listed_field_into_the_key() {
+        for name in CONVENTIONAL {
+            let upper = name.to_ascii_uppercase();
+            assert!(!contains(&[], &["close", &format!("te, {upper}")], name));
+            assert!(contains(&[], &["close", "x-other"], name));
+        }
+        assert!(!contains(&["x-noise"], &["X-Noise"], "x-noise"));
+    }
+
+    #[test]
+    fn connection_takes_no_field_out() {
+        assert!(!contains(&[], &["x-user-id"], "x-user-id"));
+        assert!(!contains(&[], &["close, authorization"], "authorization"));
+    }
+
+    #[test]
+    fn the_fixed_hop_by_hop_fields_are_left_out_although_connection_names_them() {
+        for name in HOP_BY_HOP {
+            assert!(contains(&[], &[name], name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! Which URIs a write is to: what compares as one although its spellings differ.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Uri, header::HOST, request};
+
+use crate::key::Host;
+
+/// The places of [`WriteEpochs`](super::WriteEpochs).
+pub(super) const SLOTS: usize = 1024;
+
+/// A resource as writes see it: the scheme and the port are left out, so that the origin form and the absolute form of one
+/// URI meet.
+#[derive(Debug)]
+pub(crate) struct Resource<'a> {
+    /// `None` where the request names none: it may be any.
+    host: Option<HostHash>,
+    path: Cow<'a, [u8]>,
+    query: Option<&'a [u8]>,
+}
+
+/// The host of a resource, whatever its case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostHash(u64);
+
+/// The places that belong to a resource. A request that names no host meets those that name any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriteTarget {
+    /// Those that a reader looks at.
+    pub(super) read: [usize; 2],
+    /// Those in which a writer leaves its number.
+    pub(super) written: [usize; 2],
+}
+
+// ===== impl Resource =====
+
+impl<'a> Resource<'a> {
+    pub(crate) fn new(uri: &'a Uri, host: Option<HostHash>) -> Self {
+        Self {
+            host,
+            // Not `path_and_query`: of `http://a?b` that lacks the slash which the origin form of the same target has.
+            path: uri.path().as_bytes().into(),
+            query: uri.query().map(str::as_bytes),
+        }
+    }
+
+    /// What a request is for.
+    pub(crate) fn of(request: &'a request::Parts) -> Self {
+        Self::new(&request.uri, HostHash::of(request))
+    }
+
+    /// What a URI reference in a response means (RFC 3986 section 5.2), if that is on the same host.
+    pub(crate) fn resolve<'b>(&'b self, reference: &'b HeaderValue) -> Option<Resource<'b>> {
+        let reference = reference.as_bytes().trim_ascii();
+        let reference = split(reference, b'#').map_or(reference, |(front, _)| front);
+        let (hierarchy, query) = match split(reference, b'?') {
+            Some((hierarchy, query)) => (hierarchy, Some(query)),
+            None => (reference, None),
+        };
+        // A colon before the first slash ends a scheme; without an authority behind it the URI is of another kind.
+        let rest = match split(hierarchy, b':') {
+            Some((scheme, rest)) if !scheme.contains(&b'/') => {
+                rest.starts_with(b"//").then_some(rest)?
+            }
+            _ => hierarchy,
+        };
+        let (host, path) = match rest.strip_prefix(b"//") {
+            Some(rest) => {
+                let end = rest.iter().position(|byte| *byte == b'/');
+                let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
+                (Some(HostHash::new(authority)), path)
+            }
+            None => (self.host, rest),
+        };
+        if host.is_some_and(|host| self.host.is_some_and(|own| own != host)) {
+            return None;
+        }
+        let is_absolute = rest.starts_with(b"//") || path.starts_with(b"/");
+        let (path, query) = match path {
+            [] if is_absolute => (Cow::Borrowed(&b"/"[..]), query),
+            [] => (Cow::Borrowed(&*self.path), query.or(self.query)),
+            path if is_absolute => (path.into(), query),
+            path => {
+                let folder = self.path.iter().rposition(|byte| *byte == b'/');
+                let folder = &self.path[..folder.map_or(0, |slash| slash + 1)];
+                ([folder, path].concat().into(), query)
+            }
+        };
+        Some(Resource {
+            host: self.host,
+            path,
+            query,
+        })
+    }
+
+    pub(crate) fn target(&self) -> WriteTarget {
+        let path = canonical(0, &self.path);
+        let path = self.query.map_or(path, |query| canonical(path, query));
+        let (none, any) = (slot(path, 2), slot(path, 3));
+        match self.host {
+            Some(HostHash(host)) => {
+                let own = slot(path, host);
+                WriteTarget {
+                    read: [own, none],
+                    written: [own, any],
+                }
+            }
+            None => WriteTarget {
+                read: [any, none],
+                written: [none, any],
+            },
+        }
+    }
+}
+
+// ===== impl HostHash =====
+
+impl HostHash {
+    /// The host that a request names in its URI, or else in its `Host` field.
+    pub(crate) fn of(request: &request::Parts) -> Option<Self> {
+        match request.uri.authority() {
+            Some(authority) => Some(Self::new(authority.as_str().as_bytes())),
+            None => Some(Self::new(request.headers.get(HOST)?.as_bytes())),
+        }
+    }
+
+    fn new(authority: &[u8]) -> Self {
+        Self(mix(1, Host::parse(authority).name, LOWERCASE).hash)
+    }
+}
+
+fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == at)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+fn slot(path: u64, host: u64) -> usize {
+    (step(path, host) >> 16) as usize % SLOTS
+}
+
+// ===== spellings (RFC 3986 section 6.2.2) =====
+
+/// So long a path or query is rewritten without an allocation.
+const SHORT: usize = 512;
+
+/// The hash of a path or query without percent-encodings and dot segments. That `%2F` becomes `/` as well, and that a
+/// query may be taken for a path, costs two targets at most a call.
+fn canonical(seed: u64, bytes: &[u8]) -> u64 {
+    let mixed = mix(seed, bytes, 0);
+    if mixed.is_plain() {
+        mixed.hash
+    } else {
+        canonical_of_other(seed, bytes)
+    }
+}
+
+#[cold]
+fn canonical_of_other(seed: u64, bytes: &[u8]) -> u64 {
+    if bytes.len() <= SHORT {
+        let mut buffer = [0; SHORT];
+        let buffer = &mut buffer[..bytes.len()];
+        buffer.copy_from_slice(bytes);
+        mix(seed, rewrite(buffer), 0).hash
+    } else {
+        mix(seed, rewrite(&mut bytes.to_vec()), 0).hash
+    }
+}
+
+fn rewrite(bytes: &mut [u8]) -> &[u8] {
+    let len = decode(bytes);
+    let len = remove_dot_segments(&mut bytes[..len]);
+    &bytes[..len]
+}
+
+/// Decodes in place, and gives the new length. What is no percent-encoding stays.
+fn decode(bytes: &mut [u8]) -> usize {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let (mut read, mut written) = (0, 0);
+    while let Some(&byte) = bytes.get(read) {
+        let pair = match bytes[read..] {
+            [b'%', high, low, ..] => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        (bytes[written], read) = match pair {
+            Some((high, low)) => (high << 4 | low, read + 3),
+            None => (byte, read + 1),
+        };
+        written += 1;
+    }
+    written
+}
+
+/// RFC 3986 section 5.2.4, in place; gives the new length. A query, which does not begin with a slash, stays.
+fn remove_dot_segments(path: &mut [u8]) -> usize {
+    if !path.starts_with(b"/") {
+        return path.len();
+    }
+    let (mut read, mut written) = (0, 0);
+    while read < path.len() {
+        let rest = &path[read + 1..];
+        let len = rest
+            .iter()
+            .position(|byte| *byte == b'/')
+            .unwrap_or(rest.len());
+        let end = read + 1 + len;
+        let dots = match &rest[..len] {
+            b"." => Some(0),
+            b".." => Some(1),
+            _ => None,
+        };
+        match dots {
+            None => {
+                path.copy_within(read..end, written);
+                written += end - read;
+            }
+            Some(up) => {
+                if up == 1 {
+                    let slash = path[..written].iter().rposition(|byte| *byte == b'/');
+                    written = slash.unwrap_or(0);
+                }
+                if end == path.len() {
+                    path[written] = b'/';
+                    written += 1;
+                }
+            }
+        }
+        read = end;
+    }
+    written
+}
+
+// ===== hash =====
+
+/// Takes letters for their lower case, and some other bytes for each other.
+const LOWERCASE: u64 = 0x2020_2020_2020_2020;
+
+struct Mixed {
+    hash: u64,
+    /// The highest bit of each byte that was a `.` or `%`; of a byte behind one it may be set as well.
+    marks: u64,
+}
+
+/// Eight bytes a step; made collisions cost whoever makes them a call. `case` is set in each eight.
+fn mix(seed: u64, bytes: &[u8], case: u64) -> Mixed {
+    let mut mixed = Mixed {
+        hash: step(seed, bytes.len() as u64),
+        marks: 0,
+    };
+    let Some(last) = bytes.last_chunk() else {
+        let fold = |word, byte: &u8| word << 8 | u64::from(*byte);
+        mixed.add(bytes.iter().fold(0, fold), case);
+        return mixed;
+    };
+    let mut rest = bytes;
+    while let Some((first, tail)) = rest.split_first_chunk() {
+        mixed.add(u64::from_le_bytes(*first), case);
+        rest = tail;
+    }
+    // Of the last eight some may have had their turn.
+    mixed.add(u64::from_le_bytes(*last), case);
+    mixed
+}
+
+impl Mixed {
+    fn add(&mut self, word: u64, case: u64) {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let holds = |byte: u8| {
+            // A byte of zeros borrows from the bit above.
+            let word = word ^ (ONES * u64::from(byte));
+            word.wrapping_sub(ONES) & !word & (ONES << 7)
+        };
+        self.marks |= holds(b'%') | holds(b'.');
+        self.hash = step(self.hash, word | case);
+    }
+
+    fn is_plain(&self) -> bool {
+        self.marks == 0
+    }
+}
+
+/// The upper bits of a product depend on all of its factors.
+fn step(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ product >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, request::Parts};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shared::WriteEpochs;
+
+    fn parts(uri: &str, host: Option<&str>) -> Parts {
+        let mut request = Request::builder().uri(uri);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn meets(read: &WriteTarget, written: &WriteTarget) -> bool {
+        let epochs = WriteEpochs::new();
+        epochs.record(written);
+        epochs.written_since(0, read)
+    }
+
+    fn sees(read: &Parts, write: &Parts) -> bool {
+        meets(&Resource::of(read).target(), &Resource::of(write).target())
+    }
+
+    fn rewritten(text: &str) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        String::from_utf8_lossy(rewrite(&mut bytes)).into_owned()
+    }
+
+    #[test]
+    fn a_write_is_seen_in_whatever_form_the_two_requests_name_the_target() {
+        let forms = [
+            parts("/a?b", Some("example.com")),
+            parts("/a?b", Some("EXAMPLE.com:80")),
+            parts("http://example.com/a?b", None),
+            parts("http://u:p@example.com:80/a?b", Some("example.com")),
+            parts("/a?b", None),
+        ];
+        for read in &forms {
+            for write in &forms {
+                assert!(sees(read, write), "{read:?} {write:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_to_another_target_is_not_seen() {
+        let read = parts("/a", Some("example.com"));
+        for (uri, host) in [
+            ("/b", "example.com"),
+            ("/a/", "example.com"),
+            ("/a", "example.org"),
+            ("/a?b", "example.com"),
+        ] {
+            assert!(!sees(&read, &parts(uri, Some(host))), "{uri} {host}");
+        }
+    }
+
+    #[test]
+    fn two_spellings_of_one_uri_are_one_target() {
+        let spellings = [
+            "/a/b-c?q=%C3%A9",
+            "/%61/b-c?q=%C3%A9",
+            "/a/%62%2Dc?q=%c3%a9",
+            "/a/b%2dc?%71=%C3%a9",
+            "/x/../a/./b-c?q=%C3%A9",
+            "/x/%2E%2e/a/%2E/b-c?q=%C3%A9",
+            "/../a/b-c?q=%C3%A9",
+        ];
+        for read in spellings {
+            for write in spellings {
+                let (read, write) = (parts(read, Some("a")), parts(write, Some("a")));
+                assert!(sees(&read, &write), "{read:?} {write:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_removed_as_the_rfc_says() {
+        for (from, to) in [
+            ("/a/b/c/./../../g", "/a/g"),
+            ("/mid/content=5/../6", "/mid/6"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/..", "/"),
+            ("/.", "/"),
+            ("/../../a", "/a"),
+            ("/a/../", "/"),
+            ("/a//../b", "/a/b"),
+            ("/.a/..b/c./...", "/.a/..b/c./..."),
+            ("/%2e%2E/a%zz%4", "/a%zz%4"),
+            ("a=/../b", "a=/../b"),
+            ("*", "*"),
+        ] {
+            assert_eq!(rewritten(from), to, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_resolved_as_the_rfc_says_and_on_the_same_host_alone() {
+        let request = parts("http://a/b/c/d;p?q", None);
+        let base = Resource::of(&request);
+        for (reference, expected) in [
+            ("g", Some("/b/c/g")),
+            ("./g", Some("/b/c/g")),
+            ("g/", Some("/b/c/g/")),
+            ("/g", Some("/g")),
+            ("//a", Some("/")),
+            ("//A:8080/g?y", Some("/g?y")),
+            ("?y", Some("/b/c/d;p?y")),
+            ("g?y#s", Some("/b/c/g?y")),
+            ("#s", Some("/b/c/d;p?q")),
+            ("", Some("/b/c/d;p?q")),
+            (" g ", Some("/b/c/g")),
+            ("..", Some("/b/")),
+            ("../../../g", Some("/g")),
+            ("http://a", Some("/")),
+            ("https://user@A/x?y", Some("/x?y")),
+            ("http://a?x/y:z", Some("/?x/y:z")),
+            ("./g:h", Some("/b/c/g:h")),
+            ("http://b/g", None),
+            ("//b/g", None),
+            ("http://a.example/g", None),
+            ("mailto:someone@a", None),
+            ("urn:a:b", None),
+        ] {
+            let reference = HeaderValue::from_static(reference);
+            let resolved = base.resolve(&reference);
+            let written = resolved.as_ref().map(Resource::target);
+            let expected = expected.map(|uri| parts(&format!("http://a{uri}"), None));
+            assert_eq!(resolved.is_some(), expected.is_some(), "{reference:?}");
+            if let (Some(written), Some(expected)) = (written, &expected) {
+                let read = Resource::of(expected).target();
+                assert!(meets(&read, &written), "{reference:?} {resolved:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_names_no_host_may_be_on_any() {
+        let request = parts("/a", None);
+        let location = HeaderValue::from_static("http://b/c");
+        let written = Resource::of(&request)
+            .resolve(&location)
+            .expect("maybe the same")
+            .target();
+        for read in [
+            parts("/c", Some("b")),
+            parts("http://d/c", None),
+            parts("/c", None),
+        ] {
+            assert!(meets(&Resource::of(&read).target(), &written), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_keeps_its_colons() {
+        let of = |host| HostHash::of(&parts("/", Some(host)));
+        assert_eq!(of("[::1]"), of("[::1]:80"));
+        assert_ne!(of("[::1]"), of("[::2]"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_plain_is_what_needs_no_rewriting(bytes in "[a-z/]{0,12}[.%]?[a-z/]{0,12}") {
+            let plain = mix(7, bytes.as_bytes(), 0);
+            prop_assert_eq!(plain.is_plain(), !bytes.contains(['.', '%']));
+            if rewritten(&bytes) == bytes {
+                prop_assert_eq!(canonical_of_other(7, bytes.as_bytes()), plain.hash);
+            }
+        }
+
+        #[test]
+        fn a_write_is_seen_however_long_its_host_and_path_are(
+            host in "[a-z0-9.-]{1,20}|\\[[0-9a-f:]{2,12}\\]",
+            path in "/[a-zA-Z0-9/%.]{0,30}",
+            query in proptest::option::of("[a-z=&]{0,20}"),
+            upper: (bool, bool),
+            forms in (0..5_usize, 0..5_usize),
+        ) {
+            let target = match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
+            let form = |form: usize, upper: bool| {
+                let host = if upper { host.to_uppercase() } else { host.clone() };
+                match form {
+                    0 => parts(&target, None),
+                    1 => parts(&target, Some(&host)),
+                    2 => parts(&target, Some(&format!("{host}:8080"))),
+                    3 => parts(&format!("http://{host}{target}"), None),
+                    _ => parts(&format!("https://{host}:8443{target}"), Some("other")),
+                }
+            };
+            // Not every name of these letters is an authority.
+            prop_assume!(format!("http://{host}{target}").parse::<Uri>().is_ok());
+            let (read, write) = (form(forms.0, upper.0), form(forms.1, upper.1));
+            prop_assert!(sees(&read, &write), "{read:?} {write:?}");
+        }
+
+        #[test]
+        fn a_write_is_seen_however_its_path_and_query_are_spelt(
+            segments in proptest::collection::vec("[a-zA-Z0-9_~.\u{e9}/]{0,6}", 1..200),
+            query in proptest::option::of("[a-z=&/?]{0,12}"),
+            spelt in proptest::collection::vec((any::<bool>(), any::<bool>(), 0..12_u8), 24),
+        ) {
+            let plain = format!("/{}", segments.join("/"));
+            let mut spellings = spelt.iter().cycle();
+            let mut spell = |bytes: &[u8], is_path: bool| {
+                let mut spelt = String::new();
+                for &byte in bytes {
+                    let (encodes, upper, segment) = *spellings.next().expect("a cycle");
+                    let slash = byte == b'/' && is_path;
+                    if slash || byte.is_ascii() && !encodes {
+                        spelt.push(char::from(byte));
+                    } else if upper {
+                        spelt.push_str(&format!("%{byte:02X}"));
+                    } else {
+                        spelt.push_str(&format!("%{byte:02x}"));
+                    }
+                    match segment {
+                        0 if slash => spelt.push_str("./"),
+                        1 if slash => spelt.push_str("%2e/"),
+                        2 if slash => spelt.push_str("x/../"),
+                        3 if slash => spelt.push_str("x/.%2E/"),
+                        _ => {}
+                    }
+                }
+                spelt
+            };
+            let one = spell(plain.as_bytes(), true);
+            let other = spell(plain.as_bytes(), true);
+            let (one, other) = match &query {
+                Some(query) => (
+                    format!("{one}?{}", spell(query.as_bytes(), false)),
+                    format!("{other}?{}", spell(query.as_bytes(), false)),
+                ),
+                None => (one, other),
+            };
+            let (one, other) = (parts(&one, Some("a")), parts(&other, Some("a")));
+            prop_assert!(sees(&one, &other), "{one:?} {other:?}");
+        }
+
+        #[test]
+        fn no_bytes_of_a_location_make_it_panic(
+            reference in proptest::collection::vec(any::<u8>(), 0..24),
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec!["/", "//", ":", "?", "#", ".", "..", "a", "%2e", "%", "@", "[", "]", "http"]), 0..8,
+            ),
+        ) {
+            let request = parts("http://a/b/c?d", None);
+            for bytes in [&reference[..], pieces.concat().as_bytes()] {
+                if let Ok(value) = HeaderValue::from_bytes(bytes) {
+                    let _ = Resource::of(&request).resolve(&value).map(|resource| resource.target());
+                }
+            }
+        }
+    }
+}
