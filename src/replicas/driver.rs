@@ -32,6 +32,7 @@ const UNDER_WAY: usize = 4096;
 enum Reason {
     Contend(FlightId),
     Renew(FlightId),
+    Put(ValueId),
     Fetch(ValueId, Digest, Seat),
     Probe(Seat),
     Nobody,
@@ -117,8 +118,7 @@ impl<L: Link> Session<'_, L> {
                 () = &mut timer => {
                     let silence = self.hub.act(|protocol, now| {
                         protocol.tick(now);
-                        let quiet = if protocol.is_up() { Duration::ZERO } else { protocol.silence(now) };
-                        quiet
+                        if protocol.is_up() { Duration::ZERO } else { protocol.silence(now) }
                     });
                     if silence > DEAF {
                         return;
@@ -180,7 +180,7 @@ impl<L: Link> Session<'_, L> {
                 body,
             } => {
                 let sealed = message::seal_value(value, digest, &body, self.sealer);
-                (Reason::Nobody, Request::Put(value, sealed))
+                (Reason::Put(value), Request::Put(value, sealed))
             }
             Command::Fetch {
                 value,
@@ -209,6 +209,11 @@ impl<L: Link> Session<'_, L> {
             }
             (Reason::Contend(flight), _) => protocol.contended(flight, Err(Refused), now),
             (Reason::Renew(flight), Reply::Renewed(is_ours)) => protocol.renewed(flight, is_ours),
+            (Reason::Put(value), Reply::Done) => protocol.stored(value, Ok(())),
+            (Reason::Put(value), _) => {
+                protocol.stored(value, Err(Refused));
+                protocol.failed(now);
+            }
             (Reason::Fetch(value, digest, seat), Reply::Fetched(sealed)) => {
                 let body =
                     sealed.and_then(|sealed| message::open_value(value, digest, &sealed, sealer));

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Unjoined, Value,
-    entry::Follower,
+    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Unjoined, entry::Follower,
 };
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox, ValueId},
+    id::{Digest, FlightId, Inbox},
     message::{Address, Body, Message},
 };
 
@@ -88,20 +87,20 @@ impl<L: Local> Protocol<L> {
 
     pub(super) fn probe(&mut self, to: Address, inbox: Inbox, now: Time) {
         let from = self.inbox;
+        let is_answered_soon = self.is_being_stored(to.seat);
         let message = match self.follower(&to) {
             Some(follower) => {
                 follower.heard = now;
                 Message::Here { to }
             }
+            None if is_answered_soon => Message::Here { to },
             None => Message::Gone { to, from },
         };
         self.tell(inbox, message);
     }
 
     pub(super) fn left(&mut self, to: Address) {
-        if let Some(value) = self.takers.remove(&to.seat) {
-            self.taken(value);
-        }
+        self.taken(to.seat);
         let Some(&id) = self.named.get(&to.flight) else {
             return;
         };
@@ -117,17 +116,6 @@ impl<L: Local> Protocol<L> {
         if let Some(follower) = entry.followers.remove(&to.seat) {
             self.out.push(Output::Leave(follower.seat));
             self.schedule(id);
-        }
-    }
-
-    /// One of those for whom `value` is has it.
-    fn taken(&mut self, value: ValueId) {
-        if let Some(known) = self.values.get_mut(&value) {
-            known.takers -= 1;
-            if known.takers == 0 {
-                self.values.remove(&value);
-                self.command(Command::Delete(value));
-            }
         }
     }
 
@@ -153,19 +141,18 @@ impl<L: Local> Protocol<L> {
         };
         let (digest, flight) = (entry.digest, entry.flight);
         let silent = self.settings.silent();
-        let gone: Vec<_> = entry
-            .followers
-            .extract_if(.., |_, follower| {
-                now.saturating_sub(follower.heard) >= silent
-            })
-            .collect();
+        let is_silent = |follower: &Follower<_>| now.saturating_sub(follower.heard) >= silent;
+        let followers = &mut entry.followers;
+        let gone = followers.iter().filter(|(_, follower)| is_silent(follower));
+        let gone: Vec<_> = gone.map(|(&seat, _)| seat).collect();
+        let gone = gone.iter().filter_map(|seat| followers.remove(seat));
+        let gone: Vec<_> = gone.collect();
         let renew = entry.lease.is_some_and(|at| now >= at);
         if renew {
             entry.lease = Some(now + self.settings.lease / 3);
         }
-        for (_, follower) in gone {
-            self.out.push(Output::Leave(follower.seat));
-        }
+        let seats = gone.into_iter().map(|follower| follower.seat);
+        self.out.extend(seats.map(Output::Leave));
         if renew {
             self.command(Command::Renew { digest, flight });
         }
@@ -216,29 +203,13 @@ impl<L: Local> Protocol<L> {
             Ok(body) if body.len() > self.settings.max_body => Err(Reason::TooLarge),
             other => other,
         };
-        let body = match answer {
-            Ok(body) if followers.is_empty() || body.len() <= self.settings.inline => {
-                Ok(Body::Inline(body))
+        let stored = match &answer {
+            Ok(body) if body.len() > self.settings.inline && !followers.is_empty() => {
+                Some(self.store(digest, body.clone(), now))
             }
-            Ok(body) => {
-                let value = ValueId((self.ids)());
-                let known = Value {
-                    takers: followers.len(),
-                    until: now + self.settings.value_life,
-                };
-                self.values.insert(value, known);
-                for &seat in followers.keys() {
-                    self.takers.insert(seat, value);
-                }
-                self.command(Command::Put {
-                    value,
-                    digest,
-                    body,
-                });
-                Ok(Body::Stored(value))
-            }
-            Err(reason) => Err(reason),
+            _ => None,
         };
+        let body = answer.map(|body| stored.map_or(Body::Inline(body), Body::Stored));
         for (seat, follower) in followers {
             let to = Address {
                 digest,
@@ -254,7 +225,10 @@ impl<L: Local> Protocol<L> {
                 },
                 &Err(reason) => Message::Alone { to, reason },
             };
-            self.tell(follower.inbox, message);
+            match stored {
+                Some(value) => self.tell_when_stored(value, seat, follower.inbox, message),
+                None => self.tell(follower.inbox, message),
+            }
             self.out.push(Output::Leave(follower.seat));
         }
         self.remove(id, now);

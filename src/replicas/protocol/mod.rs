@@ -9,6 +9,7 @@
 //! | `entry` | one local flight's part: what its leader waits for, and who follows it from elsewhere |
 //! | `follow` | asking the store, following another replica, contending again |
 //! | `lead` | joins from elsewhere, the end of a call, forgetting |
+//! | `values` | answers that are too large for a message |
 //! | `breaker` | whether the store is in use |
 //! | `calls` | how long calls took |
 //!
@@ -34,6 +35,7 @@ mod follow;
 mod lead;
 #[cfg(test)]
 mod simulation;
+mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -46,6 +48,7 @@ use self::{
     breaker::{Breaker, Change},
     calls::Calls,
     entry::{Entry, Followed, Part},
+    values::Value,
 };
 use super::{
     id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
@@ -177,6 +180,7 @@ pub(crate) enum Command {
         digest: Digest,
         flight: FlightId,
     },
+    /// To [`Protocol::stored`].
     Put {
         value: ValueId,
         digest: Digest,
@@ -252,12 +256,6 @@ struct Orphan {
     until: Time,
 }
 
-/// An answer in the store.
-struct Value {
-    takers: usize,
-    until: Time,
-}
-
 // ===== impl Protocol =====
 
 impl<L: Local> Protocol<L> {
@@ -324,6 +322,7 @@ impl<L: Local> Protocol<L> {
         self.breaker.relinked();
         self.orphans.clear();
         self.asked.clear();
+        self.forget_unstored();
         for entry in self.entries.values_mut() {
             if let Some(attempt) = entry.attempt.take() {
                 self.seats.remove(&attempt.join.seat);
@@ -391,11 +390,7 @@ impl<L: Local> Protocol<L> {
     /// Drops what has outlived its use (P7).
     fn sweep(&mut self, now: Time) {
         self.orphans.retain(|_, orphan| orphan.until > now);
-        if self.values.values().any(|value| value.until <= now) {
-            self.values.retain(|_, value| value.until > now);
-            let values = &self.values;
-            self.takers.retain(|_, value| values.contains_key(value));
-        }
+        self.forget_expired(now);
     }
 
     /// Sets the timer of an entry to what it waits for next.

@@ -22,7 +22,7 @@ use super::{
     Unjoined, Verdict, Why, entry::Part,
 };
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox, Seat},
+    id::{Digest, FlightId, Inbox, Seat, ValueId},
     message::{Address, Message},
     shelf::Shelf,
 };
@@ -202,6 +202,12 @@ enum Event {
         seat: Seat,
         body: Option<Bytes>,
     },
+    Stored {
+        replica: usize,
+        link: u64,
+        value: ValueId,
+        reply: Result<(), Refused>,
+    },
     Message {
         replica: usize,
         link: u64,
@@ -273,6 +279,8 @@ struct Weather {
     faults: u64,
     forget: bool,
     shareable: u64,
+    /// How many values the store has no room for.
+    refuse: u64,
     /// Nothing fails, is lost or goes astray, though it may take its time.
     gentle: bool,
 }
@@ -299,6 +307,8 @@ struct World {
     store_well: Option<Time>,
     store_ill: Option<Time>,
     calls: Vec<Call>,
+    /// When the store was told to release which lease.
+    released: Vec<(Digest, Time)>,
     /// When somebody last said that a key is to be forgotten.
     forgot: Vec<Option<Time>>,
     /// The same, by who said so.
@@ -353,6 +363,7 @@ impl World {
             faults: if calm { 0 } else { rng.below(4) },
             forget: rng.chance(25),
             shareable: [100, 70][rng.below(2) as usize],
+            refuse: [0, 0, 20][rng.below(3) as usize],
         };
         weather.gentle = weather.lose + weather.misdirect + weather.faults == 0;
         let replicas = 2 + rng.below(3) as usize;
@@ -377,6 +388,7 @@ impl World {
             store_well: Some(Time::ZERO),
             store_ill: None,
             calls: Vec::new(),
+            released: Vec::new(),
             forgot: vec![None; keys],
             forgot_by: HashMap::new(),
             told: HashMap::new(),
@@ -586,6 +598,7 @@ impl World {
             | Event::Renewed { replica, .. }
             | Event::Heard { replica, .. }
             | Event::Fetched { replica, .. }
+            | Event::Stored { replica, .. }
             | Event::Message { replica, .. }
             | Event::Tick { replica }
             | Event::Arrive { replica, .. }
@@ -610,6 +623,7 @@ impl World {
             | Event::Renewed { replica, link, .. }
             | Event::Heard { replica, link, .. }
             | Event::Fetched { replica, link, .. }
+            | Event::Stored { replica, link, .. }
             | Event::Message { replica, link, .. } => self.replicas[*replica].link != *link,
             _ => false,
         };
@@ -671,6 +685,15 @@ impl World {
                 ..
             } => {
                 self.replicas[replica].protocol.fetched(seat, body, now);
+                self.drain(replica);
+            }
+            Event::Stored {
+                replica,
+                value,
+                reply,
+                ..
+            } => {
+                self.replicas[replica].protocol.stored(value, reply);
                 self.drain(replica);
             }
             Event::Message {
@@ -1156,9 +1179,27 @@ impl World {
                     },
                 );
             }
-            Command::Release { digest, flight } => self.shelf.release(digest, flight),
+            Command::Release { digest, flight } => {
+                self.released.push((digest, now));
+                self.shelf.release(digest, flight);
+            }
             Command::Put { value, body, .. } => {
-                self.shelf.put(value, body, now + settings().value_life);
+                let reply = match self.rng.chance(self.weather.refuse) {
+                    true => Err(Refused),
+                    false => {
+                        self.shelf.put(value, body, now + settings().value_life);
+                        Ok(())
+                    }
+                };
+                self.at(
+                    answers,
+                    Event::Stored {
+                        replica: at,
+                        link,
+                        value,
+                        reply,
+                    },
+                );
             }
             Command::Fetch { value, seat, .. } => {
                 let body = self.shelf.fetch(value, now);
@@ -1319,11 +1360,10 @@ impl World {
             // Forgotten, it does not contend for the key again.
             Verdict::Alone(Why::Lost) if !flight.open => {}
             Verdict::Alone(Why::Lost) => {
-                // Three leaders in a row were gone before the join came.
+                // Three in a row who had the lease were gone before the join came.
                 let since = flight.callers.iter().map(|caller| caller.at).min();
-                let gone = self.calls.iter().filter(|call| {
-                    let released = call.ended_at + self.weather.longest;
-                    call.key == flight.key && released > since.unwrap_or_default()
+                let gone = self.released.iter().filter(|&&(of, at)| {
+                    of == digest(flight.key) && at > since.unwrap_or_default()
                 });
                 if gone.count() < 3 {
                     self.fail("R1: it gave up too soon");
