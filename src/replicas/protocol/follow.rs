@@ -71,18 +71,19 @@ impl<L: Local> Protocol<L> {
             self.settle(id, Verdict::Alone(why), now);
             return;
         }
-        if let Some(attempt) = entry.attempt.take() {
-            // Of an answer that came before its reply (P5).
-            let orphan = Orphan {
-                join: attempt.join,
-                until: now + self.settings.lease,
-            };
-            self.asked.remove(&attempt.join.flight);
-            self.orphans.insert(attempt.join.flight, orphan);
-        }
+        // Of an answer that came before its reply.
+        let old = entry.attempt.take();
         self.named.remove(&entry.flight);
+        let digest = entry.digest;
+        if let Some(attempt) = old {
+            self.orphan(&attempt, now);
+        }
+        self.send_away(id);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
         let join = Address {
-            digest: entry.digest,
+            digest,
             flight: FlightId((self.ids)()),
             seat: Seat((self.ids)()),
         };
@@ -173,6 +174,15 @@ impl<L: Local> Protocol<L> {
             }
         }
         self.schedule(id);
+    }
+
+    /// Nobody waits for the reply to that script any more (P5), and nobody is to answer its seat.
+    pub(super) fn orphan(&mut self, attempt: &Attempt, now: Time) {
+        let join = attempt.join;
+        self.asked.remove(&join.flight);
+        self.seats.remove(&join.seat);
+        let until = now + self.settings.lease;
+        self.orphans.insert(join.flight, Orphan { join, until });
     }
 
     /// Nobody waits for what a script has brought about (P5).
@@ -463,12 +473,16 @@ impl<L: Local> Protocol<L> {
             return;
         };
         if let Verdict::Answer { .. } = verdict {
-            // It makes no call: nobody is to join one.
-            self.named.remove(&entry.flight);
+            // It makes no call: nobody is to join one, or to wait for one.
+            let flight = entry.flight;
+            self.named.remove(&flight);
+            self.send_away(id);
         } else {
             entry.began = Some(now);
         }
-        entry.part = Part::Told(Some(verdict));
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.part = Part::Told(Some(verdict));
+        }
         self.out.push(super::Output::Settled(id));
         self.schedule(id);
     }

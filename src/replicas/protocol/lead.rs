@@ -119,6 +119,23 @@ impl<L: Local> Protocol<L> {
         }
     }
 
+    /// Those who have joined are to contend again.
+    pub(super) fn send_away(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (digest, flight, from) = (entry.digest, entry.flight, self.inbox);
+        for (seat, follower) in std::mem::take(&mut entry.followers) {
+            let to = Address {
+                digest,
+                flight,
+                seat,
+            };
+            self.tell(follower.inbox, Message::Gone { to, from });
+            self.out.push(Output::Leave(follower.seat));
+        }
+    }
+
     // ===== the lease =====
 
     /// Whether the lease of `flight` was still its own when it was to be renewed.

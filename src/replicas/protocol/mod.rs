@@ -517,14 +517,8 @@ impl<L: Local> Protocol<L> {
         if let Some(due) = entry.due {
             self.timers.remove(&(due, id));
         }
-        if let Some(attempt) = entry.attempt {
-            self.asked.remove(&attempt.join.flight);
-            self.seats.remove(&attempt.join.seat);
-            let orphan = Orphan {
-                join: attempt.join,
-                until: now + self.settings.lease,
-            };
-            self.orphans.insert(attempt.join.flight, orphan);
+        if let Some(attempt) = &entry.attempt {
+            self.orphan(attempt, now);
         }
         self.named.remove(&entry.flight);
         for name in [Some(entry.digest), entry.target].into_iter().flatten() {

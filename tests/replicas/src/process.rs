@@ -59,6 +59,7 @@ pub struct Got {
 
 impl Settings {
     /// Those of the scenarios: patience 250 ms, `down_after` 300 ms, a lease of 2 s.
+    #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -81,6 +82,7 @@ impl Replica {
     /// # Panics
     ///
     /// If it does not start.
+    #[must_use]
     pub fn start(path: &str, settings: &Settings) -> Self {
         let mut process = Command::new(path)
             .args([&settings.url, &settings.namespace, &settings.secret])
@@ -276,6 +278,7 @@ impl Got {
         }
     }
 
+    #[must_use]
     pub fn took(&self) -> Duration {
         Duration::from_micros(self.got - self.asked)
     }

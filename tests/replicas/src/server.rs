@@ -47,6 +47,7 @@ impl Kind {
     }
 
     /// Whether there is one on this machine.
+    #[must_use]
     pub fn is_installed(self) -> bool {
         let version = Command::new(self.program())
             .arg("--version")
@@ -123,10 +124,12 @@ impl Server {
         panic!("{} does not answer", self.kind.program())
     }
 
+    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
+    #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
