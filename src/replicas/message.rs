@@ -39,9 +39,10 @@ pub(crate) enum Message {
         inbox: Inbox,
         asked: u64,
     },
-    /// Those below `asked` have.
+    /// Those below `asked` have. It takes the seat where it comes before its join.
     Cover {
         to: Address,
+        inbox: Inbox,
         asked: u64,
     },
     /// It follows no longer, or has fetched its answer.
@@ -142,8 +143,9 @@ impl Message {
                 out.extend(inbox.0.to_be_bytes());
                 out.extend(asked.to_be_bytes());
             }
-            Self::Cover { to, asked } => {
+            Self::Cover { to, inbox, asked } => {
                 address(2, to);
+                out.extend(inbox.0.to_be_bytes());
                 out.extend(asked.to_be_bytes());
             }
             Self::Leave { to } => address(3, to),
@@ -212,6 +214,7 @@ impl Message {
             },
             2 => Self::Cover {
                 to: rest.address()?,
+                inbox: Inbox(rest.u128()?),
                 asked: rest.u64()?,
             },
             3 => Self::Leave {
@@ -339,7 +342,13 @@ mod tests {
         ];
         let reason = prop::sample::select(Reason::ALL.to_vec());
         prop_oneof![
-            (address(), any::<u64>()).prop_map(|(to, asked)| Message::Cover { to, asked }),
+            (address(), any::<u128>(), any::<u64>()).prop_map(|(to, inbox, asked)| {
+                Message::Cover {
+                    to,
+                    inbox: Inbox(inbox),
+                    asked,
+                }
+            }),
             address().prop_map(|to| Message::Leave { to }),
             (address(), any::<u128>()).prop_map(|(to, inbox)| Message::Probe {
                 to,

@@ -36,7 +36,7 @@ pub(super) struct Entry<L: Local> {
     /// When the lease that it has is renewed.
     pub(super) lease: Option<Time>,
     pub(super) followers: BTreeMap<Seat, Follower<L::Seat>>,
-    /// Seats that were given up: a join that comes behind its leave takes none.
+    /// Seats that were given up, or refused: what comes later about one takes none.
     pub(super) left: Vec<Seat>,
     /// What its timer is set to.
     pub(super) due: Option<Time>,
@@ -98,6 +98,9 @@ pub(super) struct Follower<S> {
     pub(super) seat: S,
 }
 
+/// Seats that are remembered after they were left.
+const LEFT: usize = 64;
+
 /// A follower that has not asked for so many probes has gone without a word.
 const SILENT_PROBES: u32 = 4;
 
@@ -153,6 +156,12 @@ impl<L: Local> Entry<L> {
             _ => {}
         }
         self.earlier.iter().any(is_it).then_some(SeatAt::Earlier)
+    }
+
+    pub(super) fn remember_left(&mut self, seat: Seat) {
+        if self.left.len() < LEFT && !self.left.contains(&seat) {
+            self.left.push(seat);
+        }
     }
 
     pub(super) fn next_due(&self, settings: &Settings) -> Option<Time> {

@@ -50,8 +50,8 @@ impl<L: Local> Protocol<L> {
             following.announced = entry.asked;
             following.cover_from = now + self.settings.cover;
             let (to, asked) = (following.at.address(entry.digest), entry.asked);
-            let inbox = following.at.inbox;
-            self.tell(inbox, Message::Cover { to, asked });
+            let (leader, inbox) = (following.at.inbox, self.inbox);
+            self.tell(leader, Message::Cover { to, inbox, asked });
         }
     }
 

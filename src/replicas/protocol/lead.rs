@@ -13,9 +13,6 @@ use crate::replicas::{
 /// Replicas that may follow one flight.
 const FOLLOWERS: usize = 4096;
 
-/// Seats that are remembered after they were left.
-const LEFT: usize = 64;
-
 impl<L: Local> Protocol<L> {
     // ===== joins =====
 
@@ -54,6 +51,7 @@ impl<L: Local> Protocol<L> {
                 self.schedule(id);
             }
             Err(Unjoined { why, spare }) => {
+                entry.remember_left(to.seat);
                 let from = self.inbox;
                 self.out.extend(spare.map(Output::Leave));
                 let message = match why {
@@ -73,15 +71,18 @@ impl<L: Local> Protocol<L> {
         entry.followers.get_mut(&to.seat)
     }
 
-    pub(super) fn cover(&mut self, to: Address, asked: u64, now: Time) {
-        let named = self.named.get(&to.flight);
-        if named.is_some_and(|id| self.entries[id].ended) {
+    pub(super) fn cover(&mut self, to: Address, inbox: Inbox, asked: u64, now: Time) {
+        match self.named.get(&to.flight) {
+            Some(id) if !self.entries[id].ended => {}
             // P2
-            return;
+            _ => return,
         }
-        if let Some(follower) = self.follower(&to) {
-            follower.asked = follower.asked.max(asked);
-            follower.heard = now;
+        match self.follower(&to) {
+            Some(follower) => {
+                follower.asked = follower.asked.max(asked);
+                follower.heard = now;
+            }
+            None => self.join(to, inbox, asked, now),
         }
     }
 
@@ -110,9 +111,7 @@ impl<L: Local> Protocol<L> {
         if entry.digest != to.digest {
             return;
         }
-        if entry.left.len() < LEFT && !entry.left.contains(&to.seat) {
-            entry.left.push(to.seat);
-        }
+        entry.remember_left(to.seat);
         if let Some(follower) = entry.followers.remove(&to.seat) {
             self.out.push(Output::Leave(follower.seat));
             self.schedule(id);

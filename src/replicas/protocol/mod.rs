@@ -35,6 +35,8 @@ mod follow;
 mod lead;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::{
@@ -417,7 +419,7 @@ impl<L: Local> Protocol<L> {
     pub(crate) fn message(&mut self, message: Message, now: Time) {
         match message {
             Message::Join { to, inbox, asked } => self.join(to, inbox, asked, now),
-            Message::Cover { to, asked } => self.cover(to, asked, now),
+            Message::Cover { to, inbox, asked } => self.cover(to, inbox, asked, now),
             Message::Leave { to } => self.left(to),
             Message::Probe { to, inbox } => self.probe(to, inbox, now),
             Message::Here { to } => self.here(to, now),

@@ -16,12 +16,19 @@ use crate::server::signal;
 pub struct Settings {
     /// One address; several, with commas between them, of a cluster.
     pub url: String,
+    /// Whether `url` is a cluster's.
     pub is_cluster: bool,
+    /// As those of `Replicas`.
     pub namespace: String,
+    /// At least 32 bytes.
     pub secret: String,
+    /// As that of `Replicas`.
     pub patience: Duration,
+    /// As that of `Replicas`.
     pub lease: Duration,
+    /// As that of `Replicas`.
     pub down_after: Duration,
+    /// As that of `Replicas`.
     pub max_body: usize,
 }
 
@@ -45,11 +52,15 @@ struct Said {
 pub struct Got {
     /// Which process's which call made it.
     pub call: String,
+    /// Whether this caller's work was the one that ran.
     pub led: bool,
+    /// Whether another caller had joined.
     pub shared: bool,
+    /// Of the value, in bytes.
     pub len: usize,
     /// In microseconds since the same moment, for all processes of a machine.
     pub asked: u64,
+    /// When it got its answer.
     pub got: u64,
     /// When the call had ended: no earlier than that, for an answer from another replica.
     pub ended: u64,
@@ -70,6 +81,17 @@ impl Settings {
             lease: Duration::from_secs(2),
             down_after: Duration::from_millis(300),
             max_body: 1 << 20,
+        }
+    }
+
+    /// For tests in which the store works, however slow the machine is.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            patience: Duration::from_secs(20),
+            down_after: Duration::from_secs(20),
+            lease: Duration::from_secs(20),
+            ..self
         }
     }
 }
@@ -160,8 +182,8 @@ impl Replica {
         timeout(time, wait).await.ok()
     }
 
-    /// So many callers of `key`, at once, whose work takes `call` and gives `len` bytes. Says by what [`got`](Self::got) knows
-    /// them.
+    /// So many callers of `key`, at once, whose work takes `call`, or until [`open`](Self::open) where that is zero, and gives `len`
+    /// bytes. Says by what [`got`](Self::got) knows them.
     pub async fn ask(&self, key: &str, count: usize, call: Duration, len: usize) -> (u64, usize) {
         let id = self.id();
         self.say(&format!(
@@ -199,6 +221,29 @@ impl Replica {
         self.say(&format!("leave {id}")).await;
     }
 
+    /// Ends the work that waits for it.
+    pub async fn open(&self) {
+        self.say("open").await;
+    }
+
+    /// How many callers the flight of `key` has, those at other replicas included.
+    ///
+    /// # Panics
+    ///
+    /// If it does not say.
+    pub async fn waiters(&self, key: &str) -> usize {
+        let id = self.id();
+        self.say(&format!("waiters {id} {key}")).await;
+        let beginning = format!("waiters {id} ");
+        let lines = self
+            .wait_for(&beginning, 1, Duration::from_secs(10))
+            .await
+            .expect("its waiters");
+        let number = lines[0].rsplit(' ').next().expect("a word");
+        number.parse().expect("a number")
+    }
+
+    /// Callers of `key` start anew.
     pub async fn forget(&self, key: &str) {
         self.say(&format!("forget {key}")).await;
     }
@@ -226,6 +271,7 @@ impl Replica {
             .expect("nine numbers")
     }
 
+    /// Whether the store is in use.
     pub async fn is_up(&self) -> bool {
         self.stats().await[0] == 1
     }
@@ -278,6 +324,7 @@ impl Got {
         }
     }
 
+    /// How long it took.
     #[must_use]
     pub fn took(&self) -> Duration {
         Duration::from_micros(self.got - self.asked)

@@ -54,6 +54,7 @@ impl Proxy {
         Self { port, state }
     }
 
+    /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

@@ -124,11 +124,13 @@ impl Server {
         panic!("{} does not answer", self.kind.program())
     }
 
+    /// Where it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
+    /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -236,6 +238,7 @@ impl Server {
         next.directory = PathBuf::new();
     }
 
+    /// Ends its process at once.
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -299,6 +302,8 @@ impl Cluster {
         Self { nodes }
     }
 
+    /// The nodes' addresses, with commas between them.
+    #[must_use]
     pub fn urls(&self) -> String {
         let urls: Vec<_> = self.nodes.iter().map(Server::url).collect();
         urls.join(",")

@@ -19,6 +19,7 @@ pub(super) struct Flight {
     /// Whether one could join from elsewhere: a moment longer, after the call's end.
     pub(super) linked: bool,
     pub(super) max_waiters: usize,
+    pub(super) began: Time,
     pub(super) entry: Option<EntryId>,
     pub(super) callers: Vec<Caller>,
     pub(super) seats: usize,
@@ -106,6 +107,7 @@ impl World {
                 open: true,
                 linked: true,
                 max_waiters,
+                began: now,
                 entry: None,
                 callers: vec![caller],
                 seats: 0,

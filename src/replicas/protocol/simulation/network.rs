@@ -255,24 +255,12 @@ impl World {
     }
 
     pub(super) fn receive(&mut self, at: usize, message: Message) {
-        let (joined, covers) = match &message {
-            Message::Join { to, inbox, asked } => {
-                self.seat_inbox.insert(to.seat, *inbox);
-                (Some((*to, *inbox)), Some(*asked))
-            }
-            Message::Cover { to, asked } => {
-                let inbox = self.seat_inbox.get(&to.seat);
-                (inbox.map(|inbox| (*to, *inbox)), Some(*asked))
-            }
-            _ => (None, None),
-        };
-        if let (Some((to, inbox)), Some(asked)) = (joined, covers) {
-            let leads = self.replicas[at].protocol.named.contains_key(&to.flight);
-            if leads {
-                let told = self.told.entry(to.flight).or_default();
-                let told = told.entry(inbox).or_default();
-                *told = asked.max(*told);
-            }
+        if let Message::Join { to, inbox, asked } | Message::Cover { to, inbox, asked } = &message
+            && self.replicas[at].protocol.named.contains_key(&to.flight)
+        {
+            let told = self.told.entry(to.flight).or_default();
+            let told = told.entry(*inbox).or_default();
+            *told = (*asked).max(*told);
         }
         let answered = self.watch_message(at, &message);
         self.replicas[at].protocol.message(message, self.now);

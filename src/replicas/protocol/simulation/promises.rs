@@ -43,10 +43,10 @@ impl World {
             Verdict::Alone(Why::Lost) if !flight.open => {}
             Verdict::Alone(Why::Lost) => {
                 // Three in a row who had the lease were gone before the join came.
-                let since = flight.callers.iter().map(|caller| caller.at).min();
-                let gone = self.released.iter().filter(|&&(of, at)| {
-                    of == digest(flight.key) && at > since.unwrap_or_default()
-                });
+                let gone = self
+                    .released
+                    .iter()
+                    .filter(|&&(of, at)| of == digest(flight.key) && at > flight.began);
                 if gone.count() < 3 {
                     self.fail("R1: it gave up too soon");
                 }

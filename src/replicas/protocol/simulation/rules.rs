@@ -75,7 +75,7 @@ impl World {
     pub(super) fn watch_message(&mut self, at: usize, message: &Message) -> Option<EntryId> {
         let protocol = &self.replicas[at].protocol;
         match message {
-            Message::Join { to, .. } | Message::Probe { to, .. } => {
+            Message::Join { to, .. } | Message::Cover { to, .. } | Message::Probe { to, .. } => {
                 self.rules.asked_for.insert(to.flight);
                 None
             }
@@ -104,6 +104,7 @@ impl World {
 
     pub(super) fn check_rules(&mut self) {
         self.check_followers();
+        self.check_leases();
         if self.weather.gentle && !self.healing {
             self.check_seats();
         }
@@ -121,6 +122,16 @@ impl World {
                 if self.now > follower.heard + settings().silent() + SLACK {
                     self.fail("rule 8: a follower that says nothing is still one");
                 }
+            }
+        }
+    }
+
+    /// Rule 3: a flight that nobody can join has no lease.
+    fn check_leases(&self) {
+        for replica in &self.replicas {
+            let mut entries = replica.protocol.entries.values();
+            if entries.any(|entry| entry.lease.is_some() && (!entry.open || entry.ended)) {
+                self.fail("rule 3: a flight that can't be joined has a lease");
             }
         }
     }

@@ -88,7 +88,6 @@ impl World {
             forgot: vec![None; keys],
             forgot_by: HashMap::new(),
             told: HashMap::new(),
-            seat_inbox: HashMap::new(),
             to_store: vec![Time::ZERO; replicas],
             from_store: vec![Time::ZERO; replicas],
             inboxes: Vec::new(),

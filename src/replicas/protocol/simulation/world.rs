@@ -17,7 +17,7 @@ use super::{
     settings,
 };
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox, Seat},
+    id::{Digest, FlightId, Inbox},
     message::Message,
     protocol::{EntryId, Protocol, Time},
     shelf::Shelf,
@@ -69,7 +69,6 @@ pub(super) struct World {
     /// The same, by who said so.
     pub(super) forgot_by: HashMap<(usize, usize), Time>,
     pub(super) told: HashMap<FlightId, HashMap<Inbox, u64>>,
-    pub(super) seat_inbox: HashMap<Seat, Inbox>,
     /// When what was sent last on a link arrives.
     pub(super) to_store: Vec<Time>,
     pub(super) from_store: Vec<Time>,

@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader, stdin},
+    sync::watch,
     task::AbortHandle,
     time::sleep,
 };
@@ -57,6 +58,8 @@ async fn main() {
     let group: Group<String, Vec<u8>> =
         Group::new().replicas(replicas, (encode, |bytes: &[u8]| Some(bytes.to_vec())));
     let calls = Arc::new(AtomicU64::new(0));
+    // Opened once for all who wait at that moment.
+    let gate = watch::Sender::new(0_u64);
     let mut callers: HashMap<u64, Vec<AbortHandle>> = HashMap::new();
 
     let mut lines = BufReader::new(stdin()).lines();
@@ -69,9 +72,10 @@ async fn main() {
                 let (call, len) = (Duration::from_millis(number(4)), number(5) as usize);
                 for _ in 0..number(3) {
                     let (group, key, calls) = (group.clone(), key.clone(), Arc::clone(&calls));
+                    let gate = gate.subscribe();
                     let caller = tokio::spawn(async move {
                         let asked = now();
-                        let work = || work(calls, key.clone(), call, len);
+                        let work = || work(calls, key.clone(), (call, gate), len);
                         let outcome = group.run(key.clone(), work).await;
                         let text = String::from_utf8_lossy(&outcome.value);
                         let mut parts = text.split(' ');
@@ -94,6 +98,13 @@ async fn main() {
                 for caller in callers.remove(&number(1)).unwrap_or_default() {
                     caller.abort();
                 }
+            }
+            "open" => {
+                gate.send_modify(|opened| *opened += 1);
+            }
+            "waiters" => {
+                let waiters = group.waiters(words[2]);
+                say(&format!("waiters {} {waiters}", words[1]));
             }
             "forget" => {
                 group.forget(words[1]);
@@ -120,12 +131,21 @@ async fn main() {
 }
 
 /// `PID.CALL ENDED` and blanks up to `len`; nothing if that is 0.
-async fn work(calls: Arc<AtomicU64>, key: String, takes: Duration, len: usize) -> Vec<u8> {
+async fn work(
+    calls: Arc<AtomicU64>,
+    key: String,
+    (takes, mut gate): (Duration, watch::Receiver<u64>),
+    len: usize,
+) -> Vec<u8> {
     let call = calls.fetch_add(1, Ordering::SeqCst);
-    let cancelled = Cancelled(format!("cancelled {key}"));
+    let mut cancelled = Cancelled(Some(format!("cancelled {key}")));
     say(&format!("call {key}"));
-    sleep(takes).await;
-    std::mem::forget(cancelled);
+    if takes.is_zero() {
+        gate.changed().await.expect("the gate outlives all callers");
+    } else {
+        sleep(takes).await;
+    }
+    cancelled.0 = None;
     if len == 0 {
         return Vec::new();
     }
@@ -134,11 +154,14 @@ async fn work(calls: Arc<AtomicU64>, key: String, takes: Duration, len: usize) -
     value
 }
 
-struct Cancelled(String);
+/// Says so when its work is dropped before its end.
+struct Cancelled(Option<String>);
 
 impl Drop for Cancelled {
     fn drop(&mut self) {
-        say(&self.0);
+        if let Some(line) = &self.0 {
+            say(line);
+        }
     }
 }
 
