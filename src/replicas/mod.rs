@@ -10,6 +10,7 @@
 //! | `message` | what replicas tell each other, and how that is written |
 //! | `secret` | the keys for that, and the digests of flights' keys |
 //! | `store`, `redis` | what a store does, and Redis or Valkey |
+//! | `http` | how a layer's keys and responses are written for other replicas |
 //! | `memory`, `shelf` | a store in memory, for tests |
 //!
 //! The store names who leads a key and carries messages. Who shares which answer is decided in the leader's process, under its
@@ -59,6 +60,12 @@
 mod contest;
 mod driver;
 mod error;
+#[cfg(feature = "http")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the layer does not call this yet")
+)]
+mod http;
 mod hub;
 mod id;
 #[cfg(test)]

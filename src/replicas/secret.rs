@@ -136,6 +136,12 @@ impl KeyBytes {
         self.0.update(bytes);
     }
 
+    /// A piece of what is told apart by lengths of its own.
+    #[cfg(feature = "http")]
+    pub(crate) fn raw(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
     pub(crate) fn finish(self) -> Digest {
         let mac: [u8; 32] = self.0.finalize().into_bytes().into();
         let half = mac.first_chunk().expect("32 bytes are 16 and more");

@@ -75,6 +75,8 @@ pub(crate) struct Site {
     hub: Arc<Hub>,
     keys: Digester,
     targets: Digester,
+    #[cfg(feature = "http")]
+    max_body: usize,
 }
 
 // ===== impl Replicas =====
@@ -250,6 +252,8 @@ impl Site {
         let whole = format!("{purpose} {namespace}");
         let sealer: Sealer = secret.sealer(&whole);
         Self {
+            #[cfg(feature = "http")]
+            max_body: settings.max_body,
             hub: Hub::new(settings, driver::starter(store, sealer)),
             keys: secret.digester("keys", &whole),
             targets: secret.digester("targets", &whole),
@@ -301,6 +305,13 @@ impl Site {
     /// As `forget_target`, of all.
     pub(crate) fn forget_all(&self) {
         self.hub.act(|protocol, _| protocol.forget_all());
+    }
+
+    /// The largest answer that is shared.
+    #[cfg(feature = "http")]
+    #[expect(dead_code, reason = "the layer does not call this yet")]
+    pub(crate) fn max_body(&self) -> usize {
+        self.max_body
     }
 
     pub(crate) fn stats(&self) -> ReplicaStats {
