@@ -229,15 +229,18 @@ impl SharedBuffer {
         }
     }
 
-    /// The frames that the reader which sets the pace has had; all, where nobody does.
+    /// The frames that the reader which sets the pace has had, or the only one there is. All, where there are several and
+    /// none does.
     fn paced(&self) -> Cursor {
-        self.pacer.map_or(
-            Cursor {
-                frames: self.frames.next(),
-                had: Prefix::default(),
-            },
-            |place| *self.cursor(place),
-        )
+        let alone = match self.readers() {
+            1 => self.followers.iter().next().map(|(_, cursor)| cursor),
+            _ => None,
+        };
+        let pacer = self.pacer.map(|place| self.cursor(place));
+        pacer.or(alone).copied().unwrap_or(Cursor {
+            frames: self.frames.next(),
+            had: Prefix::default(),
+        })
     }
 
     // ===== the source =====
@@ -575,6 +578,8 @@ mod tests {
     /// there are.
     #[derive(Clone, Copy, Debug)]
     enum Op {
+        /// The source is asked for a frame, which comes with the next push, whatever readers do in between.
+        Pull,
         Push(usize),
         Trailers,
         Read(usize),
@@ -587,6 +592,7 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
+            2 => Just(Op::Pull),
             8 => (0..40_usize).prop_map(Op::Push),
             1 => Just(Op::Trailers),
             16 => (0..8_usize).prop_map(Op::Read),
@@ -615,6 +621,7 @@ mod tests {
         trailers: Option<usize>,
         readers: Vec<Reader>,
         hasher: Option<PrefixHasher>,
+        pulled: bool,
         /// Whether the source knows that somebody asks.
         is_told: bool,
         whole: bool,
@@ -652,6 +659,7 @@ mod tests {
                     behind: false,
                 }],
                 hasher: None,
+                pulled: false,
                 is_told: false,
                 whole: true,
                 cut: false,
@@ -680,7 +688,8 @@ mod tests {
 
         /// As the flight does.
         fn push(&mut self, len: usize, frame: Frame<Bytes>) {
-            if !self.whole && !self.buffer.may_pull(false) {
+            let pulled = std::mem::take(&mut self.pulled);
+            if !self.whole && !pulled && !self.buffer.may_pull(false) {
                 return;
             }
             self.is_told = false;
@@ -812,9 +821,11 @@ mod tests {
             match op {
                 _ if self.readers.is_empty() || self.discarded => {}
                 // A source gives nothing after its end.
-                Op::Push(_) | Op::Trailers | Op::Finish | Op::Fail | Op::Join if self.ended => {}
+                Op::Pull | Op::Push(_) | Op::Trailers | Op::Finish | Op::Fail | Op::Join
+                    if self.ended => {}
                 // Nor anything but its end after trailers.
                 Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
+                Op::Pull => self.pulled |= self.buffer.may_pull(false),
                 Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
                 Op::Trailers => {
                     let pushed = self.pushed.len();
@@ -894,8 +905,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_reader_that_is_alone_before_it_waits_loses_no_frame() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), leader, follower, Op::Push(8), leader] {
+            model.apply(op);
+        }
+        // The leader waits, and leaves while the frame that it has asked for is on its way.
+        for op in [leader, Op::Pull, Op::Leave(0), Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!((model.pushed.len(), model.readers[0].behind), (3, false));
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
         #[test]
         fn a_buffer_does_what_its_invariants_say(

@@ -47,7 +47,7 @@ pub(super) enum Opened {
 }
 
 /// From now on nobody joins the flight. Gives those for whom nothing was decided.
-pub(super) fn close<K>(flight: &Flight<K>) -> Vec<Arc<dyn Waiting<K>>> {
+pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> Vec<Arc<dyn Waiting<K>>> {
     let (joined, waiting, _stage) = {
         let mut exchange = flight.cargo.exchange.lock();
         (exchange.joined, exchange.take_waiting(), exchange.close())

@@ -173,14 +173,15 @@ impl<K, V, C> Flight<K, V, C> {
         self.link.unlink_if(agreed).is_ok()
     }
 
-    /// As `detach`, and the flight then ends when its last caller leaves, even if it was kept.
-    #[cfg(feature = "http")]
-    pub(crate) fn release(&self) {
+    /// As `detach`, and the flight then ends when its last caller leaves, even if it was kept; at once, if that has left.
+    #[cfg(any(feature = "http", loom))]
+    pub(crate) fn release(self: &Arc<Self>) {
         let unlinked = self.link.unlink_if(|| {
             self.kept.store(false, Ordering::Release);
             true
         });
         drop(unlinked);
+        self.cancel_if_deserted();
     }
 
     /// Whether the work has ended or was cancelled.

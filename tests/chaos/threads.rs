@@ -332,9 +332,11 @@ where
         }
         if since.elapsed() > BOUND {
             failed(format!(
-                "tokio: {tokio}, {} clients and {} tasks do not end",
+                "tokio: {tokio}, {} clients and {} tasks do not end, {} calls are alive, {:?}",
                 round.busy.load(SeqCst),
-                runtime.metrics().num_alive_tasks()
+                runtime.metrics().num_alive_tasks(),
+                round.world.live.load(SeqCst),
+                round.handle.stats(),
             ));
         }
         std::thread::sleep(Duration::from_micros(200));

@@ -1,9 +1,16 @@
 //! Who leaves last.
 
+use std::sync::Arc;
+
 use loom::{future::block_on, thread};
 
 use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, led};
-use crate::group::Group;
+use crate::group::{
+    Group,
+    runtime::Runtime,
+    table::Table,
+    visit::{Entered, Visit},
+};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
@@ -92,5 +99,33 @@ fn loom_spawn_against_the_last_one_leaving() {
         drop(group.spawn(KEY, work()));
         leaver.join().unwrap();
         block_on(done.pass());
+    });
+}
+
+/// A kept flight is released while its last caller leaves: one of the two drops the work.
+///
+/// Catches: `release` doesn't ask whether the flight is deserted.
+#[test]
+fn loom_release_against_the_last_caller_of_a_kept_flight() {
+    loom::model(|| {
+        let table: Table<u32, (), ()> = Table::new();
+        let dropped = Gate::new();
+        let last = OpenOnDrop(dropped.clone());
+        let Entered::Led(mut leader) =
+            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
+        else {
+            unreachable!("there is no other flight");
+        };
+        leader.keep_on(Runtime::current().expect("a model's thread is within one"));
+        leader.start(|| async move {
+            let _last = last;
+            std::future::pending().await
+        });
+        let flight = Arc::clone(leader.flight());
+        let leaver = thread::spawn(move || drop(leader));
+        flight.release();
+        leaver.join().unwrap();
+        block_on(dropped.pass());
+        assert_eq!(table.len(), 0);
     });
 }

@@ -348,16 +348,21 @@ fn stored_answer(flight: FlightId, seat: Seat, value: ValueId) -> Message {
 #[test]
 fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
     let mut replica = Replica::new();
-    let (entry, script) = replica.contend();
-    // An answer in the store, which is not there any more, comes before the reply.
-    let answer = stored_answer(FlightId(5), script.seat, ValueId(9));
+    let (entry, first) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(first, Contended::Held { inbox, flight });
+    replica
+        .protocol
+        .message(gone(flight, first.seat, inbox), NOW);
+    replica.script();
+    // An answer that is in the store no more comes before the second reply, which never comes.
+    let answer = stored_answer(flight, first.seat, ValueId(9));
     replica.protocol.message(answer, NOW);
     replica.commands();
-    replica.protocol.fetched(script.seat, None, NOW);
-    let second = replica.script();
-    replica.reply(second, Contended::Won { over: false });
+    replica.protocol.fetched(first.seat, None, NOW);
+    let third = replica.script();
+    replica.reply(third, Contended::Won { over: false });
     assert_eq!(replica.protocol.verdict(entry), Some(Verdict::Lead));
-    // The reply to the first never comes.
     replica.protocol.end(entry, NOW);
     replica.protocol.tick(NOW + Duration::from_secs(1));
     replica.nothing_is_left();
