@@ -127,10 +127,7 @@ impl World {
                     },
                 );
             }
-            Command::Release { digest, flight } => {
-                self.released.push((digest, now));
-                self.shelf.release(digest, flight);
-            }
+            Command::Release { digest, flight } => self.shelf.release(digest, flight),
             Command::Put { value, body, .. } => {
                 let reply = match self.rng.chance(self.weather.refuse) {
                     true => Err(Refused),

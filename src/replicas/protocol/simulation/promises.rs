@@ -42,12 +42,8 @@ impl World {
             // Forgotten, it does not contend for the key again.
             Verdict::Alone(Why::Lost) if !flight.open => {}
             Verdict::Alone(Why::Lost) => {
-                // Three in a row who had the lease were gone before the join came.
-                let gone = self
-                    .released
-                    .iter()
-                    .filter(|&&(of, at)| of == digest(flight.key) && at > flight.began);
-                if gone.count() < 3 {
+                // Three in a row who had the lease were gone before the join came, and have said so.
+                if self.rules.gone(at, digest(flight.key), flight.began) < 3 {
                     self.fail("R1: it gave up too soon");
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{SLACK, settings, world::World};
 use crate::replicas::{
-    id::{FlightId, Inbox, Seat},
+    id::{Digest, FlightId, Inbox, Seat},
     message::Message,
     protocol::{Command, EntryId, Time, entry::Part},
 };
@@ -21,8 +21,21 @@ pub(super) struct Rules {
     covers: HashMap<Seat, Time>,
     /// How often an entry has contended over a leader that was gone.
     retries: HashMap<(usize, EntryId), u32>,
+    /// Which flight of which key was gone, as a replica was told, and when.
+    gone: Vec<(usize, Digest, FlightId, Time)>,
     /// Since when a follower's seat is not at its leader.
     unseated: HashMap<Seat, Time>,
+}
+
+// ===== impl Rules =====
+
+impl Rules {
+    /// How many flights of a key were gone, as the replica at `at` was told since then.
+    pub(super) fn gone(&self, at: usize, key: Digest, since: Time) -> usize {
+        let told = self.gone.iter();
+        let told = told.filter(|told| told.0 == at && told.1 == key && told.3 >= since);
+        told.map(|told| told.2).collect::<HashSet<_>>().len()
+    }
 }
 
 // ===== impl World =====
@@ -77,6 +90,11 @@ impl World {
         match message {
             Message::Join { to, .. } | Message::Cover { to, .. } | Message::Probe { to, .. } => {
                 self.rules.asked_for.insert(to.flight);
+                None
+            }
+            Message::Gone { to, .. } => {
+                let gone = (at, to.digest, to.flight, self.now);
+                self.rules.gone.push(gone);
                 None
             }
             Message::Answer { to, .. } => {

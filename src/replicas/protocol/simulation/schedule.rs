@@ -84,7 +84,6 @@ impl World {
             store_well: Some(Time::ZERO),
             store_ill: None,
             calls: Vec::new(),
-            released: Vec::new(),
             forgot: vec![None; keys],
             forgot_by: HashMap::new(),
             told: HashMap::new(),

@@ -17,7 +17,7 @@ use super::{
     settings,
 };
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox},
+    id::{FlightId, Inbox},
     message::Message,
     protocol::{EntryId, Protocol, Time},
     shelf::Shelf,
@@ -62,8 +62,6 @@ pub(super) struct World {
     pub(super) store_well: Option<Time>,
     pub(super) store_ill: Option<Time>,
     pub(super) calls: Vec<Call>,
-    /// When the store was told to release which lease.
-    pub(super) released: Vec<(Digest, Time)>,
     /// When somebody last said that a key is to be forgotten.
     pub(super) forgot: Vec<Option<Time>>,
     /// The same, by who said so.
