@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::{error::BoxError, exchange::ReadBody};
+use crate::{error::BoxError, flight::ReadBody};
 
 /// The body of a response that has passed the layer: the inner service's own, or a reader of a copy that is shared.
 ///

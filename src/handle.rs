@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::flights::{Flights, Stats};
+use crate::shared::{Flights, Stats};
 
 /// A way to the flights of a [`SingleflightLayer`](crate::SingleflightLayer), for code that is not a request.
 ///
@@ -65,9 +65,7 @@ impl<K> Handle<K> {
     pub fn forget_if(&self, mut f: impl FnMut(&K) -> bool) -> usize {
         let now = Instant::now();
         let matching = self.flights.table.all().filter(|flight| {
-            self.flights.can_be_joined(&flight.cargo, now)
-                && f(&flight.cargo.key)
-                && flight.detach()
+            self.flights.can_be_joined(&flight.data, now) && f(&flight.data.key) && flight.detach()
         });
         matching.count()
     }
@@ -133,6 +131,7 @@ impl<K> Clone for Handle<K> {
 impl<K> fmt::Debug for Handle<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
+            .field("name", &self.flights.counters.name.get())
             .field("stats", &self.flights.stats())
             .field("enabled", &self.flights.is_enabled())
             .finish_non_exhaustive()

@@ -7,10 +7,10 @@ use tower_layer::Layer;
 
 use crate::{
     cache_status::CacheStatus,
-    flights::{Flights, Settings, Shared},
     handle::Handle,
     key::{KeyExtractor, RequestKeyExtractor},
     service::Singleflight,
+    shared::{Flights, Settings, Shared},
 };
 
 /// Coalesces identical requests in flight onto one call of the inner service. See the [module docs](crate).
@@ -51,6 +51,9 @@ impl SingleflightLayer {
     }
 
     /// A layer whose key is what `key` gives; `None` is for a request that must not be coalesced.
+    ///
+    /// This is a constructor, in the place of [`new`](Self::new): the key is part of the layer's type. The setters come after
+    /// it.
     ///
     /// <div class="warning">
     ///
@@ -95,7 +98,7 @@ impl SingleflightLayer {
 }
 
 impl<X: KeyExtractor> SingleflightLayer<X> {
-    /// A layer with the keys of `extractor`: the default one with a longer list of fields to ignore, or a type of
+    /// A layer with the keys of `extractor`, in the place of [`new`](SingleflightLayer::new): the default one with a longer list of fields to ignore, or a type of
     /// yours. For a closure [`with_key`](SingleflightLayer::with_key) is simpler: there the compiler knows its
     /// argument's type.
     ///
@@ -123,6 +126,28 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// The name of the layer: the label `layer` of its [metrics](crate#observability), and a field of its span and events.
+    /// Default: `default`. Name each layer of a process differently, or their numbers are added up.
+    ///
+    /// The name belongs to the flights, so all clones of the layer have it, whenever they were made. Set it before the first
+    /// request: a gauge that was raised without a name is not lowered under one.
+    ///
+    /// ```
+    /// use tower_singleflight::SingleflightLayer;
+    ///
+    /// let reports = SingleflightLayer::new().name("reports");
+    /// let avatars = SingleflightLayer::new().name("avatars");
+    /// # let _ = (reports, avatars);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the layer has a name already, given to it or to a clone of it.
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        self.shared.flights.counters.name.set(name.into());
+        self
     }
 
     /// Which responses are shared, instead of [`rules::shareable`](crate::rules::shareable). `policy` sees the head, before
@@ -259,7 +284,7 @@ impl<S, X: KeyExtractor> Layer<S> for SingleflightLayer<X> {
     type Service = Singleflight<S, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Singleflight::new(inner, Arc::clone(&self.shared))
+        Singleflight::with_shared(inner, Arc::clone(&self.shared))
     }
 }
 
@@ -281,9 +306,52 @@ impl Default for SingleflightLayer {
 impl<X: KeyExtractor> fmt::Debug for SingleflightLayer<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SingleflightLayer")
+            .field("name", &self.shared.flights.counters.name.get())
             .field("extractor", &format_args!("{}", type_name::<X>()))
             .field("settings", &self.shared.settings)
             .field("in_flight", &self.shared.flights.table.len())
             .finish()
+    }
+}
+
+// ===== impl Singleflight =====
+
+// Here, since they make a layer.
+impl<S> Singleflight<S> {
+    /// The service around `inner`, with the default key and settings.
+    ///
+    /// **It has flights of its own**: it and its clones share them, and nothing else does. For one service that is at hand,
+    /// such as a client, this is enough. Where services are made again and again, as servers do for their connections, use
+    /// a [`SingleflightLayer`], to which the flights belong; it also has the settings and the
+    /// [handle](crate::SingleflightLayer::handle).
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use http::{Request, Response};
+    /// use tower::{ServiceExt, service_fn};
+    /// use tower_singleflight::{Role, Singleflight};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let report = service_fn(|_: Request<String>| async {
+    ///     tokio::task::yield_now().await; // slow
+    ///     Ok::<_, Infallible>(Response::new("the report".to_owned()))
+    /// });
+    /// let service = Singleflight::new(report);
+    ///
+    /// let ask = || service.clone().oneshot(Request::default());
+    /// let (_first, second) = tokio::join!(ask(), ask());
+    /// assert_eq!(second.unwrap().extensions().get(), Some(&Role::Follower));
+    /// # }
+    /// ```
+    pub fn new(inner: S) -> Self {
+        SingleflightLayer::new().layer(inner)
+    }
+}
+
+impl Singleflight<()> {
+    /// A layer with the default key: the same as [`SingleflightLayer::new`].
+    pub fn layer() -> SingleflightLayer {
+        SingleflightLayer::new()
     }
 }

@@ -14,9 +14,7 @@ pub mod buffer_body;
 mod cache_status;
 mod error;
 #[cfg(feature = "http")]
-mod exchange;
-#[cfg(feature = "http")]
-mod flights;
+mod flight;
 #[cfg(feature = "http")]
 pub mod future;
 #[cfg_attr(
@@ -61,12 +59,12 @@ pub use self::{
     body::ResponseBody,
     buffer_body::{BodyBytes, BufferBody, BufferBodyLayer, BufferedBody},
     error::ShareError,
-    flights::Stats,
     handle::Handle,
     key::{KeyExtractor, RequestKey, RequestKeyAnd, RequestKeyExtractor, method_and_uri},
     layer::SingleflightLayer,
     role::Role,
     service::Singleflight,
+    shared::Stats,
 };
 
 #[cfg(all(doctest, feature = "http"))]

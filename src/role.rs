@@ -29,26 +29,26 @@ pub enum Role {
 
 /// Why a request made the call that it made, for `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Disposition {
     Led,
     Followed,
     /// Had joined, and was sent on.
-    SentOn,
+    Forwarded,
     /// Could not join.
-    Apart,
+    NotJoined,
     Bypassed,
     /// Its method alone kept it from being coalesced.
     Method,
 }
 
-// ===== impl Way =====
+// ===== impl Disposition =====
 
-impl Way {
+impl Disposition {
     pub(crate) fn role(self) -> Role {
         match self {
             Self::Led => Role::Leader,
             Self::Followed => Role::Follower,
-            Self::SentOn | Self::Apart => Role::Forwarded,
+            Self::Forwarded | Self::NotJoined => Role::Forwarded,
             Self::Bypassed | Self::Method => Role::Bypassed,
         }
     }
@@ -56,9 +56,9 @@ impl Way {
     pub(crate) fn forward(self) -> Forward {
         match self {
             // Not collapsed with anything, nor meant to be (RFC 9211 section 2.6).
-            Self::Led | Self::Apart => Forward::Miss,
+            Self::Led | Self::NotJoined => Forward::Miss,
             Self::Followed => Forward::Collapsed,
-            Self::SentOn => Forward::NotCollapsed,
+            Self::Forwarded => Forward::NotCollapsed,
             Self::Bypassed => Forward::Bypass,
             Self::Method => Forward::Method,
         }

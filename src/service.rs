@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, Request, Response, request, response};
+use http::{Request, Response, request, response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -14,17 +14,16 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{
-        Again, Desk, Joined, MOVES, Newcomer, Oneshot, Origin, OriginBody, Question, Seat, Waiter,
-        Work,
+    flight::{
+        Again, Caller, Candidate, Entered, Follower, Identity, Inner, InnerBody, LeaderSlot, MOVES,
+        Oneshot, Own, Work,
     },
-    flights::{Cargo, Event, Shared, Waiting},
     future::{ResponseFuture, Unshareable, Write},
-    key::{KeyExtractor, MayDiffer},
-    observe::{Asker, Reason},
-    role::Way,
-    rules::{self, Bypass, Variant},
-    shared::Resource,
+    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
+    observe::{CallerSpan, Reason},
+    role::Disposition,
+    rules::{self, Bypass},
+    shared::{Event, Resource, Shared},
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -39,7 +38,7 @@ use crate::{
 /// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled
 /// ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and nobody who waits for another's call
 /// holds a permit. Load is shed by what stands above this layer or below it, not by its `poll_ready`.
-pub struct Singleflight<S, X>
+pub struct Singleflight<S, X = RequestKeyExtractor>
 where
     // What is shared names the type of the extractor's keys.
     X: KeyExtractor,
@@ -51,8 +50,16 @@ where
 // ===== impl Singleflight =====
 
 impl<S, X: KeyExtractor> Singleflight<S, X> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared<X>>) -> Self {
+    pub(crate) fn with_shared(inner: S, shared: Arc<Shared<X>>) -> Self {
         Self { inner, shared }
+    }
+
+    pub(crate) fn into_parts(self) -> (S, Arc<Shared<X>>) {
+        (self.inner, self.shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<X>> {
+        &self.shared
     }
 
     /// The inner service.
@@ -105,9 +112,9 @@ where
         moves: u8,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
-        S: Origin<ReqBody, ResBody>,
+        S: Inner<ReqBody, ResBody>,
         ReqBody: Body + Send + 'static,
-        ResBody: OriginBody,
+        ResBody: InnerBody,
     {
         if moves <= MOVES {
             return self.coalesce(request, moves);
@@ -116,8 +123,8 @@ where
         ResponseFuture::apart(&self.shared, call, None)
     }
 
-    pub(crate) fn count_forwarded(&self, caller: &Asker, reason: Reason) {
-        self.shared.flights.gauges.forward(caller, reason);
+    pub(crate) fn count_forwarded(&self, caller: &CallerSpan, reason: Reason) {
+        self.shared.flights.counters.forward(caller, reason);
     }
 
     /// Joins the flight that is for this request, leads a new one, or forwards the request.
@@ -127,76 +134,106 @@ where
         moves: u8,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
-        S: Origin<ReqBody, ResBody>,
+        S: Inner<ReqBody, ResBody>,
         ReqBody: Body + Send + 'static,
-        ResBody: OriginBody,
+        ResBody: InnerBody,
     {
         let (parts, body) = request.into_parts();
-        let Question {
+        let Identity {
             key,
             has_credentials,
             may_differ,
-        } = match Question::of(&self.shared, &parts, &body) {
-            Ok(question) => question,
+        } = match Identity::of(&self.shared, &parts, &body) {
+            Ok(identity) => identity,
             Err(bypass) => return self.bypass(parts, body, bypass),
         };
-        let flights = &self.shared.flights;
+        let Shared {
+            flights, settings, ..
+        } = &*self.shared;
         let hash = flights.table.hash(&key);
         let now = Instant::now();
         if flights.unshareable.contains(hash, now) {
-            flights.gauges.forward(&Asker::here(), Reason::Remembered);
             let unshareable = Unshareable {
                 hash,
                 method: parts.method.clone(),
                 has_credentials,
             };
-            let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-            return ResponseFuture::apart(&self.shared, call, Some(unshareable));
+            let request = Request::from_parts(parts, body);
+            return self.call_apart(request, Reason::Remembered, Some(unshareable));
         }
         let watches_writes = self.shared.default_key().is_some();
         let target = watches_writes.then(|| Resource::of(&parts).target());
-        let cargo = Cargo::new(&self.shared, hash, key, parts.method.clone(), target, now);
-        let newcomer = Newcomer {
-            flights,
-            now,
-            max_waiters: self.shared.settings.max_waiters,
-            differs: |variant: &Variant| !variant.matches(&parts.headers),
+        let method = parts.method.clone();
+        let flight = self.shared.new_flight(hash, key, method, target, now);
+        let mut head = Some(parts);
+        let candidate = Candidate::new(flights, &mut head, settings.max_waiters, now);
+        let entered = candidate.enter(flight);
+        let Some(parts) = head else {
+            let Entered::Waits(caller) = entered else {
+                unreachable!("its head is where it waits");
+            };
+            return self.follow(caller, body, moves);
         };
-        match newcomer.enter(cargo, None) {
-            Joined::Led(seat, names) => {
-                let request = Request::from_parts(parts, body);
-                self.lead(seat, names, request, has_credentials, may_differ)
+        let request = Request::from_parts(parts, body);
+        match entered {
+            Entered::Leads(caller) => {
+                flights.counters.count(Event::Led);
+                let (span, led) = (CallerSpan::current(), Disposition::Led);
+                self.lead(caller, request, has_credentials, may_differ, &span, led)
             }
-            Joined::Begins(seat, head) => {
-                self.begin(seat, head, Request::from_parts(parts, body), moves)
-            }
-            Joined::Waits(_) => unreachable!("nobody was given to wait"),
-            Joined::Full => self.crowded(Request::from_parts(parts, body)),
-            Joined::Unprepared(cargo) => {
-                let request = Request::from_parts(parts, body);
-                self.follow(cargo, request, has_credentials, may_differ, moves, now)
-            }
+            Entered::Begins(caller, response) => self.begin(caller, response, request, moves),
+            Entered::Full => self.call_apart(request, Reason::Full, None),
+            Entered::Waits(_) => unreachable!("its head would be where it waits"),
         }
     }
 
     /// There is a flight whose head is there.
     fn begin<ReqBody, ResBody>(
         &self,
-        seat: Seat<X::Key>,
+        caller: Caller<X::Key>,
         head: Arc<response::Parts>,
         request: Request<ReqBody>,
         moves: u8,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
-        S: Origin<ReqBody, ResBody>,
+        S: Inner<ReqBody, ResBody>,
         ReqBody: Body + Send + 'static,
-        ResBody: OriginBody,
+        ResBody: InnerBody,
     {
-        self.shared.flights.gauges.count(Event::Joined);
-        seat.board(&Asker::here());
-        let again = seat.may_move_on().then(|| self.clone());
+        self.join(&caller, &CallerSpan::current());
+        let again = caller.may_move_on().then(|| self.clone());
         let again = again.and_then(|service| Again::new(service, request, moves));
-        ResponseFuture::begin(&self.shared, seat, head, again)
+        ResponseFuture::begin(&self.shared, caller, head, again)
+    }
+
+    /// There is a flight whose head is not there.
+    fn follow<ReqBody, ResBody>(
+        &mut self,
+        caller: Caller<X::Key>,
+        body: ReqBody,
+        moves: u8,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Inner<ReqBody, ResBody>,
+    {
+        let span = CallerSpan::current();
+        self.join(&caller, &span);
+        // This instance was polled ready, by whoever calls; so it is the one for a call of its own.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let own = Own {
+            service: Self::with_shared(inner, Arc::clone(&self.shared)),
+            body,
+            span,
+            moves,
+        };
+        ResponseFuture::follow(Follower { caller, own })
+    }
+
+    fn join(&self, caller: &Caller<X::Key>, span: &CallerSpan) {
+        self.shared.flights.counters.count(Event::Joined);
+        caller.flight().data.trace.joined(span);
+        caller.promote();
     }
 
     fn bypass<ReqBody, ResBody>(
@@ -208,10 +245,10 @@ where
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
-        self.shared.flights.gauges.count(Event::Bypassed(bypass));
+        self.shared.flights.counters.count(Event::Bypassed(bypass));
         let way = match bypass {
-            Bypass::Method => Way::Method,
-            _ => Way::Bypassed,
+            Bypass::Method => Disposition::Method,
+            _ => Disposition::Bypassed,
         };
         let (default_key, method) = (self.shared.default_key(), &parts.method);
         let writes = default_key.is_some_and(|key| !rules::is_safe(method) && !key.opts_in(method));
@@ -220,97 +257,75 @@ where
         ResponseFuture::bypassed(&self.shared, call, way, write)
     }
 
-    /// The flight has all the callers that it may have.
-    fn crowded<ReqBody, ResBody>(
+    /// The request can't share a flight. `unshareable`: because of its key.
+    fn call_apart<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
+        reason: Reason,
+        unshareable: Option<Unshareable>,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
-        self.shared
-            .flights
-            .gauges
-            .forward(&Asker::here(), Reason::Full);
+        self.count_forwarded(&CallerSpan::current(), reason);
         let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(&self.shared, call, None)
+        ResponseFuture::apart(&self.shared, call, unshareable)
+    }
+
+    /// A follower was moved to a flight that nobody leads, and is the first to be polled there.
+    pub(crate) fn lead_moved<ReqBody, ResBody>(
+        &mut self,
+        caller: Caller<X::Key>,
+        request: Request<ReqBody>,
+        span: &CallerSpan,
+    ) -> ResponseFuture<S, X, ReqBody, ResBody>
+    where
+        S: Inner<ReqBody, ResBody>,
+        ReqBody: Body + Send + 'static,
+        ResBody: InnerBody,
+    {
+        let has_credentials = rules::RequestFields::of(request.headers()).credentials;
+        let (may_differ, forwarded) = (MayDiffer::default(), Disposition::Forwarded);
+        self.lead(
+            caller,
+            request,
+            has_credentials,
+            may_differ,
+            span,
+            forwarded,
+        )
     }
 
     fn lead<ReqBody, ResBody>(
         &mut self,
-        mut seat: Seat<X::Key>,
-        names: Option<Arc<[HeaderName]>>,
+        mut caller: Caller<X::Key>,
         request: Request<ReqBody>,
         has_credentials: bool,
         may_differ: MayDiffer,
+        span: &CallerSpan,
+        disposition: Disposition,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
-        S: Origin<ReqBody, ResBody>,
+        S: Inner<ReqBody, ResBody>,
         ReqBody: Body + Send + 'static,
-        ResBody: OriginBody,
+        ResBody: InnerBody,
     {
-        self.shared.flights.gauges.count(Event::Led);
-        if let Some(names) = names {
-            seat.set_variant(Variant::new(names, request.headers()));
-        }
         if self.shared.settings.finish_abandoned {
-            seat.finish_abandoned();
+            caller.finish_abandoned();
         }
-        let desk = Desk::new(&self.shared, &request, has_credentials, may_differ);
-        let flight = Arc::clone(seat.flight());
-        seat.start(|| {
-            let trace = &flight.cargo.trace;
-            trace.begin(&Asker::here(), &request);
+        let flight = Arc::clone(caller.flight());
+        if flight.is_shared() {
+            // It waited for somebody to lead.
+            caller.promote();
+        }
+        let slot = LeaderSlot::new(&self.shared, &request, has_credentials, may_differ);
+        caller.start(|| {
+            let trace = &flight.data.trace;
+            trace.begin(span, &request);
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&desk), call)
+            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&slot), call)
         });
-        ResponseFuture::lead(&self.shared, seat, desk, Way::Led)
-    }
-
-    /// There is a flight whose head is not there: this request waits for it, or leads if that has ended meanwhile.
-    fn follow<ReqBody, ResBody>(
-        &mut self,
-        cargo: Cargo<X::Key>,
-        request: Request<ReqBody>,
-        has_credentials: bool,
-        may_differ: MayDiffer,
-        moves: u8,
-        now: Instant,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Origin<ReqBody, ResBody>,
-        ReqBody: Body + Send + 'static,
-        ResBody: OriginBody,
-    {
-        // The flight must be able to reach the request from the moment in which it counts this caller.
-        let clone = self.inner.clone();
-        let service = std::mem::replace(&mut self.inner, clone);
-        let waiter = Arc::new(Waiter::new(Arc::clone(&self.shared), service, request));
-        let newcomer = Newcomer {
-            flights: &self.shared.flights,
-            now,
-            max_waiters: self.shared.settings.max_waiters,
-            differs: |variant: &Variant| waiter.differs(variant),
-        };
-        let linked: Arc<dyn Waiting<X::Key>> = waiter.clone();
-        let joined = newcomer.enter(cargo, Some(&linked));
-        if let Joined::Waits(seat) = joined {
-            self.shared.flights.gauges.count(Event::Joined);
-            seat.board(waiter.asker());
-            waiter.sit(seat);
-            return ResponseFuture::wait(waiter, moves);
-        }
-        let (service, request) = waiter
-            .take_prospect()
-            .expect("nobody else has seen this waiter");
-        self.inner = service;
-        match joined {
-            Joined::Led(seat, names) => {
-                self.lead(seat, names, request, has_credentials, may_differ)
-            }
-            Joined::Begins(seat, head) => self.begin(seat, head, request, moves),
-            Joined::Full | Joined::Unprepared(_) | Joined::Waits(_) => self.crowded(request),
-        }
+        ResponseFuture::lead(&self.shared, caller, slot, disposition)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::observe;
+use crate::{group::Name, observe};
 
 /// `max_buffered`'s counter.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub(crate) struct Budget {
     used: AtomicUsize,
     /// The part of `used` that is held for leaders whom nobody has joined, and that gives way to others.
     lone: AtomicUsize,
+    layer: Arc<Name>,
 }
 
 /// A buffer's part of the budget; given back when dropped.
@@ -26,6 +27,13 @@ pub(super) struct Reservation {
 // ===== impl Budget =====
 
 impl Budget {
+    pub(crate) fn new(layer: Arc<Name>) -> Self {
+        Self {
+            layer,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -69,7 +77,7 @@ impl Reservation {
             if self.lone {
                 self.budget.lone.fetch_add(bytes, Ordering::Relaxed);
             }
-            observe::buffered(bytes);
+            observe::buffered(&self.budget.layer, bytes);
         }
         granted
     }
@@ -82,7 +90,7 @@ impl Reservation {
             if self.lone {
                 self.budget.lone.fetch_sub(bytes, Ordering::Relaxed);
             }
-            observe::released(bytes);
+            observe::released(&self.budget.layer, bytes);
         }
     }
 

@@ -192,6 +192,13 @@ impl SharedBuffer {
         Place::Follower(self.followers.insert(Cursor::default()))
     }
 
+    /// The reader at `place` takes the place of the leader, who has left before the first frame.
+    pub(crate) fn lead(&mut self, place: Place) {
+        self.leave(place);
+        self.leader = Some(Cursor::default());
+        self.pacer = Some(Place::Leader);
+    }
+
     /// `true`: the others wait for a reader that has left, and must be woken.
     pub(crate) fn leave(&mut self, place: Place) -> bool {
         match place {

@@ -19,7 +19,7 @@ use super::{
     buffer::Buffer,
     framing,
 };
-use crate::{error::BoxError, exchange::Oneshot};
+use crate::{error::BoxError, flight::Oneshot};
 
 /// How long a request waits for its own body. A client may wait for a response before it ends its body.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -9,10 +9,9 @@ use http::{
 };
 
 use crate::{
-    flights::Shared,
     key::KeyExtractor,
     rules,
-    shared::{HostHash, Resource, WriteEpochs},
+    shared::{HostHash, Resource, Shared, WriteEpochs},
 };
 
 pub(super) enum AfterResponse {

@@ -18,14 +18,14 @@ use super::{
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
-    exchange::{Again, Answer, FollowerBody, Next, Oneshot, Reader},
-    flights::Shared,
-    group::Interest,
+    flight::{
+        Again, Decision, Follower, FollowerBody, Inner, InnerBody, LeaderResponse, Oneshot, Reader,
+    },
     key::KeyExtractor,
-    observe,
-    role::Way,
+    observe::Reason,
+    role::Disposition,
     rules,
-    service::Singleflight,
+    shared::{Event, Shared},
 };
 
 impl<S, X, ReqBody, ResBody> Future for ResponseFuture<S, X, ReqBody, ResBody>
@@ -46,7 +46,7 @@ where
             let next = match this.state.as_mut().project() {
                 StateProj::Own {
                     call,
-                    way,
+                    disposition,
                     after,
                     shared,
                 } => {
@@ -58,10 +58,15 @@ where
                             if let Some(shared) = shared {
                                 shared.conclude(after, &parts);
                             }
-                            Ok(dress(shared, parts, ResponseBody::inner(body), *way))
+                            Ok(dress(
+                                shared,
+                                parts,
+                                ResponseBody::inner(body),
+                                *disposition,
+                            ))
                         }
                         Err(mut error) => {
-                            if way.role() == crate::Role::Forwarded {
+                            if disposition.role() == crate::Role::Forwarded {
                                 // As it would have been of a flight.
                                 drop(error.share());
                             }
@@ -73,32 +78,42 @@ where
                 }
                 StateProj::Lead {
                     shared,
-                    seat,
-                    desk,
-                    way,
+                    caller,
+                    slot,
+                    disposition,
                 } => {
-                    let part = seat.as_mut().expect("a leader has a seat");
-                    let over = part.poll(Interest::Progress, cx);
-                    let Some(answer) = desk.take() else {
+                    let part = caller.as_mut().expect("a leader has a caller");
+                    let over = part.poll(cx);
+                    let Some(answer) = slot.take() else {
                         assert!(
                             over.is_pending(),
                             "a flight answers its leader before it ends"
                         );
                         return Poll::Pending;
                     };
-                    let seat = seat.take().expect("looked at just now");
+                    let caller = caller.take().expect("looked at just now");
                     let result = answer.map(|answer| match answer {
-                        Answer::Untouched(response) => {
+                        LeaderResponse::Untouched(response) => {
                             let (parts, body) = response.into_parts();
-                            dress(shared.as_ref(), parts, ResponseBody::inner(body), *way)
+                            dress(
+                                shared.as_ref(),
+                                parts,
+                                ResponseBody::inner(body),
+                                *disposition,
+                            )
                         }
-                        Answer::Whole(parts, frame) => {
-                            seat.leave_alone();
-                            dress(shared.as_ref(), parts, ResponseBody::whole(frame), *way)
+                        LeaderResponse::Whole(parts, frame) => {
+                            caller.leave_alone();
+                            dress(
+                                shared.as_ref(),
+                                parts,
+                                ResponseBody::whole(frame),
+                                *disposition,
+                            )
                         }
-                        Answer::Shared(parts) => {
-                            let body = ResponseBody::shared(Reader::new(seat));
-                            dress(shared.as_ref(), parts, body, *way)
+                        LeaderResponse::Shared(parts) => {
+                            let body = ResponseBody::shared(Reader::new(caller));
+                            dress(shared.as_ref(), parts, body, *disposition)
                         }
                     });
                     this.state.set(State::Done);
@@ -106,71 +121,52 @@ where
                 }
                 StateProj::Begin {
                     shared,
-                    seat,
+                    caller,
                     head,
                     again,
                 } => {
-                    observe::followed();
-                    let seat = seat.take().expect("a follower that begins has a seat");
-                    let reader = Reader::new(seat);
+                    let caller = caller.take().expect("a follower that begins has a caller");
+                    caller.flight().data.counters.count(Event::Followed);
+                    let reader = Reader::new(caller);
                     let body = FollowerBody::new(reader, Arc::clone(head), again.take());
                     let body = ResponseBody::shared(body);
                     let parts = response::Parts::clone(head);
-                    let response = dress(shared.as_ref(), parts, body, Way::Followed);
+                    let response = dress(shared.as_ref(), parts, body, Disposition::Followed);
                     this.state.set(State::Done);
                     return Poll::Ready(Ok(response));
                 }
-                StateProj::Wait {
-                    waiter,
-                    moves,
+                StateProj::Follow {
+                    follower,
                     since,
                     deadline,
                     sleep,
-                } => match waiter.poll_turn(cx).map(|next| since.ended(next)) {
-                    Poll::Ready(Next::Begin(seat, head, service, request)) => {
-                        let shared = waiter.shared();
-                        let service = || Singleflight::new(service, Arc::clone(shared));
-                        let again = seat.may_move_on().then(service);
-                        let again = again.and_then(|again| Again::new(again, request, *moves));
-                        State::begin(shared, seat, head, again)
-                    }
-                    Poll::Ready(Next::Lead(seat, desk)) => {
-                        State::lead(waiter.shared(), seat, desk, Way::SentOn)
-                    }
-                    Poll::Ready(Next::Forward(service, request, refused_by)) => {
-                        let after = refused_by.map_or(AfterResponse::Nothing, |flight| {
-                            let fields = rules::RequestFields::of(request.headers());
-                            AfterResponse::Unshareable(Unshareable {
-                                hash: flight.cargo.hash,
-                                method: request.method().clone(),
-                                has_credentials: fields.credentials,
-                            })
-                        });
-                        sent_on(waiter.shared(), service, request, after)
-                    }
-                    Poll::Ready(Next::Fail(error)) => {
-                        this.state.set(State::Done);
-                        return Poll::Ready(Err(error));
-                    }
-                    Poll::Pending => {
-                        let Some(deadline) = *deadline else {
-                            return Poll::Pending;
-                        };
-                        let sleep = sleep
-                            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-                        ready!(sleep.as_mut().poll(cx));
-                        match waiter.give_up() {
-                            Some((service, request)) => since.ended(sent_on(
-                                waiter.shared(),
-                                service,
-                                request,
-                                AfterResponse::Nothing,
-                            )),
-                            // Decided in this very moment.
-                            None => continue,
+                } => {
+                    let waiting = follower.as_mut().expect("a follower until its head comes");
+                    let decision = match (waiting.poll(cx), *deadline) {
+                        (Poll::Ready(decision), _) => decision,
+                        (Poll::Pending, None) => return Poll::Pending,
+                        (Poll::Pending, Some(deadline)) => {
+                            let sleep = sleep.get_or_insert_with(|| {
+                                Box::pin(tokio::time::sleep_until(deadline))
+                            });
+                            ready!(sleep.as_mut().poll(cx));
+                            match waiting.caller.give_up() {
+                                Some(head) => Decision::Forward(head, Reason::Timeout),
+                                // It is decided in this very moment.
+                                None => continue,
+                            }
+                        }
+                    };
+                    since.ended();
+                    let follower = follower.take().expect("looked at just now");
+                    match decided(follower, decision) {
+                        Ok(next) => next,
+                        Err(error) => {
+                            this.state.set(State::Done);
+                            return Poll::Ready(Err(error));
                         }
                     }
-                },
+                }
                 StateProj::Done => panic!("`ResponseFuture` polled after completion"),
             };
             this.state.set(next);
@@ -178,32 +174,69 @@ where
     }
 }
 
-/// What every response gets on its way out.
+/// What every response gets on its disposition out.
 fn dress<X, B>(
     shared: Option<&Arc<Shared<X>>>,
     mut parts: response::Parts,
     body: ResponseBody<B>,
-    way: Way,
+    disposition: Disposition,
 ) -> Response<ResponseBody<B>>
 where
     X: KeyExtractor,
 {
-    parts.extensions.insert(way.role());
+    parts.extensions.insert(disposition.role());
     if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
-        cache_status.append(&mut parts.headers, way.forward());
+        cache_status.append(&mut parts.headers, disposition.forward());
     }
     Response::from_parts(parts, body)
 }
 
-fn sent_on<S, X, ReqBody, ResBody>(
-    shared: &Arc<Shared<X>>,
-    service: S,
-    request: Request<ReqBody>,
-    after: AfterResponse,
-) -> State<S, X, ReqBody, ResBody>
+/// Goes on as it was decided for a follower. `Err`: its share of the flight's error.
+fn decided<S, X, ReqBody, ResBody>(
+    follower: Follower<S, X, ReqBody>,
+    decision: Decision<X::Key>,
+) -> Result<State<S, X, ReqBody, ResBody>, S::Error>
 where
-    S: Service<Request<ReqBody>>,
+    S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
+    ReqBody: Body + Send + 'static,
+    ResBody: InnerBody,
 {
-    State::own(shared, Oneshot::new(service, request), Way::SentOn, after)
+    let Follower { caller, own } = follower;
+    let (head, reason) = match decision {
+        Decision::Begin(head, response) => {
+            let shared = Arc::clone(own.service.shared());
+            let request = Request::from_parts(*head, own.body);
+            let again = match caller.may_move_on() {
+                true => Again::new(own.service, request, own.moves),
+                false => None,
+            };
+            return Ok(State::begin(&shared, caller, response, again));
+        }
+        Decision::Lead(head) => {
+            let (mut service, request, span) = own.forward(head, Reason::Vary);
+            return Ok(service.lead_moved(caller, request, &span).state);
+        }
+        Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),
+        Decision::Fail(head, error) => match error.downcast() {
+            Ok(error) => return Err(*error),
+            // One layer over services whose errors differ in type.
+            Err(_) => (head, Reason::ErrorType),
+        },
+        Decision::Forward(head, reason) => (head, reason),
+    };
+    let hash = caller.flight().data.hash;
+    drop(caller);
+    let (service, request, _) = own.forward(head, reason);
+    let after = match reason {
+        Reason::Unshareable => AfterResponse::Unshareable(Unshareable {
+            hash,
+            method: request.method().clone(),
+            has_credentials: rules::RequestFields::of(request.headers()).credentials,
+        }),
+        _ => AfterResponse::Nothing,
+    };
+    let (inner, shared) = service.into_parts();
+    let call = Oneshot::new(inner, request);
+    Ok(State::own(&shared, call, Disposition::Forwarded, after))
 }

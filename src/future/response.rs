@@ -3,17 +3,17 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use http::{Request, response};
-use pin_project::{pin_project, pinned_drop};
+use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::after_response::{AfterResponse, Unshareable, Write};
 use crate::{
-    exchange::{Again, Desk, Oneshot, Seat, Waiter},
-    flights::Shared,
+    flight::{Again, Caller, Follower, LeaderSlot, Oneshot},
     key::KeyExtractor,
     observe::Wait,
-    role::Way,
+    role::Disposition,
+    shared::Shared,
 };
 
 /// The response of a [`Singleflight`](crate::Singleflight) service.
@@ -26,8 +26,8 @@ use crate::{
 /// # Panics
 ///
 /// Polling it panics if the inner service did, and if it is polled again after it has given its response.
-#[pin_project(PinnedDrop)]
-#[must_use = "futures do nothing unless you `.await` or poll them"]
+#[pin_project]
+#[must_use = "dropping it leaves the flight at once: `.await` it for the response"]
 pub struct ResponseFuture<S, X, ReqBody, ResBody>
 where
     // The states hold the service's future and its error, and the key's type.
@@ -48,28 +48,26 @@ where
     Own {
         #[pin]
         call: Oneshot<S, ReqBody>,
-        way: Way,
+        disposition: Disposition,
         after: AfterResponse,
         /// [If needed](Shared::if_needed).
         shared: Option<Arc<Shared<X>>>,
     },
     Lead {
         shared: Option<Arc<Shared<X>>>,
-        seat: Option<Seat<X::Key>>,
-        desk: Arc<Desk<ResBody, S::Error>>,
-        way: Way,
+        caller: Option<Caller<X::Key>>,
+        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        disposition: Disposition,
     },
     Begin {
         shared: Option<Arc<Shared<X>>>,
-        seat: Option<Seat<X::Key>>,
+        caller: Option<Caller<X::Key>>,
         head: Arc<response::Parts>,
         /// If it may have to.
         again: Option<Again<S, X, ReqBody>>,
     },
-    Wait {
-        waiter: Arc<Waiter<S, X, ReqBody, ResBody>>,
-        /// How often the caller has moved on from other flights.
-        moves: u8,
+    Follow {
+        follower: Option<Follower<S, X, ReqBody>>,
         since: Wait,
         deadline: Option<Instant>,
         /// Made when it is first needed.
@@ -88,11 +86,11 @@ where
     pub(crate) fn bypassed(
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
-        way: Way,
+        disposition: Disposition,
         write: Option<Write>,
     ) -> Self {
         let after = write.map_or(AfterResponse::Nothing, AfterResponse::Write);
-        let state = State::own(shared, call, way, after);
+        let state = State::own(shared, call, disposition, after);
         Self { state }
     }
 
@@ -103,38 +101,39 @@ where
         unshareable: Option<Unshareable>,
     ) -> Self {
         let after = unshareable.map_or(AfterResponse::Nothing, AfterResponse::Unshareable);
-        let state = State::own(shared, call, Way::Apart, after);
+        let state = State::own(shared, call, Disposition::NotJoined, after);
         Self { state }
     }
 
     pub(crate) fn lead(
         shared: &Arc<Shared<X>>,
-        seat: Seat<X::Key>,
-        desk: Arc<Desk<ResBody, S::Error>>,
-        way: Way,
+        caller: Caller<X::Key>,
+        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        disposition: Disposition,
     ) -> Self {
-        let state = State::lead(shared, seat, desk, way);
+        let state = State::lead(shared, caller, slot, disposition);
         Self { state }
     }
 
     pub(crate) fn begin(
         shared: &Arc<Shared<X>>,
-        seat: Seat<X::Key>,
+        caller: Caller<X::Key>,
         head: Arc<response::Parts>,
         again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
-        let state = State::begin(shared, seat, head, again);
+        let state = State::begin(shared, caller, head, again);
         Self { state }
     }
 
-    pub(crate) fn wait(waiter: Arc<Waiter<S, X, ReqBody, ResBody>>, moves: u8) -> Self {
+    pub(crate) fn follow(follower: Follower<S, X, ReqBody>) -> Self {
         // The clock is read only where somebody wants it.
-        let timeout = waiter.shared().settings.wait_timeout;
+        let shared = follower.own.service.shared();
+        let timeout = shared.settings.wait_timeout;
+        let since = Wait::begin(&shared.flights.counters.name);
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
-        let state = State::Wait {
-            waiter,
-            moves,
-            since: Wait::begin(),
+        let state = State::Follow {
+            follower: Some(follower),
+            since,
             deadline,
             sleep: None,
         };
@@ -152,13 +151,13 @@ where
     pub(super) fn own(
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
-        way: Way,
+        disposition: Disposition,
         after: AfterResponse,
     ) -> Self {
         let shared = shared.if_needed(&after);
         Self::Own {
             call,
-            way,
+            disposition,
             after,
             shared,
         }
@@ -166,42 +165,29 @@ where
 
     pub(super) fn lead(
         shared: &Arc<Shared<X>>,
-        seat: Seat<X::Key>,
-        desk: Arc<Desk<ResBody, S::Error>>,
-        way: Way,
+        caller: Caller<X::Key>,
+        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        disposition: Disposition,
     ) -> Self {
         Self::Lead {
             shared: shared.if_needed(&AfterResponse::Nothing),
-            seat: Some(seat),
-            desk,
-            way,
+            caller: Some(caller),
+            slot,
+            disposition,
         }
     }
 
     pub(super) fn begin(
         shared: &Arc<Shared<X>>,
-        seat: Seat<X::Key>,
+        caller: Caller<X::Key>,
         head: Arc<response::Parts>,
         again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
         Self::Begin {
             shared: shared.if_needed(&AfterResponse::Nothing),
-            seat: Some(seat),
+            caller: Some(caller),
             head,
             again,
-        }
-    }
-}
-
-#[pinned_drop]
-impl<S, X, ReqBody, ResBody> PinnedDrop for ResponseFuture<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    fn drop(self: Pin<&mut Self>) {
-        if let StateProj::Wait { waiter, .. } = self.project().state.project() {
-            waiter.leave();
         }
     }
 }
@@ -216,7 +202,7 @@ where
             State::Own { .. } => "Own",
             State::Lead { .. } => "Lead",
             State::Begin { .. } => "Begin",
-            State::Wait { .. } => "Wait",
+            State::Follow { .. } => "Follow",
             State::Done => "Done",
         };
         f.debug_struct("ResponseFuture")

@@ -13,7 +13,7 @@ use super::{
     outcome::Outcome,
     panic::drop_quietly,
     runtime::Runtime,
-    wakers::{Interest, WakerSlot},
+    wakers::WakerSlot,
     work::{Polled, Work, WorkResult},
 };
 
@@ -98,12 +98,12 @@ where
     }
 
     /// Makes the flight independent of its leader: a follower's part.
-    pub(crate) fn board(&self) {
+    pub(crate) fn promote(&self) {
         self.flight().promote(Runtime::current);
     }
 
-    /// As `board`, for a follower within `runtime`.
-    pub(crate) fn board_on(&self, runtime: &Runtime) {
+    /// As `promote`, for a follower within `runtime`.
+    pub(crate) fn promote_on(&self, runtime: &Runtime) {
         self.flight().promote(|| Some(runtime.clone()));
     }
 
@@ -117,15 +117,11 @@ where
     /// # Panics
     ///
     /// If the work did: the leader with its payload, a follower with its message.
-    pub(crate) fn poll(
-        &mut self,
-        interest: Interest,
-        cx: &mut Context<'_>,
-    ) -> Poll<Ended<K, V, C>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended<K, V, C>> {
         let flight = self.flight.as_ref().expect("polled after completion");
         let own = match flight.ending() {
             Some(_) => None,
-            None => ready!(flight.poll_caller(&mut self.slot, interest, cx)),
+            None => ready!(flight.poll_caller(&mut self.slot, cx)),
         };
         let flight = self.flight.take().expect("looked at just now");
         let message = match (own.or_else(|| self.take_own(&flight)), flight.ending()) {
@@ -143,27 +139,50 @@ where
     }
 }
 
+impl<K, V, C> Caller<K, V, C> {
+    /// Leaves the flight, as dropping does.
+    pub(crate) fn leave(&mut self) {
+        if let Some(flight) = self.free() {
+            flight.count_out(1);
+        }
+    }
+
+    /// Leaves a flight that has [counted it out](Flight::count_out) already.
+    #[cfg(feature = "http")]
+    pub(crate) fn leave_uncounted(&mut self) {
+        self.free();
+    }
+
+    /// Frees the waker slot. Gives the flight, unless that has ended.
+    fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
+        let flight = self.flight.take()?;
+        if flight.ending().is_none() {
+            drop_quietly(flight.free(&self.slot));
+            return Some(flight);
+        }
+        // Or a follower would drop it, which may be panicking with its message while the payload's drop panics.
+        drop_quietly(self.take_own(&flight));
+        None
+    }
+}
+
 #[cfg(feature = "http")]
 impl<K, V, C> Caller<K, V, C> {
     /// Takes this caller's waker, which is then to be woken.
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
         self.flight.as_ref()?.take_waker(&self.slot)
     }
-}
 
-impl<K, V, C> Caller<K, V, C> {
-    /// Leaves the flight, as dropping does.
-    pub(crate) fn leave(&mut self) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        if flight.ending().is_none() {
-            drop_quietly(flight.free(&self.slot));
-            flight.count_out();
-        } else {
-            // Or a follower would drop it, which may be panicking with its message while the payload's drop panics.
-            drop_quietly(self.take_own(&flight));
-        }
+    /// Leaves the lead of a new flight to whichever of its callers [takes](Self::take_lead) it.
+    pub(crate) fn give_up_lead(&mut self) {
+        self.slot = WakerSlot::None;
+    }
+
+    /// Becomes the leader of a flight that has none.
+    pub(crate) fn take_lead(&mut self) {
+        let old = self.flight().free(&self.slot);
+        self.slot = WakerSlot::Leader { left: false };
+        drop_quietly(old);
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     panic::quietly,
     runtime::Runtime,
     state::{Driver, Next, WorkState},
-    wakers::{Interest, WakerSlot, Wakers},
+    wakers::{WakerSlot, Wakers},
     work::{Polled, Work, WorkResult},
 };
 
@@ -30,7 +30,6 @@ impl<K, V, C> Flight<K, V, C> {
     fn leave<T>(
         &self,
         slot: &mut WakerSlot,
-        interest: Interest,
         waker: &Waker,
         then: impl FnOnce(&mut FlightState<K, V, C>) -> T,
     ) -> Option<(T, Option<Waker>)> {
@@ -41,7 +40,7 @@ impl<K, V, C> Flight<K, V, C> {
             if state.is_over() {
                 return None;
             }
-            let slot = state.slots.slot(slot, interest);
+            let slot = state.slots.slot(slot);
             if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
                 let Some(new) = fresh.take() else {
                     drop(state);
@@ -54,12 +53,11 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Wakes the leader, and the followers that wait for progress. A leader that drives is being polled right now, and will
-    /// look.
-    pub(crate) fn wake_progress(&self) {
+    /// Wakes the callers, for whom there is something new. A leader that drives is being polled right now: it will look.
+    pub(crate) fn wake_callers(&self) {
         let wakers = {
             let mut state = self.state();
-            let mut wakers = state.slots.take_progress();
+            let mut wakers = state.slots.take_followers();
             if state.driver != Driver::Leader {
                 wakers.push(state.slots.take_leader());
             }
@@ -200,11 +198,10 @@ where
     pub(super) fn poll_caller(
         self: &Arc<Self>,
         slot: &mut WakerSlot,
-        interest: Interest,
         cx: &mut Context<'_>,
     ) -> Poll<Option<WorkResult<V>>> {
         let leads = slot.leads();
-        let turn = self.leave(slot, interest, cx.waker(), |state| {
+        let turn = self.leave(slot, cx.waker(), |state| {
             (state.take_work_as(leads), state.driver)
         });
         let Some(((work, driver), _old)) = turn else {

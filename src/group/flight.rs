@@ -60,7 +60,7 @@ pub(crate) struct Flight<K, V, C> {
     has_task: AtomicBool,
     state: Mutex<FlightState<K, V, C>>,
     ending: SetOnce<Ending<V>>,
-    pub(crate) cargo: C,
+    pub(crate) data: C,
 }
 
 pub(super) type FlightState<K, V, C> = State<V, Keeper<K, V, C>>;
@@ -85,14 +85,14 @@ pub(super) struct Keeper<K, V, C> {
 impl<K, V, C> Flight<K, V, C> {
     /// A flight with its leader counted in.
     #[inline]
-    pub(super) fn new(link: Link<K, V, C>, cargo: C, keep: bool) -> Self {
-        Self::with_state(link, cargo, keep, State::new(WorkState::Starting, None))
+    pub(super) fn new(link: Link<K, V, C>, data: C, keep: bool) -> Self {
+        Self::with_state(link, data, keep, State::new(WorkState::Starting, None))
     }
 
     #[inline]
     pub(super) fn with_state(
         link: Link<K, V, C>,
-        cargo: C,
+        data: C,
         keep: bool,
         state: FlightState<K, V, C>,
     ) -> Self {
@@ -104,7 +104,7 @@ impl<K, V, C> Flight<K, V, C> {
             has_task: AtomicBool::new(false),
             ending: SetOnce::new(),
             state: Mutex::new(state),
-            cargo,
+            data,
         }
     }
 
@@ -240,13 +240,13 @@ impl<K, V, C> Flight<K, V, C> {
 
     // ===== leaving =====
 
-    /// Counts a caller out. The last one cancels the work at once.
-    pub(super) fn count_out(self: &Arc<Self>) {
+    /// Counts callers out. The last one cancels the work at once.
+    pub(crate) fn count_out(self: &Arc<Self>, leaving: usize) {
         let mut callers = self.callers.load(Ordering::Acquire);
-        while callers > 1 {
+        while callers > leaving {
             match self.callers.compare_exchange_weak(
                 callers,
-                callers - 1,
+                callers - leaving,
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
@@ -255,9 +255,9 @@ impl<K, V, C> Flight<K, V, C> {
             }
         }
         // Callers join under this lock, so the last one is known to be the last (T2).
-        let unlinked = self
-            .link
-            .unlink_if(|| self.callers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.goes_on());
+        let unlinked = self.link.unlink_if(|| {
+            self.callers.fetch_sub(leaving, Ordering::AcqRel) == leaving && !self.goes_on()
+        });
         match unlinked {
             Ok(unlinked) => self.cancel(unlinked),
             Err(()) => self.keep(),

@@ -22,6 +22,9 @@
 //! | `wakers` | where the callers' wakers are kept |
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
+//! | `name` | what a group is called by those who observe it |
+//! | `observed` | the work of a named group, as `tracing` and `metrics` are told of it |
+//! | `tell` | calls observers, whose panics end there |
 //! | `panic` | panics as values |
 
 mod caller;
@@ -32,6 +35,9 @@ mod drive;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+mod name;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod observed;
 mod outcome;
 mod panic;
 #[cfg(feature = "redis")]
@@ -46,6 +52,8 @@ mod solo;
 mod state;
 mod table;
 mod task;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod tell;
 mod try_run;
 mod value;
 #[cfg(any(feature = "http", feature = "redis", loom))]
@@ -57,15 +65,21 @@ mod work;
 pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
+#[cfg(all(feature = "http", feature = "metrics"))]
+pub(crate) use self::tell::{Description, Kind, record};
+#[cfg(all(feature = "http", feature = "tracing"))]
+pub(crate) use self::tell::{Span, tell};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
     flight::Flight,
+    name::Name,
     panic::Payload,
     runtime::Runtime,
+    shard::Entry,
     table::Table,
-    visit::{Entered, Visit},
-    wakers::{Interest, Wakers},
+    visit::{Entered, Visit, Visitor},
+    wakers::Wakers,
 };
 pub use self::{
     outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,

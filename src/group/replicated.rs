@@ -21,9 +21,9 @@ use super::{
     flight::Flight,
     outcome::Outcome,
     runtime::Runtime,
+    shard::Entry,
     table::Table,
     visit::{Entered, Visit},
-    wakers::Interest,
 };
 use crate::{
     replicas::{
@@ -35,13 +35,13 @@ use crate::{
 
 /// The flights of a group across replicas.
 pub(super) struct Replicated<K, V> {
-    table: Table<K, V, Cargo<V>>,
+    table: Table<K, V, Data<V>>,
     site: Site,
     codec: Arc<dyn Codec<K, V>>,
 }
 
 /// What one of its flights carries.
-pub(super) type Cargo<V> = Arc<Crossing<V>>;
+pub(super) type Data<V> = Arc<Crossing<V>>;
 
 pub(super) struct Crossing<V> {
     state: Mutex<State<V>>,
@@ -60,19 +60,19 @@ struct State<V> {
 
 /// A caller's share in such a flight.
 pub(super) struct Across<K, V> {
-    caller: Caller<K, V, Cargo<V>>,
-    crossing: Cargo<V>,
+    caller: Caller<K, V, Data<V>>,
+    crossing: Data<V>,
     number: u64,
 }
 
 /// As the protocol sees a flight.
-struct Seen<K, V>(Weak<Flight<K, V, Cargo<V>>>);
+struct Seen<K, V>(Weak<Flight<K, V, Data<V>>>);
 
 /// A follower elsewhere.
-struct Seat<K, V>(Caller<K, V, Cargo<V>>);
+struct Seat<K, V>(Caller<K, V, Data<V>>);
 
 /// A flight that is not to be dropped under a lock.
-struct Spare<K, V>(#[expect(dead_code, reason = "held, and dropped")] Arc<Flight<K, V, Cargo<V>>>);
+struct Spare<K, V>(#[expect(dead_code, reason = "held, and dropped")] Arc<Flight<K, V, Data<V>>>);
 
 /// Hands to a [`KeyBytes`] what a key hashes.
 struct Feed<'a>(&'a mut KeyBytes);
@@ -140,35 +140,43 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Joins, or leads with `work`. `kept_on`: where the flight goes on though every caller leaves.
-    pub(super) fn run<F, Fut>(&self, key: K, work: F, kept_on: Option<Runtime>) -> Across<K, V>
+    /// `joined` is called for a follower.
+    pub(super) fn run<F, Fut>(
+        &self,
+        key: K,
+        work: F,
+        kept_on: Option<Runtime>,
+        joined: impl FnOnce(),
+    ) -> Across<K, V>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
         let number = self.site.number();
         let hash = self.table.hash(&key);
-        let joined = self.table.join(hash, |other, crossing| {
+        let found = self.table.join(hash, |other, crossing| {
             *other == key && crossing.joined_by(number)
         });
-        let caller = match joined {
-            Some(caller) => self.follow(caller, number, (key, work)),
+        let caller = match found {
+            Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
                 let name = self.site.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Crossing::new(number));
-                let entered = self.table.enter(hash, key, crossing, |key, _, entry| {
+                let mut visit = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
                     let flight = entry.flight().filter(|_| entry.key() == key);
-                    match flight.is_some_and(|flight| flight.cargo.joined_by(number)) {
-                        true => Visit::Join,
+                    match flight.is_some_and(|flight| flight.data.joined_by(number)) {
+                        true => Visit::Join(()),
                         false => Visit::Pass,
                     }
-                });
+                };
+                let entered = self.table.enter(&[hash], key, crossing, &mut visit);
                 match entered {
                     Entered::Led(mut caller) => {
                         self.lead(&mut caller, name, target, work);
                         caller
                     }
-                    Entered::Joined(caller) => self.follow(caller, number, work),
+                    Entered::Joined(caller, ()) => self.follow(caller, number, work, joined),
                     Entered::Refused(..) => unreachable!("no visit refuses"),
                 }
             }
@@ -176,13 +184,13 @@ where
         match kept_on {
             Some(runtime) => {
                 caller.keep_on(runtime.clone());
-                caller.board_on(&runtime);
+                caller.promote_on(&runtime);
             }
             None if caller.leads() => {}
-            None => caller.board(),
+            None => caller.promote(),
         }
         Across {
-            crossing: Arc::clone(&caller.flight().cargo),
+            crossing: Arc::clone(&caller.flight().data),
             caller,
             number,
         }
@@ -191,13 +199,15 @@ where
     /// `spare` is what a follower has no use for.
     fn follow<T>(
         &self,
-        caller: Caller<K, V, Cargo<V>>,
+        caller: Caller<K, V, Data<V>>,
         number: u64,
         spare: T,
-    ) -> Caller<K, V, Cargo<V>> {
+        joined: impl FnOnce(),
+    ) -> Caller<K, V, Data<V>> {
         // While the caller is no temporary: should its drop panic, the caller leaves.
         drop(spare);
-        if let Some(entry) = caller.flight().cargo.entry() {
+        joined();
+        if let Some(entry) = caller.flight().data.entry() {
             self.site.one_more(entry, number);
         }
         caller
@@ -205,7 +215,7 @@ where
 
     fn lead<F, Fut>(
         &self,
-        caller: &mut Caller<K, V, Cargo<V>>,
+        caller: &mut Caller<K, V, Data<V>>,
         name: Digest,
         target: Digest,
         work: F,
@@ -214,7 +224,7 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         let flight = Arc::downgrade(caller.flight());
-        let crossing = Arc::clone(&caller.flight().cargo);
+        let crossing = Arc::clone(&caller.flight().data);
         let codec = Arc::clone(&self.codec);
         caller.start(|| {
             let work = work();
@@ -235,8 +245,8 @@ where
 async fn cross<K, V, Fut>(
     work: Fut,
     mut contest: Contest,
-    crossing: Cargo<V>,
-    flight: Weak<Flight<K, V, Cargo<V>>>,
+    crossing: Data<V>,
+    flight: Weak<Flight<K, V, Data<V>>>,
     codec: Arc<dyn Codec<K, V>>,
 ) -> V
 where
@@ -257,7 +267,7 @@ where
             // For the flight's end: its callers take what has just been given.
             return V::clone(&value);
         }
-        flight.wake_progress();
+        flight.wake_callers();
         contest.again(crossing.asked());
     }
     let value = work.await;
@@ -329,7 +339,7 @@ where
             return Poll::Ready(outcome);
         }
         let led = self.caller.leads();
-        let polled = self.caller.poll(Interest::Progress, cx);
+        let polled = self.caller.poll(cx);
         // Looked for behind the waker, or a value that has come meanwhile would be missed.
         if let Some(outcome) = self.take_elsewhere() {
             return Poll::Ready(outcome);
@@ -394,7 +404,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn start(&self) {
-        self.0.board();
+        self.0.promote();
     }
 }
 

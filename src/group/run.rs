@@ -7,9 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{
-    caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue, wakers::Interest,
-};
+use super::{caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue};
 
 /// A caller's part in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
@@ -71,7 +69,7 @@ where
             return Poll::Ready(Outcome::alone(value));
         }
         let led = caller.leads();
-        let ended = ready!(caller.poll(Interest::End, cx));
+        let ended = ready!(caller.poll(cx));
         Poll::Ready(ended.into_outcome(led))
     }
 }

@@ -133,10 +133,10 @@ impl<K, V, C> Entries<K, V, C> {
         shard: &Arc<Shard<K, V, C>>,
         hash: u64,
         key: K,
-        cargo: C,
+        data: C,
         keep: bool,
     ) -> Arc<Flight<K, V, C>> {
-        let flight = Arc::new(Flight::new(self.next(shard, hash), cargo, keep));
+        let flight = Arc::new(Flight::new(self.next(shard, hash), data, keep));
         self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));
         flight
     }

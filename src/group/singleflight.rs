@@ -2,9 +2,12 @@
 
 use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+use super::observed::{joined, observed};
 #[cfg(feature = "redis")]
 use super::{codec::Codec, replicated::Replicated};
 use super::{
+    name::Name,
     run::{Part, Run},
     runtime::Runtime,
     table::{Table, Turn},
@@ -92,21 +95,54 @@ use crate::replicas::{ReplicaStats, Replicas};
 ///
 /// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
 pub struct Group<K, V> {
-    table: Arc<Table<K, V, ()>>,
+    shared: Arc<Shared<K, V>>,
     /// All flights are here where it is.
     #[cfg(feature = "redis")]
     replicated: Option<Arc<Replicated<K, V>>>,
 }
+
+/// What the clones of a group have in common.
+struct Shared<K, V> {
+    table: Table<K, V, ()>,
+    name: Name,
+}
+
+// ===== impl Group =====
 
 impl<K, V> Group<K, V> {
     /// An empty group.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            table: Arc::new(Table::new()),
+            shared: Arc::new(Shared {
+                table: Table::new(),
+                name: Name::default(),
+            }),
             #[cfg(feature = "redis")]
             replicated: None,
         }
+    }
+
+    /// The name of the group and of all its clones. With the features `tracing` and `metrics`, a group that has a name makes
+    /// a span for each flight and has [metrics](crate#observability), with the name as the field and the label `group`. A
+    /// group without a name has neither. Keys are never shown.
+    ///
+    /// A flight that began before the name was set is not observed.
+    ///
+    /// ```
+    /// use tower_singleflight::Group;
+    ///
+    /// let articles: Group<u64, String> = Group::new().name("articles");
+    /// # let _ = articles;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the group has a name already, given to it or to a clone of it.
+    #[must_use]
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        self.shared.name.set(name.into());
+        self
     }
 
     /// The group across replicas: of all callers of a key, at whichever replica, one does the work and all get its value.
@@ -190,23 +226,11 @@ impl<K, V> Group<K, V> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
-            return Run::new(Part::Across(replicated.run(key, work, None)));
+        #[cfg(any(feature = "tracing", feature = "metrics"))]
+        if let Some(name) = self.shared.name.get() {
+            return self.enter(key, observed(name, work), || joined(name));
         }
-        let hash = self.table.hash(&key);
-        match self.table.enter_solo(hash, key) {
-            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
-                None => Part::Solo(leader),
-                Some(caller) => Part::Caller(caller),
-            }),
-            Turn::Follows(caller) => {
-                // Not at the end of this function: if its drop panicked there, the caller would be leaked.
-                drop(work);
-                caller.board();
-                Run::new(Part::Caller(caller))
-            }
-        }
+        self.enter(key, work, || ())
     }
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end although every caller
@@ -240,25 +264,11 @@ impl<K, V> Group<K, V> {
         let runtime = Runtime::current().expect(
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
-        #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
-            return Run::new(Part::Across(replicated.run(key, work, Some(runtime))));
+        #[cfg(any(feature = "tracing", feature = "metrics"))]
+        if let Some(name) = self.shared.name.get() {
+            return self.enter_kept(key, observed(name, work), &runtime, || joined(name));
         }
-        let hash = self.table.hash(&key);
-        let caller = match self.table.enter_kept(hash, key) {
-            Turn::Leads(mut caller) => {
-                caller.start(work);
-                caller
-            }
-            Turn::Follows(caller) => {
-                // As in `run`.
-                drop(work);
-                caller
-            }
-        };
-        caller.keep_on(runtime.clone());
-        caller.board_on(&runtime);
-        Run::new(Part::Caller(caller))
+        self.enter_kept(key, work, &runtime, || ())
     }
 
     /// Go's `Forget`: later callers of `key` start anew rather than wait for an earlier call. Callers that have joined stay in
@@ -285,8 +295,10 @@ impl<K, V> Group<K, V> {
         if let Some(replicated) = &self.replicated {
             return replicated.forget(key);
         }
-        let hash = self.table.hash(key);
-        self.table.detach(hash, |other| other.borrow() == key)
+        let hash = self.shared.table.hash(key);
+        self.shared
+            .table
+            .detach(hash, |other| other.borrow() == key)
     }
 
     /// Forgets all keys, and returns how many flights there were. A flight that begins meanwhile may stay, because the table's
@@ -297,7 +309,7 @@ impl<K, V> Group<K, V> {
         if let Some(replicated) = &self.replicated {
             return replicated.forget_all();
         }
-        self.table.detach_all()
+        self.shared.table.detach_all()
     }
 
     /// The number of flights that a new caller could join.
@@ -307,7 +319,7 @@ impl<K, V> Group<K, V> {
         if let Some(replicated) = &self.replicated {
             return replicated.len();
         }
-        self.table.len()
+        self.shared.table.len()
     }
 
     /// The number of callers that hold a [`Run`] of `key`'s flight, polled or not, the leader included. 0 if there is no such
@@ -322,15 +334,85 @@ impl<K, V> Group<K, V> {
         if let Some(replicated) = &self.replicated {
             return replicated.waiters(key);
         }
-        let hash = self.table.hash(key);
-        self.table.callers(hash, |other| other.borrow() == key)
+        let hash = self.shared.table.hash(key);
+        self.shared
+            .table
+            .callers(hash, |other| other.borrow() == key)
+    }
+}
+
+impl<K, V> Group<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: ShareValue,
+{
+    /// See [`run`](Self::run). `joined` is called for a follower.
+    #[inline]
+    fn enter<F, Fut>(&self, key: K, work: F, joined: impl FnOnce()) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            return Run::new(Part::Across(replicated.run(key, work, None, joined)));
+        }
+        let hash = self.shared.table.hash(&key);
+        match self.shared.table.enter_solo(hash, key) {
+            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
+                None => Part::Solo(leader),
+                Some(caller) => Part::Caller(caller),
+            }),
+            Turn::Follows(caller) => {
+                // Not at the end of this function: if its drop panicked there, the caller would be leaked.
+                drop(work);
+                joined();
+                caller.promote();
+                Run::new(Part::Caller(caller))
+            }
+        }
+    }
+
+    /// See [`spawn`](Self::spawn). `joined` is called for a follower.
+    fn enter_kept<F, Fut>(
+        &self,
+        key: K,
+        work: F,
+        runtime: &Runtime,
+        joined: impl FnOnce(),
+    ) -> Run<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = &self.replicated {
+            let runtime = Some(runtime.clone());
+            return Run::new(Part::Across(replicated.run(key, work, runtime, joined)));
+        }
+        let hash = self.shared.table.hash(&key);
+        let caller = match self.shared.table.enter_kept(hash, key) {
+            Turn::Leads(mut caller) => {
+                caller.start(work);
+                caller
+            }
+            Turn::Follows(caller) => {
+                // As in `enter`.
+                drop(work);
+                joined();
+                caller
+            }
+        };
+        caller.keep_on(runtime.clone());
+        caller.promote_on(runtime);
+        Run::new(Part::Caller(caller))
     }
 }
 
 impl<K, V> Clone for Group<K, V> {
     fn clone(&self) -> Self {
         Self {
-            table: Arc::clone(&self.table),
+            shared: Arc::clone(&self.shared),
             #[cfg(feature = "redis")]
             replicated: self.replicated.clone(),
         }
@@ -345,7 +427,11 @@ impl<K, V> Default for Group<K, V> {
 
 impl<K, V> fmt::Debug for Group<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group")
+        let mut shown = f.debug_struct("Group");
+        if let Some(name) = self.shared.name.get() {
+            shown.field("name", name);
+        }
+        shown
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }

@@ -36,7 +36,7 @@ pub(crate) struct Table<K, V, C> {
 pub(super) enum Turn<K, V, L> {
     /// The caller must start the work.
     Leads(L),
-    /// The caller must [`board`](Caller::board).
+    /// The caller must [promote](Caller::promote) the flight.
     Follows(Caller<K, V, ()>),
 }
 
@@ -62,6 +62,16 @@ impl<K, V, C> Table<K, V, C> {
     // The middle bits: hashbrown takes the lowest and the highest.
     pub(crate) fn index(&self, hash: u64) -> usize {
         (hash >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    /// Another position for a flight whose key has this hash, in the same shard.
+    #[cfg(feature = "http")]
+    pub(crate) fn position<Q>(&self, hash: u64, of: &Q) -> u64
+    where
+        Q: Hash + ?Sized,
+    {
+        let shards = (self.shards.len() as u64 - 1) << 32;
+        hash ^ (self.hash(of) & !shards)
     }
 
     pub(super) fn shard(&self, hash: u64) -> &Arc<Shard<K, V, C>> {

@@ -8,7 +8,8 @@
     message = "`{Self}` is not `Clone + Send + Sync + 'static`, so a flight can't give it to all its callers: wrap its \
                error in an `Arc` (`.map_err(Arc::new)`), or use `Group::try_run`",
     label = "not for several callers",
-    note = "a `Group<K, Result<T, Arc<E>>>` takes any error that is `Send + Sync + 'static`"
+    note = "a `Group<K, Result<T, Arc<E>>>` takes any error that is `Send + Sync + 'static`",
+    note = "the work's future must be `'static` too: clone what it needs, and move the clones into it"
 )]
 pub trait ShareValue: Clone + Send + Sync + 'static {}
 

@@ -1,4 +1,6 @@
-//! The table as a floor above enters it: its flights carry cargo, by which a caller chooses, and none is solo.
+//! The table as a floor above enters it: its flights carry data, by which a caller chooses, and none is solo.
+//!
+//! Flights of one key may lie at several positions, all of them in the shard of the key's hash.
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
@@ -8,80 +10,113 @@ use std::sync::Arc;
 use super::flight::Flight;
 #[cfg(feature = "http")]
 use super::shard::Shard;
-use super::{caller::Caller, shard::Entry, table::Table};
+use super::{caller::Caller, panic::drop_quietly, shard::Entry, table::Table};
 
-/// What a caller makes of a flight whose hash is that of its key.
+/// What a caller makes of a flight that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Visit {
+pub(crate) enum Visit<J = ()> {
     /// Not mine.
     Pass,
     /// I am one of its callers from now on.
-    Join,
+    Join(J),
     /// Mine, but nobody may join it any more.
     Detach,
     /// Mine, and I may neither join it nor lead another.
     Refuse,
 }
 
-pub(crate) enum Entered<K, V, C, L = Caller<K, V, C>> {
+/// Looks at flights under the lock: it may compare keys, and link the caller to what a flight carries.
+pub(crate) trait Visitor<K, V, C> {
+    type Joined;
+
+    fn visit(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Visit<Self::Joined>;
+
+    /// A new flight is to carry `data`.
+    fn lead(&mut self, _data: &mut C) {}
+}
+
+pub(crate) enum Entered<K, V, C, J = ()> {
     /// The caller must [`start`](Caller::start) the work.
-    Led(L),
-    /// The caller must [`board`](Caller::board).
-    Joined(Caller<K, V, C>),
+    Led(Caller<K, V, C>),
+    /// The caller must [promote](Caller::promote) the flight.
+    Joined(Caller<K, V, C>, J),
     /// What the caller came with.
     Refused(K, C),
+}
+
+// ===== impl Visitor =====
+
+impl<K, V, C, F, J> Visitor<K, V, C> for F
+where
+    F: FnMut(&K, &C, &Entry<K, V, C>) -> Visit<J>,
+{
+    type Joined = J;
+
+    fn visit(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Visit<J> {
+        self(key, data, entry)
+    }
 }
 
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight for which `visit` says so, else leads a new one with `cargo`.
-    ///
-    /// `visit` runs under the lock: it may compare keys, and link the caller to what the flight carries.
-    pub(crate) fn enter(
+    /// Joins the first flight for which `visitor` says so, else leads a new one with `data`, at the first of the `positions`.
+    pub(crate) fn enter<T>(
         &self,
-        hash: u64,
+        positions: &[u64],
         key: K,
-        cargo: C,
-        mut visit: impl FnMut(&K, &C, &Entry<K, V, C>) -> Visit,
-    ) -> Entered<K, V, C> {
-        let shard = self.shard(hash);
+        mut data: C,
+        visitor: &mut T,
+    ) -> Entered<K, V, C, T::Joined>
+    where
+        T: Visitor<K, V, C>,
+    {
+        let shard = self.shard(positions[0]);
         // Declared before the lock, so dropped after it (T4).
         let mut detached = Vec::new();
         let mut stale = Vec::new();
         let mut refused = false;
+        let mut joined = None;
         let mut entries = shard.lock();
-        let found = entries.find(hash, |entry| match visit(&key, &cargo, entry) {
-            Visit::Pass => false,
-            Visit::Join => true,
-            Visit::Detach => {
-                stale.push(entry.number());
-                false
+        for &position in positions {
+            entries.find(position, |entry| match visitor.visit(&key, &data, entry) {
+                Visit::Pass => false,
+                Visit::Join(join) => {
+                    joined = entry.flight().map(|flight| (Arc::clone(flight), join));
+                    true
+                }
+                Visit::Detach => {
+                    stale.push((position, entry.number()));
+                    false
+                }
+                Visit::Refuse => {
+                    refused = true;
+                    true
+                }
+            });
+            if refused || joined.is_some() {
+                break;
             }
-            Visit::Refuse => {
-                refused = true;
-                true
-            }
-        });
+        }
         if refused {
             drop(entries);
-            return Entered::Refused(key, cargo);
+            return Entered::Refused(key, data);
         }
-        let found = found.and_then(|entry| entry.flight().map(Arc::clone));
-        for number in stale {
-            detached.push(entries.remove(hash, number));
+        for (position, number) in stale {
+            detached.push(entries.remove(position, number));
         }
-        if let Some(flight) = found {
+        if let Some((flight, join)) = joined {
             flight.count_in(false);
             let caller = Caller::follower(flight);
             drop(entries);
-            // Here, not by the end of this function: if a drop panics then, the caller that is given back is leaked.
-            drop((key, cargo, detached));
-            return Entered::Joined(caller);
+            // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
+            drop_quietly((key, data, detached));
+            return Entered::Joined(caller, join);
         }
-        let caller = Caller::leader(entries.link_whole(shard, hash, key, cargo, false));
+        visitor.lead(&mut data);
+        let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data, false));
         drop(entries);
-        drop(detached);
+        drop_quietly(detached);
         Entered::Led(caller)
     }
 }
@@ -97,7 +132,7 @@ impl<K, V, C> Table<K, V, C> {
         let entries = self.shard(hash).lock();
         let entry = entries.find(hash, |entry| {
             let flight = entry.flight();
-            flight.is_some_and(|flight| matches(entry.key(), &flight.cargo))
+            flight.is_some_and(|flight| matches(entry.key(), &flight.data))
         });
         let flight = Arc::clone(entry?.flight()?);
         flight.count_in(false);
@@ -141,10 +176,17 @@ impl<K, V, C> Table<K, V, C> {
         self.shards.iter().map(count).sum()
     }
 
-    /// The flights of one hash.
-    pub(crate) fn with_hash(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
+    /// The flights at one position.
+    pub(crate) fn at(&self, position: u64) -> Vec<Arc<Flight<K, V, C>>> {
+        let entries = self.shard(position).lock();
+        let flights = entries.with_hash(position).filter_map(Entry::flight);
+        flights.map(Arc::clone).collect()
+    }
+
+    /// The flights at all positions of the shard in which `hash` is.
+    pub(crate) fn beside(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let entries = self.shard(hash).lock();
-        let flights = entries.with_hash(hash).filter_map(Entry::flight);
+        let flights = entries.iter().filter_map(Entry::flight);
         flights.map(Arc::clone).collect()
     }
 }

@@ -6,15 +6,6 @@ use slab::Slab;
 
 use super::panic::quietly;
 
-/// What a caller waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
-    /// The end of the flight, or to be woken by itself.
-    End,
-    /// Also what the work tells its callers before its end (the frames of a body).
-    Progress,
-}
-
 /// Where a caller's waker is kept.
 #[derive(Debug, Default)]
 pub(super) enum WakerSlot {
@@ -43,14 +34,11 @@ struct Followers {
     waiting: Vec<Waiting>,
     /// Where in `waiting` each slot is.
     slots: Slab<usize>,
-    /// How many of them wait for progress, so that nobody searches if none does.
-    progress: usize,
 }
 
 struct Waiting {
     slot: usize,
     waker: Option<Waker>,
-    interest: Interest,
 }
 
 /// Wakers to be woken once the lock is released. None and one, as in a flight without followers, are cheap.
@@ -87,12 +75,12 @@ impl WakerSlots {
     }
 
     /// The waker in `slot`, which is made for a caller that has none.
-    pub(super) fn slot(&mut self, slot: &mut WakerSlot, interest: Interest) -> &mut Option<Waker> {
+    pub(super) fn slot(&mut self, slot: &mut WakerSlot) -> &mut Option<Waker> {
         if let WakerSlot::Leader { left } = slot {
             *left = true;
             return &mut self.leader;
         }
-        self.followers.get_or_insert_default().slot(slot, interest)
+        self.followers.get_or_insert_default().slot(slot)
     }
 
     /// Empties the slot for good. After `close` it is gone already.
@@ -110,7 +98,11 @@ impl WakerSlots {
         match *slot {
             WakerSlot::Leader { .. } => self.leader.take(),
             WakerSlot::None => None,
-            WakerSlot::At(slot) => self.followers.as_mut()?.get(slot)?.waker.take(),
+            WakerSlot::At(slot) => {
+                let followers = self.followers.as_mut()?;
+                let index = *followers.slots.get(slot)?;
+                followers.waiting[index].waker.take()
+            }
         }
     }
 
@@ -118,24 +110,19 @@ impl WakerSlots {
         self.leader.take()
     }
 
-    /// Takes the wakers of the followers that wait for progress.
-    pub(super) fn take_progress(&mut self) -> Wakers {
+    /// Takes the wakers of all followers, which keep their slots.
+    pub(super) fn take_followers(&mut self) -> Wakers {
         let mut wakers = Wakers::default();
-        match &mut self.followers {
-            Some(followers) if followers.progress > 0 => followers.take(&mut wakers, |waiting| {
-                waiting.interest == Interest::Progress
-            }),
-            _ => {}
+        if let Some(followers) = &mut self.followers {
+            followers.take(&mut wakers);
         }
         wakers
     }
 
     /// Takes the wakers of all callers, which keep their slots.
     pub(super) fn take_all(&mut self) -> Wakers {
-        let mut wakers = Wakers::one(self.leader.take());
-        if let Some(followers) = &mut self.followers {
-            followers.take(&mut wakers, |_| true);
-        }
+        let mut wakers = self.take_followers();
+        wakers.push(self.leader.take());
         wakers
     }
 
@@ -152,12 +139,7 @@ impl WakerSlots {
 // ===== impl Followers =====
 
 impl Followers {
-    fn get(&mut self, slot: usize) -> Option<&mut Waiting> {
-        let index = *self.slots.get(slot)?;
-        Some(&mut self.waiting[index])
-    }
-
-    fn slot(&mut self, slot: &mut WakerSlot, interest: Interest) -> &mut Option<Waker> {
+    fn slot(&mut self, slot: &mut WakerSlot) -> &mut Option<Waker> {
         let index = match *slot {
             WakerSlot::At(slot) => self.slots[slot],
             _ => {
@@ -166,20 +148,12 @@ impl Followers {
                 self.waiting.push(Waiting {
                     slot: new,
                     waker: None,
-                    interest: Interest::End,
                 });
                 *slot = WakerSlot::At(new);
                 index
             }
         };
-        let waiting = &mut self.waiting[index];
-        match (waiting.interest, interest) {
-            (Interest::End, Interest::Progress) => self.progress += 1,
-            (Interest::Progress, Interest::End) => self.progress -= 1,
-            _ => {}
-        }
-        waiting.interest = interest;
-        &mut waiting.waker
+        &mut self.waiting[index].waker
     }
 
     fn free(&mut self, slot: usize) -> Option<Waker> {
@@ -188,14 +162,11 @@ impl Followers {
         if let Some(moved) = self.waiting.get(index) {
             self.slots[moved.slot] = index;
         }
-        if left.interest == Interest::Progress {
-            self.progress -= 1;
-        }
         left.waker
     }
 
-    fn take(&mut self, wakers: &mut Wakers, wanted: impl Fn(&Waiting) -> bool) {
-        let waiting = self.waiting.iter_mut().filter(|waiting| wanted(waiting));
+    fn take(&mut self, wakers: &mut Wakers) {
+        let waiting = self.waiting.iter_mut();
         wakers
             .more
             .extend(waiting.filter_map(|waiting| waiting.waker.take()));
@@ -274,13 +245,13 @@ mod tests {
         }
     }
 
-    /// Followers who wait for progress, each with its slot and its own waker.
+    /// Followers, each with its slot and its own waker.
     fn followers(slots: &mut WakerSlots, number: usize) -> Vec<(WakerSlot, Arc<Woken>)> {
         (0..number)
             .map(|_| {
                 let (mut slot, woken) = (WakerSlot::None, Arc::<Woken>::default());
                 let waker = Waker::from(Arc::clone(&woken));
-                *slots.slot(&mut slot, Interest::Progress) = Some(waker);
+                *slots.slot(&mut slot) = Some(waker);
                 (slot, woken)
             })
             .collect()
@@ -299,10 +270,10 @@ mod tests {
         }
         all.extend(followers(&mut slots, 1));
         for (slot, woken) in &mut all {
-            assert!(slots.slot(slot, Interest::Progress).is_some());
+            assert!(slots.slot(slot).is_some());
             assert_eq!(woken.0.load(Ordering::Relaxed), 0);
         }
-        slots.take_progress().wake();
+        slots.take_followers().wake();
         for (_, woken) in &all {
             assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         }
@@ -318,7 +289,7 @@ mod tests {
         }
         let waiting = slots.followers.as_ref().map(|all| all.waiting.len());
         assert_eq!(waiting, Some(1));
-        slots.take_progress().wake();
+        slots.take_followers().wake();
         assert_eq!(last[0].1.0.load(Ordering::Relaxed), 1);
     }
 }

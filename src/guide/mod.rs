@@ -9,5 +9,14 @@ pub mod cookbook {}
 #[doc = include_str!("does_not_compile.md")]
 pub mod does_not_compile {}
 
+#[doc = include_str!("not_promised.md")]
+pub mod not_promised {}
+
+#[doc = include_str!("observability.md")]
+pub mod observability {}
+
 #[doc = include_str!("replicas.md")]
 pub mod replicas {}
+
+#[doc = include_str!("troubleshooting.md")]
+pub mod troubleshooting {}

@@ -3,6 +3,7 @@ use std::hash::Hash;
 use http::{Method, Uri, request};
 
 use super::request::{RequestKey, RequestKeyExtractor};
+use super::target::copied;
 
 /// Says which requests are identical: those with equal keys.
 ///
@@ -99,7 +100,7 @@ where
 /// ```
 #[must_use]
 pub fn method_and_uri(request: &request::Parts) -> Option<(Method, Uri)> {
-    may_have_key(&request.method).then(|| (request.method.clone(), request.uri.clone()))
+    may_have_key(&request.method).then(|| (request.method.clone(), copied(&request.uri)))
 }
 
 /// The methods that are coalesced unless a key function opts others in.

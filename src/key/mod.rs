@@ -11,6 +11,7 @@ mod ignored;
 mod may_differ;
 mod named;
 mod request;
+mod target;
 
 pub use and::RequestKeyAnd;
 pub(crate) use digest::secret;

@@ -5,7 +5,7 @@ use std::{
 };
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
 use super::and::RequestKeyAnd;
 use super::digest::{Digest, Sink, Writer};
@@ -14,6 +14,7 @@ use super::forwarded;
 use super::host::{self, Host};
 use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
+use super::target::without_userinfo;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
@@ -108,6 +109,10 @@ use crate::rules::CLIENT_ADDRESS;
 /// assert!(ask(1) == ask(1));
 /// assert!(ask(1) != ask(2));
 /// ```
+///
+/// # Changes
+///
+/// Until 1.0 a minor version may change what is left out, with a line in the changelog.
 ///
 /// # Comparison
 ///
@@ -499,21 +504,4 @@ impl fmt::Debug for RequestKey {
             .field("path", &self.uri.path())
             .finish_non_exhaustive()
     }
-}
-
-/// A key holds no credential in clear; the hash of the user and password is in its digest.
-fn without_userinfo(uri: &Uri) -> Uri {
-    match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => strip(uri, authority),
-        _ => uri.clone(),
-    }
-}
-
-#[cold]
-fn strip(uri: &Uri, authority: &uri::Authority) -> Uri {
-    let start = authority.as_str().rfind('@').map_or(0, |at| at + 1);
-    let mut parts = uri.clone().into_parts();
-    parts.authority = authority.as_str()[start..].parse().ok();
-    // A URI of one of its own parts is valid; were it not, showing none is better than showing the password.
-    Uri::from_parts(parts).unwrap_or_default()
 }

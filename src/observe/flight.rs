@@ -1,16 +1,34 @@
 //! A flight, from its call to its end.
 
-#[cfg(feature = "tracing")]
-use super::tell::Span;
+use std::sync::Arc;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
-use super::tell::tell;
-use super::{gauges::settle, request::Asker};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::time::Instant;
+
+#[cfg(feature = "metrics")]
+use super::metrics::{CALLERS, FLIGHT_SECONDS, FLIGHTS, of_layer};
+#[cfg(feature = "tracing")]
+use super::{TARGET, shown};
+use super::{gauges::settle, request::CallerSpan};
+use crate::group::Name;
+#[cfg(feature = "tracing")]
+use crate::group::{Span, tell};
 
 /// One flight, as it is told of from its call to its end.
-#[derive(Default)]
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    begun: std::sync::OnceLock<Begun>,
+    layer: Arc<Name>,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    since: Instant,
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    begun: OnceLock<Begun>,
+    /// How many it has had. Those who are moved to the flight of their variant come before it begins.
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    callers: AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -18,22 +36,19 @@ struct Begun {
     /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
     #[cfg(feature = "tracing")]
     span: Span,
-    #[cfg(feature = "metrics")]
-    callers: std::sync::atomic::AtomicU32,
 }
 
 /// How a flight came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Landed,
+pub(crate) enum FlightEnd {
+    Complete,
     /// Its last caller has left.
     Cancelled,
     Panicked,
 }
 
-/// Inside a flight's span until it is dropped.
-#[cfg(feature = "tracing")]
-struct Entered<'a>(Option<tracing::span::Entered<'a>>);
+/// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
+struct Settles;
 
 /// Tells of a call that panics before there is a future.
 struct Calling<'a> {
@@ -44,26 +59,42 @@ struct Calling<'a> {
 // ===== impl Trace =====
 
 impl Trace {
+    /// Of a flight that may begin `now`.
+    pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
+        Self {
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            layer: Arc::clone(layer),
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            since: now,
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            begun: OnceLock::new(),
+            #[cfg(any(feature = "tracing", feature = "metrics"))]
+            callers: AtomicU32::new(0),
+        }
+    }
+
     /// The flight has a leader, whose request this is.
-    pub(crate) fn begin<B>(&self, leader: &Asker, request: &http::Request<B>) {
+    pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
             let begun = Begun {
                 #[cfg(feature = "tracing")]
                 span: Span::new(|| {
                     tracing::info_span!(
+                        target: TARGET,
                         parent: &leader.span.0,
                         "singleflight",
+                        layer = shown(&self.layer),
                         method = %request.method(),
                         path = request.uri().path(),
                     )
                 }),
-                #[cfg(feature = "metrics")]
-                callers: std::sync::atomic::AtomicU32::new(1),
             };
             let _ = self.begun.set(begun);
             #[cfg(feature = "metrics")]
-            tell(|| metrics::gauge!("singleflight_flights").increment(1.0));
+            of_layer(&self.layer, |layer| {
+                metrics::gauge!(FLIGHTS, "layer" => layer).increment(1.0);
+            });
         }
     }
 
@@ -78,49 +109,58 @@ impl Trace {
         called
     }
 
-    /// A follower has joined: its span follows from the flight's.
-    pub(crate) fn joined(&self, follower: &Asker) {
+    /// The flight has a caller more.
+    pub(crate) fn count_caller(&self) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
+        self.callers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A follower has joined: its span follows from the flight's.
+    pub(crate) fn joined(&self, follower: &CallerSpan) {
+        #[cfg(feature = "tracing")]
         if let Some(begun) = self.begun.get() {
-            #[cfg(feature = "tracing")]
             tell(|| {
-                follower.span.0.follows_from(&begun.span.0);
-                tracing::debug!(parent: &follower.span.0, "joined");
+                let span = &follower.span.0;
+                span.follows_from(&begun.span.0);
+                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.layer), "joined");
             });
-            #[cfg(feature = "metrics")]
-            begun
-                .callers
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
     /// Runs a part of the flight in its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self
-            .begun
-            .get()
-            .map(|begun| Entered(tell(|| begun.span.0.enter())));
-        let done = part();
-        settle();
-        done
+        let _entered = self.begun.get().map(|begun| begun.span.enter());
+        let _settles = Settles;
+        part()
     }
 
     /// The work is dropped.
-    pub(crate) fn ended(&self, fate: Fate) {
+    pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
+            let callers = self.callers.load(Ordering::Relaxed);
+            let duration = self.since.elapsed();
             #[cfg(feature = "tracing")]
-            tell(|| match fate {
-                Fate::Landed => tracing::trace!(parent: &begun.span.0, "landed"),
-                Fate::Cancelled => tracing::debug!(parent: &begun.span.0, "cancelled"),
-                Fate::Panicked => tracing::error!(parent: &begun.span.0, "panicked"),
+            tell(|| {
+                let (span, layer) = (&begun.span.0, shown(&self.layer));
+                match end {
+                    FlightEnd::Complete => tracing::debug!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "landed"
+                    ),
+                    FlightEnd::Cancelled => tracing::debug!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "cancelled"
+                    ),
+                    FlightEnd::Panicked => tracing::error!(
+                        target: TARGET, parent: span, layer, callers, ?duration, "panicked"
+                    ),
+                }
             });
             #[cfg(feature = "metrics")]
-            tell(|| {
-                metrics::gauge!("singleflight_flights").decrement(1.0);
-                let callers = begun.callers.load(std::sync::atomic::Ordering::Relaxed);
-                metrics::histogram!("singleflight_callers").record(callers);
+            of_layer(&self.layer, |layer| {
+                metrics::gauge!(FLIGHTS, "layer" => layer.clone()).decrement(1.0);
+                metrics::histogram!(FLIGHT_SECONDS, "layer" => layer.clone()).record(duration);
+                metrics::histogram!(CALLERS, "layer" => layer).record(callers);
             });
         }
     }
@@ -134,18 +174,16 @@ impl Drop for Trace {
     }
 }
 
-#[cfg(feature = "tracing")]
-impl Drop for Entered<'_> {
+impl Drop for Settles {
     fn drop(&mut self) {
-        let entered = self.0.take();
-        tell(|| drop(entered));
+        settle();
     }
 }
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
         if !self.called {
-            self.trace.ended(Fate::Panicked);
+            self.trace.ended(FlightEnd::Panicked);
         }
     }
 }

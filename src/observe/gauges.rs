@@ -1,43 +1,68 @@
 //! How many wait, for how long, and for how much.
 
 #[cfg(feature = "metrics")]
-use super::tell::tell;
+use std::cell::RefCell;
+use std::sync::Arc;
 
-pub(crate) fn waiter_came() {
+#[cfg(feature = "metrics")]
+use super::metrics::{BUFFERED_BYTES, WAIT_SECONDS, WAITERS, of_layer};
+use crate::group::Name;
+
+pub(crate) fn waiter_came(layer: &Name) {
     #[cfg(feature = "metrics")]
-    tell(|| metrics::gauge!("singleflight_waiters").increment(1.0));
+    of_layer(layer, |layer| {
+        metrics::gauge!(WAITERS, "layer" => layer).increment(1.0);
+    });
 }
 
-pub(crate) fn waiter_went() {
+pub(crate) fn waiter_went(layer: &Name) {
     #[cfg(feature = "metrics")]
-    tell(|| metrics::gauge!("singleflight_waiters").decrement(1.0));
+    of_layer(layer, |layer| {
+        metrics::gauge!(WAITERS, "layer" => layer).decrement(1.0);
+    });
 }
 
 #[cfg(feature = "metrics")]
 thread_local! {
-    /// Bytes that no recorder has been told of. A copy is charged, and gives back, under its flight's lock, where nothing of
-    /// the user's is called.
-    static UNTOLD: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
+    /// Bytes of each layer that no recorder has been told of. A copy is charged, and gives back, under its flight's lock,
+    /// where nothing of the user's is called.
+    static UNTOLD: RefCell<Vec<(Arc<Name>, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
-pub(crate) fn buffered(bytes: usize) {
+pub(crate) fn buffered(layer: &Arc<Name>, bytes: usize) {
     #[cfg(feature = "metrics")]
-    UNTOLD.set(UNTOLD.get() + bytes as i64);
+    change(layer, bytes as i64);
 }
 
-pub(crate) fn released(bytes: usize) {
+pub(crate) fn released(layer: &Arc<Name>, bytes: usize) {
     #[cfg(feature = "metrics")]
-    UNTOLD.set(UNTOLD.get() - bytes as i64);
+    change(layer, -(bytes as i64));
+}
+
+#[cfg(feature = "metrics")]
+fn change(layer: &Arc<Name>, bytes: i64) {
+    // Nothing is told of at the end of a thread.
+    let _ = UNTOLD.try_with(|untold| {
+        let mut untold = untold.borrow_mut();
+        match untold
+            .iter_mut()
+            .find(|(other, _)| Arc::ptr_eq(other, layer))
+        {
+            Some((_, sum)) => *sum += bytes,
+            None => untold.push((Arc::clone(layer), bytes)),
+        }
+    });
 }
 
 /// Tells of the bytes that this thread has charged and given back. Under no lock; whoever has changed a copy calls it when
 /// it has left the lock.
 pub(crate) fn settle() {
     #[cfg(feature = "metrics")]
-    {
-        let bytes = UNTOLD.replace(0);
+    while let Ok(Some((layer, bytes))) = UNTOLD.try_with(|untold| untold.borrow_mut().pop()) {
         if bytes != 0 {
-            tell(|| metrics::gauge!("singleflight_buffered_bytes").increment(bytes as f64));
+            of_layer(&layer, |layer| {
+                metrics::gauge!(BUFFERED_BYTES, "layer" => layer).increment(bytes as f64);
+            });
         }
     }
 }
@@ -45,21 +70,25 @@ pub(crate) fn settle() {
 /// How long a follower waits; no clock is read where nobody wants to know.
 pub(crate) struct Wait {
     #[cfg(feature = "metrics")]
+    layer: Arc<Name>,
+    #[cfg(feature = "metrics")]
     since: tokio::time::Instant,
 }
 
 impl Wait {
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(layer: &Arc<Name>) -> Self {
         Self {
+            #[cfg(feature = "metrics")]
+            layer: Arc::clone(layer),
             #[cfg(feature = "metrics")]
             since: tokio::time::Instant::now(),
         }
     }
 
-    /// Passes on what ended it.
-    pub(crate) fn ended<T>(&self, next: T) -> T {
+    pub(crate) fn ended(&self) {
         #[cfg(feature = "metrics")]
-        tell(|| metrics::histogram!("singleflight_wait_seconds").record(self.since.elapsed()));
-        next
+        of_layer(&self.layer, |layer| {
+            metrics::histogram!(WAIT_SECONDS, "layer" => layer).record(self.since.elapsed());
+        });
     }
 }

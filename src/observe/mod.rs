@@ -1,34 +1,39 @@
 //! What is told to `tracing` and `metrics`; nothing, at no cost, where their features are off.
 //!
 //! Subscribers and recorders are the user's, and they are told in the middle of what concerns many callers. Their panics
-//! go no further than here.
+//! go no further than `tell`, which is on the ground floor, as a named [`Group`](crate::Group) tells of its work too.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `tell` | calls an observer, and holds a span |
 //! | `request` | what becomes of a request, and why |
 //! | `flight` | a flight from its call to its end |
 //! | `gauges` | waiters and bytes |
+//! | `metrics` | the metrics' names, units and descriptions |
 //!
-//! # Metrics
-//!
-//! | name | kind | labels | what |
-//! | --- | --- | --- | --- |
-//! | `singleflight_requests_total` | counter | `role`, `reason` | requests, when it is known what becomes of them |
-//! | `singleflight_flights` | gauge | | calls of the inner service that others could or can share |
-//! | `singleflight_waiters` | gauge | | callers that have not yet got all that their flight owes them |
-//! | `singleflight_buffered_bytes` | gauge | | bytes set aside for the copies of bodies |
-//! | `singleflight_wait_seconds` | histogram | | how long a follower waited for its head, or to be sent on |
-//! | `singleflight_callers` | histogram | | callers that a flight has had |
+//! `guide/observability.md` lists all that is told.
 
 mod flight;
 mod gauges;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod request;
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-mod tell;
 
 pub(crate) use self::{
-    flight::{Fate, Trace},
+    flight::{FlightEnd, Trace},
     gauges::{Wait, buffered, released, settle, waiter_came, waiter_went},
-    request::{Asker, Reason, bypassed, followed, led},
+    request::{CallerSpan, Reason, bypassed, followed, led},
 };
+
+/// Of the span and the events: a path that the documentation has.
+#[cfg(feature = "tracing")]
+const TARGET: &str = "tower_singleflight::Singleflight";
+
+/// A layer that nobody has named.
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+const UNNAMED: &str = "default";
+
+/// The field `layer`.
+#[cfg(feature = "tracing")]
+fn shown(layer: &crate::group::Name) -> &str {
+    layer.get().map_or(UNNAMED, |name| name)
+}

@@ -1,10 +1,12 @@
 //! What becomes of a request.
 
+#[cfg(feature = "metrics")]
+use super::metrics::{REQUESTS, of_layer};
 #[cfg(feature = "tracing")]
-use super::tell::Span;
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-use super::tell::tell;
-use crate::rules::Bypass;
+use super::{TARGET, shown};
+#[cfg(feature = "tracing")]
+use crate::group::{Span, tell};
+use crate::{group::Name, rules::Bypass};
 
 /// Why a request that could have shared a flight made its own call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(crate) enum Reason {
 
 /// Whose request it is that something is told of, wherever and by whom it is decided: the span in which the service was
 /// called.
-pub(crate) struct Asker {
+pub(crate) struct CallerSpan {
     #[cfg(feature = "tracing")]
     pub(super) span: Span,
 }
@@ -55,11 +57,11 @@ impl Reason {
     }
 }
 
-// ===== impl Asker =====
+// ===== impl CallerSpan =====
 
-impl Asker {
+impl CallerSpan {
     /// Who calls now.
-    pub(crate) fn here() -> Self {
+    pub(crate) fn current() -> Self {
         Self {
             #[cfg(feature = "tracing")]
             span: Span::new(tracing::Span::current),
@@ -67,39 +69,45 @@ impl Asker {
     }
 
     /// It makes its own call.
-    pub(crate) fn forwarded(&self, reason: Reason) {
+    pub(crate) fn forwarded(&self, layer: &Name, reason: Reason) {
         #[cfg(feature = "tracing")]
-        tell(|| tracing::debug!(parent: &self.span.0, reason = reason.as_str(), "forwarded"));
+        tell(|| {
+            let (span, layer, reason) = (&self.span.0, shown(layer), reason.as_str());
+            tracing::debug!(target: TARGET, parent: span, layer, reason, "forwarded");
+        });
         #[cfg(feature = "metrics")]
-        request("forwarded", reason.as_str());
+        request(layer, "forwarded", reason.as_str());
     }
 }
 
 // ===== roles =====
 
-pub(crate) fn bypassed(reason: Bypass) {
+pub(crate) fn bypassed(layer: &Name, reason: Bypass) {
     #[cfg(feature = "tracing")]
-    tell(|| tracing::trace!(reason = reason.as_str(), "bypassed"));
+    tell(|| {
+        let (layer, reason) = (shown(layer), reason.as_str());
+        tracing::trace!(target: TARGET, layer, reason, "bypassed");
+    });
     #[cfg(feature = "metrics")]
-    request("bypassed", reason.as_str());
+    request(layer, "bypassed", reason.as_str());
 }
 
 /// Made a call that others could join.
-pub(crate) fn led() {
+pub(crate) fn led(layer: &Name) {
     #[cfg(feature = "metrics")]
-    request("leader", "");
+    request(layer, "leader", "");
 }
 
 /// Got the copy of another's response.
-pub(crate) fn followed() {
+pub(crate) fn followed(layer: &Name) {
     #[cfg(feature = "metrics")]
-    request("follower", "");
+    request(layer, "follower", "");
 }
 
 #[cfg(feature = "metrics")]
-fn request(role: &'static str, reason: &'static str) {
-    tell(|| {
-        metrics::counter!("singleflight_requests_total", "role" => role, "reason" => reason)
+fn request(layer: &Name, role: &'static str, reason: &'static str) {
+    of_layer(layer, |layer| {
+        metrics::counter!(REQUESTS, "layer" => layer, "role" => role, "reason" => reason)
             .increment(1);
     });
 }

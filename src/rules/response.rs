@@ -37,6 +37,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// Whatever a policy says, some responses are never shared and some not with everybody: the
 /// [module](crate::rules) lists those rules.
 ///
+/// Until 1.0 a minor version may change what it says, with a line in the changelog.
+///
 /// # Example
 ///
 /// A policy that shares `private` responses of one content type as well, since the key tells users apart:

@@ -1,17 +1,36 @@
-//! What all requests of a layer and of its clones share, beside the flights.
+//! What all requests of a layer and of its clones share.
 //!
 //! | file | what it holds |
 //! | --- | --- |
+//! | `shared` | one `Arc` for all that a service needs |
+//! | `settings` | what the layer's builder sets |
+//! | `flights` | the table of flights, and everything below |
+//! | `stats` | counters, and [`Stats`] |
+//! | `varying` | by which request fields the responses of a key vary |
 //! | `unshareable` | the keys whose responses may not be shared |
 //! | `write_target` | which URIs are one, for a write |
 //! | `writes` | which of them were written, and when |
 
+mod flights;
+mod settings;
+#[expect(
+    clippy::module_inception,
+    reason = "it is what the folder is named after"
+)]
+mod shared;
+mod stats;
 mod unshareable;
+mod varying;
 mod write_target;
 mod writes;
 
+pub use self::stats::Stats;
 pub(crate) use self::{
-    unshareable::UnshareableKeys,
+    flights::Flights,
+    settings::Settings,
+    shared::Shared,
+    stats::{Counters, Event},
+    varying::Varying,
     write_target::{HostHash, Resource, WriteTarget},
     writes::WriteEpochs,
 };

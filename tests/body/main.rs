@@ -11,6 +11,7 @@ mod frames;
 mod leave;
 mod limits;
 mod races;
+mod second_look;
 mod sockets;
 mod solo;
 mod window;

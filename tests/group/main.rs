@@ -10,6 +10,7 @@ mod kept;
 mod leaving;
 mod led;
 mod linearizable;
+mod names;
 mod nothing_kept;
 mod panic_hook;
 mod panics;

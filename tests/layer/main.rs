@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod constructors;
+mod followed;
 mod forwarding;
 mod handles;
 mod mixed_users;

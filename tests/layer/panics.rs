@@ -5,7 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -251,6 +251,82 @@ async fn a_key_whose_eq_panics_leaves_the_layer_usable() {
         let Ok(response) = caller.await.unwrap();
         assert_eq!(read(response).await.body, "page");
     }
+    works(&layer, &mut service).await;
+}
+
+/// A key whose drop panics, once each time that it is armed.
+#[derive(Clone)]
+struct BadDrop(Arc<AtomicBool>);
+
+impl BadDrop {
+    fn layer(armed: &Arc<AtomicBool>) -> SingleflightLayer<impl KeyExtractor<Key = Self>> {
+        let armed = Arc::clone(armed);
+        SingleflightLayer::with_key(move |_: &request::Parts| Some(Self(Arc::clone(&armed))))
+    }
+}
+
+impl PartialEq for BadDrop {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for BadDrop {}
+
+impl std::hash::Hash for BadDrop {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(0);
+    }
+}
+
+impl Drop for BadDrop {
+    fn drop(&mut self) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "bang");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_whose_key_panics_when_it_is_dropped_is_a_follower_all_the_same() {
+    let gate = Arc::new(Semaphore::new(0));
+    let armed = Arc::new(AtomicBool::new(false));
+    let layer = BadDrop::layer(&armed);
+    let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
+    let leader = support::ask(&service, get("/"));
+    armed.store(true, Ordering::SeqCst);
+    let call = service.call(get("/"));
+    assert!(!armed.load(Ordering::SeqCst), "the key has panicked");
+    let follower = tokio::spawn(async move {
+        let Ok(response) = call.await;
+        read(response).await
+    });
+    gate.add_permits(10);
+    let got = support::all([leader, follower]).await;
+    assert_eq!(support::roles(&got), [Role::Leader, Role::Follower]);
+    works(&layer, &mut service).await;
+}
+
+#[tokio::test]
+async fn a_follower_whose_key_panics_while_it_moves_to_its_variant_gets_its_response() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let layer = BadDrop::layer(&armed);
+    let mut service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| async {
+        let page = Full::new(Bytes::from_static(b"page"));
+        Ok::<_, Infallible>(
+            Response::builder()
+                .header("vary", "x-v")
+                .body(page)
+                .unwrap(),
+        )
+    }));
+    let ask = |variant| support::ask(&service, support::request("GET", "/", &[("x-v", variant)]));
+    let callers = [ask(b"a"), ask(b"b"), ask(b"b")];
+    // The next key that is dropped is that of the third, when it joins the second.
+    armed.store(true, Ordering::SeqCst);
+    let got = support::all(callers).await;
+    assert!(!armed.load(Ordering::SeqCst), "the key has panicked");
+    let roles = [Role::Leader, Role::Forwarded, Role::Follower];
+    assert_eq!(support::roles(&got), roles);
+    assert!(got.iter().all(|got| got.body == "page"));
     works(&layer, &mut service).await;
 }
 

@@ -141,7 +141,7 @@ fn sizes_do_not_grow_unnoticed() {
     assert_eq!(size_of::<RequestKeyExtractor>(), word);
     assert_eq!(size_of::<SharedError>(), 2 * word);
     assert_eq!(size_of::<Role>(), 1);
-    assert_eq!(size_of::<Stats>(), 7 * word);
+    assert_eq!(size_of::<Stats>(), 8 * word);
     assert!(size_of::<Run<String, String>>() <= 4 * word);
     assert!(size_of::<Outcome<u64>>() <= 2 * word);
     assert!(size_of::<RequestKey>() <= 16 * word);
@@ -235,4 +235,16 @@ async fn a_service_gives_access_to_what_is_inside() {
     assert_eq!(service.get_ref().calls(), got.len());
     assert_eq!(service.into_inner().calls(), 1);
     assert_idle(&layer.handle());
+}
+
+/// What a program may import with a glob beside this crate has no name in common with it.
+#[test]
+fn glob_imports_beside_tower_and_http_are_not_ambiguous() {
+    use http::*;
+    use tower::*;
+    use tower_singleflight::*;
+
+    fn takes(_: BoxError, _: Request<Body>, _: SingleflightLayer, _: Role, _: Stats) {}
+    fn calls<S: Service<Request<Body>>>(_: &S) {}
+    let _ = (takes, calls::<Singleflight<Origin>>);
 }

@@ -10,6 +10,8 @@ mod body;
 mod buffer_body;
 mod group;
 #[cfg(feature = "http")]
+mod requests;
+#[cfg(feature = "http")]
 mod unshareable;
 
 use std::{

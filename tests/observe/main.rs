@@ -5,6 +5,8 @@ mod support;
 
 #[cfg(feature = "http")]
 mod cache_status;
+#[cfg(all(feature = "tracing", feature = "metrics"))]
+mod group;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(all(feature = "tracing", feature = "metrics"))]

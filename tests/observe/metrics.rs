@@ -6,7 +6,11 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, Service};
 use tower_singleflight::SingleflightLayer;
 
-use crate::support::{Origin, get, request};
+use crate::support::{
+    Origin, assert_idle,
+    body::{body, layer, stack},
+    get, hush, poll_once, request, settle,
+};
 
 /// The sum of a metric's values with a label, since the last look: a snapshot takes what it shows.
 fn value(snapshotter: &Snapshotter, name: &str, label: &str) -> f64 {
@@ -61,12 +65,17 @@ fn requests_are_counted_by_role_and_reason() {
 }
 
 /// A gauge's way up and down, as the recorder saw it.
-fn gauge_over(name: &str, mut steps: impl FnMut(&dyn Fn())) -> Vec<f64> {
+fn gauge_over(name: &str, steps: impl FnOnce(&dyn Fn())) -> Vec<f64> {
+    gauge_with(name, |_, look| steps(look))
+}
+
+/// As `gauge_over`, for steps on threads that have yet to be told of the recorder.
+fn gauge_with(name: &str, steps: impl FnOnce(&DebuggingRecorder, &dyn Fn())) -> Vec<f64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let seen = std::cell::RefCell::new(vec![0.0]);
     metrics::with_local_recorder(&recorder, || {
-        steps(&|| {
+        steps(&recorder, &|| {
             let change = value(&snapshotter, name, "");
             let mut seen = seen.borrow_mut();
             let last = seen[seen.len() - 1];
@@ -120,6 +129,31 @@ fn the_gauge_of_buffered_bytes_falls_to_nothing() {
     );
 }
 
+/// One thread charges for a frame, and another gives it back.
+#[test]
+fn the_gauge_of_buffered_bytes_falls_to_nothing_behind_a_body_that_panicked() {
+    hush("a body that panics");
+    let seen = gauge_with("singleflight_buffered_bytes", |recorder, look| {
+        let (mut service, mut calls, handle) = stack(&layer());
+        let (mut leader, follower) = (service.call(get("/page")), service.call(get("/page")));
+        let (feed, body) = body(http_body::SizeHint::new());
+        feed.send("page");
+        feed.panic("a body that panics");
+        calls.call().answer(http::Response::new(body));
+        let polled = std::thread::scope(|scope| {
+            let poll =
+                || metrics::with_local_recorder(recorder, || poll_once(&mut leader).is_ready());
+            scope.spawn(poll).join()
+        });
+        assert!(polled.is_err(), "the leader gets the panic");
+        look();
+        drop((leader, follower));
+        look();
+        assert_idle(&handle);
+    });
+    assert_eq!(seen, [0.0, 4.0, 0.0]);
+}
+
 #[test]
 fn a_flights_callers_are_recorded_at_its_end() {
     let recorder = DebuggingRecorder::new();
@@ -141,6 +175,42 @@ fn a_flights_callers_are_recorded_at_its_end() {
         });
     });
     assert_eq!(value(&snapshotter, "singleflight_callers", ""), 5.0);
+}
+
+/// One caller for gzip and ten for br: two calls, of eleven callers and of ten.
+#[test]
+fn who_is_moved_to_the_flight_of_its_variant_is_recorded_as_its_caller() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (service, mut calls, handle) = stack(&layer());
+            let ask = |coding: &'static [u8]| {
+                let request = request("GET", "/page", &[("accept-encoding", coding)]);
+                tokio::spawn(service.clone().call(request))
+            };
+            let all: Vec<_> = std::iter::once(ask(b"gzip"))
+                .chain((0..10).map(|_| ask(b"br")))
+                .collect();
+            settle().await;
+            for _ in 0..2 {
+                let head = http::Response::builder().header("vary", "accept-encoding");
+                calls
+                    .call()
+                    .begin_with(head, http_body::SizeHint::new())
+                    .end();
+                settle().await;
+            }
+            for response in all {
+                response.await.unwrap().unwrap();
+            }
+            assert_idle(&handle);
+        });
+    });
+    assert_eq!(value(&snapshotter, "singleflight_callers", ""), 21.0);
 }
 
 #[test]
@@ -226,4 +296,240 @@ fn a_recorder_is_told_of_bytes_under_no_lock() {
         ),
         (3, 0)
     );
+}
+
+/// The labels and the value of a metric, for each of its series.
+fn series(recorder: &Snapshotter, name: &str) -> Vec<(Vec<(String, String)>, DebugValue)> {
+    let snapshot = recorder.snapshot().into_vec();
+    let matching = snapshot
+        .into_iter()
+        .filter(|(key, ..)| key.key().name() == name);
+    let labels = |key: &Key| {
+        let labels = key.labels();
+        let mut labels: Vec<_> = labels
+            .map(|label| (label.key().to_owned(), label.value().to_owned()))
+            .collect();
+        labels.sort();
+        labels
+    };
+    let mut series: Vec<_> = matching
+        .map(|(key, .., value)| (labels(key.key()), value))
+        .collect();
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    series
+}
+
+/// Two callers of each of two layers, the bodies read to their ends.
+fn two_layers(one: SingleflightLayer, two: SingleflightLayer) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for layer in [one, two] {
+            let origin = Origin::page();
+            let mut service = layer.layer(origin.clone());
+            let (first, second) = (service.call(get("/")), service.call(get("/")));
+            origin.admit(1);
+            let (first, second) = tokio::join!(first, second);
+            for response in [first, second] {
+                response.unwrap().into_body().collect().await.unwrap();
+            }
+            let post = request("POST", "/", &[]);
+            origin.admit(1);
+            service.call(post).await.unwrap();
+            assert_eq!(layer.handle().in_flight(), 0);
+        }
+    });
+}
+
+#[test]
+fn every_metric_says_which_layer_it_is_of() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        two_layers(
+            SingleflightLayer::new().name("reports"),
+            SingleflightLayer::new(),
+        );
+    });
+    let snapshot = snapshotter.snapshot().into_vec();
+    let mut seen: Vec<_> = snapshot
+        .iter()
+        .map(|(key, ..)| {
+            let mut labels = key.key().labels();
+            let layer = labels.find(|label| label.key() == "layer");
+            let layer = layer.map(|label| label.value().to_owned());
+            (key.key().name().to_owned(), layer.expect("a layer"))
+        })
+        .collect();
+    seen.sort();
+    seen.dedup();
+    let all = [
+        "singleflight_buffered_bytes",
+        "singleflight_callers",
+        "singleflight_flight_seconds",
+        "singleflight_flights",
+        "singleflight_requests_total",
+        "singleflight_wait_seconds",
+        "singleflight_waiters",
+    ];
+    let expected: Vec<_> = all
+        .iter()
+        .flat_map(|name| ["default", "reports"].map(|layer| ((*name).to_owned(), layer.to_owned())))
+        .collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn bytes_are_given_back_under_the_name_of_the_layer_that_took_them() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let (one, two) = (
+        SingleflightLayer::new().name("one"),
+        SingleflightLayer::new().name("two"),
+    );
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let origin = Origin::page();
+            origin.admit(2);
+            let mut bodies = Vec::new();
+            for layer in [&one, &two] {
+                let mut service = layer.layer(origin.clone());
+                let (first, second) = (service.call(get("/")), service.call(get("/")));
+                let (first, second) = tokio::join!(first, second);
+                bodies.extend([first.unwrap(), second.unwrap()]);
+            }
+            let held = series(&snapshotter, "singleflight_buffered_bytes");
+            let gauge = |name: &str, bytes: f64| {
+                (
+                    vec![("layer".to_owned(), name.to_owned())],
+                    DebugValue::Gauge(bytes.into()),
+                )
+            };
+            assert_eq!(held, [gauge("one", 4.0), gauge("two", 4.0)]);
+            // Both are given back on this thread, mixed.
+            drop(bodies);
+        });
+    });
+    let held = series(&snapshotter, "singleflight_buffered_bytes");
+    let all = held.iter().map(|(_, value)| match value {
+        DebugValue::Gauge(bytes) => bytes.into_inner(),
+        other => panic!("{other:?} is no gauge"),
+    });
+    assert_eq!(all.collect::<Vec<_>>(), [-4.0, -4.0]);
+    assert_eq!((one.handle().in_flight(), two.handle().in_flight()), (0, 0));
+}
+
+/// The guide has a row for a metric of this name and unit.
+pub(crate) fn assert_documented(name: &str, unit: Unit) {
+    let guide = include_str!("../../src/guide/observability.md");
+    let kind = match name.rsplit('_').next() {
+        Some("total") => "counter",
+        Some("seconds" | "callers") => "histogram",
+        _ => "gauge",
+    };
+    let row = format!("| `{name}` | {kind} | {} |", unit.as_str());
+    assert!(guide.contains(&row), "the guide has no {row}");
+}
+
+/// Every recorder learns once what the metrics are: one that is installed late, or for a thread alone, too.
+#[test]
+fn every_metric_is_described_with_its_unit() {
+    for _ in 0..2 {
+        let recorder = Box::new(DebuggingRecorder::new());
+        let snapshotter = recorder.snapshotter();
+        metrics::with_local_recorder(&*recorder, || {
+            two_layers(SingleflightLayer::new(), SingleflightLayer::new());
+        });
+        let snapshot = snapshotter.snapshot().into_vec();
+        let mut seen = std::collections::BTreeSet::new();
+        for (key, unit, help, _) in snapshot {
+            let name = key.key().name().to_owned();
+            let expected = match name.rsplit('_').next() {
+                Some("seconds") => Unit::Seconds,
+                Some("bytes") => Unit::Bytes,
+                _ => Unit::Count,
+            };
+            assert_eq!(unit, Some(expected), "{name}");
+            assert!(help.is_some_and(|help| help.len() > 20), "{name}");
+            assert_documented(&name, expected);
+            seen.insert(name);
+        }
+        assert_eq!(seen.len(), 7, "{seen:?}");
+        // Kept, so that the next one lies elsewhere.
+        Box::leak(recorder);
+    }
+}
+
+#[test]
+fn a_flight_counts_for_as_long_as_it_lasts() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let origin = Origin::page();
+            let mut service = SingleflightLayer::new().layer(origin.clone());
+            let call = service.call(get("/"));
+            tokio::time::advance(std::time::Duration::from_millis(1500)).await;
+            origin.admit(1);
+            call.await.unwrap();
+        });
+    });
+    assert_eq!(value(&snapshotter, "singleflight_flight_seconds", ""), 1.5);
+}
+
+/// Counts how often it is told what a metric is.
+#[derive(Default)]
+struct Described(std::cell::RefCell<std::collections::BTreeMap<String, usize>>);
+
+impl Described {
+    fn count(&self, name: &KeyName) {
+        let mut counts = self.0.borrow_mut();
+        *counts.entry(name.as_str().to_owned()).or_default() += 1;
+    }
+}
+
+impl metrics::Recorder for Described {
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count(&name);
+    }
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count(&name);
+    }
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count(&name);
+    }
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn a_recorder_is_told_once_what_a_metric_is_however_many_layers_and_requests_there_are() {
+    let recorder = Described::default();
+    metrics::with_local_recorder(&recorder, || {
+        for _ in 0..3 {
+            two_layers(
+                SingleflightLayer::new().name("reports"),
+                SingleflightLayer::new(),
+            );
+        }
+    });
+    let counts = recorder.0.into_inner();
+    assert_eq!(counts.len(), 7, "{counts:?}");
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
 }

@@ -8,7 +8,7 @@ use std::sync::{
 use http_body_util::BodyExt;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use tower::{Layer, Service};
-use tower_singleflight::{Role, SingleflightLayer};
+use tower_singleflight::{Group, Role, SingleflightLayer};
 use tracing::{Event, Subscriber, span};
 
 use crate::support::{Origin, assert_idle, get, hush, request, role};
@@ -134,4 +134,30 @@ fn requests_are_answered_though_whoever_observes_them_panics() {
             assert_eq!(panic.downcast_ref(), Some(&"boom"));
         }
     });
+}
+
+#[test]
+fn callers_of_a_named_group_get_their_values_though_whoever_observes_them_panics() {
+    hush(TROUBLE);
+    let touchy = Touchy::default();
+    let group: Group<&str, u32> = Group::new().name("articles");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&touchy, || {
+        tracing::subscriber::with_default(touchy.clone(), || {
+            runtime.block_on(async {
+                let work = || async { 1 };
+                let (first, second) = tokio::join!(group.run("7", work), group.run("7", work));
+                assert_eq!((first.value, second.value), (1, 1));
+                assert_eq!(group.spawn("8", work).await.value, 1);
+                drop(group.run("9", std::future::pending));
+                let call = tokio::spawn(group.run("10", || async { panic!("boom") }));
+                let panic = call.await.unwrap_err().into_panic();
+                assert_eq!(panic.downcast_ref(), Some(&"boom"));
+            });
+        });
+    });
+    assert!(touchy.0.load(Ordering::Relaxed) > 0, "it was never told");
+    assert_eq!(group.in_flight(), 0);
 }

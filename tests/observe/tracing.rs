@@ -10,7 +10,7 @@ use http::{Response, header};
 use tower::{Layer, Service};
 use tower_singleflight::{SingleflightLayer, method_and_uri};
 use tracing::{
-    Event, Instrument, Subscriber,
+    Event, Instrument, Level, Subscriber,
     field::{Field, Visit},
     span,
 };
@@ -26,10 +26,12 @@ struct Log {
     follows: Vec<(u64, u64)>,
     /// Fields, and the span they are in.
     events: Vec<(String, Option<u64>)>,
+    /// Of spans and events alike: target, level, fields.
+    told: Vec<(&'static str, Level, String)>,
 }
 
 #[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Log>>);
+pub(crate) struct Capture(Arc<Mutex<Log>>);
 
 #[derive(Default)]
 struct Fields(String);
@@ -57,12 +59,14 @@ where
             .span(id)
             .and_then(|span| span.parent())
             .map(|span| span.id().into_u64());
-        let name = attributes.metadata().name().to_owned();
-        self.0
-            .lock()
-            .unwrap()
-            .spans
-            .insert(id.into_u64(), (name, fields.0, parent));
+        let metadata = attributes.metadata();
+        let mut log = self.0.lock().unwrap();
+        log.told
+            .push((metadata.target(), *metadata.level(), fields.0.clone()));
+        log.spans.insert(
+            id.into_u64(),
+            (metadata.name().to_owned(), fields.0, parent),
+        );
     }
 
     fn on_follows_from(&self, id: &span::Id, from: &span::Id, _: Context<'_, S>) {
@@ -77,16 +81,20 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let span = context.event_span(event).map(|span| span.id().into_u64());
-        self.0.lock().unwrap().events.push((fields.0, span));
+        let metadata = event.metadata();
+        let mut log = self.0.lock().unwrap();
+        log.told
+            .push((metadata.target(), *metadata.level(), fields.0.clone()));
+        log.events.push((fields.0, span));
     }
 }
 
 impl Capture {
-    fn install(&self) -> tracing::subscriber::DefaultGuard {
+    pub(crate) fn install(&self) -> tracing::subscriber::DefaultGuard {
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
 
-    fn span(&self, name: &str) -> Option<(u64, String, Option<u64>)> {
+    pub(crate) fn span(&self, name: &str) -> Option<(u64, String, Option<u64>)> {
         let log = self.0.lock().unwrap();
         log.spans
             .iter()
@@ -94,8 +102,26 @@ impl Capture {
             .map(|(id, (_, fields, parent))| (*id, fields.clone(), *parent))
     }
 
+    /// Target, level and fields of the spans and events of this crate.
+    pub(crate) fn told(&self) -> Vec<(&'static str, Level, String)> {
+        let log = self.0.lock().unwrap();
+        let ours = log
+            .told
+            .iter()
+            .filter(|(target, ..)| target.starts_with("tower_singleflight"));
+        ours.cloned().collect()
+    }
+
+    /// The level and the fields of the event with this message.
+    pub(crate) fn event(&self, message: &str) -> Option<(Level, String)> {
+        let message = format!("message={message} ");
+        let mut told = self.told().into_iter();
+        let found = told.find(|(.., fields)| fields.contains(&message))?;
+        Some((found.1, found.2))
+    }
+
     /// The names of the spans that such events are in.
-    fn spans_of(&self, text: &str) -> Vec<String> {
+    pub(crate) fn spans_of(&self, text: &str) -> Vec<String> {
         let log = self.0.lock().unwrap();
         let events = log
             .events
@@ -106,7 +132,7 @@ impl Capture {
             .collect()
     }
 
-    fn has_event(&self, text: &str) -> bool {
+    pub(crate) fn has_event(&self, text: &str) -> bool {
         self.0
             .lock()
             .unwrap()
@@ -280,4 +306,61 @@ async fn a_panicked_flight_says_so() {
     let call = tokio::spawn(service.call(get("/")));
     assert!(call.await.unwrap_err().is_panic());
     assert!(capture.has_event("panicked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_lands_says_how_many_callers_it_had_and_how_long_it_took() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let origin = Origin::page();
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(origin.clone());
+    let (first, second) = (service.call(get("/")), service.call(get("/")));
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    origin.admit(1);
+    let _ = tokio::join!(first, second);
+    let (level, fields) = capture.event("landed").unwrap();
+    assert_eq!(level, Level::DEBUG);
+    assert!(fields.contains("callers=2 "), "{fields}");
+    assert!(fields.contains("duration=2s "), "{fields}");
+    assert_eq!(capture.spans_of("landed"), ["singleflight"]);
+    assert_eq!(layer.handle().in_flight(), 0);
+}
+
+#[tokio::test]
+async fn the_span_and_every_event_have_a_public_path_as_target_and_the_name_of_their_layer() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let origin = Origin::page_with("set-cookie", "a=b");
+    let layer = SingleflightLayer::new().name("reports");
+    let mut service = layer.clone().layer(origin.clone());
+    origin.admit(3);
+    // Led, landed, joined, forwarded.
+    let (first, second) = (service.call(get("/")), service.call(get("/")));
+    let _ = tokio::join!(first, second);
+    // Bypassed.
+    service.call(request("POST", "/", &[])).await.unwrap();
+    // Cancelled.
+    drop(service.call(get("/other")));
+    let told = capture.told();
+    for message in ["joined", "forwarded", "landed", "bypassed", "cancelled"] {
+        assert!(capture.event(message).is_some(), "{message}: {told:?}");
+    }
+    for (target, _, fields) in &told {
+        assert_eq!(*target, "tower_singleflight::Singleflight", "{fields}");
+        assert!(fields.contains("layer=\"reports\" "), "{fields}");
+    }
+    assert_eq!(layer.handle().in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_layer_without_a_name_is_the_default_one() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let origin = Origin::page();
+    origin.admit(1);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
+    service.call(get("/")).await.unwrap();
+    let (_, fields, _) = capture.span("singleflight").unwrap();
+    assert!(fields.contains("layer=\"default\" "), "{fields}");
 }

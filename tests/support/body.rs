@@ -160,6 +160,7 @@ struct Core {
     polls: AtomicUsize,
     pulled: AtomicUsize,
     dropped: AtomicBool,
+    on_drop: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// A body that gives what its feed is told to.
@@ -180,6 +181,7 @@ pub(crate) fn body(hint: SizeHint) -> (Feed, Mock) {
         polls: AtomicUsize::new(0),
         pulled: AtomicUsize::new(0),
         dropped: AtomicBool::new(false),
+        on_drop: Mutex::default(),
     });
     let feed = Feed { core: core.clone() };
     (feed, Mock { core, over: false })
@@ -267,6 +269,11 @@ impl Feed {
     pub(crate) fn is_dropped(&self) -> bool {
         self.core.dropped.load(Ordering::SeqCst)
     }
+
+    /// What the body does when it is dropped.
+    pub(crate) fn on_drop(&self, act: impl FnOnce() + Send + 'static) {
+        *self.core.on_drop.lock().unwrap() = Some(Box::new(act));
+    }
 }
 
 impl Body for Mock {
@@ -320,6 +327,10 @@ impl Body for Mock {
 impl Drop for Mock {
     fn drop(&mut self) {
         self.core.dropped.store(true, Ordering::SeqCst);
+        let act = self.core.on_drop.lock().unwrap().take();
+        if let Some(act) = act {
+            act();
+        }
     }
 }
 

@@ -156,6 +156,20 @@ impl Connection {
         while self.unread.len() < bytes && self.more().await {}
     }
 
+    /// Waits for a head, and says whether the connection stays open behind its message, if that comes to its end.
+    pub(crate) async fn peek_goes_on(&mut self, is_head: bool) -> bool {
+        let Ok(head) = self.head().await else {
+            return false;
+        };
+        let message = parse_head(&head);
+        self.unread.splice(0..0, head);
+        message.is_ok_and(|mut message| {
+            message.is_whole = true;
+            message.framing = framing(&message, is_head).unwrap_or(Framing::Close);
+            !message.closes()
+        })
+    }
+
     /// Whether all that has come was read, and nothing was waited for in vain.
     pub(crate) fn is_in_step(&self) -> bool {
         self.unread.is_empty() && !self.is_stalled

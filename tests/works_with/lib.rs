@@ -13,6 +13,8 @@ mod grpc;
 mod json_rpc;
 #[cfg(feature = "heavy")]
 mod kube;
+#[cfg(feature = "heavy")]
+mod prometheus;
 mod tonic;
 mod tower;
 mod tower_http;

@@ -140,7 +140,9 @@ impl fmt::Debug for Proxy {
 /// The layer that the options ask for.
 fn layer(cli: &Cli) -> SingleflightLayer {
     let key = RequestKeyExtractor::new().ignore_headers(cli.ignore_header.iter().cloned());
-    let mut layer = SingleflightLayer::with_extractor(key).max_body(cli.max_body);
+    let mut layer = SingleflightLayer::with_extractor(key)
+        .name("reverse_proxy")
+        .max_body(cli.max_body);
     if let Some(bytes) = cli.max_buffered {
         layer = layer.max_buffered(bytes);
     }

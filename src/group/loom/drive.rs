@@ -11,15 +11,14 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, Woken, follow, followed, lead, led, poll_with};
+use super::support::{Flights, Gate, KEY, Woken, follow, followed, join, lead, led, poll_with};
 use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
     flight::Flight,
     runtime::{Location, Runtime, at},
     table::Table,
-    visit::{Entered, Visit},
-    wakers::Interest,
+    visit::Entered,
 };
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
@@ -172,7 +171,7 @@ fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;
     loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
-        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
+        let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
         let Entered::Led(mut leader) = enter() else {
             unreachable!("nobody else leads")
@@ -190,13 +189,13 @@ fn loom_demotion_against_the_leaders_poll() {
                 }
             })
         });
-        let Entered::Joined(follower) = enter() else {
+        let Entered::Joined(follower, ()) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();
         *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
         leave_after_boarding(follower);
-        let ended = block_on(poll_fn(|cx| leader.poll(Interest::End, cx)));
+        let ended = block_on(poll_fn(|cx| leader.poll(cx)));
         assert!(matches!(ended, Ended::Shared(_)));
         assert_eq!(table.len(), 0);
     });
@@ -210,7 +209,7 @@ fn loom_demotion_against_the_leaders_leaving() {
     type Demoted = Flight<u32, u32, ()>;
     loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
-        let enter = || table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join);
+        let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
         let Entered::Led(mut leader) = enter() else {
             unreachable!("nobody else leads")
@@ -229,14 +228,14 @@ fn loom_demotion_against_the_leaders_leaving() {
                 }
             })
         });
-        let Entered::Joined(mut follower) = enter() else {
+        let Entered::Joined(mut follower, ()) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();
         *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
-        follower.board();
+        follower.promote();
         let leaver = thread::spawn(move || drop(leader));
-        let ended = block_on(poll_fn(|cx| follower.poll(Interest::End, cx)));
+        let ended = block_on(poll_fn(|cx| follower.poll(cx)));
         assert!(matches!(ended, Ended::Shared(_)));
         leaver.join().unwrap();
         assert_eq!(table.len(), 0);

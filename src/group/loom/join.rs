@@ -10,12 +10,12 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, followed, lead, led};
+use super::support::{Flights, Gate, KEY, followed, join, lead, led};
 use crate::group::{
     Group,
     runtime::{Location, at},
     table::Table,
-    visit::{Entered, Visit},
+    visit::Entered,
 };
 
 /// Join against complete: one joins the flight or starts anew, and never gets what had ended before.
@@ -148,9 +148,8 @@ fn loom_panic_against_join() {
 fn loom_who_sees_a_second_caller_sees_that_they_share() {
     loom::model(|| {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
-        let enter = |table: &Table<u32, u32, ()>| {
-            table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join)
-        };
+        let enter =
+            |table: &Table<u32, u32, ()>| table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let Entered::Led(leader) = enter(&table) else {
             unreachable!("nobody else leads")
         };

@@ -14,9 +14,9 @@ use loom::{future::AtomicWaker, sync::atomic::AtomicBool};
 
 use crate::group::{
     Group, Outcome, Run,
+    shard::Entry,
     table::Table,
     visit::{Entered, Visit},
-    wakers::Interest,
 };
 
 pub(super) const KEY: u32 = 0;
@@ -103,6 +103,11 @@ pub(super) fn follow(group: &Group<u32, u32>) -> Run<u32, u32> {
     })
 }
 
+/// Joins whatever flight there is.
+pub(super) fn join<V>(_: &u32, (): &(), _: &Entry<u32, V, ()>) -> Visit {
+    Visit::Join(())
+}
+
 /// Flights as a group's callers enter them, or as those of a floor above: there a leader is never solo.
 #[derive(Clone)]
 pub(super) enum Flights {
@@ -131,20 +136,20 @@ impl Flights {
             Self::Group(group) => return Box::pin(group.run(KEY, work)),
             Self::Table(table) => table,
         };
-        let mut caller = match table.enter(table.hash(&KEY), KEY, (), |_, (), _| Visit::Join) {
+        let mut caller = match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
             Entered::Led(mut caller) => {
                 caller.start(work);
                 caller
             }
-            Entered::Joined(caller) => {
-                caller.board();
+            Entered::Joined(caller, ()) => {
+                caller.promote();
                 caller
             }
             Entered::Refused(..) => unreachable!("not asked for"),
         };
         let led = caller.leads();
         Box::pin(poll_fn(move |cx| {
-            let ended = std::task::ready!(caller.poll(Interest::End, cx));
+            let ended = std::task::ready!(caller.poll(cx));
             Poll::Ready(ended.into_outcome(led))
         }))
     }

@@ -43,9 +43,10 @@ pub(super) struct Client {
     pub(super) pace: u64,
     /// The lines of its request behind `Host`.
     pub(super) more: String,
-    /// It asks for something else on the same connection before, as it always does behind. It waits for each answer: where a
-    /// body ends between two looks of hyper's server (1.12), that leaves a pipelined request unread for ever.
+    /// It asks for something else on the same connection before, as it always does behind.
     pub(super) asks_before: bool,
+    /// It asks for what comes behind as soon as the head says that the connection stays open.
+    pub(super) pipelines: bool,
     pub(super) leaves: Option<Leaves>,
 }
 
@@ -244,6 +245,7 @@ impl Client {
             pace: rng.pick(&[0, 0, 0, 3, 50]),
             more,
             asks_before: rng.chance(30),
+            pipelines: rng.chance(50),
             leaves: match rng.below(20) {
                 0 if leaves => Some(Leaves::Turns(rng.below(60))),
                 1 if leaves => Some(Leaves::Bytes(rng.index(60))),

@@ -68,11 +68,20 @@ async fn talk_http1(address: SocketAddr, case: &Case, client: &Client, path: &st
         }
         None => {}
     }
-    let answer = connection.receive(case.method == "HEAD").await;
+    let is_head = case.method == "HEAD";
+    // To one that is about to be closed nothing is sent: a reset would cost what is on the way.
+    let may_pipeline = client.pipelines && !is_old;
+    let pipelines = may_pipeline && connection.peek_goes_on(is_head).await;
+    if pipelines {
+        connection.send(other("2").as_bytes()).await;
+    }
+    let answer = connection.receive(is_head).await;
     // That an origin speaks HTTP/1.0 keeps hyper's server from nothing.
     let goes_on = |answer: &Message| !answer.closes() && (!is_old || answer.says("keep-alive"));
     if answer.as_ref().is_ok_and(goes_on) {
-        connection.send(other("2").as_bytes()).await;
+        if !pipelines {
+            connection.send(other("2").as_bytes()).await;
+        }
         others.push((connection.receive(false).await, "/after/2"));
     }
     if answer.as_ref().is_ok_and(Message::closes) {
@@ -187,7 +196,11 @@ async fn read(
                 let trailers = frame.into_trailers().expect("data or trailers");
                 message.trailers = fields(&trailers);
             }
-            Err(_) => message.is_whole = false,
+            // A connection that has failed would say so for ever.
+            Err(_) => {
+                message.is_whole = false;
+                break;
+            }
         }
     }
     Ok(message)

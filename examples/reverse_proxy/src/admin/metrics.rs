@@ -38,6 +38,7 @@ impl Admin {
             ("reverse_proxy_upstream_broken_bodies_total", "Responses of the upstream whose body broke off.", counters.broken_bodies.get()),
             ("singleflight_led_total", "Requests that were sent on and could be joined.", stats.led),
             ("singleflight_joined_total", "Requests that joined another's flight.", stats.joined),
+            ("singleflight_followed_total", "Requests that got the copy of another's response.", stats.followed),
             ("singleflight_forwarded_total", "Requests that made their own call after all.", stats.forwarded),
             ("singleflight_bypassed_total", "Requests that were never to be coalesced.", stats.bypassed),
             ("singleflight_in_flight", "Flights that a new caller could join.", stats.in_flight as u64),

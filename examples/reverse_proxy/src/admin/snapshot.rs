@@ -53,6 +53,7 @@ impl Admin {
             "broken_bodies": counters.broken_bodies.get(),
             "led": stats.led,
             "joined": stats.joined,
+            "followed": stats.followed,
             "forwarded": stats.forwarded,
             "bypassed": stats.bypassed,
             "in_flight": stats.in_flight,

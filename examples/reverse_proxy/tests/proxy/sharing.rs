@@ -20,6 +20,7 @@ async fn a_hundred_clients_make_one_call() {
         ("upstream_calls", 1),
         ("led", 1),
         ("joined", 99),
+        ("followed", 99),
         ("in_flight", 0),
         ("waiters", 0),
         ("buffered_bytes", 0),

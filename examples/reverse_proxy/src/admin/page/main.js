@@ -14,7 +14,7 @@ const VALUES = {
 };
 const saved = s => s.requests ? percent(100 * Math.max(0, 1 - s.upstream_calls / s.requests)) : "–";
 const TOTALS = [["Requests", "requests"], ["Origin calls", "upstream_calls"], ["Calls saved", saved], ["Errors (5xx)", "errors"],
-  ["502 and 504", "upstream_failures"], ["Led", "led"], ["Joined", "joined"], ["Made own call", "forwarded"], ["Bypassed", "bypassed"],
+  ["502 and 504", "upstream_failures"], ["Led", "led"], ["Followed", "followed"], ["Made own call", "forwarded"], ["Bypassed", "bypassed"],
   ["Tried again", "upstream_retries"]];
 for (const [name] of TOTALS) {
   const box = make("div");

@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use tower_service::Service;
 
 use super::{
-    origin::{Origin, OriginBody},
+    inner::{Inner, InnerBody},
     reader::{Next, ReadBody, Reader},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     error::{BoxError, FellBehind, ResponseChanged, SharedError},
     future::ResponseFuture,
     key::KeyExtractor,
-    observe::{Asker, Reason},
+    observe::{CallerSpan, Reason},
     service::Singleflight,
     sync::Mutex,
 };
@@ -147,10 +147,10 @@ where
 
 impl<S, X, ReqBody, ResBody> State<S, X, ReqBody, ResBody>
 where
-    S: Origin<ReqBody, ResBody>,
+    S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
     ReqBody: Body + Send + 'static,
-    ResBody: OriginBody,
+    ResBody: InnerBody,
 {
     /// Leaves the flight, and calls again as any newcomer does.
     fn move_on(&mut self) -> Result<(), SharedError> {
@@ -172,7 +172,7 @@ where
         else {
             return Err(SharedError::new(FellBehind));
         };
-        service.count_forwarded(&Asker::here(), Reason::MovedOn);
+        service.count_forwarded(&CallerSpan::current(), Reason::MovedOn);
         let call = service.call_again(request, moves + 1);
         *self = Self::Calling {
             call: Box::pin(call),
@@ -272,10 +272,10 @@ where
 
 impl<S, X, ReqBody, ResBody> ReadBody for FollowerBody<S, X, ReqBody, ResBody>
 where
-    S: Origin<ReqBody, ResBody>,
+    S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
     ReqBody: Body + Send + 'static,
-    ResBody: OriginBody,
+    ResBody: InnerBody,
 {
     fn poll_frame(
         &mut self,

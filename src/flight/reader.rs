@@ -8,17 +8,17 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::seat::Seat;
+use super::caller::Caller;
 use crate::{
     buffer::{Prefix, Read},
     error::{FellBehind, SharedError},
-    group::Interest,
+    group::Wakers,
     observe,
 };
 
 /// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
 pub(crate) struct Reader<K> {
-    seat: Seat<K>,
+    caller: Caller<K>,
     /// Whether it has let the reader that sets the pace come before it.
     yielded: bool,
 }
@@ -47,24 +47,24 @@ pub(super) enum Next {
 // ===== impl Reader =====
 
 impl<K> Reader<K> {
-    pub(crate) fn new(seat: Seat<K>) -> Self {
+    pub(crate) fn new(caller: Caller<K>) -> Self {
         Self {
-            seat,
+            caller,
             yielded: false,
         }
     }
 
     /// What it has had so far.
     pub(super) fn had(&self) -> Prefix {
-        let exchange = self.seat.flight().cargo.exchange.lock();
-        exchange.buffer.had(self.seat.place())
+        let state = self.caller.flight().data.state.lock();
+        state.buffer.had(self.caller.place())
     }
 
     fn read(&mut self) -> Read {
         let (read, _spent) = {
-            let mut exchange = self.seat.flight().cargo.exchange.lock();
-            let read = exchange.buffer.read(self.seat.place());
-            (read, exchange.buffer.take_spent())
+            let mut state = self.caller.flight().data.state.lock();
+            let read = state.buffer.read(self.caller.place());
+            (read, state.buffer.take_spent())
         };
         observe::settle();
         read
@@ -87,7 +87,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
             };
             match polled {
                 // Asked at the second look, it is in the place of one who has left in between.
-                _ if asked => self.seat.flight().wake_driver(),
+                _ if asked => self.caller.flight().wake_driver(),
                 None => {}
                 Some(Poll::Pending) if !paced => {
                     self.yielded = false;
@@ -96,7 +96,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 Some(Poll::Pending) if self.yielded => return Poll::Ready(Next::MoveOn),
                 Some(Poll::Pending) => {
                     self.yielded = true;
-                    self.seat.flight().wake_leader();
+                    self.caller.flight().wake_leader();
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -105,7 +105,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 }
             }
             // Then look once more: a frame may have come before the waker was left, or by this very poll.
-            polled = Some(self.seat.poll(Interest::Progress, cx));
+            polled = Some(self.caller.poll(cx));
         }
     }
 }
@@ -124,20 +124,30 @@ impl<K: Send + Sync + 'static> ReadBody for Reader<K> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let exchange = self.seat.flight().cargo.exchange.lock();
-        exchange.buffer.is_end_for(self.seat.place())
+        let state = self.caller.flight().data.state.lock();
+        state.buffer.is_end_for(self.caller.place())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let exchange = self.seat.flight().cargo.exchange.lock();
-        exchange.buffer.size_hint_for(self.seat.place())
+        let state = self.caller.flight().data.state.lock();
+        state.buffer.size_hint_for(self.caller.place())
+    }
+}
+
+impl<K> Drop for Reader<K> {
+    /// Whoever has waited is woken, also for an end that it has found by itself, before its flight woke it. hyper's server
+    /// (1.12) looks at a body twice in one poll, and goes on behind the end, or closes the connection, in the poll after it.
+    fn drop(&mut self) {
+        let mut wakers = Wakers::default();
+        wakers.push(self.caller.take_waker());
+        wakers.wake();
     }
 }
 
 impl<K> fmt::Debug for Reader<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("seat", &self.seat)
+            .field("caller", &self.caller)
             .finish_non_exhaustive()
     }
 }

@@ -7,25 +7,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use http::Request;
-use http_body::{Body, Frame};
+use http_body::Body;
 use pin_project::{pin_project, pinned_drop};
 use tower_service::Service;
 
 use super::{
-    desk::Desk,
-    oneshot::Oneshot,
-    origin::{Origin, OriginBody},
+    call::Oneshot,
+    context::{Pulled, WorkContext},
+    inner::{Inner, InnerBody},
+    leader::LeaderSlot,
+    state::Flight,
     verdict::{Opened, Verdict},
 };
 use crate::{
-    buffer::PrefixHasher,
-    error::SharedError,
-    flights::{Flight, Shared},
-    group::Wakers,
-    key::KeyExtractor,
-    observe::Fate,
+    buffer::PrefixHasher, error::SharedError, key::KeyExtractor, observe::FlightEnd, shared::Shared,
 };
 
 /// So many frames are pulled in one poll.
@@ -40,11 +37,11 @@ where
 {
     #[pin]
     stage: Stage<S, ReqBody, ResBody>,
-    brief: Brief<X, ResBody, S::Error>,
+    context: WorkContext<X, ResBody, S::Error>,
     /// Follows a body that several share beyond its limit.
     hasher: Option<PrefixHasher>,
     /// What it means if it is dropped now.
-    fate: Fate,
+    end: FlightEnd,
 }
 
 #[pin_project(project = StageProj)]
@@ -54,20 +51,6 @@ where
 {
     Calling(#[pin] Oneshot<S, ReqBody>),
     Body(#[pin] ResBody),
-}
-
-/// Whom the work is for.
-pub(super) struct Brief<X: KeyExtractor, ResBody, E> {
-    pub(super) flight: Arc<Flight<X::Key>>,
-    pub(super) shared: Arc<Shared<X>>,
-    pub(super) desk: Arc<Desk<ResBody, E>>,
-}
-
-/// A frame, and what the source says after it.
-pub(super) struct Pulled {
-    pub(super) frame: Frame<Bytes>,
-    pub(super) hint: http_body::SizeHint,
-    pub(super) is_last: bool,
 }
 
 // ===== impl Work =====
@@ -80,40 +63,40 @@ where
     pub(crate) fn new(
         flight: Arc<Flight<X::Key>>,
         shared: Arc<Shared<X>>,
-        desk: Arc<Desk<ResBody, S::Error>>,
+        slot: Arc<LeaderSlot<ResBody, S::Error>>,
         call: Oneshot<S, ReqBody>,
     ) -> Self {
         Self {
             stage: Stage::Calling(call),
-            brief: Brief {
+            context: WorkContext {
                 flight,
                 shared,
-                desk,
+                slot,
             },
             hasher: None,
-            fate: Fate::Cancelled,
+            end: FlightEnd::Cancelled,
         }
     }
 }
 
 impl<S, X, ReqBody, ResBody> Future for Work<S, X, ReqBody, ResBody>
 where
-    S: Origin<ReqBody, ResBody>,
+    S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
     ReqBody: Send + 'static,
-    ResBody: OriginBody,
+    ResBody: InnerBody,
 {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let (stage, brief) = (this.stage, &*this.brief);
-        *this.fate = Fate::Panicked;
-        let trace = &brief.flight.cargo.trace;
-        let polled = trace.within(|| Self::advance(stage, brief, this.hasher, cx));
-        *this.fate = match polled {
-            Poll::Pending => Fate::Cancelled,
-            Poll::Ready(()) => Fate::Landed,
+        let (stage, context) = (this.stage, &*this.context);
+        *this.end = FlightEnd::Panicked;
+        let trace = &context.flight.data.trace;
+        let polled = trace.within(|| Self::advance(stage, context, this.hasher, cx));
+        *this.end = match polled {
+            Poll::Pending => FlightEnd::Cancelled,
+            Poll::Ready(()) => FlightEnd::Complete,
         };
         polled
     }
@@ -121,29 +104,27 @@ where
 
 impl<S, X, ReqBody, ResBody> Work<S, X, ReqBody, ResBody>
 where
-    S: Origin<ReqBody, ResBody>,
+    S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
     ReqBody: Send + 'static,
-    ResBody: OriginBody,
+    ResBody: InnerBody,
 {
     fn advance(
         mut stage: Pin<&mut Stage<S, ReqBody, ResBody>>,
-        brief: &Brief<X, ResBody, S::Error>,
+        context: &WorkContext<X, ResBody, S::Error>,
         hasher: &mut Option<PrefixHasher>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        // Woken when this poll is over, in whatever way.
-        let mut wakers = Wakers::default();
         let mut news = false;
         if let StageProj::Calling(call) = stage.as_mut().project() {
             let response = match ready!(call.poll(cx)) {
                 Ok(response) => response,
                 Err(error) => {
-                    brief.fail(error);
+                    context.fail(error);
                     return Poll::Ready(());
                 }
             };
-            let (head, body) = match brief.judge(response) {
+            let (head, body) = match context.judge(response) {
                 Verdict::Released => return Poll::Ready(()),
                 Verdict::Shared(head, body) => (head, body),
             };
@@ -152,12 +133,12 @@ where
                 unreachable!("set just now");
             };
             // Most bodies are there with their head. One that is, and that nobody waits for, needs no copy.
-            let first = if head.is_at_hand() && !brief.flight.is_shared() {
+            let first = if head.is_at_hand() && !context.flight.is_shared() {
                 poll_body(body.as_mut(), cx)
             } else {
                 Poll::Pending
             };
-            match brief.open(head, first, hasher, &mut wakers) {
+            match context.open(head, first, hasher) {
                 Opened::Over => return Poll::Ready(()),
                 Opened::Streams => news = true,
             }
@@ -169,7 +150,7 @@ where
         // has more keep them, and the thread, for longer than a burst.
         let mut burst = 0;
         let over = loop {
-            if !brief.may_pull() {
+            if !context.may_pull() {
                 break Poll::Pending;
             }
             burst += 1;
@@ -178,36 +159,34 @@ where
             }
             match poll_body(body.as_mut(), cx) {
                 Poll::Pending => {
-                    brief.pause();
+                    context.pause();
                     break Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(pulled))) => {
                     news = true;
                     let is_last = pulled.is_last;
-                    if brief.receive(pulled, hasher).is_break() {
+                    if context.receive(pulled, hasher).is_break() {
                         break Poll::Ready(());
                     }
                     if is_last {
-                        brief.land(None);
+                        context.land(None);
                         break Poll::Ready(());
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    brief.land(Some(error));
+                    context.land(Some(error));
                     break Poll::Ready(());
                 }
                 Poll::Ready(None) => {
-                    brief.land(None);
+                    context.land(None);
                     break Poll::Ready(());
                 }
             }
         };
         if news && over.is_pending() {
-            brief.touch();
-            brief.flight.wake_progress();
+            context.touch();
+            context.flight.wake_callers();
         }
-        // Whoever waits comes first.
-        drop(wakers);
         if burst > BURST {
             cx.waker().wake_by_ref();
         }
@@ -222,13 +201,13 @@ where
     X: KeyExtractor,
 {
     fn drop(self: Pin<&mut Self>) {
-        self.brief.flight.cargo.trace.ended(self.fate);
+        self.context.flight.data.trace.ended(self.end);
     }
 }
 
 type PolledBody = Poll<Option<Result<Pulled, SharedError>>>;
 
-fn poll_body<B: OriginBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> PolledBody {
+fn poll_body<B: InnerBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> PolledBody {
     match ready!(body.as_mut().poll_frame(cx)) {
         Some(Ok(frame)) => Poll::Ready(Some(Ok(Pulled {
             hint: body.size_hint(),

@@ -2,15 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, response};
+use http::response;
 
-use super::registry::Flights;
-use crate::{
-    buffer::Limits,
-    cache_status::CacheStatus,
-    key::{KeyExtractor, RequestKeyExtractor},
-    rules,
-};
+use crate::{buffer::Limits, cache_status::CacheStatus, rules};
 
 /// `share_when`.
 pub(crate) type Policy = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
@@ -25,15 +19,6 @@ pub(crate) struct Settings {
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) finish_abandoned: bool,
     pub(crate) cache_status: Option<CacheStatus>,
-}
-
-/// One `Arc` for all that a service needs, since servers clone services for each request.
-///
-/// The bound is there because `flights` names the key's type.
-pub(crate) struct Shared<X: KeyExtractor> {
-    pub(crate) extractor: Arc<X>,
-    pub(crate) settings: Settings,
-    pub(crate) flights: Arc<Flights<X::Key>>,
 }
 
 // ===== impl Settings =====
@@ -67,30 +52,5 @@ impl fmt::Debug for Settings {
             .field("finish_abandoned", &self.finish_abandoned)
             .field("cache_status", &self.cache_status.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-// ===== impl Shared =====
-
-impl<X: KeyExtractor> Shared<X> {
-    /// The default key, which is known to tell the target and most fields of a request. Of a user's key nothing is known.
-    pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
-        self.extractor.default_key()
-    }
-
-    /// Whether two requests of one key may differ in the field of this name.
-    pub(crate) fn may_differ(&self, name: &HeaderName) -> bool {
-        self.default_key().is_none_or(|key| key.may_leave_out(name))
-    }
-}
-
-// By hand: `X` need not be `Clone`.
-impl<X: KeyExtractor> Clone for Shared<X> {
-    fn clone(&self) -> Self {
-        Self {
-            extractor: Arc::clone(&self.extractor),
-            settings: self.settings.clone(),
-            flights: Arc::clone(&self.flights),
-        }
     }
 }

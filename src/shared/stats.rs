@@ -10,7 +10,8 @@ use std::{
 
 use crate::{
     buffer::Budget,
-    observe::{self, Asker, Reason},
+    group::Name,
+    observe::{self, CallerSpan, Reason},
     rules::Bypass,
 };
 
@@ -18,8 +19,10 @@ const STRIPES: usize = 16;
 
 /// Counters in stripes, one for each few threads: two cores that serve different keys write no cache line together.
 #[derive(Debug)]
-pub(crate) struct Gauges {
+pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
+    /// The layer's.
+    pub(crate) name: Arc<Name>,
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -28,6 +31,7 @@ pub(crate) struct Gauges {
 struct Stripe {
     led: AtomicU64,
     joined: AtomicU64,
+    followed: AtomicU64,
     forwarded: AtomicU64,
     bypassed: AtomicU64,
     /// Raised on one thread and lowered on another, so that only the sum over all stripes, which wraps, means anything.
@@ -38,7 +42,8 @@ struct Stripe {
 ///
 /// Each number is exact; together they are no snapshot of one instant while requests go on. The counters begin at 0
 /// with the layer value and never fall. The inner service has had `led + forwarded + bypassed` calls, less those whose
-/// caller left before.
+/// caller left before, and those that moved on from a large body (`moved_on` in the [metrics](crate#observability)): they count
+/// in `forwarded`, and once more in what they do next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -46,6 +51,9 @@ pub struct Stats {
     pub led: u64,
     /// Requests that joined another's flight, before its head or midway through its body.
     pub joined: u64,
+    /// Of the joined requests, those that got the head of the copy; counted when their response futures gave it. The others
+    /// still wait, were forwarded, have left, or got the flight's failure.
+    pub followed: u64,
     /// Requests that made their own call after all: of the joined ones those that were sent on, and those that could not
     /// join (`max_waiters`, or a key known to be unshareable).
     pub forwarded: u64,
@@ -64,16 +72,19 @@ pub struct Stats {
 pub(crate) enum Event {
     Led,
     Joined,
+    Followed,
     Bypassed(Bypass),
 }
 
-// ===== impl Gauges =====
+// ===== impl Counters =====
 
-impl Gauges {
+impl Counters {
     pub(crate) fn new() -> Self {
+        let name = Arc::default();
         Self {
             stripes: Default::default(),
-            budget: Arc::default(),
+            budget: Arc::new(Budget::new(Arc::clone(&name))),
+            name,
         }
     }
 
@@ -81,32 +92,36 @@ impl Gauges {
         let stripe = self.stripe();
         let counter = match event {
             Event::Led => {
-                observe::led();
+                observe::led(&self.name);
                 &stripe.led
             }
             Event::Joined => &stripe.joined,
+            Event::Followed => {
+                observe::followed(&self.name);
+                &stripe.followed
+            }
             Event::Bypassed(reason) => {
-                observe::bypassed(reason);
+                observe::bypassed(&self.name, reason);
                 &stripe.bypassed
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `asker` makes its own call after all.
-    pub(crate) fn forward(&self, asker: &Asker, reason: Reason) {
-        asker.forwarded(reason);
+    /// The caller of this span makes its own call after all.
+    pub(crate) fn forward(&self, span: &CallerSpan, reason: Reason) {
+        span.forwarded(&self.name, reason);
         self.stripe().forwarded.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self) {
-        observe::waiter_came();
+        observe::waiter_came(&self.name);
         self.stripe().waiters.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn leave(&self) {
-        observe::waiter_went();
-        self.stripe().waiters.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn leave(&self, callers: usize) {
+        (0..callers).for_each(|_| observe::waiter_went(&self.name));
+        self.stripe().waiters.fetch_sub(callers, Ordering::Relaxed);
     }
 
     pub(crate) fn stats(&self, in_flight: usize) -> Stats {
@@ -124,6 +139,7 @@ impl Gauges {
         Stats {
             led: sum(|stripe| &stripe.led),
             joined: sum(|stripe| &stripe.joined),
+            followed: sum(|stripe| &stripe.followed),
             forwarded: sum(|stripe| &stripe.forwarded),
             bypassed: sum(|stripe| &stripe.bypassed),
             in_flight,

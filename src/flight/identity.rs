@@ -5,20 +5,20 @@ use http_body::Body;
 
 use crate::{
     buffer_body::Trailers,
-    flights::Shared,
     key::{KeyExtractor, MayDiffer},
     rules::{Bypass, RequestFields},
+    shared::Shared,
 };
 
-pub(crate) struct Question<K> {
+pub(crate) struct Identity<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
     pub(crate) may_differ: MayDiffer,
 }
 
-// ===== impl Question =====
+// ===== impl Identity =====
 
-impl<K> Question<K> {
+impl<K> Identity<K> {
     /// `Err`: why the request must make its own call.
     pub(crate) fn of<X, B>(
         shared: &Shared<X>,

@@ -6,16 +6,19 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::work::{Brief, Pulled};
+use super::{
+    context::{Pulled, WorkContext},
+    state::Stage,
+    verdict,
+};
 use crate::{
     buffer::{Prefix, PrefixHasher},
     error::SharedError,
-    group::Wakers,
     key::KeyExtractor,
     observe::Reason,
 };
 
-impl<X, ResBody, E> Brief<X, ResBody, E>
+impl<X, ResBody, E> WorkContext<X, ResBody, E>
 where
     X: KeyExtractor,
 {
@@ -25,8 +28,8 @@ where
         // who joins a kept flight between the two looks would else be taken for a leader alone, and the task that drives
         // pause for ever.
         let eager = self.flight.callers() == 0 || self.flight.is_shared();
-        let exchange = self.flight.cargo.exchange.lock();
-        let buffer = &exchange.buffer;
+        let state = self.flight.data.state.lock();
+        let buffer = &state.buffer;
         // All bytes are there: the end may be as well, and the flight be over no later than its last byte is read.
         let complete = buffer.expected() == Some(buffer.received());
         buffer.may_pull(eager || complete)
@@ -36,8 +39,8 @@ where
     /// ended; nobody need join for that.
     pub(super) fn pause(&self) {
         let complete = {
-            let exchange = self.flight.cargo.exchange.lock();
-            exchange.buffer.expected() == Some(exchange.buffer.received())
+            let state = self.flight.data.state.lock();
+            state.buffer.expected() == Some(state.buffer.received())
         };
         if complete {
             self.flight.detach();
@@ -47,7 +50,7 @@ where
     /// The source has given something in this poll, and may give more.
     pub(super) fn touch(&self) {
         let now = Instant::now();
-        self.flight.cargo.exchange.lock().active = Some(now);
+        self.flight.data.state.lock().active = Some(now);
     }
 
     /// A frame has come. `Break`: nobody is left to read the body. `hasher` follows the body while several share a window.
@@ -64,8 +67,8 @@ where
         let len = frame.data_ref().map_or(0, Bytes::len);
         if self.flight.is_shared() {
             let received = {
-                let exchange = self.flight.cargo.exchange.lock();
-                exchange.buffer.expected() == Some(exchange.buffer.received() + len as u64)
+                let state = self.flight.data.state.lock();
+                state.buffer.expected() == Some(state.buffer.received() + len as u64)
             };
             if is_last || received {
                 // Before the last byte can be read, by readers on other threads.
@@ -76,7 +79,7 @@ where
         let Err(frame) = self.push(frame, hint, prefix) else {
             return ControlFlow::Continue(());
         };
-        let is_short = self.flight.cargo.exchange.lock().buffer.is_short(len);
+        let is_short = self.flight.data.state.lock().buffer.is_short(len);
         if !is_short || !self.shared.flights.make_room_for(&self.flight) {
             return self.outgrow(frame, hint, hasher);
         }
@@ -93,9 +96,9 @@ where
         prefix: Option<Prefix>,
     ) -> Result<(), Frame<Bytes>> {
         let (pushed, _spent) = {
-            let mut exchange = self.flight.cargo.exchange.lock();
-            let pushed = exchange.buffer.push(frame, hint, prefix);
-            (pushed, exchange.buffer.take_spent())
+            let mut state = self.flight.data.state.lock();
+            let pushed = state.buffer.push(frame, hint, prefix);
+            (pushed, state.buffer.take_spent())
         };
         pushed
     }
@@ -103,8 +106,8 @@ where
     /// The body up to the end of `frame`, where several share a window.
     fn follow(&self, frame: &Frame<Bytes>, hasher: &mut Option<PrefixHasher>) -> Option<Prefix> {
         let is_followed = || {
-            let exchange = self.flight.cargo.exchange.lock();
-            exchange.buffer.is_shared_window()
+            let state = self.flight.data.state.lock();
+            state.buffer.is_shared_window()
         };
         // Nobody joins a window, so who is alone stays so.
         if hasher.is_some() && !is_followed() {
@@ -125,9 +128,9 @@ where
         self.flight.release();
         let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
-            let exchange = self.flight.cargo.exchange.lock();
-            let is_shared = exchange.buffer.readers() > 1 && !exchange.buffer.exceeds(len);
-            is_shared.then(|| exchange.buffer.whole_data())
+            let state = self.flight.data.state.lock();
+            let is_shared = state.buffer.readers() > 1 && !state.buffer.exceeds(len);
+            is_shared.then(|| state.buffer.whole_data())
         };
         let prefixes = data.map(|data| {
             let hasher = hasher.insert(PrefixHasher::new());
@@ -138,15 +141,15 @@ where
             data.into_iter().map(prefix).collect::<Vec<_>>()
         });
         let outgrown = {
-            let mut exchange = self.flight.cargo.exchange.lock();
-            if exchange.buffer.exceeds(len) {
-                exchange.buffer.cut_followers(len);
+            let mut state = self.flight.data.state.lock();
+            if state.buffer.exceeds(len) {
+                state.buffer.cut_followers(len);
             } else {
-                exchange
+                state
                     .buffer
                     .outgrow(prefixes.as_deref().unwrap_or_default());
             }
-            (exchange.close(), exchange.buffer.take_spent())
+            (state.close(), state.buffer.take_spent())
         };
         drop(outgrown);
         let prefix = self.follow(&frame, hasher);
@@ -158,18 +161,13 @@ where
     /// There is no room for a copy: those who wait make their own calls.
     pub(super) fn refuse_followers(&self) -> ControlFlow<()> {
         self.flight.release();
-        let (waiting, closed) = {
-            let mut exchange = self.flight.cargo.exchange.lock();
-            exchange.buffer.outgrow(&[]);
-            let closed = (exchange.close(), exchange.buffer.take_spent());
-            (exchange.take_waiting(), closed)
+        let closed = {
+            let mut state = self.flight.data.state.lock();
+            state.buffer.outgrow(&[]);
+            (state.close(), state.buffer.take_spent())
         };
         drop(closed);
-        let mut wakers = Wakers::default();
-        waiting
-            .iter()
-            .for_each(|waiter| waiter.forward(Reason::TooLarge, &mut wakers));
-        wakers.wake();
+        verdict::dismiss(&self.flight, Stage::Refused(Reason::TooLarge));
         self.leave_to_leader()
     }
 
@@ -187,21 +185,14 @@ where
         if self.flight.is_shared() {
             self.flight.detach();
         }
-        let (closed, waiting) = {
-            let mut exchange = self.flight.cargo.exchange.lock();
+        let closed = {
+            let mut state = self.flight.data.state.lock();
             match error {
-                Some(error) => exchange.buffer.fail(error),
-                None => exchange.buffer.finish(),
+                Some(error) => state.buffer.fail(error),
+                None => state.buffer.finish(),
             }
-            let closed = (exchange.close(), exchange.buffer.take_spent());
-            (closed, exchange.take_waiting())
+            (state.close(), state.buffer.take_spent())
         };
         drop(closed);
-        let mut wakers = Wakers::default();
-        // Those who joined while there was no room for a copy.
-        waiting
-            .iter()
-            .for_each(|waiter| waiter.forward(Reason::Leaderless, &mut wakers));
-        wakers.wake();
     }
 }

@@ -7,7 +7,7 @@ use tower_service::Service;
 use crate::error::{BoxError, ShareError};
 
 /// An inner service.
-pub(crate) trait Origin<ReqBody, ResBody>:
+pub(crate) trait Inner<ReqBody, ResBody>:
     Service<
         Request<ReqBody>,
         Response = Response<ResBody>,
@@ -19,7 +19,7 @@ pub(crate) trait Origin<ReqBody, ResBody>:
 {
 }
 
-impl<S, ReqBody, ResBody> Origin<ReqBody, ResBody> for S where
+impl<S, ReqBody, ResBody> Inner<ReqBody, ResBody> for S where
     S: Service<
             Request<ReqBody>,
             Response = Response<ResBody>,
@@ -32,9 +32,9 @@ impl<S, ReqBody, ResBody> Origin<ReqBody, ResBody> for S where
 }
 
 /// The body of its responses.
-pub(crate) trait OriginBody:
+pub(crate) trait InnerBody:
     Body<Data: Send, Error: Into<BoxError>> + Send + 'static
 {
 }
 
-impl<B> OriginBody for B where B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
+impl<B> InnerBody for B where B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}

@@ -1,4 +1,4 @@
-//! What a flight's work and its leader have in common: the one typed thing in a flight whose table can't name types.
+//! What a flight's work and its leader have in common: the one thing in a flight that has the types of its service.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use http::{Method, Request, Response, response};
 use http_body::Frame;
 
 use crate::{
-    flights::Shared,
     key::{KeyExtractor, MayDiffer},
     rules::Fields,
+    shared::Shared,
     sync::Mutex,
 };
 
-pub(crate) struct Desk<B, E> {
-    /// Here, beside the answer, it costs no allocation.
-    pub(super) asked: Asked,
+pub(crate) struct LeaderSlot<B, E> {
+    /// Here, beside the response, it costs no allocation.
+    pub(super) request: LeaderRequest,
     /// The leader's own response is left here for it.
-    answer: Mutex<Option<Result<Answer<B>, E>>>,
+    response: Mutex<Option<Result<LeaderResponse<B>, E>>>,
 }
 
 /// What must be known of the leader's request when its response comes.
-pub(crate) struct Asked {
+pub(crate) struct LeaderRequest {
     pub(super) method: Method,
     pub(super) has_credentials: bool,
     /// Those in which an identical request may differ: for `Vary`.
@@ -29,7 +29,7 @@ pub(crate) struct Asked {
 }
 
 /// What a leader gets.
-pub(crate) enum Answer<B> {
+pub(crate) enum LeaderResponse<B> {
     /// The response as it came; the flight has no further part in it.
     Untouched(Response<B>),
     /// The whole response; it ended before anybody joined.
@@ -38,36 +38,36 @@ pub(crate) enum Answer<B> {
     Shared(response::Parts),
 }
 
-// ===== impl Desk =====
+// ===== impl LeaderSlot =====
 
-impl<B, E> Desk<B, E> {
+impl<B, E> LeaderSlot<B, E> {
     pub(crate) fn new<X: KeyExtractor, ReqBody>(
         shared: &Shared<X>,
         request: &Request<ReqBody>,
         has_credentials: bool,
         mut may_differ: MayDiffer,
     ) -> Arc<Self> {
-        let mut desk = Arc::new(Self {
-            asked: Asked {
+        let mut slot = Arc::new(Self {
+            request: LeaderRequest {
                 method: request.method().clone(),
                 has_credentials,
                 fields: Fields::default(),
             },
-            answer: Mutex::new(None),
+            response: Mutex::new(None),
         });
         // Filled where it stays: it is large.
-        let asked = &mut Arc::get_mut(&mut desk).expect("made just now").asked;
-        asked.fields.keep(request.headers(), |name| {
+        let leaders = &mut Arc::get_mut(&mut slot).expect("made just now").request;
+        leaders.fields.keep(request.headers(), |name| {
             may_differ.pop().unwrap_or_else(|| shared.may_differ(name))
         });
-        desk
+        slot
     }
 
-    pub(crate) fn leave(&self, answer: Result<Answer<B>, E>) {
-        *self.answer.lock() = Some(answer);
+    pub(crate) fn leave(&self, response: Result<LeaderResponse<B>, E>) {
+        *self.response.lock() = Some(response);
     }
 
-    pub(crate) fn take(&self) -> Option<Result<Answer<B>, E>> {
-        self.answer.lock().take()
+    pub(crate) fn take(&self) -> Option<Result<LeaderResponse<B>, E>> {
+        self.response.lock().take()
     }
 }

@@ -1,0 +1,220 @@
+//! A caller's part in one of the layer's flights.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::request;
+
+use super::state::{Decision, Flight, HttpFlight, Waiting};
+use crate::{
+    buffer::Place,
+    group::{self, Runtime},
+    observe,
+};
+
+/// A [`group::Caller`] that is counted in [`Stats::waiters`](crate::Stats), has a place among the readers of the body, and still
+/// knows its flight when that has ended.
+///
+/// Leaves all of that when it is dropped.
+pub(crate) struct Caller<K> {
+    flight: Arc<Flight<K>>,
+    inner: group::Caller<(), (), HttpFlight<K>>,
+    part: Part,
+    ended: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Reads(Place),
+    /// A follower that waits for its head, in this slot (S1).
+    Waits(usize),
+    /// Others have counted it out (S3).
+    Dismissed,
+    /// The leader, of a flight that was closed while it was alone: nothing was copied, nor is.
+    Alone,
+}
+
+// ===== impl Caller =====
+
+impl<K> Caller<K> {
+    fn new(inner: group::Caller<(), (), HttpFlight<K>>, part: Part) -> Self {
+        let flight = Arc::clone(inner.flight());
+        flight.data.counters.enter();
+        flight.data.trace.count_caller();
+        Self {
+            flight,
+            inner,
+            part,
+            ended: false,
+        }
+    }
+
+    pub(super) fn take_waker(&self) -> Option<std::task::Waker> {
+        self.inner.take_waker()
+    }
+
+    /// Makes a caller of a flight that is led by none its leader.
+    pub(super) fn take_lead(&mut self) {
+        self.inner.take_lead();
+    }
+
+    pub(super) fn leader(inner: group::Caller<(), (), HttpFlight<K>>) -> Self {
+        Self::new(inner, Part::Reads(Place::Leader))
+    }
+
+    /// A follower of whom the head is there.
+    pub(super) fn reader(inner: group::Caller<(), (), HttpFlight<K>>, place: Place) -> Self {
+        Self::new(inner, Part::Reads(place))
+    }
+
+    pub(super) fn waiter(inner: group::Caller<(), (), HttpFlight<K>>, slot: usize) -> Self {
+        Self::new(inner, Part::Waits(slot))
+    }
+
+    /// Whether the flight may have to send this reader on before the end of its body.
+    pub(crate) fn may_move_on(&self) -> bool {
+        !self.flight.data.state.lock().buffer.is_reserved()
+    }
+
+    /// Its place among those who read the body.
+    pub(crate) fn place(&self) -> Place {
+        match self.part {
+            Part::Reads(place) => place,
+            _ => unreachable!("only a reader asks"),
+        }
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight<K>> {
+        &self.flight
+    }
+
+    /// The leader leaves a flight that was closed while it was alone.
+    pub(crate) fn leave_alone(mut self) {
+        self.part = Part::Alone;
+    }
+
+    /// What is decided for a follower that waits: it waits no longer then.
+    pub(super) fn take_decision(&mut self) -> Option<Decision<K>> {
+        let slot = self.slot();
+        let (decision, place) = self.flight.data.state.lock().take_decision(slot)?;
+        self.part = match decision {
+            Decision::Begin(..) | Decision::Lead(..) => Part::Reads(place),
+            Decision::Move(..) | Decision::Forward(..) | Decision::Fail(..) => Part::Dismissed,
+        };
+        if let Decision::Lead(..) = decision {
+            self.inner.take_lead();
+        }
+        Some(decision)
+    }
+
+    /// Whether a follower that waits was dismissed (S3).
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.flight.data.state.lock().is_dismissed(self.slot())
+    }
+
+    /// A follower leaves that has waited long enough, with its request's head. `None`: something is decided.
+    pub(crate) fn give_up(&mut self) -> Option<Box<request::Parts>> {
+        let slot = self.slot();
+        let mut state = self.flight.data.state.lock();
+        if state.is_decided(slot) {
+            return None;
+        }
+        let (Waiting::Here { head, place }, _) = state.leave(slot) else {
+            unreachable!("nothing is decided for it");
+        };
+        drop(state);
+        self.part = Part::Reads(place);
+        Some(head)
+    }
+
+    fn slot(&self) -> usize {
+        match self.part {
+            Part::Waits(slot) => slot,
+            _ => unreachable!("a follower waits until something is decided"),
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static> Caller<K> {
+    /// The leader's first act.
+    pub(crate) fn start<F, Fut>(&mut self, work: F)
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.inner.start(work);
+    }
+
+    /// A follower's first act: the flight does not depend on its leader any more.
+    pub(crate) fn promote(&self) {
+        self.inner.promote();
+    }
+
+    /// The flight goes on though every caller leaves, if there is a runtime for it.
+    pub(crate) fn finish_abandoned(&self) {
+        if let Some(runtime) = Runtime::current() {
+            self.inner.keep_on(runtime);
+        }
+    }
+
+    /// Drives the flight where that is this caller's part, and leaves its waker. Ready when the flight has ended, which
+    /// may be asked again.
+    ///
+    /// # Panics
+    ///
+    /// If the flight's work did.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ended {
+            ready!(self.inner.poll(cx));
+            self.ended = true;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<K> Drop for Caller<K> {
+    fn drop(&mut self) {
+        let data = &self.flight.data;
+        let mut waiting = None;
+        if let Part::Waits(slot) = self.part {
+            let (left, place) = data.state.lock().leave(slot);
+            self.part = place.map_or(Part::Dismissed, Part::Reads);
+            waiting = Some(left);
+        }
+        if let Part::Dismissed = self.part {
+            self.inner.leave_uncounted();
+            return drop(waiting);
+        }
+        data.counters.leave(1);
+        self.inner.leave();
+        let Part::Reads(place) = self.part else {
+            return;
+        };
+        // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
+        let (kept, spent, is_missed) = {
+            let mut state = data.state.lock();
+            let is_missed = state.buffer.leave(place);
+            let is_over = state.buffer.readers() == 0 && (state.is_closed || self.flight.is_over());
+            let spent = state.buffer.take_spent();
+            let kept = is_over.then(|| state.buffer.discard());
+            (kept, spent, is_missed)
+        };
+        drop((kept, spent));
+        if is_missed {
+            self.flight.wake_callers();
+        }
+        drop(waiting);
+        observe::settle();
+    }
+}
+
+impl<K> fmt::Debug for Caller<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

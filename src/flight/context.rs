@@ -1,0 +1,23 @@
+//! What the parts of a flight's work have in common.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::{leader::LeaderSlot, state::Flight};
+use crate::{key::KeyExtractor, shared::Shared};
+
+/// Whom the work is for.
+pub(super) struct WorkContext<X: KeyExtractor, ResBody, E> {
+    pub(super) flight: Arc<Flight<X::Key>>,
+    pub(super) shared: Arc<Shared<X>>,
+    pub(super) slot: Arc<LeaderSlot<ResBody, E>>,
+}
+
+/// A frame, and what the source says after it.
+pub(super) struct Pulled {
+    pub(super) frame: Frame<Bytes>,
+    pub(super) hint: SizeHint,
+    pub(super) is_last: bool,
+}

@@ -1,0 +1,207 @@
+//! How a request gets into a flight: it leads one, joins one, or finds one that is full.
+
+use std::sync::Arc;
+
+use http::{HeaderName, request, response};
+use tokio::time::Instant;
+
+use super::{
+    caller::Caller,
+    state::{HttpFlight, Stage},
+};
+use crate::{
+    buffer::Place,
+    group::{self, Entry, Visit, Visitor},
+    rules::Variant,
+    shared::Flights,
+};
+
+/// A request that looks for its flight.
+pub(crate) struct Candidate<'a, K> {
+    flights: &'a Flights<K>,
+    now: Instant,
+    max_waiters: usize,
+    /// Its head, which goes where it waits.
+    head: &'a mut Option<request::Parts>,
+    /// It was moved from another flight. Whatever it joins or leads, its caller finds it waiting there.
+    is_moved: bool,
+    /// What it is in the fields by which its key is known to vary.
+    variant: Option<Variant>,
+    /// These fields, where they become known on the way.
+    names: Option<Arc<[HeaderName]>>,
+}
+
+/// What became of a candidate.
+pub(crate) enum Entered<K> {
+    /// It must start the flight's work.
+    Leads(Caller<K>),
+    Waits(Caller<K>),
+    /// Its response begins with this head.
+    Begins(Caller<K>, Arc<response::Parts>),
+    /// There is a flight, with as many callers as it may have.
+    Full,
+}
+
+/// How a candidate joins a flight.
+pub(crate) enum Joined {
+    Leads,
+    Waits(usize),
+    Begins(Place, Arc<response::Parts>),
+}
+
+// ===== impl Candidate =====
+
+impl<'a, K: Eq> Candidate<'a, K> {
+    pub(crate) fn new(
+        flights: &'a Flights<K>,
+        head: &'a mut Option<request::Parts>,
+        max_waiters: usize,
+        now: Instant,
+    ) -> Self {
+        Self {
+            flights,
+            now,
+            max_waiters,
+            head,
+            is_moved: false,
+            variant: None,
+            names: None,
+        }
+    }
+
+    /// Joins the flight that is for this request, or leads a new one with `data`.
+    ///
+    /// Finding a flight and being counted there are one step, so whatever the flight decides it decides for all who are counted.
+    pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Entered<K> {
+        self.names = self.flights.varying.names(data.hash);
+        match self.enter_table(data) {
+            group::Entered::Led(inner) => Entered::Leads(Caller::leader(inner)),
+            group::Entered::Joined(inner, Joined::Leads) => {
+                let mut caller = Caller::leader(inner);
+                caller.take_lead();
+                Entered::Leads(caller)
+            }
+            group::Entered::Joined(inner, Joined::Waits(slot)) => {
+                Entered::Waits(Caller::waiter(inner, slot))
+            }
+            group::Entered::Joined(inner, Joined::Begins(place, head)) => {
+                Entered::Begins(Caller::reader(inner, place), head)
+            }
+            group::Entered::Refused(..) => Entered::Full,
+        }
+    }
+
+    /// As `enter`, for a follower for whom the response of its flight is not. It waits in the flight of its own variant, which
+    /// the first of its callers to be polled leads where it is new. `None` where that is full.
+    pub(crate) fn enter_moved(
+        mut self,
+        variant: Variant,
+        data: HttpFlight<K>,
+    ) -> Option<Caller<K>> {
+        self.is_moved = true;
+        self.variant = Some(variant);
+        match self.enter_table(data) {
+            group::Entered::Led(mut inner) => {
+                inner.give_up_lead();
+                Some(Caller::waiter(inner, 0))
+            }
+            group::Entered::Joined(inner, Joined::Waits(slot)) => Some(Caller::waiter(inner, slot)),
+            group::Entered::Joined(..) => unreachable!("whoever is moved waits"),
+            group::Entered::Refused(..) => None,
+        }
+    }
+
+    fn enter_table(
+        &mut self,
+        mut data: HttpFlight<K>,
+    ) -> group::Entered<(), (), HttpFlight<K>, Joined> {
+        let table = &self.flights.table;
+        let hash = data.hash;
+        loop {
+            if let Some(names) = self.names.take() {
+                let head = self.head.as_ref().expect("it is in no flight yet");
+                self.variant = Some(Variant::new(names, &head.headers));
+            }
+            let own = self.variant.as_ref();
+            let own = own.map(|variant| table.position(hash, variant));
+            let entered = match own {
+                Some(own) => table.enter(&[own, hash], (), data, self),
+                None => table.enter(&[hash], (), data, self),
+            };
+            match entered {
+                // Once more, now that it is known by which fields the key varies.
+                group::Entered::Refused((), back) if self.names.is_some() => data = back,
+                entered => return entered,
+            }
+        }
+    }
+}
+
+impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
+    type Joined = Joined;
+
+    fn visit(
+        &mut self,
+        (): &(),
+        mine: &HttpFlight<K>,
+        entry: &Entry<(), (), HttpFlight<K>>,
+    ) -> Visit<Joined> {
+        let Some(flight) = entry.flight() else {
+            return Visit::Pass;
+        };
+        let theirs = &flight.data;
+        if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
+            return Visit::Pass;
+        }
+        if !theirs.is_fresh(&self.flights.writes, self.now) {
+            return Visit::Detach;
+        }
+        let mut state = theirs.state.lock();
+        if state.is_closed || state.is_silent(self.now, theirs.max_silence) {
+            return Visit::Detach;
+        }
+        let headers = &self.head.as_ref().expect("it is in no flight yet").headers;
+        match &state.variant {
+            Some((variant, _)) if !variant.matches(headers) => {
+                if self.variant.is_some() {
+                    return Visit::Pass;
+                }
+                self.names = Some(Arc::clone(variant.names()));
+                return Visit::Refuse;
+            }
+            _ => {}
+        }
+        if flight.callers() >= self.max_waiters {
+            return Visit::Refuse;
+        }
+        state.is_joined = true;
+        let place = state.buffer.join();
+        match &state.stage {
+            Stage::Unled if !self.is_moved => {
+                state.lead(place);
+                Visit::Join(Joined::Leads)
+            }
+            Stage::Shared(response) if !self.is_moved => {
+                Visit::Join(Joined::Begins(place, Arc::clone(response)))
+            }
+            _ => {
+                let head = self.head.take().expect("looked at just now");
+                Visit::Join(Joined::Waits(state.wait(head, place)))
+            }
+        }
+    }
+
+    fn lead(&mut self, data: &mut HttpFlight<K>) {
+        let state = data.state.get_mut();
+        if let Some(variant) = self.variant.take() {
+            let varying = self.flights.varying.insert(data.hash, variant.names());
+            state.variant = Some((variant, varying));
+        }
+        if self.is_moved {
+            let head = self.head.take().expect("it is in no flight yet");
+            state.stage = Stage::Unled;
+            let slot = state.wait(head, Place::Leader);
+            debug_assert_eq!(slot, 0, "it is the first");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A follower that waits for its head.
+
+use std::{
+    panic::resume_unwind,
+    task::{Context, Poll},
+};
+
+use http::{Request, request};
+
+use super::{caller::Caller, state::Decision};
+use crate::{
+    group::{caught, drop_quietly},
+    key::KeyExtractor,
+    observe::{CallerSpan, Reason},
+    service::Singleflight,
+};
+
+/// It keeps what it needs for a call of its own: here, but for its request's head. That lies in its place in the flight, where
+/// whoever decides can see it.
+pub(crate) struct Follower<S, X, ReqBody>
+where
+    // What the service shares names the key's type.
+    X: KeyExtractor,
+{
+    pub(crate) caller: Caller<X::Key>,
+    pub(crate) own: Own<S, X, ReqBody>,
+}
+
+/// What a caller needs for a call of its own, beside its request's head.
+pub(crate) struct Own<S, X, ReqBody>
+where
+    X: KeyExtractor,
+{
+    pub(crate) service: Singleflight<S, X>,
+    pub(crate) body: ReqBody,
+    pub(crate) span: CallerSpan,
+    /// How often it has moved on from the body of a flight.
+    pub(crate) moves: u8,
+}
+
+// ===== impl Own =====
+
+impl<S, X, ReqBody> Own<S, X, ReqBody>
+where
+    X: KeyExtractor,
+{
+    /// The caller makes its own call after all.
+    pub(crate) fn forward(
+        self,
+        head: Box<request::Parts>,
+        reason: Reason,
+    ) -> (Singleflight<S, X>, Request<ReqBody>, CallerSpan) {
+        self.service.count_forwarded(&self.span, reason);
+        let request = Request::from_parts(*head, self.body);
+        (self.service, request, self.span)
+    }
+}
+
+// ===== impl Follower =====
+
+impl<S, X, ReqBody> Follower<S, X, ReqBody>
+where
+    X: KeyExtractor,
+{
+    /// Drives the flight where that is this caller's part, until something is decided for it. It is in no other flight
+    /// then: a [`Decision::Move`] is followed here.
+    ///
+    /// # Panics
+    ///
+    /// If the flight's work did.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Decision<X::Key>> {
+        let mut is_polled = false;
+        loop {
+            match self.caller.take_decision() {
+                Some(Decision::Move(caller)) => {
+                    caller.flight().data.trace.joined(&self.own.span);
+                    self.caller = caller;
+                    is_polled = false;
+                    continue;
+                }
+                Some(decision) => return Poll::Ready(decision),
+                None if is_polled => return Poll::Pending,
+                None => {}
+            }
+            match caught(|| self.caller.poll(cx)) {
+                // Then once more: it may have been decided before the waker was left, or by this very poll.
+                Ok(Poll::Pending) => is_polled = true,
+                Ok(Poll::Ready(())) => {
+                    // A flight that has ended without a word.
+                    if let Some(head) = self.caller.give_up() {
+                        return Poll::Ready(Decision::Forward(head, Reason::Leaderless));
+                    }
+                }
+                // It has no part in that any more.
+                Err(payload) if self.caller.is_dismissed() => drop_quietly(payload),
+                Err(payload) => resume_unwind(payload),
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A flight: one call of the inner service, and the requests that share its response.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `identity` | a request's key, or why it has none |
+//! | `enter` | how a request gets into a flight: leads, joins, finds it full |
+//! | `caller` | a caller's part in a flight, counted |
+//! | `state` | how far a flight has come, and who waits for its head |
+//! | `inner` | the bounds on the inner service |
+//! | `call` | one call of it, readiness first |
+//! | `work` | what a flight does: the call, the verdict on its head, the body |
+//! | `context` | what the parts of this work have in common |
+//! | `verdict` | what the call's failure or head means for those who wait |
+//! | `body` | what the body's frames and end mean for them, and for those who read |
+//! | `leader` | what the work and its leader have in common: the request's fields, the response |
+//! | `follower` | a follower that waits for its head |
+//! | `reader` | a caller that reads the body |
+//! | `moving_on` | a follower's body, which calls again where its flight has nothing more for it |
+
+mod body;
+mod call;
+mod caller;
+mod context;
+mod enter;
+mod follower;
+mod identity;
+mod inner;
+mod leader;
+mod moving_on;
+mod reader;
+mod state;
+mod verdict;
+mod work;
+
+pub(crate) use self::{
+    call::Oneshot,
+    caller::Caller,
+    enter::{Candidate, Entered},
+    follower::{Follower, Own},
+    identity::Identity,
+    inner::{Inner, InnerBody},
+    leader::{LeaderResponse, LeaderSlot},
+    moving_on::{Again, FollowerBody, MOVES},
+    reader::{ReadBody, Reader},
+    state::{Decision, Flight, HttpFlight, State},
+    work::Work,
+};

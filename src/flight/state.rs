@@ -1,0 +1,256 @@
+//! What the layer keeps in a flight.
+//!
+//! Locks nest in one order: a shard of the table, a flight's [`State`], its waker slots. Under none of them is anything of the
+//! user's called, cloned, dropped or woken, but for the key's `Eq`.
+//!
+//! Invariants, cited as S1 to S5:
+//!
+//! 1. A follower has a place in `followers` from the moment in which it is counted until it has found what was decided for
+//!    it, or leaves. Its request's head lies there, so that whoever decides can see it.
+//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved.
+//! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
+//!    it is no reader any more, and whoever decided counts it out, before it is woken.
+//! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is told.
+//! 5. A flight in stage `Unled` has callers that were moved to it, and no work. Whoever makes it `Called`, under this lock, starts
+//!    the work, with its own request.
+
+use std::{any::Any, mem, sync::Arc, time::Duration};
+
+use http::{Method, request, response};
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::caller::Caller;
+use crate::{
+    buffer::{Place, SharedBuffer},
+    group,
+    observe::{Reason, Trace},
+    rules::Variant,
+    shared::{Counters, Varying, WriteEpochs, WriteTarget},
+    sync::Mutex,
+};
+
+pub(crate) type Flight<K> = group::Flight<(), (), HttpFlight<K>>;
+
+/// See the [module docs](self).
+pub(crate) struct HttpFlight<K> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
+    pub(crate) method: Method,
+    pub(crate) counters: Arc<Counters>,
+    /// The target, and the last write when the flight began; `None` where writes are not watched.
+    pub(crate) epoch: Option<(WriteTarget, u64)>,
+    /// From when on it is too old to be joined.
+    pub(crate) expires: Option<Instant>,
+    /// After so long without a frame it is not joined either.
+    pub(crate) max_silence: Duration,
+    pub(crate) state: Mutex<State<K>>,
+    /// After the state: it tells of what that gives back when it is dropped.
+    pub(crate) trace: Trace,
+}
+
+/// How far a flight's request and response have come.
+pub(crate) struct State<K> {
+    pub(crate) stage: Stage,
+    pub(crate) is_closed: bool,
+    /// Which requests the flight's response is for, as far as that is known.
+    pub(crate) variant: Option<(Variant, Varying)>,
+    /// Those for whom nothing is decided yet, or who have not found it (S1).
+    pub(crate) followers: Slab<Waiting<K>>,
+    pub(crate) buffer: SharedBuffer,
+    /// Whether anybody has joined, known under this lock already.
+    pub(crate) is_joined: bool,
+    /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
+    pub(crate) active: Option<Instant>,
+}
+
+#[derive(Default)]
+pub(crate) enum Stage {
+    /// Nobody has called yet (S5).
+    Unled,
+    /// There is no head yet.
+    #[default]
+    Called,
+    /// The response is shared, and this is its head.
+    Shared(Arc<response::Parts>),
+    /// Followers make their own calls.
+    Refused(Reason),
+    /// The call has failed. A share of its error for each follower.
+    Failed(Vec<Box<dyn Any + Send>>),
+}
+
+/// A follower that waits for its head.
+pub(crate) enum Waiting<K> {
+    /// For it is decided what `stage` says.
+    Here {
+        head: Box<request::Parts>,
+        place: Place,
+    },
+    /// The response is shared, but not for it: it is being moved.
+    Moving,
+    Moved(Caller<K>),
+    /// There is no flight to move to: it makes its own call.
+    Forwarded(Box<request::Parts>, Reason),
+}
+
+/// What a follower finds.
+pub(crate) enum Decision<K> {
+    Begin(Box<request::Parts>, Arc<response::Parts>),
+    /// It starts the work.
+    Lead(Box<request::Parts>),
+    /// It waits in another flight, where its head is.
+    Move(Caller<K>),
+    Forward(Box<request::Parts>, Reason),
+    Fail(Box<request::Parts>, Box<dyn Any + Send>),
+}
+
+// ===== impl HttpFlight =====
+
+impl<K> HttpFlight<K> {
+    /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
+    pub(crate) fn is_fresh(&self, writes: &WriteEpochs, now: Instant) -> bool {
+        self.epoch
+            .is_none_or(|(target, epoch)| !writes.written_since(epoch, &target))
+            && self.expires.is_none_or(|expires| now <= expires)
+    }
+}
+
+// ===== impl State =====
+
+impl<K> State<K> {
+    #[inline]
+    pub(crate) fn new(buffer: SharedBuffer) -> Self {
+        Self {
+            stage: Stage::Called,
+            is_closed: false,
+            variant: None,
+            followers: Slab::new(),
+            buffer,
+            is_joined: false,
+            active: None,
+        }
+    }
+
+    /// Whether its body has given nothing for so long.
+    pub(crate) fn is_silent(&self, now: Instant, max_silence: Duration) -> bool {
+        let silence = |active| now.saturating_duration_since(active);
+        self.active
+            .is_some_and(|active| silence(active) >= max_silence)
+    }
+
+    /// From now on nobody joins (S4). A head that no follower waits for is to be dropped outside the lock: its extensions are the
+    /// user's.
+    pub(crate) fn close(&mut self) -> Option<Stage> {
+        self.is_closed = true;
+        let unwanted = matches!(self.stage, Stage::Shared(_)) && self.followers.is_empty();
+        unwanted.then(|| mem::take(&mut self.stage))
+    }
+
+    /// Dismisses all followers that wait (S3): gives how many of them are to be counted out.
+    pub(crate) fn dismiss_all(&mut self, stage: Stage) -> usize {
+        self.stage = stage;
+        self.is_closed = true;
+        let mut dismissed = 0;
+        for (_, follower) in &self.followers {
+            if let Waiting::Here { place, .. } = follower {
+                self.buffer.leave(*place);
+                dismissed += 1;
+            }
+        }
+        dismissed
+    }
+
+    /// Dismisses the follower in `slot`, which is to be moved (S3). Gives its request's head.
+    pub(crate) fn dismiss(&mut self, slot: usize) -> Option<Box<request::Parts>> {
+        let follower = self.followers.get_mut(slot)?;
+        match mem::replace(follower, Waiting::Moving) {
+            Waiting::Here { head, place } => {
+                self.buffer.leave(place);
+                Some(head)
+            }
+            other => {
+                *follower = other;
+                None
+            }
+        }
+    }
+
+    /// Adds a follower that waits for its head.
+    pub(crate) fn wait(&mut self, head: request::Parts, place: Place) -> usize {
+        let head = Box::new(head);
+        self.followers.insert(Waiting::Here { head, place })
+    }
+
+    /// Whether the follower in `slot` was dismissed.
+    pub(crate) fn is_dismissed(&self, slot: usize) -> bool {
+        let all = matches!(self.stage, Stage::Refused(_) | Stage::Failed(_));
+        all || !matches!(self.followers[slot], Waiting::Here { .. })
+    }
+
+    /// Takes a follower out that leaves. Gives its place among the readers, unless it was dismissed.
+    pub(crate) fn leave(&mut self, slot: usize) -> (Waiting<K>, Option<Place>) {
+        let is_dismissed = self.is_dismissed(slot);
+        let follower = self.followers.remove(slot);
+        let place = match follower {
+            Waiting::Here { place, .. } if !is_dismissed => Some(place),
+            _ => None,
+        };
+        (follower, place)
+    }
+
+    /// Whether anything is decided for the follower in `slot`.
+    pub(crate) fn is_decided(&self, slot: usize) -> bool {
+        match &self.followers[slot] {
+            Waiting::Here { .. } => !matches!(self.stage, Stage::Called),
+            _ => true,
+        }
+    }
+
+    /// What is decided for the follower in `slot`, which gives the slot up with that. `place`: where it then is among the readers.
+    pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
+        if matches!(self.followers[slot], Waiting::Moving) || !self.is_decided(slot) {
+            return None;
+        }
+        let (head, place) = match self.followers.remove(slot) {
+            Waiting::Here { head, place } => (head, place),
+            Waiting::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
+            Waiting::Forwarded(head, reason) => {
+                return Some((Decision::Forward(head, reason), Place::Leader));
+            }
+            Waiting::Moving => unreachable!("looked at just now"),
+        };
+        let decision = match &mut self.stage {
+            Stage::Shared(response) => Decision::Begin(head, Arc::clone(response)),
+            Stage::Refused(reason) => Decision::Forward(head, *reason),
+            Stage::Failed(shares) => {
+                let share = shares.pop().expect("there is one for each follower");
+                Decision::Fail(head, share)
+            }
+            Stage::Unled => {
+                self.lead(place);
+                return Some((Decision::Lead(head), Place::Leader));
+            }
+            Stage::Called => unreachable!("looked at just now"),
+        };
+        Some((decision, place))
+    }
+
+    /// The caller at this place among the readers leads the flight (S5): it gets the leader's place, and whoever had that gets its.
+    pub(crate) fn lead(&mut self, mine: Place) {
+        self.stage = Stage::Called;
+        let first = self
+            .followers
+            .iter_mut()
+            .find_map(|(_, follower)| match follower {
+                Waiting::Here { place, .. } if *place == Place::Leader => Some(place),
+                _ => None,
+            });
+        match first {
+            Some(first) => *first = mine,
+            None if mine == Place::Leader => {}
+            // It has left.
+            None => self.buffer.lead(mine),
+        }
+    }
+}

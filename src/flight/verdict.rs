@@ -1,0 +1,378 @@
+//! What a flight's failure or head means for those who wait.
+//!
+//! Each function, here and in `flow`, decides under the state's lock, tells every waiter while none is woken yet, and
+//! wakes them last. What nobody may join any more is out of the table before anybody is told.
+
+use std::{any::Any, mem, panic::resume_unwind, sync::Arc, task::Poll};
+
+use http::{HeaderName, Response, request, response};
+use http_body::{Body, SizeHint};
+use tokio::time::Instant;
+
+use super::{
+    context::{Pulled, WorkContext},
+    enter::Candidate,
+    leader::LeaderResponse,
+    state::{Flight, Stage, Waiting},
+};
+use crate::{
+    buffer::{PrefixHasher, Room},
+    error::{ShareError, SharedError},
+    group::{Payload, caught},
+    key::KeyExtractor,
+    observe::Reason,
+    rules::{self, Variant, Vary},
+    shared::Shared,
+};
+
+/// So many followers are looked at under one lock.
+const CHUNK: usize = 32;
+
+/// What is to become of a response.
+pub(super) enum Verdict<B> {
+    /// It is its leader's alone, who has it.
+    Released,
+    Shared(Head, B),
+}
+
+/// A head that may be shared.
+pub(super) struct Head {
+    parts: response::Parts,
+    expected: Option<u64>,
+    hint: SizeHint,
+    is_empty: bool,
+    /// Whether its length was paid for.
+    announced: bool,
+}
+
+pub(super) enum Opened {
+    /// The whole response is there.
+    Over,
+    Streams,
+}
+
+/// From now on nobody joins the flight. Gives how many followers wait.
+pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> usize {
+    let (is_joined, waiting, _head) = {
+        let mut state = flight.data.state.lock();
+        (state.is_joined, state.followers.len(), state.close())
+    };
+    if is_joined {
+        flight.release();
+    }
+    waiting
+}
+
+/// Dismisses the followers that wait, in a flight that nobody joins any more, and counts them out (S3).
+pub(super) fn dismiss<K>(flight: &Arc<Flight<K>>, stage: Stage) {
+    let dismissed = flight.data.state.lock().dismiss_all(stage);
+    count_out(flight, dismissed);
+}
+
+fn count_out<K>(flight: &Arc<Flight<K>>, dismissed: usize) {
+    if dismissed > 0 {
+        flight.data.counters.leave(dismissed);
+        flight.count_out(dismissed);
+    }
+}
+
+// ===== impl Head =====
+
+impl Head {
+    /// Whether the body is of a kind that is there at once: of a length that it itself knows.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.is_empty && self.hint.exact().is_some()
+    }
+}
+
+// ===== impl WorkContext =====
+
+impl<X, ResBody, E> WorkContext<X, ResBody, E>
+where
+    X: KeyExtractor,
+    E: ShareError + Send + Sync + 'static,
+{
+    /// The call has failed: everybody gets the same failure.
+    pub(super) fn fail(&self, mut error: E) {
+        let waiting = close(&self.flight);
+        let share = |_| Box::new(error.share()) as Box<dyn Any + Send>;
+        let shares = (0..waiting).map(share).collect();
+        // Also where nobody waits, so that the leader's error is of the same make in company and alone.
+        drop(error.share());
+        self.slot.leave(Err(error));
+        dismiss(&self.flight, Stage::Failed(shares));
+    }
+}
+
+impl<X, ResBody, E> WorkContext<X, ResBody, E>
+where
+    X: KeyExtractor,
+    ResBody: Body,
+{
+    /// The head has come: may others have the response at all?
+    pub(super) fn judge(&self, response: Response<ResBody>) -> Verdict<ResBody> {
+        let (parts, body) = response.into_parts();
+        let data = &self.flight.data;
+        let remembered = &self.shared.flights.unshareable;
+        let shareable = rules::may_share(
+            &self.slot.request.method,
+            self.slot.request.has_credentials,
+            &parts,
+        ) && (self.shared.settings.policy)(&parts);
+        if !shareable {
+            if rules::marks_key_unshareable(&parts) {
+                remembered.insert(data.hash, Instant::now());
+            }
+            return self.release(parts, body, Reason::Unshareable);
+        }
+        remembered.remove(data.hash);
+        let hint = body.size_hint();
+        let mut head = Head {
+            expected: rules::expected(&self.slot.request.method, &parts, &hint),
+            is_empty: body.is_end_stream(),
+            parts,
+            hint,
+            announced: false,
+        };
+        // One that may turn out to need no copy is paid for when it does.
+        if !head.is_at_hand() || self.flight.is_shared() {
+            head.announced = true;
+            if !self.announce(head.expected, head.hint) {
+                return self.release(head.parts, body, Reason::TooLarge);
+            }
+        }
+        Verdict::Shared(head, body)
+    }
+
+    /// Reserves room for the body, as far as there is any. `false` if there is none.
+    fn announce(&self, expected: Option<u64>, hint: SizeHint) -> bool {
+        let limits = self.shared.settings.limits;
+        let announce = || {
+            let mut state = self.flight.data.state.lock();
+            state.buffer.announce(expected, hint, limits)
+        };
+        let mut room = announce();
+        if room != Room::Enough && self.shared.flights.make_room_for(&self.flight) {
+            room = announce();
+        }
+        room != Room::None
+    }
+
+    /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
+    fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
+        close(&self.flight);
+        let response = Response::from_parts(parts, body);
+        self.slot.leave(Ok(LeaderResponse::Untouched(response)));
+        dismiss(&self.flight, Stage::Refused(reason));
+        Verdict::Released
+    }
+
+    /// Lets those begin who may, and moves those for whom the response is not. They are woken by the caller of this function, once it
+    /// has pulled what there is of the body: a server that sees head and body together writes them together.
+    pub(super) fn open(
+        &self,
+        head: Head,
+        first: Poll<Option<Result<Pulled, SharedError>>>,
+        hasher: &mut Option<PrefixHasher>,
+    ) -> Opened {
+        let Head {
+            parts,
+            expected,
+            hint,
+            is_empty,
+            announced,
+        } = head;
+        let first = match first {
+            Poll::Ready(Some(Ok(pulled))) if pulled.is_last => {
+                let len = pulled.frame.data_ref().map_or(0, |data| data.len() as u64);
+                if expected.is_none_or(|expected| expected == len) && self.close_alone() {
+                    self.slot
+                        .leave(Ok(LeaderResponse::Whole(parts, Some(pulled.frame))));
+                    return Opened::Over;
+                }
+                Poll::Ready(Some(Ok(pulled)))
+            }
+            other => other,
+        };
+        if is_empty && expected.unwrap_or(0) == 0 && self.close_alone() {
+            self.slot.leave(Ok(LeaderResponse::Whole(parts, None)));
+            return Opened::Over;
+        }
+
+        let fits = announced || self.announce(expected, hint);
+        if fits {
+            self.share(&parts);
+        }
+        self.slot.leave(Ok(LeaderResponse::Shared(parts)));
+        if !fits && self.refuse_followers().is_break() {
+            return Opened::Over;
+        }
+
+        let over = match first {
+            Poll::Pending => is_empty,
+            Poll::Ready(Some(Ok(pulled))) => {
+                let is_last = pulled.is_last;
+                self.receive(pulled, hasher).is_break() || is_last
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.land(Some(error));
+                return Opened::Over;
+            }
+            Poll::Ready(None) => true,
+        };
+        if over {
+            self.land(None);
+            return Opened::Over;
+        }
+        Opened::Streams
+    }
+
+    /// The response is shared with all whose variant it is.
+    fn share(&self, parts: &response::Parts) {
+        let data = &self.flight.data;
+        let variant = self.variant(parts).map(|variant| {
+            let varying = &self.shared.flights.varying;
+            let varying = varying.insert(data.hash, variant.names());
+            (variant, varying)
+        });
+        let of = variant.as_ref().map(|(variant, _)| variant.clone());
+        let head = Arc::new(rules::copy_head(parts));
+        let (mut others, _old) = {
+            let mut state = data.state.lock();
+            if state.is_closed {
+                // It has given way to a buffer that somebody shares.
+                return;
+            }
+            let old = mem::replace(&mut state.variant, variant);
+            let others: Vec<_> = match &of {
+                Some(_) => state.followers.iter().map(|(slot, _)| slot).collect(),
+                None => Vec::new(),
+            };
+            if others.is_empty() {
+                state.stage = Stage::Shared(Arc::clone(&head));
+            }
+            (others, old)
+        };
+        let Some(of) = of.filter(|_| !others.is_empty()) else {
+            return;
+        };
+        let mut panic = None;
+        while !others.is_empty() {
+            let slots = others.split_off(others.len().saturating_sub(CHUNK));
+            panic = self.move_followers(&of, &slots, panic);
+        }
+        data.state.lock().stage = Stage::Shared(head);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Moves those of the followers in `slots` that are of another variant to the flights of their own. Gives the first panic of the
+    /// user's, after which they make their own calls.
+    fn move_followers(
+        &self,
+        of: &Variant,
+        slots: &[usize],
+        mut panic: Option<Payload>,
+    ) -> Option<Payload> {
+        let data = &self.flight.data;
+        let dismissed: Vec<_> = {
+            let mut state = data.state.lock();
+            let differs = |slot: &usize| match state.followers.get(*slot) {
+                Some(Waiting::Here { head, .. }) => !of.matches(&head.headers),
+                _ => false,
+            };
+            let others: Vec<_> = slots.iter().copied().filter(differs).collect();
+            let dismiss = |slot| Some((slot, state.dismiss(slot)?));
+            others.into_iter().filter_map(dismiss).collect()
+        };
+        count_out(&self.flight, dismissed.len());
+        let now = Instant::now();
+        for (slot, head) in dismissed {
+            let mut head = Some(*head);
+            let moved = match panic {
+                None => caught(|| self.move_head(of.names(), &mut head, now)),
+                Some(_) => Ok(None),
+            };
+            let reason = match &moved {
+                Ok(None) if panic.is_none() => Reason::Full,
+                _ => Reason::Leaderless,
+            };
+            let moved = moved.unwrap_or_else(|payload| {
+                panic = Some(payload);
+                None
+            });
+            let head = head.map(Box::new);
+            let found = match (moved, head) {
+                (Some(moved), _) => moved,
+                (None, Some(head)) => Waiting::Forwarded(head, reason),
+                (None, None) => unreachable!("a request that is not moved is still here"),
+            };
+            let late = {
+                let mut state = data.state.lock();
+                match state.followers.get_mut(slot) {
+                    Some(follower @ Waiting::Moving) => {
+                        *follower = found;
+                        None
+                    }
+                    _ => Some(found),
+                }
+            };
+            drop(late);
+        }
+        panic
+    }
+
+    /// Lets a follower wait in the flight of its own variant. `None` if that is full.
+    fn move_head(
+        &self,
+        names: &Arc<[HeaderName]>,
+        head: &mut Option<request::Parts>,
+        now: Instant,
+    ) -> Option<Waiting<X::Key>> {
+        let Shared {
+            flights, settings, ..
+        } = &*self.shared;
+        let old = &self.flight.data;
+        let request = head.as_ref()?;
+        let variant = Variant::new(Arc::clone(names), &request.headers);
+        let method = request.method.clone();
+        let target = old.epoch.map(|(target, _)| target);
+        let data = self
+            .shared
+            .new_flight(old.hash, old.key.clone(), method, target, now);
+        let candidate = Candidate::new(flights, head, settings.max_waiters, now);
+        let caller = candidate.enter_moved(variant, data)?;
+        if caller.flight().is_shared() {
+            caller.promote();
+        }
+        Some(Waiting::Moved(caller))
+    }
+
+    /// Which requests of this key the response is for, if not for all.
+    fn variant(&self, parts: &response::Parts) -> Option<Variant> {
+        // `*` is not shared in the first place.
+        let Vary::Fields(names) = Vary::of(parts, &self.slot.request.fields) else {
+            return None;
+        };
+        let shared = &self.shared;
+        let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
+            names
+        } else {
+            // What the key tells is the same for all.
+            names
+                .iter()
+                .filter(|name| shared.may_differ(name))
+                .cloned()
+                .collect()
+        };
+        (!names.is_empty()).then(|| Variant::of_fields(names, &self.slot.request.fields))
+    }
+
+    /// Ends a flight whose whole response is there, if its leader is alone.
+    fn close_alone(&self) -> bool {
+        let mut state = self.flight.data.state.lock();
+        state.is_closed |= !state.is_joined;
+        !state.is_joined
+    }
+}

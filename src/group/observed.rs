@@ -1,0 +1,193 @@
+//! The work of a named group, as `tracing` and `metrics` are told of it.
+//!
+//! | metric, span, event | when |
+//! | --- | --- |
+//! | `singleflight_group_calls_total` | a caller leads or joins |
+//! | `singleflight_group_flights`, span `singleflight` | from the call of the work to its end |
+//! | `singleflight_group_flight_seconds`, event `landed`, `cancelled` or `panicked` | the work ends |
+//! | event `joined` | a caller joins |
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+#[cfg(feature = "metrics")]
+use super::tell::{Description, Kind, record};
+#[cfg(feature = "tracing")]
+use super::tell::{Span, tell};
+
+#[cfg(feature = "tracing")]
+const TARGET: &str = "tower_singleflight::Group";
+
+#[cfg(feature = "metrics")]
+const CALLS: &str = "singleflight_group_calls_total";
+#[cfg(feature = "metrics")]
+const FLIGHTS: &str = "singleflight_group_flights";
+#[cfg(feature = "metrics")]
+const SECONDS: &str = "singleflight_group_flight_seconds";
+
+#[cfg(feature = "metrics")]
+const METRICS: [Description; 3] = [
+    Description {
+        name: CALLS,
+        kind: Kind::Counter,
+        unit: metrics::Unit::Count,
+        help: "Callers of a group, by what they did: their work ran (leader), or they joined (follower)",
+    },
+    Description {
+        name: FLIGHTS,
+        kind: Kind::Gauge,
+        unit: metrics::Unit::Count,
+        help: "Work of a group that is running",
+    },
+    Description {
+        name: SECONDS,
+        kind: Kind::Histogram,
+        unit: metrics::Unit::Seconds,
+        help: "How long the work of a group ran, to whatever end",
+    },
+];
+
+#[cfg(feature = "metrics")]
+thread_local! {
+    static RECORDER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+pin_project! {
+    /// Work, and the trace of its flight.
+    pub(super) struct Observed<F> {
+        // First: the end is told when the work has been dropped.
+        #[pin]
+        future: F,
+        trace: Trace,
+    }
+}
+
+/// A flight of a named group, told of from its begin to its drop.
+struct Trace {
+    name: Arc<str>,
+    since: Instant,
+    #[cfg(feature = "tracing")]
+    span: Span,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy)]
+enum Fate {
+    Landed,
+    Cancelled,
+    Panicked,
+}
+
+/// `work`, told of under the group's name.
+pub(super) fn observed<F, Fut>(name: &Arc<str>, work: F) -> impl FnOnce() -> Observed<Fut>
+where
+    F: FnOnce() -> Fut,
+{
+    move || {
+        let mut trace = Trace::begin(name);
+        Observed {
+            future: trace.within(work),
+            trace,
+        }
+    }
+}
+
+/// Tells of a caller that has joined.
+pub(super) fn joined(name: &Arc<str>) {
+    #[cfg(feature = "tracing")]
+    tell(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
+    called(name, "follower");
+}
+
+#[cfg_attr(
+    not(feature = "metrics"),
+    expect(unused_variables, reason = "counted by nobody")
+)]
+fn called(name: &Arc<str>, role: &'static str) {
+    #[cfg(feature = "metrics")]
+    record(&METRICS, &RECORDER, || {
+        let group = Arc::clone(name);
+        metrics::counter!(CALLS, "group" => group, "role" => role).increment(1);
+    });
+}
+
+// ===== impl Observed =====
+
+impl<F: Future> Future for Observed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let polled = this.trace.within(|| this.future.poll(cx));
+        if polled.is_ready() {
+            this.trace.fate = Fate::Landed;
+        }
+        polled
+    }
+}
+
+// ===== impl Trace =====
+
+impl Trace {
+    fn begin(name: &Arc<str>) -> Self {
+        called(name, "leader");
+        #[cfg(feature = "metrics")]
+        record(&METRICS, &RECORDER, || {
+            metrics::gauge!(FLIGHTS, "group" => Arc::clone(name)).increment(1.0);
+        });
+        Self {
+            name: Arc::clone(name),
+            since: Instant::now(),
+            #[cfg(feature = "tracing")]
+            span: Span::new(
+                || tracing::info_span!(target: TARGET, "singleflight", group = &**name),
+            ),
+            fate: Fate::Cancelled,
+        }
+    }
+
+    /// Calls or polls the work in its span.
+    fn within<T>(&mut self, part: impl FnOnce() -> T) -> T {
+        self.fate = Fate::Panicked;
+        let done = {
+            #[cfg(feature = "tracing")]
+            let _entered = self.span.enter();
+            part()
+        };
+        self.fate = Fate::Cancelled;
+        done
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let duration = self.since.elapsed();
+        #[cfg(feature = "tracing")]
+        tell(|| {
+            let (span, group) = (&self.span.0, &*self.name);
+            match self.fate {
+                Fate::Landed => {
+                    tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
+                }
+                Fate::Cancelled => {
+                    tracing::debug!(target: TARGET, parent: span, group, ?duration, "cancelled");
+                }
+                Fate::Panicked => {
+                    tracing::error!(target: TARGET, parent: span, group, ?duration, "panicked");
+                }
+            }
+        });
+        #[cfg(feature = "metrics")]
+        record(&METRICS, &RECORDER, || {
+            metrics::gauge!(FLIGHTS, "group" => Arc::clone(&self.name)).decrement(1.0);
+            metrics::histogram!(SECONDS, "group" => Arc::clone(&self.name)).record(duration);
+        });
+    }
+}

@@ -1,0 +1,101 @@
+//! Calls observers, whose panics end here.
+
+#[cfg(feature = "metrics")]
+use std::{cell::Cell, thread::LocalKey};
+
+use super::panic::{caught, drop_quietly};
+
+/// Calls an observer. What it panics with the hook has reported.
+pub(crate) fn tell<T>(observer: impl FnOnce() -> T) -> Option<T> {
+    caught(observer).map_err(drop_quietly).ok()
+}
+
+/// A span whose end is told like all else.
+#[cfg(feature = "tracing")]
+pub(crate) struct Span(pub(crate) tracing::Span);
+
+/// Inside a span until it is dropped.
+#[cfg(feature = "tracing")]
+pub(crate) struct Entered<'a>(Option<tracing::span::Entered<'a>>);
+
+/// What a recorder is told of a metric, once.
+#[cfg(feature = "metrics")]
+pub(crate) struct Description {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) unit: metrics::Unit,
+    pub(crate) help: &'static str,
+}
+
+#[cfg(feature = "metrics")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+// ===== impl Span =====
+
+#[cfg(feature = "tracing")]
+impl Span {
+    pub(crate) fn new(make: impl FnOnce() -> tracing::Span) -> Self {
+        Self(tell(make).unwrap_or_else(tracing::Span::none))
+    }
+
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        Entered(tell(|| self.0.enter()))
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Drop for Span {
+    fn drop(&mut self) {
+        let span = std::mem::replace(&mut self.0, tracing::Span::none());
+        tell(|| drop(span));
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let entered = self.0.take();
+        tell(|| drop(entered));
+    }
+}
+
+// ===== metrics =====
+
+/// Tells the current recorder of a value, and first what `metrics` mean if `last` is another recorder: one that is installed
+/// late, or for a thread alone, learns it too.
+#[cfg(feature = "metrics")]
+pub(crate) fn record(
+    metrics: &[Description],
+    last: &'static LocalKey<Cell<usize>>,
+    value: impl FnOnce(),
+) {
+    tell(|| {
+        metrics::with_recorder(|recorder| {
+            // An address is compared, never read.
+            let address = std::ptr::from_ref(recorder).cast::<()>() as usize;
+            if last.replace(address) != address {
+                for metric in metrics {
+                    metric.tell(recorder);
+                }
+            }
+        });
+    });
+    tell(value);
+}
+
+#[cfg(feature = "metrics")]
+impl Description {
+    fn tell(&self, recorder: &dyn metrics::Recorder) {
+        let (name, unit, help) = (self.name.into(), Some(self.unit), self.help.into());
+        match self.kind {
+            Kind::Counter => recorder.describe_counter(name, unit, help),
+            Kind::Gauge => recorder.describe_gauge(name, unit, help),
+            Kind::Histogram => recorder.describe_histogram(name, unit, help),
+        }
+    }
+}

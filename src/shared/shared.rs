@@ -1,0 +1,78 @@
+//! `Shared`.
+
+use std::sync::Arc;
+
+use http::{HeaderName, Method};
+use tokio::time::Instant;
+
+use super::{flights::Flights, settings::Settings, write_target::WriteTarget};
+use crate::{
+    buffer::SharedBuffer,
+    flight::{HttpFlight, State},
+    key::{KeyExtractor, RequestKeyExtractor},
+    observe::Trace,
+    sync::Mutex,
+};
+
+/// One `Arc` for all that a service needs, since servers clone services for each request.
+///
+/// The bound is there because `flights` names the key's type.
+pub(crate) struct Shared<X: KeyExtractor> {
+    pub(crate) extractor: Arc<X>,
+    pub(crate) settings: Settings,
+    pub(crate) flights: Arc<Flights<X::Key>>,
+}
+
+// ===== impl Shared =====
+
+impl<X: KeyExtractor> Shared<X> {
+    /// The default key, which is known to tell the target and most fields of a request. Of a user's key nothing is known.
+    pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
+        self.extractor.default_key()
+    }
+
+    /// Whether two requests of one key may differ in the field of this name.
+    pub(crate) fn may_differ(&self, name: &HeaderName) -> bool {
+        self.default_key().is_none_or(|key| key.may_leave_out(name))
+    }
+}
+
+impl<X: KeyExtractor> Shared<X> {
+    /// A flight that may begin `now`. `target`: whose writes are watched.
+    #[inline]
+    pub(crate) fn new_flight(
+        &self,
+        hash: u64,
+        key: X::Key,
+        method: Method,
+        target: Option<WriteTarget>,
+        now: Instant,
+    ) -> HttpFlight<X::Key> {
+        let Self {
+            settings, flights, ..
+        } = self;
+        let counters = Arc::clone(&flights.counters);
+        HttpFlight {
+            hash,
+            key,
+            method,
+            trace: Trace::new(&flights.counters.name, now),
+            epoch: target.map(|target| (target, flights.writes.current())),
+            max_silence: settings.max_silence,
+            expires: now.checked_add(settings.max_age),
+            state: Mutex::new(State::new(SharedBuffer::new(Arc::clone(&counters.budget)))),
+            counters,
+        }
+    }
+}
+
+// By hand: `X` need not be `Clone`.
+impl<X: KeyExtractor> Clone for Shared<X> {
+    fn clone(&self) -> Self {
+        Self {
+            extractor: Arc::clone(&self.extractor),
+            settings: self.settings.clone(),
+            flights: Arc::clone(&self.flights),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a flight keeps of the request that began it, and what that costs.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
+use tower::{BoxError, Layer, Service, service_fn};
+use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer, method_and_uri};
+
+use crate::{
+    allocated, alone, live,
+    support::{assert_idle, get, poll_once},
+};
+
+/// The inner service answers with a body that goes on, and keeps nothing of the request.
+fn going_on(
+    _: Request<Empty<Bytes>>,
+) -> std::future::Ready<Result<Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>> {
+    let body = StreamBody::new(futures_util::stream::pending());
+    std::future::ready(Ok(Response::new(body.boxed_unsync())))
+}
+
+/// As a server makes it: the URI is a slice of the buffer that the whole head was read into.
+fn padded(number: usize) -> Request<Empty<Bytes>> {
+    let path = format!("/page/{number}");
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nx-pad: {}\r\n\r\n",
+        "p".repeat(60_000)
+    );
+    let uri = Bytes::from(head).slice(4..4 + path.len());
+    let uri = Uri::from_maybe_shared(uri).expect("a URI");
+    Request::get(uri).body(Empty::new()).expect("a request")
+}
+
+/// The bytes that each flight keeps while its body goes on.
+fn kept_by_each<X: KeyExtractor>(layer: &SingleflightLayer<X>) -> usize {
+    const FLIGHTS: usize = 100;
+    let mut service = layer.layer(service_fn(going_on));
+    let mut responses = Vec::with_capacity(FLIGHTS);
+    let before = live();
+    for number in 0..FLIGHTS {
+        responses.push(poll_once(&mut service.call(padded(number))));
+    }
+    let kept = live() - before;
+    assert_eq!(layer.handle().in_flight(), FLIGHTS);
+    drop(responses);
+    assert_idle(&layer.handle());
+    kept / FLIGHTS
+}
+
+#[test]
+fn a_flight_keeps_no_buffer_that_its_request_was_read_into() {
+    let _alone = alone();
+    let kept = [
+        kept_by_each(&SingleflightLayer::new()),
+        kept_by_each(&SingleflightLayer::with_extractor(
+            RequestKeyExtractor::new().and(|_| Some(1)),
+        )),
+        kept_by_each(&SingleflightLayer::with_extractor(method_and_uri)),
+    ];
+    assert!(kept.iter().all(|kept| *kept < 10_000), "{kept:?}");
+}
+
+#[test]
+fn a_key_of_a_path_is_one_allocation() {
+    let request = get("/page?number=1").into_parts().0;
+    let extractor = RequestKeyExtractor::new();
+    // The secret of the process is made once.
+    drop(extractor.extract(&request));
+    let before = allocated().0;
+    let key = extractor.extract(&request);
+    assert_eq!(allocated().0 - before, 1, "{key:?}");
+}
