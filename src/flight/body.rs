@@ -43,6 +43,8 @@ where
             state.buffer.expected() == Some(state.buffer.received())
         };
         if complete {
+            #[cfg(feature = "redis")]
+            self.end_elsewhere_soon();
             self.flight.detach();
         }
     }
@@ -72,6 +74,8 @@ where
             };
             if is_last || received {
                 // Before the last byte can be read, by readers on other threads.
+                #[cfg(feature = "redis")]
+                self.end_elsewhere_soon();
                 self.flight.detach();
             }
         }
@@ -125,6 +129,8 @@ where
         hint: SizeHint,
         hasher: &mut Option<PrefixHasher>,
     ) -> ControlFlow<()> {
+        #[cfg(feature = "redis")]
+        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
         self.flight.release();
         let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
@@ -160,6 +166,8 @@ where
 
     /// There is no room for a copy: those who wait make their own calls.
     pub(super) fn refuse_followers(&self) -> ControlFlow<()> {
+        #[cfg(feature = "redis")]
+        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
         self.flight.release();
         let closed = {
             let mut state = self.flight.data.state.lock();
@@ -182,11 +190,19 @@ where
 
     /// The source has ended, or has failed.
     pub(super) fn land(&self, error: Option<SharedError>) {
+        #[cfg(feature = "redis")]
+        let answering = self.end_elsewhere();
+        #[cfg(feature = "redis")]
+        let mut whole = None;
         if self.flight.is_shared() {
             self.flight.detach();
         }
         let closed = {
             let mut state = self.flight.data.state.lock();
+            #[cfg(feature = "redis")]
+            if answering.is_some() && error.is_none() {
+                whole = state.whole();
+            }
             match error {
                 Some(error) => state.buffer.fail(error),
                 None => state.buffer.finish(),
@@ -194,5 +210,9 @@ where
             (state.close(), state.buffer.take_spent())
         };
         drop(closed);
+        #[cfg(feature = "redis")]
+        if let Some(answering) = answering {
+            self.answer_elsewhere(answering, whole);
+        }
     }
 }

@@ -122,7 +122,7 @@ impl<K> Caller<K> {
         if state.is_decided(slot) {
             return None;
         }
-        let (Waiting::Here { head, place }, _) = state.leave(slot) else {
+        let (Waiting::Here { head, place, .. }, _) = state.leave(slot) else {
             unreachable!("nothing is decided for it");
         };
         drop(state);

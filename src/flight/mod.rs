@@ -12,6 +12,7 @@
 //! | `context` | what the parts of this work have in common |
 //! | `verdict` | what the call's failure or head means for those who wait |
 //! | `body` | what the body's frames and end mean for them, and for those who read |
+//! | `elsewhere` | the flight's part across replicas (feature `redis`) |
 //! | `leader` | what the work and its leader have in common: the request's fields, the response |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
@@ -21,6 +22,10 @@ mod body;
 mod call;
 mod caller;
 mod context;
+#[cfg(feature = "redis")]
+mod elsewhere;
+#[cfg(all(test, feature = "redis"))]
+mod elsewhere_tests;
 mod enter;
 mod follower;
 mod identity;
@@ -32,6 +37,10 @@ mod state;
 mod verdict;
 mod work;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::elsewhere::{Contender, FromReplica};
+#[cfg(not(feature = "redis"))]
+pub(crate) use self::state::Number;
 pub(crate) use self::{
     call::Oneshot,
     caller::Caller,

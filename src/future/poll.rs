@@ -15,6 +15,8 @@ use super::{
     after_response::{AfterResponse, Unshareable},
     response::{ResponseFuture, State, StateProj},
 };
+#[cfg(feature = "redis")]
+use crate::flight::FromReplica;
 use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
@@ -184,6 +186,11 @@ fn dress<X, B>(
 where
     X: KeyExtractor,
 {
+    #[cfg(feature = "redis")]
+    let disposition = match shared.and_then(|shared| shared.flights.replicated()) {
+        Some(_) if parts.extensions.remove::<FromReplica>().is_some() => Disposition::Replica,
+        _ => disposition,
+    };
     parts.extensions.insert(disposition.role());
     if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
         cache_status.append(&mut parts.headers, disposition.forward());

@@ -155,12 +155,21 @@ impl<K, V, C> Table<K, V, C> {
 impl<K, V, C> Flight<K, V, C> {
     /// One more caller, if anybody may join.
     pub(super) fn join(self: &Arc<Self>) -> Option<Caller<K, V, C>> {
+        self.join_if(|_| Ok::<_, ()>(())).ok()
+    }
+
+    /// As `join`, where `agreed`, which is asked under the shard's lock, says yes. `Err`: why not; `None` where nobody may.
+    pub(crate) fn join_if<E>(
+        self: &Arc<Self>,
+        agreed: impl FnOnce(&Self) -> Result<(), E>,
+    ) -> Result<Caller<K, V, C>, Option<E>> {
         let entries = self.link().shard.lock();
         if !entries.is_linked(self.link()) {
-            return None;
+            return Err(None);
         }
+        agreed(self)?;
         self.count_in(false);
-        Some(Caller::follower(Arc::clone(self)))
+        Ok(Caller::follower(Arc::clone(self)))
     }
 }
 

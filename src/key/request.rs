@@ -313,10 +313,6 @@ impl RequestKeyExtractor {
 
     /// Writes the key of a request for other replicas: all parts of what [`read`](Self::read) hashes with this process's secret.
     #[cfg(feature = "redis")]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the layer does not call this yet")
-    )]
     pub(crate) fn write_shared(&self, request: &request::Parts, bytes: &mut KeyBytes) {
         let named = Named::by(&request.headers);
         let mut writer = Writer::to(bytes);
@@ -408,6 +404,10 @@ impl KeyExtractor for RequestKeyExtractor {
 
     fn default_key(&self) -> Option<&RequestKeyExtractor> {
         Some(self)
+    }
+
+    fn default_part<'a>(&self, key: &'a RequestKey) -> Option<&'a RequestKey> {
+        Some(key)
     }
 
     fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {

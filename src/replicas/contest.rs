@@ -69,7 +69,8 @@ impl Contest {
         poll_fn(|cx| self.poll_verdict(cx)).await
     }
 
-    fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+    /// See [`verdict`](Self::verdict).
+    pub(crate) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         let (hub, id) = (&self.hub, self.id);
         loop {
             if let Some(verdict) = hub.poll(id, cx.waker(), |protocol| protocol.verdict(id)) {

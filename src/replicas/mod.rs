@@ -61,11 +61,7 @@ mod contest;
 mod driver;
 mod error;
 #[cfg(feature = "http")]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the layer does not call this yet")
-)]
-mod http;
+pub(crate) mod http;
 mod hub;
 mod id;
 #[cfg(test)]
@@ -81,8 +77,10 @@ mod settings;
 mod shelf;
 mod store;
 
+#[cfg(any(test, feature = "http"))]
+pub(crate) use self::protocol::Why;
 pub(crate) use self::{
-    contest::Contest,
+    contest::{Answering, Contest},
     hub::{LocalFlight, RemoteSeat},
     id::Digest,
     protocol::{EntryId, Reason, Refusal, Unjoined, Verdict},
@@ -94,4 +92,4 @@ pub use self::{
     settings::{ReplicaStats, Replicas},
 };
 #[cfg(test)]
-pub(crate) use self::{memory::MemoryStore, protocol::Why, store::Request};
+pub(crate) use self::{memory::MemoryStore, store::Request};

@@ -309,7 +309,6 @@ impl Site {
 
     /// The largest answer that is shared.
     #[cfg(feature = "http")]
-    #[expect(dead_code, reason = "the layer does not call this yet")]
     pub(crate) fn max_body(&self) -> usize {
         self.max_body
     }

@@ -12,7 +12,6 @@ mod body;
 mod fields;
 mod names;
 
-#[expect(unused_imports, reason = "the layer does not use these yet")]
 pub(crate) use self::{
     answer::{Answer, Response, write_failure, write_response},
     body::RemoteBody,
