@@ -391,11 +391,12 @@ impl SharedBuffer {
             return None;
         }
         let frame = |content: &Content| match content {
-            Content::Data(data) => Frame::data(data.clone()),
-            Content::Trailers(trailers) => Frame::trailers(http::HeaderMap::clone(trailers)),
+            Content::Data(data) => Some(Frame::data(data.clone())),
+            Content::Trailers(trailers) => rules::trailers_may_be_shared(trailers)
+                .then(|| Frame::trailers(http::HeaderMap::clone(trailers))),
         };
         let frames = self.frames.iter().map(|frame| &frame.content);
-        Some(frames.map(frame).collect())
+        frames.map(frame).collect()
     }
 
     /// From now on the buffer is a window. `prefixes`: of the [data](Self::whole_data) up to the end of each frame; none

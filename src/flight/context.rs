@@ -16,7 +16,7 @@ pub(super) struct WorkContext<X: KeyExtractor, ResBody, E> {
     pub(super) shared: Arc<Shared<X>>,
     pub(super) slot: Arc<LeaderSlot<ResBody, E>>,
     #[cfg(feature = "redis")]
-    pub(super) contender: Option<Contender>,
+    pub(super) contender: Option<Box<Contender>>,
 }
 
 /// A frame, and what the source says after it.

@@ -248,6 +248,22 @@ async fn a_response_comes_with_its_status_fields_frames_and_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn trailers_that_are_one_clients_keep_a_response_from_other_replicas() {
+    let fleet = Fleet::new(|_, call| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("set-cookie", HeaderValue::from_static("id=1"));
+        let mut frames = text(call.to_string());
+        frames.push(Frame::trailers(trailers));
+        Ok((Response::new(()), frames))
+    })
+    .await;
+    let all = fleet.burst(4, get).await;
+    assert_eq!(fleet.calls(), 4);
+    assert_eq!(count(&all, Role::Leader), 4);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_response_without_a_body_is_shared() {
     let fleet =
         Fleet::new(|_, _| Ok((Response::builder().status(404).body(())?, Vec::new()))).await;

@@ -89,7 +89,7 @@ where
     /// Work that makes its call only if no other replica does.
     #[cfg(feature = "redis")]
     pub(crate) fn contending(mut self, contender: Contender) -> Self {
-        self.context.contender = Some(contender);
+        self.context.contender = Some(Box::new(contender));
         self
     }
 }

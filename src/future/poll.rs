@@ -221,7 +221,14 @@ where
             return Ok(State::begin(&shared, caller, response, again));
         }
         Decision::Lead(head) => {
-            let (mut service, request, span) = own.forward(head, Reason::Vary);
+            #[cfg(feature = "redis")]
+            let reason = match caller.flight().data.state.lock().variant {
+                Some(_) => Reason::Vary,
+                None => Reason::Late,
+            };
+            #[cfg(not(feature = "redis"))]
+            let reason = Reason::Vary;
+            let (mut service, request, span) = own.forward(head, reason);
             return Ok(service.lead_moved(caller, request, &span).state);
         }
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),

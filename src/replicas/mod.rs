@@ -77,10 +77,12 @@ mod settings;
 mod shelf;
 mod store;
 
+#[cfg(feature = "http")]
+pub(crate) use self::contest::Answering;
 #[cfg(any(test, feature = "http"))]
 pub(crate) use self::protocol::Why;
 pub(crate) use self::{
-    contest::{Answering, Contest},
+    contest::Contest,
     hub::{LocalFlight, RemoteSeat},
     id::Digest,
     protocol::{EntryId, Reason, Refusal, Unjoined, Verdict},
