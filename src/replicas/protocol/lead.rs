@@ -142,9 +142,8 @@ impl<L: Local> Protocol<L> {
         let Some(&id) = self.named.get(&flight) else {
             return;
         };
-        if let Some(entry) = self.entries.get_mut(&id)
-            && !is_ours
-        {
+        let entry = self.entries.get_mut(&id).filter(|_| !is_ours);
+        if let Some(entry) = entry {
             // Somebody else leads, or soon will. Who has joined is answered all the same.
             entry.lease = None;
             self.schedule(id);

@@ -78,9 +78,10 @@ impl<L: Local> Protocol<L> {
 
     /// The follower of this seat has its answer, or does not want it any more.
     pub(super) fn taken(&mut self, seat: Seat) {
-        if let Some(value) = self.takers.remove(&seat)
-            && let Some(known) = self.values.get_mut(&value)
-        {
+        let Some(value) = self.takers.remove(&seat) else {
+            return;
+        };
+        if let Some(known) = self.values.get_mut(&value) {
             known.takers.remove(&seat);
             self.delete_if_taken(value);
         }
