@@ -30,7 +30,7 @@ pub(super) enum Part<K, V> {
     Solo(SoloLeader<K, V, ()>),
     Caller(Caller<K, V, ()>),
     #[cfg(feature = "redis")]
-    Across(super::replicated::Across<K, V>),
+    Across(Box<super::replicated::Across<K, V>>),
 }
 
 // ===== impl Run =====
@@ -80,7 +80,7 @@ impl<K, V> fmt::Debug for Run<K, V> {
             Part::Solo(leader) => leader,
             Part::Caller(caller) => caller,
             #[cfg(feature = "redis")]
-            Part::Across(across) => across,
+            Part::Across(across) => &**across,
         };
         f.debug_tuple("Run").field(part).finish()
     }

@@ -1,5 +1,7 @@
 //! `Group`.
 
+#[cfg(feature = "redis")]
+use std::sync::OnceLock;
 use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -96,15 +98,15 @@ use crate::replicas::{ReplicaStats, Replicas};
 /// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
 pub struct Group<K, V> {
     shared: Arc<Shared<K, V>>,
-    /// All flights are here where it is.
-    #[cfg(feature = "redis")]
-    replicated: Option<Arc<Replicated<K, V>>>,
 }
 
 /// What the clones of a group have in common.
 struct Shared<K, V> {
     table: Table<K, V, ()>,
     name: Name,
+    /// All flights are here where it is. Set before the first caller, or never.
+    #[cfg(feature = "redis")]
+    replicated: OnceLock<Replicated<K, V>>,
 }
 
 // ===== impl Group =====
@@ -117,9 +119,9 @@ impl<K, V> Group<K, V> {
             shared: Arc::new(Shared {
                 table: Table::new(),
                 name: Name::default(),
+                #[cfg(feature = "redis")]
+                replicated: OnceLock::new(),
             }),
-            #[cfg(feature = "redis")]
-            replicated: None,
         }
     }
 
@@ -176,12 +178,12 @@ impl<K, V> Group<K, V> {
     /// Work is called as ever, but the future that it gives is first polled when it is known that this replica leads; where
     /// another does, it is dropped without having been polled.
     ///
-    /// Call it before the group is cloned, within a Tokio runtime that has its I/O and time drivers enabled, in which the
+    /// The clones of the group have the same replicas. Call it before the group has its first caller, within a Tokio runtime that has its I/O and time drivers enabled, in which the
     /// connection then lives; or its first caller's runtime is that.
     ///
     /// # Panics
     ///
-    /// If `replicas` has no namespace or no secret.
+    /// If `replicas` has no namespace or no secret, or if the group has its replicas already, given to it or to a clone of it.
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
@@ -191,10 +193,9 @@ impl<K, V> Group<K, V> {
 
     #[cfg(feature = "redis")]
     pub(super) fn across(self, replicated: Replicated<K, V>) -> Self {
-        Self {
-            replicated: Some(Arc::new(replicated)),
-            ..self
-        }
+        let set = self.shared.replicated.set(replicated);
+        assert!(set.is_ok(), "the group has its replicas already");
+        self
     }
 
     /// What has become of its flights across replicas; `None` without [`replicas`](Self::replicas).
@@ -202,9 +203,7 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replica_stats(&self) -> Option<ReplicaStats> {
-        self.replicated
-            .as_ref()
-            .map(|replicated| replicated.stats())
+        self.shared.replicated.get().map(Replicated::stats)
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
@@ -292,7 +291,7 @@ impl<K, V> Group<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
+        if let Some(replicated) = self.shared.replicated.get() {
             return replicated.forget(key);
         }
         let hash = self.shared.table.hash(key);
@@ -306,7 +305,7 @@ impl<K, V> Group<K, V> {
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
         #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
+        if let Some(replicated) = self.shared.replicated.get() {
             return replicated.forget_all();
         }
         self.shared.table.detach_all()
@@ -316,7 +315,7 @@ impl<K, V> Group<K, V> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
+        if let Some(replicated) = self.shared.replicated.get() {
             return replicated.len();
         }
         self.shared.table.len()
@@ -331,7 +330,7 @@ impl<K, V> Group<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
+        if let Some(replicated) = self.shared.replicated.get() {
             return replicated.waiters(key);
         }
         let hash = self.shared.table.hash(key);
@@ -354,8 +353,10 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
-            return Run::new(Part::Across(replicated.run(key, work, None, joined)));
+        if let Some(replicated) = self.shared.replicated.get() {
+            return Run::new(Part::Across(Box::new(
+                replicated.run(key, work, None, joined),
+            )));
         }
         let hash = self.shared.table.hash(&key);
         match self.shared.table.enter_solo(hash, key) {
@@ -386,9 +387,11 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         #[cfg(feature = "redis")]
-        if let Some(replicated) = &self.replicated {
+        if let Some(replicated) = self.shared.replicated.get() {
             let runtime = Some(runtime.clone());
-            return Run::new(Part::Across(replicated.run(key, work, runtime, joined)));
+            return Run::new(Part::Across(Box::new(
+                replicated.run(key, work, runtime, joined),
+            )));
         }
         let hash = self.shared.table.hash(&key);
         let caller = match self.shared.table.enter_kept(hash, key) {
@@ -413,8 +416,6 @@ impl<K, V> Clone for Group<K, V> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            #[cfg(feature = "redis")]
-            replicated: self.replicated.clone(),
         }
     }
 }
