@@ -18,7 +18,7 @@ use super::{
 use crate::{
     buffer::{PrefixHasher, Room},
     error::{ShareError, SharedError},
-    group::{Payload, caught},
+    group::{Payload, caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant, Vary},
@@ -200,11 +200,13 @@ where
         }
 
         let fits = announced || self.announce(expected, hint);
-        if fits {
-            self.share(&parts);
-        }
+        let is_shared = fits && self.share(&parts);
         self.slot.leave(Ok(LeaderResponse::Shared(parts)));
-        if !fits && self.refuse_followers().is_break() {
+        let reason = match fits {
+            true => Reason::Unshareable,
+            false => Reason::TooLarge,
+        };
+        if !is_shared && self.refuse_followers(reason).is_break() {
             return Opened::Over;
         }
 
@@ -227,21 +229,28 @@ where
         Opened::Streams
     }
 
-    /// The response is shared with all whose variant it is.
-    fn share(&self, parts: &response::Parts) {
+    /// The response is shared with all whose variant it is. `false` if there is no copy of its head.
+    fn share(&self, parts: &response::Parts) -> bool {
         let data = &self.flight.data;
+        // The extensions are the user's: a panic of theirs must not take the leader's response with it.
+        let head = match caught(|| rules::copy_head(parts)) {
+            Ok(head) => Arc::new(head),
+            Err(payload) => {
+                drop_quietly(payload);
+                return false;
+            }
+        };
         let variant = self.variant(parts).map(|variant| {
             let varying = &self.shared.flights.varying;
             let varying = varying.insert(data.hash, variant.names());
             (variant, varying)
         });
         let of = variant.as_ref().map(|(variant, _)| variant.clone());
-        let head = Arc::new(rules::copy_head(parts));
         let (mut others, _old) = {
             let mut state = data.state.lock();
             if state.is_closed {
                 // It has given way to a buffer that somebody shares.
-                return;
+                return true;
             }
             let old = mem::replace(&mut state.variant, variant);
             let others: Vec<_> = match &of {
@@ -254,7 +263,7 @@ where
             (others, old)
         };
         let Some(of) = of.filter(|_| !others.is_empty()) else {
-            return;
+            return true;
         };
         let mut panic = None;
         while !others.is_empty() {
@@ -265,6 +274,7 @@ where
         if let Some(payload) = panic {
             resume_unwind(payload);
         }
+        true
     }
 
     /// Moves those of the followers in `slots` that are of another variant to the flights of their own. Gives the first panic of the
