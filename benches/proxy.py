@@ -7,7 +7,7 @@ Needs wrk (Debian: apt-get install wrk); the rest is Python's standard library. 
 a few seconds, so that a machine that is busy for a while is busy for both. The proxy has a core to itself, where there are
 two; origin and load have the others. What is printed are medians, with the quartiles beside them: of ratios, the median of
 the ratios of neighbours. `proxy_busy` is the share of its core that the proxy used: where that is not near 1, something
-else was the limit. Below each scenario are its targets, met or missed; a missed one is no failure of the program.
+else was the limit. Below each scenario are its targets, met or missed; a missed one is no failure of the program. Large bodies come first: see transfers.py.
 """
 import argparse, datetime, json, os, pathlib, platform, re, select, shutil, socket, statistics, subprocess, sys, tempfile, time
 import urllib.request
@@ -188,8 +188,12 @@ def main():
     options.add_argument("--seconds", type=int, default=2, help="of each of wrk's turns")
     options.add_argument("--rounds", type=int, default=15, help="each a turn of the one and a turn of the other")
     options.add_argument("--json", type=pathlib.Path, help="where all that was measured is written")
-    options.add_argument("--only", choices=("unique", "hot", "beside", "crowd", "burst"), help="one scenario")
+    options.add_argument("--only", choices=("unique", "hot", "beside", "crowd", "burst", "transfers"), help="one scenario")
     options = options.parse_args()
+    if options.only in (None, "transfers"):
+        subprocess.run([ROOT / "benches/transfers.py"], check=True)
+    if options.only == "transfers":
+        return
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing (Debian: apt-get install wrk)")
     for program in (("-p", "reverse_proxy"), ("--example", "origin")):

@@ -164,10 +164,13 @@ where
         self.leave_to_leader()
     }
 
-    /// There is no room for a copy: those who wait make their own calls.
-    pub(super) fn refuse_followers(&self) -> ControlFlow<()> {
+    /// There can be no copy: those who wait make their own calls.
+    pub(super) fn refuse_followers(&self, reason: Reason) -> ControlFlow<()> {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
+        self.refuse_elsewhere(match reason {
+            Reason::TooLarge => crate::replicas::Reason::TooLarge,
+            _ => crate::replicas::Reason::Unshareable,
+        });
         self.flight.release();
         let closed = {
             let mut state = self.flight.data.state.lock();
@@ -175,7 +178,7 @@ where
             (state.close(), state.buffer.take_spent())
         };
         drop(closed);
-        verdict::dismiss(&self.flight, Stage::Refused(Reason::TooLarge));
+        verdict::dismiss(&self.flight, Stage::Refused(reason));
         self.leave_to_leader()
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     buffer::{PrefixHasher, Room},
     error::{ShareError, SharedError},
-    group::{Payload, caught},
+    group::{Payload, caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant, Vary},
@@ -223,11 +223,13 @@ where
         }
 
         let fits = announced || self.announce(expected, hint);
-        if fits {
-            self.share(&parts);
-        }
+        let is_shared = fits && self.share(&parts);
         self.slot.leave(Ok(LeaderResponse::Shared(parts)));
-        if !fits && self.refuse_followers().is_break() {
+        let reason = match fits {
+            true => Reason::Unshareable,
+            false => Reason::TooLarge,
+        };
+        if !is_shared && self.refuse_followers(reason).is_break() {
             return Opened::Over;
         }
 
@@ -250,21 +252,28 @@ where
         Opened::Streams
     }
 
-    /// The response is shared with all whose variant it is.
-    fn share(&self, parts: &response::Parts) {
+    /// The response is shared with all whose variant it is. `false` if there is no copy of its head.
+    fn share(&self, parts: &response::Parts) -> bool {
         let data = &self.flight.data;
+        // The extensions are the user's: a panic of theirs must not take the leader's response with it.
+        let head = match caught(|| rules::copy_head(parts)) {
+            Ok(head) => Arc::new(head),
+            Err(payload) => {
+                drop_quietly(payload);
+                return false;
+            }
+        };
         let variant = self.variant(parts).map(|variant| {
             let varying = &self.shared.flights.varying;
             let varying = varying.insert(data.hash, variant.names());
             (variant, varying)
         });
         let of = variant.as_ref().map(|(variant, _)| variant.clone());
-        let head = Arc::new(rules::copy_head(parts));
         let (others, _old) = {
             let mut state = data.state.lock();
             if state.is_closed {
                 // It has given way to a buffer that somebody shares.
-                return;
+                return true;
             }
             let old = mem::replace(&mut state.variant, variant);
             let others: Vec<_> = match &of {
@@ -277,7 +286,7 @@ where
             (others, old)
         };
         let Some(of) = of.filter(|_| !others.is_empty()) else {
-            return;
+            return true;
         };
         let differs = |head: &request::Parts, _| !of.matches(&head.headers);
         let panic = self.move_all(others, Some(of.names()), &differs);
@@ -285,6 +294,7 @@ where
         if let Some(payload) = panic {
             resume_unwind(payload);
         }
+        true
     }
 
     /// Moves those who have asked too late for another replica's response to a new flight, in a flight that nobody joins any more.

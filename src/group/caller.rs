@@ -148,7 +148,7 @@ impl<K, V, C> Caller<K, V, C> {
     }
 
     /// Leaves a flight that has [counted it out](Flight::count_out) already.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", loom))]
     pub(crate) fn leave_uncounted(&mut self) {
         self.free();
     }
@@ -172,7 +172,10 @@ impl<K, V, C> Caller<K, V, C> {
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
         self.flight.as_ref()?.take_waker(&self.slot)
     }
+}
 
+#[cfg(any(feature = "http", loom))]
+impl<K, V, C> Caller<K, V, C> {
     /// Leaves the lead of a new flight to whichever of its callers [takes](Self::take_lead) it.
     pub(crate) fn give_up_lead(&mut self) {
         self.slot = WakerSlot::None;

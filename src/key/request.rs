@@ -14,7 +14,7 @@ use super::forwarded;
 use super::host::{self, Host};
 use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
-use super::target::without_userinfo;
+use super::target::Target;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
@@ -144,7 +144,7 @@ struct Body<'a> {
 #[derive(Clone)]
 pub struct RequestKey {
     method: Method,
-    uri: Uri,
+    target: Target,
     digest: Digest,
 }
 
@@ -306,7 +306,7 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            uri: without_userinfo(&request.uri),
+            target: Target::of(&request.uri),
             digest: writer.finish(),
         }
     }
@@ -473,7 +473,7 @@ impl RequestKey {
     /// The URI of the request in the form that the request had, without a user and password.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.uri
+        self.target.uri()
     }
 }
 
@@ -500,8 +500,8 @@ impl fmt::Debug for RequestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestKey")
             .field("method", &self.method)
-            .field("authority", &self.uri.authority())
-            .field("path", &self.uri.path())
+            .field("authority", &self.uri().authority())
+            .field("path", &self.uri().path())
             .finish_non_exhaustive()
     }
 }

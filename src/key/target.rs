@@ -2,33 +2,54 @@
 //!
 //! A server's URI is a slice of the buffer that it has read the whole head into: a key that kept it would keep that buffer.
 
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use http::{
     Uri,
-    uri::{Authority, PathAndQuery},
+    uri::{Authority, PathAndQuery, Scheme},
 };
+
+/// A URI in bytes of its own, without a user and password: a key holds no credential in clear. Their hash is in its digest.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    text: Box<str>,
+    /// Parsed when somebody wants to see it: few do.
+    uri: OnceLock<Uri>,
+}
 
 /// The URI in bytes of its own.
 pub(super) fn copied(uri: &Uri) -> Uri {
-    copy(uri, |authority| authority).unwrap_or_else(|| uri.clone())
+    let text = text(uri, |authority| authority);
+    Uri::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| uri.clone())
 }
 
-/// As `copied`, without a user and password: a key holds no credential in clear. Their hash is in its digest.
-pub(super) fn without_userinfo(uri: &Uri) -> Uri {
-    let host = |authority: &str| authority.rfind('@').map_or(0, |at| at + 1);
-    // A URI of one of its own parts is valid; were it not, showing none is better than showing the password.
-    copy(uri, |authority| &authority[host(authority)..]).unwrap_or_default()
+fn text(uri: &Uri, part: impl Fn(&str) -> &str) -> String {
+    let scheme = uri.scheme().map_or("", Scheme::as_str);
+    let authority = uri
+        .authority()
+        .map_or("", |all| part(Authority::as_str(all)));
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    [scheme, separator, authority, path].concat()
 }
 
-fn copy(uri: &Uri, part: impl Fn(&str) -> &str) -> Option<Uri> {
-    let path = uri.path_and_query().map(PathAndQuery::as_str);
-    let path = path.map(str::parse::<PathAndQuery>).transpose().ok()?;
-    let Some(authority) = uri.authority() else {
-        return path.map(Uri::from);
-    };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = path;
-    parts.authority = Some(part(Authority::as_str(authority)).parse().ok()?);
-    Uri::from_parts(parts).ok()
+// ===== impl Target =====
+
+impl Target {
+    pub(super) fn of(uri: &Uri) -> Self {
+        let host = |authority: &str| authority.rfind('@').map_or(0, |at| at + 1);
+        Self {
+            text: text(uri, |authority| &authority[host(authority)..]).into(),
+            uri: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn uri(&self) -> &Uri {
+        // What is left of a valid URI is one; were it not, showing none is better than showing the password.
+        self.uri
+            .get_or_init(|| self.text.parse().unwrap_or_default())
+    }
 }
 
 #[cfg(test)]
@@ -59,8 +80,8 @@ mod tests {
             ("http://u@[::1]:8/", "http://[::1]:8/"),
             ("http://a.b/u@c", "http://a.b/u@c"),
         ] {
-            let uri = without_userinfo(&uri.parse().unwrap());
-            assert_eq!(uri.to_string(), expected);
+            let target = Target::of(&uri.parse().unwrap());
+            assert_eq!(target.uri().to_string(), expected);
         }
     }
 }

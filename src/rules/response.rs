@@ -1,5 +1,6 @@
 //! Which responses are given to more than one caller, and what of them.
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
@@ -125,6 +126,8 @@ pub(crate) fn may_share(
 }
 
 /// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.
+///
+/// The values are in bytes of their own: as they came they are slices of the buffer that a client has read the head into.
 pub(crate) fn copy_head(response: &response::Parts) -> response::Parts {
     let mut copy = response.clone();
     for name in tokens(&response.headers, &CONNECTION) {
@@ -137,7 +140,21 @@ pub(crate) fn copy_head(response: &response::Parts) -> response::Parts {
     for name in &HOP_BY_HOP {
         copy.headers.remove(name);
     }
+    compact(&mut copy.headers);
     copy
+}
+
+/// Copies all values into one buffer.
+fn compact(headers: &mut HeaderMap) {
+    let mut block = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    for value in headers.values_mut() {
+        block.extend_from_slice(value.as_bytes());
+        // Of a valid value it is one.
+        if let Ok(mut copied) = HeaderValue::from_maybe_shared(block.split().freeze()) {
+            copied.set_sensitive(value.is_sensitive());
+            *value = copied;
+        }
+    }
 }
 
 /// Whether the bytes of the body are coded for one connection, which a copy, without `Transfer-Encoding`, could not say.

@@ -6,12 +6,12 @@ use http::{Response, header};
 use http_body::SizeHint;
 use http_body_util::BodyExt;
 use tower::{BoxError, Service};
-use tower_singleflight::{ResponseBody, SharedError};
+use tower_singleflight::{ResponseBody, Role, SharedError};
 
 use crate::support::{
     assert_idle,
     body::{Mock, Polled, assert_pending, body, data, frame, layer, now, ready, stack},
-    get, settle,
+    get, role, settle,
 };
 
 #[derive(Debug)]
@@ -308,5 +308,39 @@ async fn an_io_error_is_found_as_what_it_is() {
     let error = body.collect().await.unwrap_err();
     let found = SharedError::find::<io::Error>(&*error).unwrap();
     assert_eq!(found.kind(), io::ErrorKind::ConnectionReset);
+    assert_idle(&handle);
+}
+
+/// An extension that can't be cloned.
+struct Fragile;
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        panic!("cloned")
+    }
+}
+
+#[tokio::test]
+async fn a_leader_gets_its_response_though_an_extension_panics_when_it_is_cloned() {
+    let layer = layer();
+    let (mut service, mut origin, handle) = stack(&layer);
+    let leader = tokio::spawn(service.call(get("/page")));
+    settle().await;
+    let follower = tokio::spawn(service.call(get("/page")));
+    settle().await;
+    let head = Response::builder().extension(Fragile);
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    feed.send("whole");
+    feed.end();
+    let led = leader.await.unwrap().unwrap();
+    assert_eq!(role(&led), Role::Leader);
+    assert_eq!(led.into_body().collect().await.unwrap().to_bytes(), "whole");
+    // There is no copy for those who wait: they make their own calls.
+    settle().await;
+    let answer = Response::new(ready(&["own"], SizeHint::new()));
+    origin.call().answer(answer);
+    let own = follower.await.unwrap().unwrap();
+    assert_eq!(role(&own), Role::Forwarded);
+    assert_eq!(own.into_body().collect().await.unwrap().to_bytes(), "own");
     assert_idle(&handle);
 }

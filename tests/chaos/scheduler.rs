@@ -135,7 +135,8 @@ impl Setting {
             too_low: true,
             lying: if self.calm { 0 } else { rng.pick(&[0, 0, 20]) },
             steps: 3,
-            chunks: rng.pick(&[1, 3, 8]),
+            // Up to 64 times the smallest `max_body`.
+            chunks: rng.pick(&[1, 3, 8, 8, 40]),
             chunk: (0, rng.pick(&[1, 40, 120])),
         }
     }

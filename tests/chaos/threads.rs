@@ -266,7 +266,7 @@ where
         too_low: true,
         lying: rng.pick(&[0, 10]),
         steps: 4,
-        chunks: 6,
+        chunks: rng.pick(&[6, 6, 40]),
         chunk: (0, 120),
     };
     let unlimited = usize::MAX >> 1;

@@ -717,7 +717,13 @@ impl BodyCheck {
                 if self.at + data.len() > self.record.plan.total() {
                     return self.wrong("more than there is");
                 }
-                if !self.wire && self.record.plan.chunks.get(self.frames) != Some(&data.len()) {
+                let chunks = &self.record.plan.chunks;
+                let before = self.frames.checked_sub(1).map(|before| chunks[before]);
+                if data.is_empty() && before == Some(0) && self.may_have_moved() {
+                    // A reader that moves on goes on behind the last byte that it has had, so it may get an empty frame twice.
+                    self.frames -= usize::from(chunks.get(self.frames) != Some(&0));
+                }
+                if !self.wire && chunks.get(self.frames) != Some(&data.len()) {
                     return self.wrong(&format!("another frame, of {} bytes", data.len()));
                 }
                 if self.trailers {

@@ -1,9 +1,9 @@
-//! What a flight keeps of the request that began it, and what that costs.
+//! What a flight keeps of the heads of its request and of its response, and what that costs.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, task::Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor, SingleflightLayer, method_and_uri};
@@ -71,4 +71,37 @@ fn a_key_of_a_path_is_one_allocation() {
     let before = allocated().0;
     let key = extractor.extract(&request);
     assert_eq!(allocated().0 - before, 1, "{key:?}");
+}
+
+/// As a client makes it: the value is a slice of the buffer that the whole head was read into.
+fn sliced(
+    _: Request<Empty<Bytes>>,
+) -> std::future::Ready<Result<Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>> {
+    let value = Bytes::from("v".repeat(60_000)).slice(..10);
+    let value = HeaderValue::from_maybe_shared(value).expect("a value");
+    let body = StreamBody::new(futures_util::stream::pending());
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert("x-value", value);
+    std::future::ready(Ok(response))
+}
+
+#[test]
+fn a_flight_keeps_no_buffer_that_its_responses_head_was_read_into() {
+    const FLIGHTS: usize = 100;
+    let _alone = alone();
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(service_fn(sliced));
+    let mut bodies = Vec::with_capacity(FLIGHTS);
+    let before = live();
+    for number in 0..FLIGHTS {
+        let call = &mut service.call(get(&format!("/{number}")));
+        let Poll::Ready(Ok(response)) = poll_once(call) else {
+            panic!("it is there");
+        };
+        bodies.push(response.into_body());
+    }
+    let kept = (live() - before) / FLIGHTS;
+    assert!(kept < 10_000, "{kept}");
+    drop(bodies);
+    assert_idle(&layer.handle());
 }

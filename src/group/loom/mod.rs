@@ -12,11 +12,13 @@
 //! | `leave` | who leaves last |
 //! | `forget` | flights that are forgotten, and their leaders and successors |
 //! | `drive` | who drives: promotion, demotion, and wakers that come and go |
+//! | `progress` | callers that read midway, are sent away, or take the lead |
 //! | `runtime` | kept flights, and runtimes that shut down |
 
 mod drive;
 mod forget;
 mod join;
 mod leave;
+mod progress;
 mod runtime;
 mod support;

@@ -38,14 +38,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `4096`, `64KiB`, `2MiB`, `1GiB`.
+/// `4096`, `64KiB`, `2MiB`, `1GiB`; `64K`, `2M` and `1G` are the same, as they are to nginx.
 pub(super) fn bytes(text: &str) -> Result<usize, String> {
     let (number, unit) = number_and_unit(text);
     let unit: usize = match unit {
         "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
         other => return Err(format!("unknown unit {other:?}: use KiB, MiB or GiB")),
     };
     let number: usize = number
@@ -83,6 +83,7 @@ mod tests {
         assert_eq!(bytes("4096"), Ok(4096));
         assert_eq!(bytes("64KiB"), Ok(65_536));
         assert_eq!(bytes("2MiB"), Ok(2 << 20));
+        assert_eq!(bytes("16M"), bytes("16MiB"));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
