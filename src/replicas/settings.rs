@@ -17,10 +17,10 @@ use super::{
 
 /// Replicas that make one call among them, over a Redis or Valkey server that they share.
 ///
-/// Give it to [`Group::replicas`](crate::Group::replicas). See [the guide](crate::guide::replicas) for when that is worth it,
+/// Give it to `SingleflightLayer::replicas` or [`Group::replicas`](crate::Group::replicas). See [the guide](crate::guide::replicas) for when that is worth it,
 /// what it costs and what is given up.
 ///
-/// Making it connects to nothing. The group that it is given to connects in the background: it works at once, and alone until
+/// Making it connects to nothing. The layer or group that it is given to connects in the background: it works at once, and alone until
 /// the store is there, and whenever it is not.
 ///
 /// ```
@@ -135,7 +135,7 @@ impl Replicas {
     }
 
     /// Which application this is, and which version of it: replicas of different namespaces never meet. All keys and channels in
-    /// the store begin with it. Two groups of one application need two namespaces.
+    /// the store begin with it. Two layers or groups of one application need two namespaces.
     ///
     /// # Panics
     ///

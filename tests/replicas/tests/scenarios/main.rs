@@ -1,10 +1,11 @@
-//! A group across four replicas, each a process, over real servers. The tests run one after the other, since some measure.
+//! A group, and in `layer` a layer, across four replicas, each a process, over real servers. The tests run one after the other, since some measure.
 //! `REPLICAS_ROUNDS` asks for more rounds of those that look for a race.
 
 mod bursts;
 mod costs;
 mod far_store;
 mod forgetting;
+mod layer;
 mod leader_fails;
 mod leaving;
 mod refused;
