@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::{
     call::Oneshot,
+    caller::drop_unread,
     context::{Pulled, WorkContext},
     inner::{Inner, InnerBody},
     leader::LeaderSlot,
@@ -201,7 +202,11 @@ where
     X: KeyExtractor,
 {
     fn drop(self: Pin<&mut Self>) {
-        self.context.flight.data.trace.ended(self.end);
+        let flight = &self.context.flight;
+        flight.data.trace.ended(self.end);
+        if flight.is_shared() {
+            drop_unread(flight);
+        }
     }
 }
 
