@@ -8,7 +8,7 @@ use std::{
 
 use http::request;
 
-use super::state::{Decision, Flight, HttpFlight, Waiting};
+use super::state::{Decision, Flight, HttpFlight, State, Waiting};
 use crate::{
     buffer::Place,
     group::{self, Runtime},
@@ -33,6 +33,8 @@ enum Part {
     Waits(usize),
     /// Others have counted it out (S3).
     Dismissed,
+    /// A follower that waits no longer, nor reads.
+    Left,
     /// The leader, of a flight that was closed while it was alone: nothing was copied, nor is.
     Alone,
 }
@@ -119,14 +121,14 @@ impl<K> Caller<K> {
     pub(crate) fn give_up(&mut self) -> Option<Box<request::Parts>> {
         let slot = self.slot();
         let mut state = self.flight.data.state.lock();
-        if state.is_decided(slot) {
+        if !state.may_give_up(slot) {
             return None;
         }
-        let (Waiting::Here { head, place, .. }, _) = state.leave(slot) else {
+        let (Waiting::Here { head, .. }, _) = state.leave(slot) else {
             unreachable!("nothing is decided for it");
         };
         drop(state);
-        self.part = Part::Reads(place);
+        self.part = Part::Left;
         Some(head)
     }
 
@@ -178,10 +180,11 @@ impl<K: Send + Sync + 'static> Caller<K> {
 impl<K> Drop for Caller<K> {
     fn drop(&mut self) {
         let data = &self.flight.data;
-        let mut waiting = None;
+        let (mut waiting, mut is_missed) = (None, false);
         if let Part::Waits(slot) = self.part {
-            let (left, place) = data.state.lock().leave(slot);
-            self.part = place.map_or(Part::Dismissed, Part::Reads);
+            let (left, counted) = data.state.lock().leave(slot);
+            self.part = counted.map_or(Part::Dismissed, |_| Part::Left);
+            is_missed = counted.unwrap_or_default();
             waiting = Some(left);
         }
         if let Part::Dismissed = self.part {
@@ -190,17 +193,17 @@ impl<K> Drop for Caller<K> {
         }
         data.counters.leave(1);
         self.inner.leave();
-        let Part::Reads(place) = self.part else {
-            return;
+        let place = match self.part {
+            Part::Reads(place) => Some(place),
+            Part::Left => None,
+            _ => return,
         };
         // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
-        let (kept, spent, is_missed) = {
+        let (kept, spent) = {
             let mut state = data.state.lock();
-            let is_missed = state.buffer.leave(place);
-            let is_over = state.buffer.readers() == 0 && (state.is_closed || self.flight.is_over());
+            is_missed |= place.is_some_and(|place| state.buffer.leave(place));
             let spent = state.buffer.take_spent();
-            let kept = is_over.then(|| state.buffer.discard());
-            (kept, spent, is_missed)
+            (take_unread(&self.flight, &mut state), spent)
         };
         drop((kept, spent));
         if is_missed {
@@ -209,6 +212,19 @@ impl<K> Drop for Caller<K> {
         drop(waiting);
         observe::settle();
     }
+}
+
+/// What is kept of a body that nobody reads, nor ever will.
+fn take_unread<K>(flight: &Flight<K>, state: &mut State<K>) -> Option<impl Sized + use<K>> {
+    let is_over = state.buffer.readers() == 0 && (state.is_closed || flight.is_over());
+    is_over.then(|| state.buffer.discard())
+}
+
+/// Gives up what is kept of a body that nobody reads: callers that were dismissed and have not found out hold their flight.
+pub(super) fn drop_unread<K>(flight: &Flight<K>) {
+    let unread = take_unread(flight, &mut flight.data.state.lock());
+    drop(unread);
+    observe::settle();
 }
 
 impl<K> fmt::Debug for Caller<K> {

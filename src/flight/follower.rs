@@ -84,17 +84,23 @@ where
             }
             match caught(|| self.caller.poll(cx)) {
                 // Then once more: it may have been decided before the waker was left, or by this very poll.
-                Ok(Poll::Pending) => is_polled = true,
+                Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(())) => {
                     // A flight that has ended without a word.
                     if let Some(head) = self.caller.give_up() {
                         return Poll::Ready(Decision::Forward(head, Reason::Leaderless));
                     }
+                    // It is cancelled, and its last callers are being moved: there is no place for a waker any more.
+                    cx.waker().wake_by_ref();
                 }
                 // It has no part in that any more.
-                Err(payload) if self.caller.is_dismissed() => drop_quietly(payload),
+                Err(payload) if self.caller.is_dismissed() => {
+                    drop_quietly(payload);
+                    cx.waker().wake_by_ref();
+                }
                 Err(payload) => resume_unwind(payload),
             }
+            is_polled = true;
         }
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! 1. A follower has a place in `followers` from the moment in which it is counted until it has found what was decided for
 //!    it, or leaves. Its request's head lies there, so that whoever decides can see it.
-//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved.
+//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved. Nobody finds it before
+//!    it is decided for all: who is moved would lead the flight of its variant, which might end before the others are there.
 //! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
 //!    it is no reader any more, and whoever decided counts it out, before it is woken.
 //! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is told.
@@ -236,28 +237,31 @@ impl<K> State<K> {
         all || !matches!(self.followers[slot], Waiting::Here { .. })
     }
 
-    /// Takes a follower out that leaves. Gives its place among the readers, unless it was dismissed.
-    pub(crate) fn leave(&mut self, slot: usize) -> (Waiting<K>, Option<Place>) {
+    /// Takes a follower out that leaves, and leaves the buffer for it, unless it was dismissed. Both under one lock: else who
+    /// leads in between would get the place that is then left. `true`: [others wait for it](SharedBuffer::leave).
+    pub(crate) fn leave(&mut self, slot: usize) -> (Waiting<K>, Option<bool>) {
         let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
-        let place = match follower {
-            Waiting::Here { place, .. } if !is_dismissed => Some(place),
+        let is_missed = match follower {
+            Waiting::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
             _ => None,
         };
-        (follower, place)
+        (follower, is_missed)
     }
 
-    /// Whether anything is decided for the follower in `slot`.
-    pub(crate) fn is_decided(&self, slot: usize) -> bool {
-        match &self.followers[slot] {
-            Waiting::Here { .. } => !matches!(self.stage, Stage::Called),
-            _ => true,
-        }
+    /// Whether everything is decided for those who wait.
+    fn is_decided(&self) -> bool {
+        !matches!(self.stage, Stage::Called)
+    }
+
+    /// Whether the follower in `slot` may still leave of itself: nothing is decided for it.
+    pub(crate) fn may_give_up(&self, slot: usize) -> bool {
+        !self.is_decided() && !self.is_dismissed(slot)
     }
 
     /// What is decided for the follower in `slot`, which gives the slot up with that. `place`: where it then is among the readers.
     pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
-        if matches!(self.followers[slot], Waiting::Moving) || !self.is_decided(slot) {
+        if !self.is_decided() {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
@@ -266,7 +270,7 @@ impl<K> State<K> {
             Waiting::Forwarded(head, reason) => {
                 return Some((Decision::Forward(head, reason), Place::Leader));
             }
-            Waiting::Moving => unreachable!("looked at just now"),
+            Waiting::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {
             Stage::Shared(response) => Decision::Begin(head, Arc::clone(response)),

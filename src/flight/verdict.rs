@@ -3,7 +3,7 @@
 //! Each function, here and in `flow`, decides under the state's lock, tells every waiter while none is woken yet, and
 //! wakes them last. What nobody may join any more is out of the table before anybody is told.
 
-use std::{any::Any, mem, panic::resume_unwind, sync::Arc, task::Poll};
+use std::{any::Any, panic::resume_unwind, sync::Arc, task::Poll};
 
 use http::{HeaderName, Response, request, response};
 use http_body::{Body, SizeHint};
@@ -275,7 +275,8 @@ where
                 // It has given way to a buffer that somebody shares.
                 return true;
             }
-            let old = mem::replace(&mut state.variant, variant);
+            // One that lies in the table where only its variant looks stays that variant's, though its response be for all.
+            let old = variant.and_then(|variant| state.variant.replace(variant));
             let others: Vec<_> = match &of {
                 Some(_) => state.followers.iter().map(|(slot, _)| slot).collect(),
                 None => Vec::new(),
@@ -305,9 +306,8 @@ where
             let state = self.flight.data.state.lock();
             state.followers.iter().map(|(slot, _)| slot).collect()
         };
-        if let Some(payload) = self.move_all(slots, None, &is_late) {
-            resume_unwind(payload);
-        }
+        // A panic of a key's is no matter of the others: those make their own calls.
+        drop_quietly(self.move_all(slots, None, &is_late));
     }
 
     /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
@@ -376,7 +376,8 @@ where
                     _ => Some(found),
                 }
             };
-            drop(late);
+            // Its caller has left, and its request's drop is the user's.
+            drop_quietly(late);
         }
         panic
     }

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::elsewhere::{Contender, Elsewhere};
 use super::{
     call::Oneshot,
+    caller::drop_unread,
     context::{Pulled, WorkContext},
     inner::{Inner, InnerBody},
     leader::LeaderSlot,
@@ -225,7 +226,11 @@ where
     X: KeyExtractor,
 {
     fn drop(self: Pin<&mut Self>) {
-        self.context.flight.data.trace.ended(self.end);
+        let flight = &self.context.flight;
+        flight.data.trace.ended(self.end);
+        if flight.is_shared() {
+            drop_unread(flight);
+        }
     }
 }
 

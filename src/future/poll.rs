@@ -154,8 +154,8 @@ where
                             ready!(sleep.as_mut().poll(cx));
                             match waiting.caller.give_up() {
                                 Some(head) => Decision::Forward(head, Reason::Timeout),
-                                // It is decided in this very moment.
-                                None => continue,
+                                // It is decided in this very moment, or it is being moved.
+                                None => ready!(waiting.poll(cx)),
                             }
                         }
                     };

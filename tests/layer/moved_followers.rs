@@ -6,15 +6,16 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     task::{Context, Wake, Waker},
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body::SizeHint;
 use http_body_util::{BodyExt, Empty};
 use tower::Service;
@@ -22,8 +23,8 @@ use tower_singleflight::{Role, SingleflightLayer};
 
 use crate::support::{
     assert_idle,
-    body::{self, Req, stack},
-    role,
+    body::{self, Calls, Req, stack},
+    poll_once, role,
 };
 
 /// Stops who comes through, says so, and lets it go when it is told to.
@@ -114,6 +115,57 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
+/// A layer whose clone of a key with this number, which is made to move a follower, stops at the gate.
+fn layer_that_stops(
+    stops: usize,
+    gate: Arc<Gate>,
+) -> SingleflightLayer<impl Fn(&request::Parts) -> Option<Key> + Send + Sync + 'static> {
+    let clones = Arc::new(AtomicUsize::new(0));
+    SingleflightLayer::with_key(move |_| {
+        Some(Key {
+            clones: Arc::clone(&clones),
+            stops,
+            gate: Arc::clone(&gate),
+        })
+    })
+}
+
+/// Polls on a thread of its own: a poll that goes round and round is to fail the test, not to hang it.
+fn poll_apart<F>(mut future: F) -> F
+where
+    F: Future + Send + Unpin + 'static,
+{
+    let (send, polled) = mpsc::channel();
+    let runtime = tokio::runtime::Handle::current();
+    thread::spawn(move || {
+        let _entered = runtime.enter();
+        let poll = poll_once(&mut future);
+        let _ = send.send((poll.is_pending(), future));
+    });
+    let polled = polled.recv_timeout(Duration::from_secs(20));
+    let (is_pending, future) = polled.expect("the poll comes back");
+    assert!(is_pending, "it is not moved yet");
+    future
+}
+
+/// Lets the last caller, for whom a second call is made, have its response.
+fn answers_second_call<F>(runtime: &tokio::runtime::Runtime, call: F, origin: &mut Calls)
+where
+    F: Future<Output = Result<body::Copied, tower::BoxError>> + Send + 'static,
+{
+    runtime.block_on(async {
+        let call = tokio::spawn(call);
+        while origin.count() < 2 {
+            tokio::task::yield_now().await;
+        }
+        origin.call().answer(answer("br"));
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(role(&response), Role::Forwarded);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, Bytes::from("br"));
+    });
+}
+
 fn asks_for(variant: &'static str) -> Req {
     Request::get("/page")
         .header("x-variant", variant)
@@ -138,14 +190,7 @@ fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
 
     let (moving, mover) = gate();
     // The first of the variant is moved by the first clone, and is to lead.
-    let (clones, stops) = (Arc::new(AtomicUsize::new(0)), 2);
-    let layer = SingleflightLayer::with_key(move |_| {
-        Some(Key {
-            clones: Arc::clone(&clones),
-            stops,
-            gate: Arc::clone(&moving),
-        })
-    });
+    let layer = layer_that_stops(2, moving);
     let (mut service, mut origin, handle) = stack(&layer);
     let leader = service.call(asks_for("gzip"));
     let first = service.call(asks_for("br"));
@@ -189,6 +234,118 @@ fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
         }
     });
     assert_eq!(origin.count(), 2);
+    assert_idle(&handle);
+    drop(entered);
+}
+
+/// Else the flight of its variant might end before the others are there, who would need one more call.
+#[test]
+fn a_follower_does_not_lead_its_variant_before_all_others_have_moved() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let (moving, mover) = gate();
+    let (mut service, mut origin, handle) = stack(&layer_that_stops(2, moving));
+    let leader = service.call(asks_for("gzip"));
+    let first = service.call(asks_for("br"));
+    let second = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    mover.until_somebody_comes();
+    let first = poll_apart(first);
+    assert_eq!(origin.count(), 1);
+    mover.let_go();
+    answers_second_call(&runtime, first, &mut origin);
+    drop((leader, second));
+    assert_idle(&handle);
+    drop(entered);
+}
+
+/// Its flight has no callers any more, so it is cancelled while the verdict moves them.
+#[test]
+fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_waits() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let (moving, mover) = gate();
+    let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
+    let leader = service.call(asks_for("gzip"));
+    let follower = service.call(asks_for("br"));
+    drop(leader);
+    origin.call().answer(answer("gzip"));
+    mover.until_somebody_comes();
+    let follower = poll_apart(follower);
+    mover.let_go();
+    answers_second_call(&runtime, follower, &mut origin);
+    assert_idle(&handle);
+    drop(entered);
+}
+
+#[test]
+fn a_follower_whose_time_is_up_while_it_moves_waits_until_it_has_moved() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let (moving, mover) = gate();
+    let layer = layer_that_stops(1, moving).wait_timeout(Duration::from_nanos(1));
+    let (mut service, mut origin, handle) = stack(&layer);
+    let leader = service.call(asks_for("gzip"));
+    let follower = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    mover.until_somebody_comes();
+    // While the worker stands at the gate, somebody else must watch the time.
+    let mut clock = tokio::runtime::Builder::new_current_thread();
+    let clock = clock.enable_time().build().unwrap();
+    let timed = clock.enter();
+    let follower = poll_apart(follower);
+    clock.block_on(tokio::time::sleep(Duration::from_millis(2)));
+    // Its time is up.
+    let follower = poll_apart(follower);
+    drop(timed);
+    mover.let_go();
+    answers_second_call(&runtime, follower, &mut origin);
+    drop(leader);
+    assert_idle(&handle);
+    drop(entered);
+}
+
+/// In a request's extensions. Panics when it is dropped, once it is armed.
+#[derive(Clone)]
+struct Bomb(Arc<AtomicBool>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0.swap(false, Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("a request that panics when it is dropped"));
+        }
+    }
+}
+
+#[test]
+fn a_follower_that_leaves_while_it_moves_and_panics_with_that_keeps_nobody_from_moving() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let (moving, mover) = gate();
+    let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
+    let leader = service.call(asks_for("gzip"));
+    let armed = Arc::new(AtomicBool::new(false));
+    let mut request = asks_for("br");
+    request.extensions_mut().insert(Bomb(Arc::clone(&armed)));
+    let leaves = service.call(request);
+    let follower = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    mover.until_somebody_comes();
+    // Its request is in the verdict's hands.
+    drop(leaves);
+    armed.store(true, Ordering::SeqCst);
+    mover.let_go();
+    runtime.block_on(async {
+        let response = tokio::spawn(leader).await.unwrap().unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, Bytes::from("gzip"));
+    });
+    assert!(!armed.load(Ordering::SeqCst), "it has panicked");
+    answers_second_call(&runtime, follower, &mut origin);
     assert_idle(&handle);
     drop(entered);
 }

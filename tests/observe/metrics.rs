@@ -236,12 +236,12 @@ fn a_request_that_is_sent_on_counts_with_its_reason() {
 }
 
 thread_local! {
-    /// A call that the recorder makes while it is told of the buffered bytes, once.
+    /// What the recorder does while it is told of a gauge, once.
     static ASKS: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
 }
 
-/// Asks the layer for the very flight that it is told of.
-struct Curious;
+/// Turns to the layer for the very flight that it is told of. It listens to the gauge of this name.
+struct Curious(&'static str);
 
 impl metrics::Recorder for Curious {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -251,7 +251,7 @@ impl metrics::Recorder for Curious {
         Counter::noop()
     }
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        if key.name() == "singleflight_buffered_bytes" {
+        if key.name() == self.0 {
             if let Some(ask) = ASKS.with(|asks| asks.borrow_mut().take()) {
                 ask();
             }
@@ -263,6 +263,42 @@ impl metrics::Recorder for Curious {
     }
 }
 
+/// The first of a variant's flight leaves without having led it, and while it does another begins to.
+#[test]
+fn who_leads_while_the_first_of_its_flight_leaves_reads_the_whole_body() {
+    use std::{cell::RefCell, rc::Rc};
+    metrics::with_local_recorder(&Curious("singleflight_waiters"), || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut service, mut calls, handle) = stack(&layer());
+            let mut ask =
+                |coding| service.call(request("GET", "/page", &[("accept-encoding", coding)]));
+            let gzip = ask(b"gzip".as_slice());
+            let (first, second) = (ask(b"br"), Rc::new(RefCell::new(ask(b"br"))));
+            let varies = http::Response::builder().header("vary", "accept-encoding");
+            let _gzip = calls.call().begin_with(varies, http_body::SizeHint::new());
+            settle().await;
+            let leads = Rc::clone(&second);
+            ASKS.set(Some(Box::new(move || {
+                crate::support::body::assert_pending(&mut *leads.borrow_mut());
+            })));
+            drop(first);
+            assert!(ASKS.take().is_none(), "it was never told");
+            let feed = calls.call().begin_known(4);
+            feed.send("page");
+            feed.end();
+            let second = Rc::into_inner(second).unwrap().into_inner();
+            let response = second.await.unwrap();
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "page");
+            drop(gzip);
+            assert_idle(&handle);
+        });
+    });
+}
+
 #[test]
 fn a_recorder_is_told_of_bytes_under_no_lock() {
     let layer = SingleflightLayer::new();
@@ -270,7 +306,7 @@ fn a_recorder_is_told_of_bytes_under_no_lock() {
     let (sender, answered) = std::sync::mpsc::channel();
     // On a thread of its own: under the flight's lock the call would never come back.
     std::thread::spawn(move || {
-        metrics::with_local_recorder(&Curious, || {
+        metrics::with_local_recorder(&Curious("singleflight_buffered_bytes"), || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()
                 .unwrap();

@@ -2,11 +2,16 @@
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
+use http_body::SizeHint;
 use http_body_util::Empty;
-use tower::Layer;
+use tower::{BoxError, Layer, Service};
 use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
 
-use crate::support::{self, Fields, Got, Origin, all, ask, assert_idle, count, request, roles};
+use crate::support::{
+    self, Fields, Got, Origin, all, ask, assert_idle,
+    body::{self, Copied},
+    count, request, roles,
+};
 
 fn text(request: &Parts, name: &str) -> String {
     let lines = request.headers.get_all(name).iter();
@@ -175,6 +180,94 @@ async fn forget_detaches_all_variants() {
     assert!(!handle.forget(&key));
     origin.open();
     assert_eq!(bodies(&all(asked).await), ["gzip", "br", "zstd"]);
+    assert_idle(&handle);
+}
+
+/// A request to an origin that is answered by hand.
+fn asks(
+    service: &body::Layered,
+    coding: &str,
+) -> tokio::task::JoinHandle<Result<Copied, BoxError>> {
+    let fields = [("accept-encoding", coding.as_bytes())];
+    tokio::spawn(service.clone().call(request("GET", "/page", &fields)))
+}
+
+fn varies() -> http::response::Builder {
+    Response::builder().header("vary", "accept-encoding")
+}
+
+#[tokio::test]
+async fn a_variants_flight_is_its_keys_though_its_own_response_varies_by_nothing() {
+    let (service, mut calls, handle) = body::stack(&body::layer());
+    let key = body::key();
+    let (gzip, br) = (asks(&service, "gzip"), asks(&service, "br"));
+    support::settle().await;
+    calls.call().begin_with(varies(), SizeHint::new()).end();
+    drop(gzip.await.unwrap().unwrap());
+    support::settle().await;
+    let feed = calls.call().begin();
+    let br = br.await.unwrap().unwrap();
+    assert_eq!((handle.in_flight(), handle.waiters(&key)), (1, 1));
+    let again = asks(&service, "br").await.unwrap().unwrap();
+    assert_eq!(support::role(&again), Role::Follower);
+    assert_eq!((handle.waiters(&key), calls.count()), (2, 2));
+    assert!(handle.forget(&key));
+    assert!(!handle.forget(&key));
+    feed.end();
+    drop((br, again));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn who_has_moved_is_counted_out_of_its_old_flight_once() {
+    let (service, mut calls, handle) = body::stack(&body::layer());
+    let (gzip, br) = (asks(&service, "gzip"), asks(&service, "br"));
+    support::settle().await;
+    let feed = calls.call().begin_with(varies(), SizeHint::new());
+    let gzip = gzip.await.unwrap().unwrap();
+    support::settle().await;
+    br.abort();
+    assert!(br.await.unwrap_err().is_cancelled());
+    // The old flight goes on, for its leader.
+    assert_eq!((handle.in_flight(), handle.waiters(&body::key())), (1, 1));
+    feed.send("gzip");
+    feed.end();
+    assert_eq!(support::read(gzip).await.body, "gzip");
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn what_is_set_aside_for_a_response_is_given_back_when_its_last_caller_moves() {
+    let (mut service, mut calls, handle) = body::stack(&body::layer());
+    let leader = service.call(request("GET", "/page", &[("accept-encoding", b"gzip")]));
+    // It is not polled, so it does not find out.
+    let follower = service.call(request("GET", "/page", &[("accept-encoding", b"br")]));
+    drop(leader);
+    let feed = calls.call().begin_with(varies(), SizeHint::with_exact(100));
+    support::settle().await;
+    let stats = handle.stats();
+    assert_eq!((stats.in_flight, stats.buffered_bytes), (1, 0));
+    assert!(feed.is_dropped());
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_body_is_given_back_at_its_end_where_its_last_caller_has_moved() {
+    let layer = body::layer().finish_abandoned(true);
+    let (mut service, mut calls, handle) = body::stack(&layer);
+    let leader = service.call(request("GET", "/page", &[("accept-encoding", b"gzip")]));
+    let follower = service.call(request("GET", "/page", &[("accept-encoding", b"br")]));
+    drop(leader);
+    let feed = calls.call().begin_with(varies(), SizeHint::new());
+    feed.send("abandoned");
+    support::settle().await;
+    assert_eq!(handle.in_flight(), 2);
+    feed.end();
+    support::settle().await;
+    let stats = handle.stats();
+    assert_eq!((stats.in_flight, stats.buffered_bytes), (1, 0));
+    drop(follower);
     assert_idle(&handle);
 }
 
