@@ -15,7 +15,7 @@ use http::{
 pub(super) struct Target {
     text: Box<str>,
     /// Parsed when somebody wants to see it: few do.
-    uri: OnceLock<Uri>,
+    uri: OnceLock<Box<Uri>>,
 }
 
 /// The URI in bytes of its own.
@@ -48,7 +48,7 @@ impl Target {
     pub(super) fn uri(&self) -> &Uri {
         // What is left of a valid URI is one; were it not, showing none is better than showing the password.
         self.uri
-            .get_or_init(|| self.text.parse().unwrap_or_default())
+            .get_or_init(|| Box::new(self.text.parse().unwrap_or_default()))
     }
 }
 
