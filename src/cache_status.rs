@@ -21,13 +21,15 @@ pub(crate) enum Forward {
     Bypass,
     /// Its method is not coalesced: `fwd=method`.
     Method,
+    /// It got another replica's response: `fwd=miss; collapsed; detail=replica`.
+    Replica,
 }
 
 /// The members that one layer appends, serialised once.
 #[derive(Clone)]
 pub(crate) struct CacheStatus {
     /// Indexed by [`Forward`].
-    members: [HeaderValue; 5],
+    members: [HeaderValue; 6],
 }
 
 /// A name that is neither an sf-token nor an sf-string (RFC 9651 section 3.3): empty, or not printable ASCII.
@@ -37,12 +39,13 @@ pub(crate) struct InvalidName;
 // ===== impl Forward =====
 
 impl Forward {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Miss,
         Self::Collapsed,
         Self::NotCollapsed,
         Self::Bypass,
         Self::Method,
+        Self::Replica,
     ];
 
     fn parameters(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Forward {
             Self::NotCollapsed => "fwd=miss; collapsed=?0",
             Self::Bypass => "fwd=bypass",
             Self::Method => "fwd=method",
+            Self::Replica => "fwd=miss; collapsed; detail=replica",
         }
     }
 }

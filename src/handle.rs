@@ -37,6 +37,8 @@ impl<K> Handle<K> {
     /// Forgets the flights of `key`, in all their variants: later requests start anew rather than wait for an earlier call,
     /// as with Go's `Forget`. Those who have joined keep what they have joined. `true` if there was such a flight.
     ///
+    /// Across replicas (feature `redis`) the others are told, and forget theirs as soon as that is there.
+    ///
     /// The default key is made of a whole request; to forget by URI is easier with [`forget_if`](Self::forget_if).
     ///
     /// After a write, call it when the write is done: a flight that began before that may have read the old state.
@@ -54,6 +56,10 @@ impl<K> Handle<K> {
     where
         K: std::hash::Hash + Eq,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.flights.replicated() {
+            replicated.forget(key);
+        }
         let hash = self.flights.table.hash(key);
         let detached = self.flights.of(hash, key).filter(|flight| flight.detach());
         detached.count() > 0
@@ -61,11 +67,20 @@ impl<K> Handle<K> {
 
     /// Forgets the flights for whose key `f` says so, and gives their number.
     ///
+    /// Across replicas (feature `redis`) the others are told of the keys that are forgotten here.
+    ///
     /// `f` runs under no lock, and sees the flights of one moment in each part of the table: this is not one atomic step.
     pub fn forget_if(&self, mut f: impl FnMut(&K) -> bool) -> usize {
         let now = Instant::now();
         let matching = self.flights.table.all().filter(|flight| {
-            self.flights.can_be_joined(&flight.data, now) && f(&flight.data.key) && flight.detach()
+            if !self.flights.can_be_joined(&flight.data, now) || !f(&flight.data.key) {
+                return false;
+            }
+            #[cfg(feature = "redis")]
+            if let Some(replicated) = self.flights.replicated() {
+                replicated.forget(&flight.data.key);
+            }
+            flight.detach()
         });
         matching.count()
     }
@@ -73,6 +88,10 @@ impl<K> Handle<K> {
     /// Forgets all flights, and gives the number of those that were in the air.
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.flights.replicated() {
+            replicated.site.forget_all();
+        }
         self.forget_if(|_| true)
     }
 

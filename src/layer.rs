@@ -12,6 +12,11 @@ use crate::{
     service::Singleflight,
     shared::{Flights, Settings, Shared},
 };
+#[cfg(feature = "redis")]
+use crate::{
+    replicas::{KeyBytes, Replicas, Site},
+    shared::Replicated,
+};
 
 /// Coalesces identical requests in flight onto one call of the inner service. See the [module docs](crate).
 ///
@@ -94,6 +99,40 @@ impl SingleflightLayer {
         K: Hash + Eq + Clone + Send + Sync + 'static,
     {
         SingleflightLayer::with_extractor(key)
+    }
+}
+
+#[cfg(feature = "redis")]
+impl SingleflightLayer<RequestKeyExtractor> {
+    /// The layer across replicas: of identical requests in flight, at whichever replica, one is forwarded.
+    ///
+    /// Each replica coalesces as it does without this; then one of the leaders makes the call, and the others get its response as
+    /// soon as it is whole, with [`Role::Replica`](crate::Role::Replica) in its extensions. A leader waits for the store at most
+    /// [`patience`](Replicas::patience), and not at all while it is known to be down. See
+    /// [the guide](crate::guide::replicas) for what is given up.
+    ///
+    /// The replicas belong to the flights, so all clones of the layer have them. Set them before the first request, within a Tokio
+    /// runtime that has its I/O and time drivers enabled, in which the connection then lives; or the first request's runtime is that.
+    ///
+    /// ```no_run
+    /// use tower_singleflight::{Replicas, SingleflightLayer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let replicas = Replicas::redis("redis://cache:6379")?
+    ///     .namespace("shop-web/2026-11-26.3")
+    ///     .secret(std::env::var("SINGLEFLIGHT_SECRET")?);
+    /// let layer = SingleflightLayer::new().replicas(replicas);
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `replicas` has no namespace or no secret, or if the layer has its replicas already, given to it or to a clone of it.
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub fn replicas(self, replicas: Replicas) -> Self {
+        self.replicas_by(replicas, |_, _| ())
     }
 }
 
@@ -293,6 +332,7 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     /// | could not join, and made its own call | `name; fwd=miss` |
     /// | had a method that is not coalesced | `name; fwd=method` |
     /// | was not to be coalesced for another reason | `name; fwd=bypass` |
+    /// | got another replica's response (feature `redis`) | `name; fwd=miss; collapsed; detail=replica` |
     ///
     /// # Panics
     ///
@@ -303,6 +343,51 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         let member = CacheStatus::new(name)
             .unwrap_or_else(|error| panic!("`cache_status({name:?})`: {error}"));
         self.set(|settings| settings.cache_status = Some(member))
+    }
+
+    /// The layer across replicas, as [`replicas`](SingleflightLayer::replicas), with a key of one's own. `write` writes what of a key is the
+    /// same everywhere: two keys that are not equal must be written differently, and two that are must not.
+    ///
+    /// Over [`RequestKeyExtractor::and`] the layer writes the default key, and `write` what is added to it.
+    ///
+    /// ```no_run
+    /// use tower_singleflight::{Replicas, SingleflightLayer, method_and_uri};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let replicas = Replicas::redis("redis://cache:6379")?
+    ///     .namespace("shop-web/2026-11-26.3/tiles")
+    ///     .secret(std::env::var("SINGLEFLIGHT_SECRET")?);
+    /// let layer = SingleflightLayer::with_key(method_and_uri).replicas_by(replicas, |(method, uri), bytes| {
+    ///     bytes.part(method.as_str().as_bytes());
+    ///     bytes.part(uri.to_string().as_bytes());
+    /// });
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `replicas` has no namespace or no secret, or if the layer has its replicas already, given to it or to a clone of it. A
+    /// panic of `write` is a panic of the call.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub fn replicas_by<F>(self, replicas: Replicas, write: F) -> Self
+    where
+        F: Fn(&X::Key, &mut KeyBytes) + Send + Sync + 'static,
+    {
+        self.across(replicas.open("layer"), write)
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn across<F>(self, site: Site, write: F) -> Self
+    where
+        F: Fn(&X::Key, &mut KeyBytes) + Send + Sync + 'static,
+    {
+        let extractor = Arc::clone(&self.shared.extractor);
+        let replicated = Replicated::new(site, extractor, write);
+        self.shared.flights.set_replicated(replicated);
+        self
     }
 
     /// A handle to the flights, for code that is not a request.

@@ -38,6 +38,8 @@ mod layer;
     allow(unused_variables, reason = "told to nobody")
 )]
 mod observe;
+#[cfg(feature = "redis")]
+mod replicas;
 #[cfg(feature = "http")]
 mod role;
 #[cfg(feature = "http")]
@@ -49,7 +51,11 @@ mod shared;
 mod sync;
 
 pub use self::error::SharedError;
+#[cfg(feature = "redis")]
+pub use self::group::Codec;
 pub use self::group::{Group, Outcome, Run, ShareValue, TryRun};
+#[cfg(feature = "redis")]
+pub use self::replicas::{KeyBytes, ReplicaStats, Replicas, ReplicasError};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,

@@ -26,6 +26,10 @@ pub enum Role {
     Forwarded,
     /// Its request was never to be coalesced.
     Bypassed,
+    /// It is a copy of a response that another replica has had to an identical request.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    Replica,
 }
 
 /// Why a request made the call that it made, for `Cache-Status`.
@@ -40,6 +44,9 @@ pub(crate) enum Disposition {
     Bypassed,
     /// Its method alone kept it from being coalesced.
     Method,
+    /// Got another replica's response.
+    #[cfg(feature = "redis")]
+    Replica,
 }
 
 // ===== impl Disposition =====
@@ -51,6 +58,8 @@ impl Disposition {
             Self::Followed => Role::Follower,
             Self::Forwarded | Self::NotJoined => Role::Forwarded,
             Self::Bypassed | Self::Method => Role::Bypassed,
+            #[cfg(feature = "redis")]
+            Self::Replica => Role::Replica,
         }
     }
 
@@ -62,6 +71,8 @@ impl Disposition {
             Self::Forwarded => Forward::NotCollapsed,
             Self::Bypassed => Forward::Bypass,
             Self::Method => Forward::Method,
+            #[cfg(feature = "redis")]
+            Self::Replica => Forward::Replica,
         }
     }
 }

@@ -11,6 +11,8 @@ use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
 
+#[cfg(feature = "redis")]
+use crate::flight::Contender;
 use crate::{
     audit::{Auditor, Original},
     body::ResponseBody,
@@ -167,12 +169,15 @@ where
         let method = parts.method.clone();
         let flight = self.shared.new_flight(hash, key, method, target, now);
         let mut head = Some(parts);
-        let candidate = Candidate::new(flights, &mut head, settings.max_waiters, now);
+        let number = flights.number();
+        let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
         let entered = candidate.enter(flight);
         let Some(parts) = head else {
             let Entered::Waits(caller) = entered else {
                 unreachable!("its head is where it waits");
             };
+            #[cfg(feature = "redis")]
+            flights.one_more(caller.flight(), number);
             return self.follow(caller, body, moves);
         };
         let request = Request::from_parts(parts, body);
@@ -344,6 +349,19 @@ where
         caller.start(|| {
             let trace = &flight.data.trace;
             trace.begin(span, &request);
+            #[cfg(feature = "redis")]
+            if let Some(replicated) = self.shared.flights.replicated() {
+                let (parts, body) = request.into_parts();
+                let contender = Contender::new(&self.shared, replicated, &flight, &parts);
+                let request = Request::from_parts(parts, body);
+                // This instance was polled ready, by whoever calls.
+                let clone = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, clone);
+                let call = Oneshot::new(inner, request);
+                let shared = Arc::clone(&self.shared);
+                return Work::new(Arc::clone(&flight), shared, Arc::clone(&slot), call)
+                    .contending(contender);
+            }
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
             Work::new(flight, Arc::clone(&self.shared), Arc::clone(&slot), call)
         });

@@ -1,14 +1,20 @@
-//! Cache-aside over Redis: a key expires, ten callers miss at once, one of them computes the value.
+//! Cache-aside over Redis: a key expires, ten callers miss at once, one of them computes the value. With several processes the
+//! ten callers of each are one crowd, and still one of them computes it.
 //!
 //! ```not_rust
-//! cargo run --example redis
-//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example redis
+//! cargo run -p redis-example --example redis
+//! cargo run -p redis-example --example redis --features replicas -- --processes 4
+//! REDIS_URL=redis://127.0.0.1:6379 cargo run -p redis-example --example redis
 //! ```
 //!
 //! Without `REDIS_URL` the program starts a private `redis-server` on a free loopback port, in a temporary
 //! directory and without persistence, and stops it at the end; so the binary has to be installed.
-//! It prints what each caller got and whether its work was the one that ran, the number of computations, and the value
-//! read back from Redis.
+//! It prints each caller's value, the number of computations, and the value read back from Redis.
+//!
+//! The processes find each other over the same Redis, by a namespace and a secret that they share: see `processes.rs`.
+
+#[cfg(feature = "replicas")]
+mod processes;
 
 use std::error::Error;
 use std::net::{Ipv4Addr, TcpListener};
@@ -31,6 +37,12 @@ const KEY: &str = "tower-singleflight:example:article:7";
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    #[cfg(feature = "replicas")]
+    if let ["--one-of-many", number] = args[..] {
+        return processes::one_of_many(number).await;
+    }
     // Held to the end of `main`, however it ends: its drop stops the server.
     let (url, _server) = match std::env::var("REDIS_URL") {
         Ok(url) => (url, None),
@@ -39,36 +51,58 @@ async fn main() -> Result<(), BoxError> {
             (url, Some(server))
         }
     };
+    let example = async {
+        match args[..] {
+            [] => one_process(&url).await,
+            #[cfg(feature = "replicas")]
+            ["--processes", count] => processes::many(&url, count.parse()?).await,
+            #[cfg(not(feature = "replicas"))]
+            ["--processes", _] => Err("`--processes` needs `--features replicas`".into()),
+            _ => Err("usage: redis [--processes N]".into()),
+        }
+    };
     tokio::select! {
-        result = cache_aside(&url) => result,
+        result = example => result,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     }
 }
 
-async fn cache_aside(url: &str) -> Result<(), BoxError> {
-    let redis = Client::open(url)?.get_multiplexed_async_connection().await;
-    let mut redis = redis.map_err(|error| format!("no Redis at {url}: {error}"))?;
+async fn one_process(url: &str) -> Result<(), BoxError> {
+    let mut redis = connect(url).await?;
+    expire(&mut redis).await?;
+    let articles = Articles::new(redis.clone(), Group::new(), "");
+    all_callers(&articles, "").await?;
+    println!("computed   {}", articles.computed.load(Ordering::Relaxed));
+    show_and_remove(&mut redis).await
+}
 
-    // A value that is about to expire, as in production.
+async fn connect(url: &str) -> Result<MultiplexedConnection, BoxError> {
+    let redis = Client::open(url)?.get_multiplexed_async_connection().await;
+    redis.map_err(|error| format!("no Redis at {url}: {error}").into())
+}
+
+/// A value that is about to expire, as in production.
+async fn expire(redis: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let () = redis.pset_ex(KEY, "stale", 20).await?;
     while redis.exists(KEY).await? {
         sleep(Duration::from_millis(5)).await;
     }
+    Ok(())
+}
 
-    let articles = Arc::new(Articles {
-        redis: redis.clone(),
-        flights: Group::new(),
-        computed: AtomicU32::new(0),
-    });
+async fn all_callers(articles: &Arc<Articles>, prefix: &str) -> Result<(), BoxError> {
     let callers = (0..CALLERS).map(|_| {
-        let articles = Arc::clone(&articles);
+        let articles = Arc::clone(articles);
         tokio::spawn(async move { articles.get(KEY).await })
     });
     for (caller, found) in join_all(callers).await.into_iter().enumerate() {
         let (value, from) = found??;
-        println!("caller {caller:>2}  {value:?}  {from}");
+        println!("{prefix}caller {caller:>2}  {value:?}  {from}");
     }
-    println!("computed   {}", articles.computed.load(Ordering::Relaxed));
+    Ok(())
+}
+
+async fn show_and_remove(redis: &mut MultiplexedConnection) -> Result<(), BoxError> {
     let stored: String = redis.get(KEY).await?;
     println!("in Redis   {stored:?}");
     redis.del::<_, ()>(KEY).await?;
@@ -81,9 +115,24 @@ struct Articles {
     redis: MultiplexedConnection,
     flights: Group<String, Result<String, RedisError>>,
     computed: AtomicU32,
+    /// Which process this is, where there are many.
+    process: String,
 }
 
 impl Articles {
+    fn new(
+        redis: MultiplexedConnection,
+        flights: Group<String, Result<String, RedisError>>,
+        process: &str,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            redis,
+            flights,
+            computed: AtomicU32::new(0),
+            process: process.to_owned(),
+        })
+    }
+
     /// Reads through the cache.
     async fn get(self: &Arc<Self>, key: &str) -> Result<(String, &'static str), RedisError> {
         if let Some(hit) = self.redis.clone().get(key).await? {
@@ -107,7 +156,7 @@ impl Articles {
         }
         sleep(Duration::from_millis(200)).await;
         let number = self.computed.fetch_add(1, Ordering::Relaxed) + 1;
-        let value = format!("the article, computation {number}");
+        let value = format!("the article, computation {number}{}", self.process);
         let () = redis.set_ex(&key, &value, 60).await?;
         Ok(value)
     }

@@ -400,6 +400,24 @@ impl SharedBuffer {
         is_over && self.cut.is_none()
     }
 
+    /// All frames of a body that has come to its end, if they are all here, and everybody may have them.
+    #[cfg(feature = "redis")]
+    pub(crate) fn whole_frames(&self) -> Option<Vec<Frame<Bytes>>> {
+        let has_all = self
+            .expected
+            .is_none_or(|expected| expected == self.received);
+        if self.mode != Mode::Whole || self.cut.is_some() || !has_all {
+            return None;
+        }
+        let frame = |content: &Content| match content {
+            Content::Data(data) => Some(Frame::data(data.clone())),
+            Content::Trailers(trailers) => rules::trailers_may_be_shared(trailers)
+                .then(|| Frame::trailers(http::HeaderMap::clone(trailers))),
+        };
+        let frames = self.frames.iter().map(|frame| &frame.content);
+        frames.map(frame).collect()
+    }
+
     /// From now on the buffer is a window. `prefixes`: of the [data](Self::whole_data) up to the end of each frame; none
     /// where nobody shares (B6).
     pub(crate) fn outgrow(&mut self, prefixes: &[Prefix]) {

@@ -44,6 +44,8 @@ where
             state.buffer.expected() == Some(state.buffer.received())
         };
         if complete {
+            #[cfg(feature = "redis")]
+            self.end_elsewhere_soon();
             self.flight.detach();
         }
     }
@@ -73,6 +75,8 @@ where
             };
             if is_last || received {
                 // Before the last byte can be read, by readers on other threads.
+                #[cfg(feature = "redis")]
+                self.end_elsewhere_soon();
                 self.flight.detach();
             }
         }
@@ -130,6 +134,8 @@ where
         hint: SizeHint,
         hasher: &mut Option<PrefixHasher>,
     ) -> ControlFlow<()> {
+        #[cfg(feature = "redis")]
+        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
         self.flight.release();
         let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
@@ -165,6 +171,11 @@ where
 
     /// There can be no copy: those who wait make their own calls.
     pub(super) fn refuse_followers(&self, reason: Reason) -> ControlFlow<()> {
+        #[cfg(feature = "redis")]
+        self.refuse_elsewhere(match reason {
+            Reason::TooLarge => crate::replicas::Reason::TooLarge,
+            _ => crate::replicas::Reason::Unshareable,
+        });
         self.flight.release();
         let (taken, closed) = {
             let mut state = self.flight.data.state.lock();
@@ -192,11 +203,19 @@ where
 
     /// The source has ended, or has failed.
     pub(super) fn land(&self, error: Option<SharedError>) {
+        #[cfg(feature = "redis")]
+        let answering = self.end_elsewhere();
+        #[cfg(feature = "redis")]
+        let mut whole = None;
         if self.flight.is_shared() {
             self.flight.detach();
         }
         let (taken, closed) = {
             let mut state = self.flight.data.state.lock();
+            #[cfg(feature = "redis")]
+            if answering.is_some() && error.is_none() {
+                whole = state.whole();
+            }
             match error {
                 Some(error) => state.buffer.fail(error),
                 None => state.buffer.finish(),
@@ -206,5 +225,9 @@ where
         };
         drop(closed);
         self.conclude(taken);
+        #[cfg(feature = "redis")]
+        if let Some(answering) = answering {
+            self.answer_elsewhere(answering, whole);
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+#[cfg(feature = "redis")]
+use super::elsewhere::Contender;
 use super::{leader::LeaderSlot, state::Flight};
 use crate::{key::KeyExtractor, shared::Shared};
 
@@ -13,6 +15,8 @@ pub(super) struct WorkContext<X: KeyExtractor, ResBody, E> {
     pub(super) flight: Arc<Flight<X::Key>>,
     pub(super) shared: Arc<Shared<X>>,
     pub(super) slot: Arc<LeaderSlot<ResBody, E>>,
+    #[cfg(feature = "redis")]
+    pub(super) contender: Option<Box<Contender>>,
 }
 
 /// A frame, and what the source says after it.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     caller::Caller,
-    state::{HttpFlight, Stage},
+    state::{HttpFlight, Number, Stage},
 };
 use crate::{
     audit::Original,
@@ -22,6 +22,7 @@ pub(crate) struct Candidate<'a, K> {
     flights: &'a Flights<K>,
     now: Instant,
     max_waiters: usize,
+    number: Number,
     /// Its head, which goes where it waits.
     head: &'a mut Option<request::Parts>,
     /// It was moved from another flight. Whatever it joins or leads, its caller finds it waiting there.
@@ -61,12 +62,14 @@ impl<'a, K: Eq> Candidate<'a, K> {
         flights: &'a Flights<K>,
         head: &'a mut Option<request::Parts>,
         max_waiters: usize,
+        number: Number,
         now: Instant,
     ) -> Self {
         Self {
             flights,
             now,
             max_waiters,
+            number,
             head,
             is_moved: false,
             variant: None,
@@ -97,15 +100,18 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
     }
 
-    /// As `enter`, for a follower for whom the response of its flight is not. It waits in the flight of its own variant, which
-    /// the first of its callers to be polled leads where it is new. `None` where that is full.
+    /// As `enter`, for a follower for whom the response of its flight is not. It waits in another flight, that of its own variant if
+    /// the response varies, which the first of its callers to be polled leads where it is new. `None` where that is full.
     pub(crate) fn enter_moved(
         mut self,
-        variant: Variant,
+        variant: Option<Variant>,
         data: HttpFlight<K>,
     ) -> Option<Caller<K>> {
         self.is_moved = true;
-        self.variant = Some(variant);
+        if variant.is_none() {
+            self.names = self.flights.varying.names(data.hash);
+        }
+        self.variant = variant;
         match self.enter_table(data) {
             group::Entered::Led(mut inner) => {
                 inner.give_up_lead();
@@ -186,6 +192,7 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
             return Visit::Refuse;
         }
         state.is_joined = true;
+        state.asked_by(self.number);
         let place = state.buffer.join();
         match &state.stage {
             Stage::Unled if !self.is_moved => {
@@ -197,13 +204,14 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
             }
             _ => {
                 let head = self.head.take().expect("looked at just now");
-                Visit::Join(Joined::Waits(state.wait(head, place)))
+                Visit::Join(Joined::Waits(state.wait(head, place, self.number)))
             }
         }
     }
 
     fn lead(&mut self, data: &mut HttpFlight<K>) {
         let state = data.state.get_mut();
+        state.asked_by(self.number);
         if let Some(variant) = self.variant.take() {
             let varying = self.flights.varying.insert(data.hash, variant.names());
             state.variant = Some((variant, varying));
@@ -211,7 +219,7 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if self.is_moved {
             let head = self.head.take().expect("it is in no flight yet");
             state.stage = Stage::Unled;
-            let slot = state.wait(head, Place::Leader);
+            let slot = state.wait(head, Place::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }
     }

@@ -13,6 +13,7 @@
 //! | `verdict` | what the call's failure or head means for those who wait |
 //! | `body` | what the body's frames and end mean for them, and for those who read |
 //! | `audit` | what of its answer is for those who are audited |
+//! | `elsewhere` | the flight's part across replicas (feature `redis`) |
 //! | `leader` | what the work and its leader have in common: the request's fields, the response |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
@@ -23,6 +24,10 @@ mod body;
 mod call;
 mod caller;
 mod context;
+#[cfg(feature = "redis")]
+mod elsewhere;
+#[cfg(all(test, feature = "redis"))]
+mod elsewhere_tests;
 mod enter;
 mod follower;
 mod identity;
@@ -34,6 +39,10 @@ mod state;
 mod verdict;
 mod work;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::elsewhere::{Contender, FromReplica};
+#[cfg(not(feature = "redis"))]
+pub(crate) use self::state::Number;
 pub(crate) use self::{
     call::Oneshot,
     caller::Caller,

@@ -22,6 +22,8 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::caller::Caller;
+#[cfg(feature = "redis")]
+use crate::replicas::EntryId;
 use crate::{
     audit::Original,
     buffer::{Place, SharedBuffer},
@@ -67,6 +69,22 @@ pub(crate) struct State<K> {
     pub(crate) active: Option<Instant>,
     /// Those who are audited compare their answers with it.
     pub(crate) original: Option<Arc<Original>>,
+    #[cfg(feature = "redis")]
+    pub(crate) contending: Contending,
+}
+
+/// A caller's number among those of this replica, in the order in which they ask. Without other replicas there is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Number(#[cfg(feature = "redis")] pub(crate) u64);
+
+/// What other replicas are told of a flight.
+#[cfg(feature = "redis")]
+#[derive(Default)]
+pub(crate) struct Contending {
+    /// All callers that have joined have smaller numbers.
+    pub(crate) asked: u64,
+    /// Its part in the protocol, once it contends.
+    pub(crate) entry: Option<EntryId>,
 }
 
 #[derive(Default)]
@@ -90,6 +108,7 @@ pub(crate) enum Waiting<K> {
     Here {
         head: Box<request::Parts>,
         place: Place,
+        number: Number,
     },
     /// The response is shared, but not for it: it is being moved.
     Moving,
@@ -134,6 +153,8 @@ impl<K> State<K> {
             is_joined: false,
             active: None,
             original: None,
+            #[cfg(feature = "redis")]
+            contending: Contending::default(),
         }
     }
 
@@ -161,8 +182,11 @@ impl<K> State<K> {
         unwanted.then(|| mem::take(&mut self.stage))
     }
 
-    /// Dismisses all followers that wait (S3): gives how many of them are to be counted out.
+    /// Dismisses all followers that wait (S3): gives how many of them are to be counted out. None, where they were before.
     pub(crate) fn dismiss_all(&mut self, stage: Stage) -> usize {
+        if matches!(self.stage, Stage::Refused(_) | Stage::Failed(_)) {
+            return 0;
+        }
         self.stage = stage;
         self.is_closed = true;
         let mut dismissed = 0;
@@ -176,12 +200,16 @@ impl<K> State<K> {
     }
 
     /// Dismisses the follower in `slot`, which is to be moved (S3). Gives its request's head.
-    pub(crate) fn dismiss(&mut self, slot: usize) -> Option<Box<request::Parts>> {
+    pub(crate) fn dismiss(&mut self, slot: usize) -> Option<(Box<request::Parts>, Number)> {
         let follower = self.followers.get_mut(slot)?;
         match mem::replace(follower, Waiting::Moving) {
-            Waiting::Here { head, place } => {
+            Waiting::Here {
+                head,
+                place,
+                number,
+            } => {
                 self.buffer.leave(place);
-                Some(head)
+                Some((head, number))
             }
             other => {
                 *follower = other;
@@ -191,9 +219,29 @@ impl<K> State<K> {
     }
 
     /// Adds a follower that waits for its head.
-    pub(crate) fn wait(&mut self, head: request::Parts, place: Place) -> usize {
+    pub(crate) fn wait(&mut self, head: request::Parts, place: Place, number: Number) -> usize {
         let head = Box::new(head);
-        self.followers.insert(Waiting::Here { head, place })
+        self.followers.insert(Waiting::Here {
+            head,
+            place,
+            number,
+        })
+    }
+
+    /// The caller of this number is one of the flight's.
+    #[inline]
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(clippy::unused_self, reason = "there is no number")
+    )]
+    pub(crate) fn asked_by(&mut self, number: Number) {
+        #[cfg(feature = "redis")]
+        {
+            let asked = &mut self.contending.asked;
+            *asked = number.0.saturating_add(1).max(*asked);
+        }
+        #[cfg(not(feature = "redis"))]
+        let Number() = number;
     }
 
     /// Whether the follower in `slot` was dismissed.
@@ -230,7 +278,7 @@ impl<K> State<K> {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
-            Waiting::Here { head, place } => (head, place),
+            Waiting::Here { head, place, .. } => (head, place),
             Waiting::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
             Waiting::Forwarded(head, reason) => {
                 return Some((Decision::Forward(head, reason), Place::Leader));

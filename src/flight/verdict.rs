@@ -15,7 +15,7 @@ use super::{
     context::{Pulled, WorkContext},
     enter::Candidate,
     leader::LeaderResponse,
-    state::{Flight, Stage, Waiting},
+    state::{Flight, Number, Stage, Waiting},
 };
 use crate::{
     buffer::{PrefixHasher, Room},
@@ -97,6 +97,8 @@ where
 {
     /// The call has failed: everybody gets the same failure.
     pub(super) fn fail(&self, mut error: E) {
+        #[cfg(feature = "redis")]
+        let elsewhere = self.failure(&error);
         let (waiting, taken) = close(&self.flight);
         let share = |_| Box::new(error.share()) as Box<dyn Any + Send>;
         let shares = (0..waiting).map(share).collect();
@@ -105,6 +107,10 @@ where
         self.slot.leave(Err(error));
         dismiss(&self.flight, Stage::Failed(shares));
         self.conclude(taken);
+        #[cfg(feature = "redis")]
+        if let Some((answering, answer)) = elsewhere {
+            answering.answer(answer);
+        }
     }
 }
 
@@ -130,6 +136,18 @@ where
             return self.release(parts, body, Reason::Unshareable);
         }
         remembered.remove(data.hash);
+        match self.head(parts, &body) {
+            Ok(head) => Verdict::Shared(head, body),
+            Err(parts) => self.release(parts, body, Reason::TooLarge),
+        }
+    }
+
+    /// A head that may be shared. `Err`: there is no room for its body.
+    pub(super) fn head<B: Body>(
+        &self,
+        parts: response::Parts,
+        body: &B,
+    ) -> Result<Head, response::Parts> {
         let hint = body.size_hint();
         let mut head = Head {
             expected: rules::expected(&self.slot.request.method, &parts, &hint),
@@ -142,10 +160,10 @@ where
         if !head.is_at_hand() || self.flight.is_shared() {
             head.announced = true;
             if !self.announce(head.expected, head.hint) {
-                return self.release(head.parts, body, Reason::TooLarge);
+                return Err(head.parts);
             }
         }
-        Verdict::Shared(head, body)
+        Ok(head)
     }
 
     /// Reserves room for the body, as far as there is any. `false` if there is none.
@@ -164,6 +182,11 @@ where
 
     /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
     fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
+        #[cfg(feature = "redis")]
+        self.refuse_elsewhere(match reason {
+            Reason::TooLarge => crate::replicas::Reason::TooLarge,
+            _ => crate::replicas::Reason::Unshareable,
+        });
         let (_, taken) = close(&self.flight);
         let response = Response::from_parts(parts, body);
         self.slot.leave(Ok(LeaderResponse::Untouched(response)));
@@ -254,7 +277,7 @@ where
             (variant, varying)
         });
         let of = variant.as_ref().map(|(variant, _)| variant.clone());
-        let (mut others, _old) = {
+        let (others, _old) = {
             let mut state = data.state.lock();
             if state.is_closed && state.original.is_none() {
                 // It has given way to a buffer that somebody shares.
@@ -274,11 +297,8 @@ where
         let Some(of) = of.filter(|_| !others.is_empty()) else {
             return true;
         };
-        let mut panic = None;
-        while !others.is_empty() {
-            let slots = others.split_off(others.len().saturating_sub(CHUNK));
-            panic = self.move_followers(&of, &slots, panic);
-        }
+        let differs = |head: &request::Parts, _| !of.matches(&head.headers);
+        let panic = self.move_all(others, Some(of.names()), &differs);
         data.state.lock().stage = Stage::Shared(head);
         if let Some(payload) = panic {
             resume_unwind(payload);
@@ -286,31 +306,58 @@ where
         true
     }
 
-    /// Moves those of the followers in `slots` that are of another variant to the flights of their own. Gives the first panic of the
-    /// user's, after which they make their own calls.
+    /// Moves those who have asked too late for another replica's response to a new flight, in a flight that nobody joins any more.
+    #[cfg(feature = "redis")]
+    pub(super) fn move_late(&self, covered: u64) {
+        let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
+        let slots = {
+            let state = self.flight.data.state.lock();
+            state.followers.iter().map(|(slot, _)| slot).collect()
+        };
+        // A panic of a key's is no matter of the others: those make their own calls.
+        drop_quietly(self.move_all(slots, None, &is_late));
+    }
+
+    /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
+    /// these names. Gives the first panic of the user's, after which they make their own calls.
+    fn move_all(
+        &self,
+        mut slots: Vec<usize>,
+        names: Option<&Arc<[HeaderName]>>,
+        moves: &dyn Fn(&request::Parts, Number) -> bool,
+    ) -> Option<Payload> {
+        let mut panic = None;
+        while !slots.is_empty() {
+            let chunk = slots.split_off(slots.len().saturating_sub(CHUNK));
+            panic = self.move_followers(&chunk, names, moves, panic);
+        }
+        panic
+    }
+
     fn move_followers(
         &self,
-        of: &Variant,
         slots: &[usize],
+        names: Option<&Arc<[HeaderName]>>,
+        moves: &dyn Fn(&request::Parts, Number) -> bool,
         mut panic: Option<Payload>,
     ) -> Option<Payload> {
         let data = &self.flight.data;
         let dismissed: Vec<_> = {
             let mut state = data.state.lock();
-            let differs = |slot: &usize| match state.followers.get(*slot) {
-                Some(Waiting::Here { head, .. }) => !of.matches(&head.headers),
+            let moves = |slot: &usize| match state.followers.get(*slot) {
+                Some(Waiting::Here { head, number, .. }) => moves(head, *number),
                 _ => false,
             };
-            let others: Vec<_> = slots.iter().copied().filter(differs).collect();
+            let others: Vec<_> = slots.iter().copied().filter(moves).collect();
             let dismiss = |slot| Some((slot, state.dismiss(slot)?));
             others.into_iter().filter_map(dismiss).collect()
         };
         count_out(&self.flight, dismissed.len());
         let now = Instant::now();
-        for (slot, head) in dismissed {
+        for (slot, (head, number)) in dismissed {
             let mut head = Some(*head);
             let moved = match panic {
-                None => caught(|| self.move_head(of.names(), &mut head, now)),
+                None => caught(|| self.move_head(names, &mut head, number, now)),
                 Some(_) => Ok(None),
             };
             let reason = match &moved {
@@ -346,8 +393,9 @@ where
     /// Lets a follower wait in the flight of its own variant. `None` if that is full.
     fn move_head(
         &self,
-        names: &Arc<[HeaderName]>,
+        names: Option<&Arc<[HeaderName]>>,
         head: &mut Option<request::Parts>,
+        number: Number,
         now: Instant,
     ) -> Option<Waiting<X::Key>> {
         let Shared {
@@ -355,14 +403,16 @@ where
         } = &*self.shared;
         let old = &self.flight.data;
         let request = head.as_ref()?;
-        let variant = Variant::new(Arc::clone(names), &request.headers);
+        let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
         let method = request.method.clone();
         let target = old.epoch.map(|(target, _)| target);
         let data = self
             .shared
             .new_flight(old.hash, old.key.clone(), method, target, now);
-        let candidate = Candidate::new(flights, head, settings.max_waiters, now);
+        let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
         let caller = candidate.enter_moved(variant, data)?;
+        #[cfg(feature = "redis")]
+        flights.one_more(caller.flight(), number);
         if caller.flight().is_shared() {
             caller.promote();
         }
@@ -399,6 +449,8 @@ where
             state.is_closed = true;
             state.original.take()
         };
+        #[cfg(feature = "redis")]
+        self.end_elsewhere_soon();
         if let Some(original) = original {
             self.conclude_whole(&original, parts, frame);
         }

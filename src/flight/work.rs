@@ -13,6 +13,8 @@ use http_body::Body;
 use pin_project::{pin_project, pinned_drop};
 use tower_service::Service;
 
+#[cfg(feature = "redis")]
+use super::elsewhere::{Contender, Elsewhere};
 use super::{
     call::Oneshot,
     caller::drop_unread,
@@ -22,6 +24,8 @@ use super::{
     state::Flight,
     verdict::{Opened, Verdict},
 };
+#[cfg(feature = "redis")]
+use crate::replicas::http::RemoteBody;
 use crate::{
     buffer::PrefixHasher, error::SharedError, key::KeyExtractor, observe::FlightEnd, shared::Shared,
 };
@@ -52,6 +56,8 @@ where
 {
     Calling(#[pin] Oneshot<S, ReqBody>),
     Body(#[pin] ResBody),
+    #[cfg(feature = "redis")]
+    Remote(RemoteBody),
 }
 
 // ===== impl Work =====
@@ -73,10 +79,19 @@ where
                 flight,
                 shared,
                 slot,
+                #[cfg(feature = "redis")]
+                contender: None,
             },
             hasher: None,
             end: FlightEnd::Cancelled,
         }
+    }
+
+    /// Work that makes its call only if no other replica does.
+    #[cfg(feature = "redis")]
+    pub(crate) fn contending(mut self, contender: Contender) -> Self {
+        self.context.contender = Some(Box::new(contender));
+        self
     }
 }
 
@@ -117,6 +132,18 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut news = false;
+        let mut opening = None;
+        #[cfg(feature = "redis")]
+        if let StageProj::Calling(_) = stage.as_mut().project() {
+            match ready!(context.poll_elsewhere(cx)) {
+                Elsewhere::Call => {}
+                Elsewhere::Response(head, body) => {
+                    stage.set(Stage::Remote(body));
+                    opening = Some(head);
+                }
+                Elsewhere::Failed => return Poll::Ready(()),
+            }
+        }
         if let StageProj::Calling(call) = stage.as_mut().project() {
             let response = match ready!(call.poll(cx)) {
                 Ok(response) => response,
@@ -130,12 +157,12 @@ where
                 Verdict::Shared(head, body) => (head, body),
             };
             stage.set(Stage::Body(body));
-            let StageProj::Body(mut body) = stage.as_mut().project() else {
-                unreachable!("set just now");
-            };
+            opening = Some(head);
+        }
+        if let Some(head) = opening {
             // Most bodies are there with their head. One that is, and that nobody waits for, needs no copy.
             let first = if head.is_at_hand() && !context.flight.is_shared() {
-                poll_body(body.as_mut(), cx)
+                stage.as_mut().poll_body(cx)
             } else {
                 Poll::Pending
             };
@@ -144,9 +171,6 @@ where
                 Opened::Streams => news = true,
             }
         }
-        let StageProj::Body(mut body) = stage.as_mut().project() else {
-            unreachable!("the call has given its response");
-        };
         // Readers are woken when the source has nothing more at the moment, not for each frame; nor does one that always
         // has more keep them, and the thread, for longer than a burst.
         let mut burst = 0;
@@ -158,7 +182,7 @@ where
             if burst > BURST {
                 break Poll::Pending;
             }
-            match poll_body(body.as_mut(), cx) {
+            match stage.as_mut().poll_body(cx) {
                 Poll::Pending => {
                     context.pause();
                     break Poll::Pending;
@@ -209,6 +233,23 @@ where
         flight.data.trace.ended(self.end);
         if flight.is_shared() {
             drop_unread(flight);
+        }
+    }
+}
+
+// ===== impl Stage =====
+
+impl<S, ReqBody, ResBody> Stage<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    ResBody: InnerBody,
+{
+    fn poll_body(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledBody {
+        match self.project() {
+            StageProj::Calling(_) => unreachable!("the call has given its response"),
+            StageProj::Body(body) => poll_body(body, cx),
+            #[cfg(feature = "redis")]
+            StageProj::Remote(body) => poll_body(Pin::new(body), cx),
         }
     }
 }

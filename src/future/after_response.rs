@@ -12,7 +12,7 @@ use crate::{
     audit::Auditor,
     key::KeyExtractor,
     rules,
-    shared::{HostHash, Resource, Shared, WriteEpochs},
+    shared::{Flights, HostHash, Resource, Shared},
 };
 
 pub(super) enum AfterResponse {
@@ -61,16 +61,16 @@ impl Write {
     }
 
     /// Its target has changed, if it has succeeded, and so have those that the response names (RFC 9111 section 4.4).
-    fn record(&self, response: &response::Parts, epochs: &WriteEpochs) {
+    fn record<K>(&self, response: &response::Parts, flights: &Flights<K>) {
         if !rules::invalidates(response.status) {
             return;
         }
         let resource = Resource::new(&self.uri, self.host);
-        epochs.record(&resource.target());
+        flights.written(&resource);
         for (name, value) in &response.headers {
             if *name == LOCATION || *name == CONTENT_LOCATION {
                 if let Some(resource) = resource.resolve(value) {
-                    epochs.record(&resource.target());
+                    flights.written(&resource);
                 }
             }
         }
@@ -88,6 +88,9 @@ impl<X: KeyExtractor> Shared<X> {
             }
             AfterResponse::Unshareable(_) | AfterResponse::Write(_) => true,
         };
+        // For the role of another replica's response.
+        #[cfg(feature = "redis")]
+        let needed = needed || self.flights.replicated().is_some();
         needed.then(|| Arc::clone(self))
     }
 
@@ -95,7 +98,7 @@ impl<X: KeyExtractor> Shared<X> {
     pub(super) fn conclude(&self, after: &AfterResponse, response: &response::Parts) {
         match after {
             AfterResponse::Nothing | AfterResponse::Audit(_) => {}
-            AfterResponse::Write(write) => write.record(response, &self.flights.writes),
+            AfterResponse::Write(write) => write.record(response, &self.flights),
             AfterResponse::Unshareable(key) => {
                 if rules::may_share(&key.method, key.has_credentials, response)
                     && (self.settings.policy)(response)

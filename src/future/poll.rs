@@ -15,6 +15,8 @@ use super::{
     after_response::{AfterResponse, Unshareable},
     response::{ResponseFuture, State, StateProj},
 };
+#[cfg(feature = "redis")]
+use crate::flight::FromReplica;
 use crate::{
     audit::AuditedBody,
     body::ResponseBody,
@@ -186,6 +188,11 @@ fn dress<X, B>(
 where
     X: KeyExtractor,
 {
+    #[cfg(feature = "redis")]
+    let disposition = match shared.and_then(|shared| shared.flights.replicated()) {
+        Some(_) if parts.extensions.remove::<FromReplica>().is_some() => Disposition::Replica,
+        _ => disposition,
+    };
     parts.extensions.insert(disposition.role());
     if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
         cache_status.append(&mut parts.headers, disposition.forward());
@@ -216,7 +223,14 @@ where
             return Ok(State::begin(&shared, caller, response, again));
         }
         Decision::Lead(head) => {
-            let (mut service, request, span) = own.forward(head, Reason::Vary);
+            #[cfg(feature = "redis")]
+            let reason = match caller.flight().data.state.lock().variant {
+                Some(_) => Reason::Vary,
+                None => Reason::Late,
+            };
+            #[cfg(not(feature = "redis"))]
+            let reason = Reason::Vary;
+            let (mut service, request, span) = own.forward(head, reason);
             return Ok(service.lead_moved(caller, request, &span).state);
         }
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),

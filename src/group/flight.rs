@@ -167,6 +167,12 @@ impl<K, V, C> Flight<K, V, C> {
         self.link.unlink().is_some()
     }
 
+    /// As `detach`, where `agreed`, which is asked when nobody can join at that moment, says yes. Whether it did.
+    #[cfg(feature = "redis")]
+    pub(super) fn detach_if(&self, agreed: impl FnOnce() -> bool) -> bool {
+        self.link.unlink_if(agreed).is_ok()
+    }
+
     /// As `detach`, and the flight then ends when its last caller leaves, even if it was kept; at once, if that has left.
     #[cfg(any(feature = "http", loom))]
     pub(crate) fn release(self: &Arc<Self>) {

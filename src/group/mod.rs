@@ -10,6 +10,8 @@
 //! | `table` | key to flight: lead or join, forget |
 //! | `shard` | one lock of it, and the entries behind that |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
+//! | `codec` | [`Codec`], how values are written for other replicas |
 //! | `visit` | the same for flights that carry something, as a floor above enters them |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
@@ -27,6 +29,8 @@
 
 mod caller;
 mod cancel;
+#[cfg(feature = "redis")]
+mod codec;
 mod drive;
 mod flight;
 #[cfg(all(test, loom))]
@@ -36,6 +40,10 @@ mod name;
 mod observed;
 mod outcome;
 mod panic;
+#[cfg(feature = "redis")]
+mod replicated;
+#[cfg(all(test, feature = "redis"))]
+mod replicated_tests;
 mod run;
 mod runtime;
 mod shard;
@@ -48,11 +56,15 @@ mod task;
 mod tell;
 mod try_run;
 mod value;
-#[cfg(any(feature = "http", loom))]
+#[cfg(any(feature = "http", feature = "redis", loom))]
 mod visit;
 mod wakers;
 mod work;
 
+#[cfg(feature = "redis")]
+pub use self::codec::Codec;
+#[cfg(any(feature = "http", feature = "redis"))]
+pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
 pub(crate) use self::tell::{Description, Kind, record};
 #[cfg(all(feature = "http", feature = "tracing"))]
@@ -62,7 +74,7 @@ pub(crate) use self::{
     caller::Caller,
     flight::Flight,
     name::Name,
-    panic::{Payload, caught, drop_quietly},
+    panic::Payload,
     runtime::Runtime,
     shard::Entry,
     table::Table,

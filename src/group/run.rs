@@ -29,6 +29,8 @@ pub struct Run<K, V> {
 pub(super) enum Part<K, V> {
     Solo(SoloLeader<K, V, ()>),
     Caller(Caller<K, V, ()>),
+    #[cfg(feature = "redis")]
+    Across(Box<super::replicated::Across<K, V>>),
 }
 
 // ===== impl Run =====
@@ -57,6 +59,8 @@ where
                 }
             },
             Part::Caller(_) => None,
+            #[cfg(feature = "redis")]
+            Part::Across(across) => return across.poll(cx),
         };
         let Part::Caller(caller) = &mut self.part else {
             unreachable!("a solo leader is ready with a value or a caller")
@@ -75,6 +79,8 @@ impl<K, V> fmt::Debug for Run<K, V> {
         let part: &dyn fmt::Debug = match &self.part {
             Part::Solo(leader) => leader,
             Part::Caller(caller) => caller,
+            #[cfg(feature = "redis")]
+            Part::Across(across) => &**across,
         };
         f.debug_tuple("Run").field(part).finish()
     }

@@ -226,13 +226,20 @@ impl<K, V, C> Entries<K, V, C> {
         Some(flight)
     }
 
+    /// Whether the flight of this link is in.
+    #[cfg(feature = "redis")]
+    pub(super) fn is_linked(&self, link: &Link<K, V, C>) -> bool {
+        self.find(link.hash, |entry| entry.number == link.number)
+            .is_some()
+    }
+
     /// Takes all entries out.
     pub(super) fn take_all(&mut self) -> Vec<Entry<K, V, C>> {
         let (first, rest) = (self.first.take(), mem::take(&mut self.rest));
         first.into_iter().chain(rest).collect()
     }
 
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "redis"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<K, V, C>> {
         self.first.iter().chain(&self.rest)
     }

@@ -1,9 +1,13 @@
 //! `Group`.
 
+#[cfg(feature = "redis")]
+use std::sync::OnceLock;
 use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use super::observed::{joined, observed};
+#[cfg(feature = "redis")]
+use super::{codec::Codec, replicated::Replicated};
 use super::{
     name::Name,
     run::{Part, Run},
@@ -11,6 +15,8 @@ use super::{
     table::{Table, Turn},
     value::ShareValue,
 };
+#[cfg(feature = "redis")]
+use crate::replicas::{ReplicaStats, Replicas};
 
 /// Go's [`singleflight.Group`][go] for asynchronous work: when several callers ask for the same key at the same time, one
 /// does the work and all get its value.
@@ -98,6 +104,9 @@ pub struct Group<K, V> {
 struct Shared<K, V> {
     table: Table<K, V, ()>,
     name: Name,
+    /// All flights are here where it is. Set before the first caller, or never.
+    #[cfg(feature = "redis")]
+    replicated: OnceLock<Replicated<K, V>>,
 }
 
 // ===== impl Group =====
@@ -110,6 +119,8 @@ impl<K, V> Group<K, V> {
             shared: Arc::new(Shared {
                 table: Table::new(),
                 name: Name::default(),
+                #[cfg(feature = "redis")]
+                replicated: OnceLock::new(),
             }),
         }
     }
@@ -134,6 +145,65 @@ impl<K, V> Group<K, V> {
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         self.shared.name.set(name.into());
         self
+    }
+
+    /// The group across replicas: of all callers of a key, at whichever replica, one does the work and all get its value.
+    ///
+    /// `codec` writes and reads the values: a pair of functions, see [`Codec`]. A value that it can't write is not shared with
+    /// other replicas. The group has its own [`namespace`](Replicas::namespace), which no other group uses.
+    ///
+    /// ```no_run
+    /// use tower_singleflight::{Group, Replicas};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let replicas = Replicas::redis("redis://cache:6379")?
+    ///     .namespace("shop-web/2026-11-26.3/prices")
+    ///     .secret(std::env::var("SINGLEFLIGHT_SECRET")?);
+    /// let prices: Group<String, u64> = Group::new().replicas(
+    ///     replicas,
+    ///     (
+    ///         |price: &u64| Some(price.to_be_bytes().to_vec()),
+    ///         |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?)),
+    ///     ),
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Without the store the group works as it does without this: a caller that leads waits for the store at most
+    /// [`patience`](Replicas::patience), and not at all while it is known to be down. A caller that gets another replica's value has
+    /// an [`Outcome`](super::Outcome) with `shared`, and without `led`. [`forget`](Self::forget) reaches the other replicas by
+    /// message, as soon as that is there.
+    ///
+    /// Work is called as ever, but the future that it gives is first polled when it is known that this replica leads; where
+    /// another does, it is dropped without having been polled.
+    ///
+    /// The clones of the group have the same replicas. Call it before the group has its first caller, within a Tokio runtime that has its I/O and time drivers enabled, in which the
+    /// connection then lives; or its first caller's runtime is that.
+    ///
+    /// # Panics
+    ///
+    /// If `replicas` has no namespace or no secret, or if the group has its replicas already, given to it or to a clone of it.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    #[must_use]
+    pub fn replicas(self, replicas: Replicas, codec: impl Codec<K, V>) -> Self {
+        self.across(Replicated::new(replicas, codec))
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn across(self, replicated: Replicated<K, V>) -> Self {
+        let set = self.shared.replicated.set(replicated);
+        assert!(set.is_ok(), "the group has its replicas already");
+        self
+    }
+
+    /// What has become of its flights across replicas; `None` without [`replicas`](Self::replicas).
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    #[must_use]
+    pub fn replica_stats(&self) -> Option<ReplicaStats> {
+        self.shared.replicated.get().map(Replicated::stats)
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
@@ -220,6 +290,10 @@ impl<K, V> Group<K, V> {
         K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.shared.replicated.get() {
+            return replicated.forget(key);
+        }
         let hash = self.shared.table.hash(key);
         self.shared
             .table
@@ -230,12 +304,20 @@ impl<K, V> Group<K, V> {
     /// shards are emptied one after the other.
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.shared.replicated.get() {
+            return replicated.forget_all();
+        }
         self.shared.table.detach_all()
     }
 
     /// The number of flights that a new caller could join.
     #[must_use]
     pub fn in_flight(&self) -> usize {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.shared.replicated.get() {
+            return replicated.len();
+        }
         self.shared.table.len()
     }
 
@@ -247,6 +329,10 @@ impl<K, V> Group<K, V> {
         K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.shared.replicated.get() {
+            return replicated.waiters(key);
+        }
         let hash = self.shared.table.hash(key);
         self.shared
             .table
@@ -266,6 +352,12 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.shared.replicated.get() {
+            return Run::new(Part::Across(Box::new(
+                replicated.run(key, work, None, joined),
+            )));
+        }
         let hash = self.shared.table.hash(&key);
         match self.shared.table.enter_solo(hash, key) {
             Turn::Leads(mut leader) => Run::new(match leader.start(work) {
@@ -294,6 +386,13 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.shared.replicated.get() {
+            let runtime = Some(runtime.clone());
+            return Run::new(Part::Across(Box::new(
+                replicated.run(key, work, runtime, joined),
+            )));
+        }
         let hash = self.shared.table.hash(&key);
         let caller = match self.shared.table.enter_kept(hash, key) {
             Turn::Leads(mut caller) => {
@@ -334,7 +433,7 @@ impl<K, V> fmt::Debug for Group<K, V> {
             shown.field("name", name);
         }
         shown
-            .field("in_flight", &self.shared.table.len())
+            .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }
 }

@@ -81,6 +81,14 @@ impl<K, V, C> Table<K, V, C> {
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
+
+    /// How many callers the first flight has that `matches`; 0 if there is none.
+    pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
+        let entries = self.shard(hash).lock();
+        let entry = entries.find(hash, |entry| matches(entry.key()));
+        let callers = |entry: &Entry<K, V, C>| entry.flight().map_or(1, |flight| flight.callers());
+        entry.map_or(0, callers)
+    }
 }
 
 impl<K, V> Table<K, V, ()> {
@@ -129,14 +137,6 @@ impl<K, V> Table<K, V, ()> {
         // Here, not by the end of this function: if its drop panics then, the caller that is given back is leaked.
         drop(key);
         Turn::Follows(caller)
-    }
-
-    /// How many callers the first flight has that `matches`; 0 if there is none.
-    pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
-        let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| matches(entry.key()));
-        let callers = |entry: &Entry<K, V, ()>| entry.flight().map_or(1, |flight| flight.callers());
-        entry.map_or(0, callers)
     }
 
     /// Detaches the first flight that `matches`: nobody joins it any more, who has joined goes on. Whether there is one.

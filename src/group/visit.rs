@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
-use super::{caller::Caller, panic::drop_quietly, shard::Entry, table::Table};
+#[cfg(any(feature = "http", feature = "redis"))]
+use super::flight::Flight;
 #[cfg(feature = "http")]
-use super::{flight::Flight, shard::Shard};
+use super::shard::Shard;
+use super::{caller::Caller, panic::drop_quietly, shard::Entry, table::Table};
 
 /// What a caller makes of a flight that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,58 @@ impl<K, V, C> Table<K, V, C> {
     }
 }
 
+#[cfg(feature = "redis")]
+impl<K, V, C> Table<K, V, C> {
+    /// Joins the first flight that `matches`, which runs under the lock, if there is one.
+    pub(super) fn join(
+        &self,
+        hash: u64,
+        mut matches: impl FnMut(&K, &C) -> bool,
+    ) -> Option<Caller<K, V, C>> {
+        let entries = self.shard(hash).lock();
+        let entry = entries.find(hash, |entry| {
+            let flight = entry.flight();
+            flight.is_some_and(|flight| matches(entry.key(), &flight.data))
+        });
+        let flight = Arc::clone(entry?.flight()?);
+        flight.count_in(false);
+        Some(Caller::follower(flight))
+    }
+
+    /// The first flight that `matches`.
+    pub(super) fn find(
+        &self,
+        hash: u64,
+        mut matches: impl FnMut(&K) -> bool,
+    ) -> Option<Arc<Flight<K, V, C>>> {
+        let entries = self.shard(hash).lock();
+        let entry = entries.find(hash, |entry| matches(entry.key()));
+        entry.and_then(Entry::flight).map(Arc::clone)
+    }
+}
+
+#[cfg(feature = "redis")]
+impl<K, V, C> Flight<K, V, C> {
+    /// One more caller, if anybody may join.
+    pub(super) fn join(self: &Arc<Self>) -> Option<Caller<K, V, C>> {
+        self.join_if(|_| Ok::<_, ()>(())).ok()
+    }
+
+    /// As `join`, where `agreed`, which is asked under the shard's lock, says yes. `Err`: why not; `None` where nobody may.
+    pub(crate) fn join_if<E>(
+        self: &Arc<Self>,
+        agreed: impl FnOnce(&Self) -> Result<(), E>,
+    ) -> Result<Caller<K, V, C>, Option<E>> {
+        let entries = self.link().shard.lock();
+        if !entries.is_linked(self.link()) {
+            return Err(None);
+        }
+        agreed(self)?;
+        self.count_in(false);
+        Ok(Caller::follower(Arc::clone(self)))
+    }
+}
+
 #[cfg(feature = "http")]
 impl<K, V, C> Table<K, V, C> {
     /// How many flights are `open`, which is asked under the locks.
@@ -144,7 +198,10 @@ impl<K, V, C> Table<K, V, C> {
         let flights = entries.iter().filter_map(Entry::flight);
         flights.map(Arc::clone).collect()
     }
+}
 
+#[cfg(any(feature = "http", feature = "redis"))]
+impl<K, V, C> Table<K, V, C> {
     /// All flights, a shard at a time: not one moment's picture.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
         self.shards.iter().flat_map(|shard| {

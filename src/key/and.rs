@@ -42,6 +42,10 @@ where
         Some(&self.default)
     }
 
+    fn default_part<'a>(&self, key: &'a Self::Key) -> Option<&'a RequestKey> {
+        Some(&key.0)
+    }
+
     fn complete(&self, key: RequestKey, request: &request::Parts) -> Option<Self::Key> {
         (self.and)(request).map(|and| (key, and))
     }

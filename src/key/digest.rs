@@ -16,13 +16,21 @@ const ABSENT: u64 = u64::MAX;
 /// Marks a field that `Connection` names; nor do the lengths of any field look like this.
 const NAMED: u64 = u64::MAX - 1;
 
+/// The head of a usual request fits.
+const SIZE: usize = 768;
+
 /// Collects what is hashed, so that the hash sees one large piece rather than fifty small ones.
 ///
 /// Every part is preceded by its length, so that no two sequences of parts give the same bytes.
-pub(super) struct Writer {
-    hasher: HighwayHasher,
-    buffer: [u8; Self::SIZE],
+pub(super) struct Writer<S> {
+    sink: S,
+    buffer: [u8; SIZE],
     filled: usize,
+}
+
+/// Where the pieces go.
+pub(super) trait Sink {
+    fn append(&mut self, piece: &[u8]);
 }
 
 /// The secret of this process: who can't know it can't make two requests collide.
@@ -34,14 +42,30 @@ pub(crate) fn secret() -> [u64; 4] {
 
 // ===== impl Writer =====
 
-impl Writer {
-    /// The head of a usual request fits.
-    const SIZE: usize = 768;
+impl Sink for HighwayHasher {
+    #[inline]
+    fn append(&mut self, piece: &[u8]) {
+        HighwayHash::append(self, piece);
+    }
+}
 
+impl Writer<HighwayHasher> {
+    /// For the keys of this process.
     pub(super) fn new() -> Self {
+        Self::to(HighwayHasher::new(Key(secret())))
+    }
+
+    pub(super) fn finish(&mut self) -> Digest {
+        self.end();
+        self.sink.clone().finalize128()
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    pub(super) fn to(sink: S) -> Self {
         Self {
-            hasher: HighwayHasher::new(Key(secret())),
-            buffer: [0; Self::SIZE],
+            sink,
+            buffer: [0; SIZE],
             filled: 0,
         }
     }
@@ -66,7 +90,7 @@ impl Writer {
         self.number(bytes.len() as u64);
         // Chunks that fit into the buffer, where they are changed.
         for chunk in bytes.chunks(256) {
-            if self.filled + chunk.len() > Self::SIZE {
+            if self.filled + chunk.len() > SIZE {
                 self.flush();
             }
             let start = self.filled;
@@ -94,11 +118,10 @@ impl Writer {
         self.number(NAMED);
     }
 
-    pub(super) fn finish(&mut self) -> Digest {
-        // Ends the list of fields, which has no length in front.
+    /// Ends the list of fields, which has no length in front.
+    pub(super) fn end(&mut self) {
         self.number(ABSENT);
         self.flush();
-        self.hasher.clone().finalize128()
     }
 
     fn number(&mut self, number: u64) {
@@ -118,15 +141,15 @@ impl Writer {
     #[cold]
     fn overflow(&mut self, bytes: &[u8]) {
         self.flush();
-        if bytes.len() > Self::SIZE {
-            self.hasher.append(bytes);
+        if bytes.len() > SIZE {
+            self.sink.append(bytes);
         } else {
             self.bytes(bytes);
         }
     }
 
     fn flush(&mut self) {
-        self.hasher.append(&self.buffer[..self.filled]);
+        self.sink.append(&self.buffer[..self.filled]);
         self.filled = 0;
     }
 }
@@ -137,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    fn digest(write: impl FnOnce(&mut Writer)) -> Digest {
+    fn digest(write: impl FnOnce(&mut Writer<HighwayHasher>)) -> Digest {
         let mut writer = Writer::new();
         write(&mut writer);
         writer.finish()
@@ -224,7 +247,7 @@ mod tests {
             }
             whole.extend_from_slice(&ABSENT.to_le_bytes());
             let mut hasher = HighwayHasher::new(Key(secret()));
-            hasher.append(&whole);
+            HighwayHash::append(&mut hasher, &whole);
             prop_assert_eq!(buffered, hasher.finalize128());
         }
 

@@ -55,6 +55,13 @@ pub trait KeyExtractor: Send + Sync + 'static {
         None
     }
 
+    /// What a key holds of the [default key](Self::default_key).
+    #[doc(hidden)]
+    fn default_part<'a>(&self, key: &'a Self::Key) -> Option<&'a RequestKey> {
+        let _ = key;
+        None
+    }
+
     /// Returns what [`extract`](Self::extract) does, given what the [default key](Self::default_key) returned.
     #[doc(hidden)]
     fn complete(&self, key: RequestKey, request: &request::Parts) -> Option<Self::Key> {

@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
 use super::and::RequestKeyAnd;
-use super::digest::{Digest, Writer};
+use super::digest::{Digest, Sink, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
 use super::forwarded;
 use super::host::{self, Host};
@@ -16,6 +16,8 @@ use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
 use super::target::Target;
 use crate::buffer_body::{BodyBytes, Trailers};
+#[cfg(feature = "redis")]
+use crate::replicas::KeyBytes;
 use crate::rules::CLIENT_ADDRESS;
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
@@ -296,32 +298,42 @@ impl RequestKeyExtractor {
         see: impl FnMut(&str, &HeaderValue, bool),
     ) -> RequestKey {
         // That `Connection` names fields is seldom so, and seen only when the first of them may have been left out.
-        let (mut digest, names_fields) = self.digest(request, None, see);
-        if names_fields {
+        let mut writer = Writer::new();
+        if self.write(request, None, &mut writer, see) {
             let named = Named::by(&request.headers);
-            digest = self.digest(request, Some(&named), |_, _, _| {}).0;
+            writer = Writer::new();
+            self.write(request, Some(&named), &mut writer, |_, _, _| {});
         }
         RequestKey {
             method: request.method.clone(),
             target: Target::of(&request.uri),
-            digest,
+            digest: writer.finish(),
         }
     }
 
-    /// Also tells whether a `Connection` names fields.
-    fn digest(
+    /// Writes the key of a request for other replicas: all parts of what [`read`](Self::read) hashes with this process's secret.
+    #[cfg(feature = "redis")]
+    pub(crate) fn write_shared(&self, request: &request::Parts, bytes: &mut KeyBytes) {
+        let named = Named::by(&request.headers);
+        let mut writer = Writer::to(bytes);
+        self.write(request, Some(&named), &mut writer, |_, _, _| {});
+        writer.end();
+    }
+
+    /// Whether a `Connection` names fields, which is then to be written with these.
+    fn write<S: Sink>(
         &self,
         request: &request::Parts,
         named: Option<&Named<'_>>,
+        writer: &mut Writer<S>,
         mut see: impl FnMut(&str, &HeaderValue, bool),
-    ) -> (Digest, bool) {
+    ) -> bool {
         let request::Parts {
             method,
             uri,
             headers,
             ..
         } = request;
-        let mut writer = Writer::new();
         writer.part(method.as_str().as_bytes());
         match uri.scheme_str() {
             Some(scheme) => writer.lowercase(scheme.as_bytes()),
@@ -343,7 +355,7 @@ impl RequestKeyExtractor {
         // Whether it comes here follows from the method, which comes first.
         let body = Body::of(request);
         if let Some(body) = body {
-            body.write(&mut writer);
+            body.write(writer);
         }
 
         let ignored = Ignored::new(&self.lists.ignored, named);
@@ -378,7 +390,7 @@ impl RequestKeyExtractor {
                 writer.part(host.port);
             }
         }
-        (writer.finish(), are_named)
+        are_named
     }
 }
 
@@ -392,6 +404,10 @@ impl KeyExtractor for RequestKeyExtractor {
 
     fn default_key(&self) -> Option<&RequestKeyExtractor> {
         Some(self)
+    }
+
+    fn default_part<'a>(&self, key: &'a RequestKey) -> Option<&'a RequestKey> {
+        Some(key)
     }
 
     fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
@@ -413,6 +429,13 @@ fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT
 }
 
+#[cfg(feature = "redis")]
+impl Sink for &mut KeyBytes {
+    fn append(&mut self, piece: &[u8]) {
+        self.raw(piece);
+    }
+}
+
 // ===== impl Body =====
 
 impl<'a> Body<'a> {
@@ -428,7 +451,7 @@ impl<'a> Body<'a> {
         })
     }
 
-    fn write(self, writer: &mut Writer) {
+    fn write<S: Sink>(self, writer: &mut Writer<S>) {
         writer.part(self.bytes);
         for (name, value) in self.trailers.into_iter().flatten() {
             writer.field(name.as_str().as_bytes(), value.as_bytes());

@@ -17,6 +17,9 @@ pub(crate) enum Reason {
     Remembered,
     /// The response is for requests that differ in a field that `Vary` names.
     Vary,
+    /// Another replica's call had ended before it asked.
+    #[cfg(feature = "redis")]
+    Late,
     /// The body is over `max_body`, or `max_buffered` had no room for it.
     TooLarge,
     /// The flight had `max_waiters`.
@@ -49,6 +52,8 @@ impl Reason {
             Self::Unshareable => "unshareable",
             Self::Remembered => "remembered",
             Self::Vary => "vary",
+            #[cfg(feature = "redis")]
+            Self::Late => "late",
             Self::TooLarge => "too_large",
             Self::Full => "full",
             Self::Timeout => "timeout",

@@ -158,6 +158,12 @@ impl Variant {
     pub(crate) fn names(&self) -> &Arc<[HeaderName]> {
         &self.names
     }
+
+    /// The values, as bytes that are equal where all values are.
+    #[cfg(feature = "redis")]
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
 }
 
 type Line<'a> = (&'a [u8], &'a [u8]);

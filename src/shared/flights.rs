@@ -1,16 +1,23 @@
 //! `Flights`.
 
 use std::sync::Arc;
+#[cfg(feature = "redis")]
+use std::sync::OnceLock;
 
 use tokio::time::Instant;
 
+#[cfg(feature = "redis")]
+use super::replicated::Replicated;
 use super::{
     audit_share::AuditShare,
     stats::{Counters, Stats},
     unshareable::UnshareableKeys,
     varying::VaryingKeys,
+    write_target::Resource,
     writes::WriteEpochs,
 };
+#[cfg(not(feature = "redis"))]
+use crate::flight::Number;
 use crate::{
     flight::{Flight, HttpFlight},
     group::Table,
@@ -26,6 +33,9 @@ pub(crate) struct Flights<K> {
     pub(crate) writes: WriteEpochs,
     pub(crate) audit: AuditShare,
     enabled: AtomicBool,
+    /// Set before the first request, or never.
+    #[cfg(feature = "redis")]
+    replicated: OnceLock<Replicated<K>>,
 }
 
 // ===== impl Flights =====
@@ -40,6 +50,8 @@ impl<K: Eq> Flights<K> {
             writes: WriteEpochs::new(),
             audit: AuditShare::default(),
             enabled: AtomicBool::new(true),
+            #[cfg(feature = "redis")]
+            replicated: OnceLock::new(),
         }
     }
 
@@ -77,7 +89,43 @@ impl<K> Flights<K> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.stats(self.table.len())
+        Stats {
+            #[cfg(feature = "redis")]
+            replicas: self.replicated().map(Replicated::stats),
+            ..self.counters.stats(self.table.len())
+        }
+    }
+
+    /// A write to this resource has succeeded.
+    pub(crate) fn written(&self, resource: &Resource<'_>) {
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.replicated() {
+            replicated.written(resource);
+        }
+        self.writes.record(&resource.target());
+    }
+
+    /// The number of a request that asks now.
+    #[cfg(not(feature = "redis"))]
+    #[inline]
+    #[expect(clippy::unused_self, reason = "without replicas there is none")]
+    pub(crate) fn number(&self) -> Number {
+        Number()
+    }
+
+    #[cfg(feature = "redis")]
+    #[inline]
+    pub(crate) fn replicated(&self) -> Option<&Replicated<K>> {
+        self.replicated.get()
+    }
+
+    /// # Panics
+    ///
+    /// If they have been set.
+    #[cfg(feature = "redis")]
+    pub(crate) fn set_replicated(&self, replicated: Replicated<K>) {
+        let set = self.replicated.set(replicated);
+        assert!(set.is_ok(), "the layer has its replicas already");
     }
 
     /// Makes room for the buffer of `flight`: nobody can join the other flights any more whose leader is alone, and those

@@ -10,10 +10,13 @@
 //! | `varying` | by which request fields the responses of a key vary |
 //! | `unshareable` | the keys whose responses may not be shared |
 //! | `write_target` | which URIs are one, for a write |
+//! | `replicated` | where flights meet those of other replicas |
 //! | `writes` | which of them were written, and when |
 
 mod audit_share;
 mod flights;
+#[cfg(feature = "redis")]
+mod replicated;
 mod settings;
 #[expect(
     clippy::module_inception,
@@ -26,6 +29,8 @@ mod varying;
 mod write_target;
 mod writes;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::replicated::Replicated;
 pub use self::stats::Stats;
 pub(crate) use self::{
     flights::Flights,

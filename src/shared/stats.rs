@@ -77,6 +77,11 @@ pub struct Stats {
     pub waiters: usize,
     /// Bytes set aside for the copies of bodies.
     pub buffered_bytes: usize,
+    /// What has become of the flights across replicas; `None` without [`replicas`](crate::SingleflightLayer::replicas). A flight
+    /// that got its response from another replica is one of `led`, although it made no call.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub replicas: Option<crate::ReplicaStats>,
 }
 
 /// What happened to a request.
@@ -180,6 +185,8 @@ impl Counters {
             in_flight,
             waiters: waiters.fold(0, usize::wrapping_add),
             buffered_bytes: self.budget.used(),
+            #[cfg(feature = "redis")]
+            replicas: None,
         }
     }
 

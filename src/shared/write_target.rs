@@ -93,6 +93,15 @@ impl<'a> Resource<'a> {
         })
     }
 
+    /// Its path and its query, as they are after percent-encodings and dot segments are resolved.
+    #[cfg(feature = "redis")]
+    pub(crate) fn parts(&self, mut part: impl FnMut(&[u8])) {
+        part(rewrite(&mut self.path.to_vec()));
+        if let Some(query) = self.query {
+            part(rewrite(&mut query.to_vec()));
+        }
+    }
+
     pub(crate) fn target(&self) -> WriteTarget {
         let path = canonical(0, &self.path);
         let path = self.query.map_or(path, |query| canonical(path, query));

@@ -1,0 +1,544 @@
+//! Layers at several replicas that share a store in memory, on a paused clock.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::time::{Instant, sleep};
+use tower::{ServiceExt, util::BoxCloneSyncService};
+
+use crate::{
+    Handle, RequestKey, ResponseBody, Role, SingleflightLayer,
+    error::BoxError,
+    replicas::{MemoryStore, Site},
+};
+
+const CALL: Duration = Duration::from_millis(300);
+
+type Frames = Vec<Frame<Bytes>>;
+type Body = StreamBody<
+    futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, std::convert::Infallible>>>,
+>;
+type Service = BoxCloneSyncService<Request<String>, Response<ResponseBody<Body>>, BoxError>;
+
+/// What the origin says to a request, the so-manieth call.
+type Says = fn(&Request<String>, usize) -> Result<(Response<()>, Frames), BoxError>;
+
+struct Fleet {
+    store: MemoryStore,
+    replicas: Vec<Replica>,
+    origin: Arc<Origin>,
+}
+
+struct Replica {
+    service: Service,
+    handle: Handle<RequestKey>,
+}
+
+struct Origin {
+    says: Says,
+    calls: AtomicUsize,
+    /// Calls that are being made.
+    running: AtomicUsize,
+}
+
+struct Running(Arc<Origin>);
+
+/// A response that has been read.
+#[derive(Debug)]
+struct Got {
+    role: Role,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Origin {
+    /// How many calls have ended, if each ends before the next begins.
+    fn ended(&self) -> usize {
+        self.calls.load(Ordering::SeqCst) - self.running.load(Ordering::SeqCst)
+    }
+
+    async fn call(self: Arc<Self>, request: Request<String>) -> Result<Response<Body>, BoxError> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let running = Running(Arc::clone(&self));
+        sleep(CALL).await;
+        let (response, frames) = (self.says)(&request, call)?;
+        drop(running);
+        let frames: Vec<_> = frames.into_iter().map(Ok).collect();
+        Ok(response.map(|()| StreamBody::new(futures_util::stream::iter(frames))))
+    }
+}
+
+impl Fleet {
+    async fn new(says: Says) -> Self {
+        Self::of(says, |layer| layer).await
+    }
+
+    async fn of(says: Says, set: fn(SingleflightLayer) -> SingleflightLayer) -> Self {
+        let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+        let origin = Arc::new(Origin {
+            says,
+            calls: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+        });
+        let replica = |_| {
+            let layer = set(SingleflightLayer::new()).across(Site::in_memory(&store), |_, _| ());
+            let inner = Arc::clone(&origin);
+            let inner = tower::service_fn(move |request| Arc::clone(&inner).call(request));
+            Replica {
+                handle: layer.handle(),
+                service: BoxCloneSyncService::new(tower_layer::Layer::layer(&layer, inner)),
+            }
+        };
+        let replicas: Vec<_> = (0..4).map(replica).collect();
+        let fleet = Self {
+            store,
+            replicas,
+            origin,
+        };
+        for replica in &fleet.replicas {
+            while !replica.stats().is_up {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        fleet
+    }
+
+    fn calls(&self) -> usize {
+        self.origin.calls.load(Ordering::SeqCst)
+    }
+
+    /// So many requests, spread over the replicas.
+    async fn burst(&self, requests: usize, request: fn(usize) -> Request<String>) -> Vec<Got> {
+        let one = |caller: usize| self.replicas[caller % 4].ask(request(caller));
+        join_all((0..requests).map(one)).await
+    }
+
+    async fn nothing_is_left(&self) {
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(self.store.keys(), 0);
+        assert_eq!(self.origin.running.load(Ordering::SeqCst), 0);
+        for replica in &self.replicas {
+            let stats = replica.handle.stats();
+            assert_eq!((stats.in_flight, stats.waiters), (0, 0));
+            assert_eq!(stats.buffered_bytes, 0);
+        }
+    }
+}
+
+impl Replica {
+    fn ask(&self, request: Request<String>) -> impl Future<Output = Got> + Send + use<> {
+        let response = self.service.clone().oneshot(request);
+        async { read(response.await.expect("a response")).await }
+    }
+
+    fn stats(&self) -> crate::ReplicaStats {
+        self.handle.stats().replicas.expect("set above")
+    }
+}
+
+async fn read(response: Response<ResponseBody<Body>>) -> Got {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body");
+    Got {
+        role: *parts.extensions.get().expect("a role"),
+        status: parts.status,
+        headers: parts.headers,
+        trailers: body.trailers().cloned(),
+        body: body.to_bytes(),
+    }
+}
+
+fn get(_: usize) -> Request<String> {
+    request("/page")
+}
+
+fn request(uri: &str) -> Request<String> {
+    Request::get(uri).body(String::new()).expect("a request")
+}
+
+fn text(text: String) -> Frames {
+    vec![Frame::data(text.into())]
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as all of its type")]
+fn page(_: &Request<String>, call: usize) -> Result<(Response<()>, Frames), BoxError> {
+    Ok((Response::new(()), text(format!("page of call {call}"))))
+}
+
+fn count(all: &[Got], role: Role) -> usize {
+    all.iter().filter(|got| got.role == role).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_at_all_replicas_costs_one_call() {
+    let fleet = Fleet::new(page).await;
+    let all = fleet.burst(40, get).await;
+    assert!(all.iter().all(|got| got.body == "page of call 0"));
+    assert_eq!(fleet.calls(), 1);
+    let roles = [Role::Leader, Role::Follower, Role::Replica].map(|role| count(&all, role));
+    assert_eq!(roles, [1, 9, 30]);
+    let stats: Vec<_> = fleet.replicas.iter().map(Replica::stats).collect();
+    assert_eq!(stats.iter().map(|stats| stats.led).sum::<u64>(), 1);
+    assert_eq!(stats.iter().map(|stats| stats.followed).sum::<u64>(), 3);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_alone_costs_two_commands_and_sends_no_body() {
+    let fleet = Fleet::new(page).await;
+    fleet.store.take_requests();
+    let got = fleet.replicas[0].ask(get(0)).await;
+    assert_eq!(got.role, Role::Leader);
+    sleep(Duration::from_millis(20)).await;
+    let commands = fleet.store.take_requests();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_comes_with_its_status_fields_frames_and_trailers() {
+    let fleet = Fleet::new(|_, _| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let response = Response::builder()
+            .status(203)
+            .header("x-one", "1")
+            .header("connection", "x-hop")
+            .header("x-hop", "gone")
+            .body(())?;
+        let data = |data: &'static str| Frame::data(Bytes::from_static(data.as_bytes()));
+        Ok((
+            response,
+            vec![data("one "), data("two"), Frame::trailers(trailers)],
+        ))
+    })
+    .await;
+    let all = fleet.burst(4, get).await;
+    assert_eq!(fleet.calls(), 1);
+    assert_eq!(count(&all, Role::Replica), 3);
+    for got in &all {
+        assert_eq!(got.status, 203);
+        assert_eq!(got.headers["x-one"], "1");
+        assert_eq!(got.body, "one two");
+        let trailers = got.trailers.as_ref().expect("trailers");
+        assert_eq!(trailers["grpc-status"], "0");
+        assert_eq!(got.headers.contains_key("x-hop"), got.role == Role::Leader);
+    }
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_that_are_one_clients_keep_a_response_from_other_replicas() {
+    let fleet = Fleet::new(|_, call| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("set-cookie", HeaderValue::from_static("id=1"));
+        let mut frames = text(call.to_string());
+        frames.push(Frame::trailers(trailers));
+        Ok((Response::new(()), frames))
+    })
+    .await;
+    let all = fleet.burst(4, get).await;
+    assert_eq!(fleet.calls(), 4);
+    assert_eq!(count(&all, Role::Leader), 4);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_body_is_shared() {
+    let fleet =
+        Fleet::new(|_, _| Ok((Response::builder().status(404).body(())?, Vec::new()))).await;
+    let all = fleet.burst(8, get).await;
+    assert!(
+        all.iter()
+            .all(|got| got.status == 404 && got.body.is_empty())
+    );
+    assert_eq!(fleet.calls(), 1);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_unshareable_response_every_request_has_its_own_within_two_calls() {
+    let fleet = Fleet::new(|_, call| {
+        let response = Response::builder().header("set-cookie", format!("id={call}"));
+        Ok((response.body(())?, text(call.to_string())))
+    })
+    .await;
+    let began = Instant::now();
+    let all = fleet.burst(40, get).await;
+    let mut calls: Vec<usize> = all
+        .iter()
+        .map(|got| std::str::from_utf8(&got.body).unwrap().parse().unwrap())
+        .collect();
+    calls.sort_unstable();
+    assert_eq!(calls, (0..40).collect::<Vec<_>>());
+    let took = began.elapsed();
+    assert!(took <= 2 * CALL + Duration::from_millis(20), "{took:?}");
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_response_that_varies_each_replica_gets_its_own_variant() {
+    let fleet = Fleet::new(|request, _| {
+        let agent = request.headers()["user-agent"].to_str()?;
+        let response = Response::builder().header("vary", "user-agent");
+        Ok((response.body(())?, text(agent.to_owned())))
+    })
+    .await;
+    let agents = |caller: usize| {
+        let mut request = get(caller);
+        let agent = HeaderValue::from_static(["one", "two"][caller % 2]);
+        request.headers_mut().insert("user-agent", agent);
+        request
+    };
+    let all = fleet.burst(4, agents).await;
+    let bodies: Vec<_> = all.iter().map(|got| &got.body[..]).collect();
+    assert_eq!(bodies, [b"one", b"two", b"one", b"two"]);
+    assert_eq!(fleet.calls(), 2);
+    fleet.nothing_is_left().await;
+    // Now the fields are known beforehand.
+    let all = fleet.burst(40, agents).await;
+    for (caller, got) in all.iter().enumerate() {
+        assert_eq!(got.body, ["one", "two"][caller % 2]);
+    }
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_comes_as_its_text() {
+    let fleet = Fleet::new(|_, call| Err(format!("call {call} has failed").into())).await;
+    let asks = fleet
+        .replicas
+        .iter()
+        .map(|replica| replica.service.clone().oneshot(get(0)));
+    for result in join_all(asks).await {
+        let Err(error) = result else {
+            panic!("no failure");
+        };
+        assert_eq!(error.to_string(), "call 0 has failed");
+    }
+    assert_eq!(fleet.calls(), 1);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_body_over_the_limit_each_replica_has_its_own_within_two_calls() {
+    let fleet = Fleet::new(|_, call| {
+        let frame = || Frame::data(Bytes::from(vec![call as u8; 800_000]));
+        Ok((Response::new(()), vec![frame(), frame()]))
+    })
+    .await;
+    let began = Instant::now();
+    let all = fleet.burst(40, get).await;
+    assert!(all.iter().all(|got| got.body.len() == 1_600_000));
+    assert_eq!(fleet.calls(), 4);
+    let took = began.elapsed();
+    assert!(took <= 2 * CALL + Duration::from_millis(20), "{took:?}");
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_the_response_of_a_call_that_had_ended_before_it_asked() {
+    let fleet = Fleet::new(page).await;
+    fleet.store.takes(Duration::from_millis(40));
+    let fleet = &fleet;
+    let asks = (0..400_u64).map(|caller| {
+        let replica = &fleet.replicas[caller as usize % 4];
+        async move {
+            sleep(Duration::from_millis(caller * 5 % 1999)).await;
+            let asked = fleet.origin.ended();
+            let got = replica.ask(get(0)).await;
+            let body = std::str::from_utf8(&got.body).unwrap();
+            let call: usize = body["page of call ".len()..].parse().unwrap();
+            assert!(call >= asked, "call {call} had ended: {asked} had");
+        }
+    });
+    join_all(asks).await;
+    assert!(fleet.calls() > 2);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_comes_too_late_for_another_replicas_response_makes_a_new_flight() {
+    let fleet = Fleet::new(page).await;
+    fleet.store.takes(Duration::from_millis(40));
+    let asks = [(0, 0), (1, 10), (1, 100), (1, 350), (1, 351)];
+    let asks = asks.map(|(replica, at)| {
+        let replica = &fleet.replicas[replica];
+        async move {
+            sleep(Duration::from_millis(at)).await;
+            replica.ask(get(0)).await
+        }
+    });
+    let all = join_all(asks).await;
+    let calls: Vec<_> = all.iter().map(|got| got.body[13] - b'0').collect();
+    assert_eq!(calls, [0, 0, 0, 1, 1]);
+    assert_eq!(fleet.calls(), 2);
+    sleep(Duration::from_millis(100)).await;
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_leaves_and_the_call_goes_on_for_other_replicas() {
+    let fleet = Fleet::new(page).await;
+    let leader = tokio::spawn(fleet.replicas[0].ask(get(0)));
+    sleep(Duration::from_millis(10)).await;
+    let follower = tokio::spawn(fleet.replicas[1].ask(get(0)));
+    sleep(Duration::from_millis(10)).await;
+    leader.abort();
+    let got = follower.await.expect("no panic");
+    assert_eq!((got.role, fleet.calls()), (Role::Replica, 1));
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_leave_everywhere_and_the_call_is_dropped() {
+    let fleet = Fleet::new(page).await;
+    let asks: Vec<_> = fleet
+        .replicas
+        .iter()
+        .map(|replica| tokio::spawn(replica.ask(get(0))))
+        .collect();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(fleet.origin.running.load(Ordering::SeqCst), 1);
+    for ask in asks {
+        ask.abort();
+    }
+    sleep(Duration::from_millis(50)).await;
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_or_written_at_one_replica_is_joined_at_none() {
+    let fleet = Fleet::new(page).await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let old = tokio::spawn(first.ask(get(0)));
+    sleep(Duration::from_millis(10)).await;
+    second.handle.forget_all();
+    sleep(Duration::from_millis(10)).await;
+    let new = tokio::spawn(first.ask(get(0)));
+    assert_eq!(old.await.expect("no panic").body, "page of call 0");
+    assert_eq!(new.await.expect("no panic").body, "page of call 1");
+
+    let old = tokio::spawn(first.ask(get(0)));
+    sleep(Duration::from_millis(10)).await;
+    let mut parts = get(0).into_parts().0;
+    parts.extensions.clear();
+    let key = crate::KeyExtractor::extract(&crate::RequestKeyExtractor::new(), &parts);
+    second.handle.forget(&key.expect("a key"));
+    sleep(Duration::from_millis(10)).await;
+    let new = tokio::spawn(first.ask(get(0)));
+    assert_eq!(old.await.expect("no panic").body, "page of call 2");
+    assert_eq!(new.await.expect("no panic").body, "page of call 3");
+
+    let write = Request::post("http://host/%70age").body(String::new());
+    let write = tokio::spawn(second.ask(write.expect("a request")));
+    sleep(Duration::from_millis(200)).await;
+    let old = tokio::spawn(first.ask(get(0)));
+    write.await.expect("no panic");
+    sleep(Duration::from_millis(10)).await;
+    let new = tokio::spawn(first.ask(get(0)));
+    assert_eq!(old.await.expect("no panic").body, "page of call 5");
+    assert_eq!(new.await.expect("no panic").body, "page of call 6");
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_has_no_more_callers_than_it_may_whichever_replica_they_are_at() {
+    let fleet = Fleet::of(page, |layer| layer.max_waiters(2)).await;
+    let all = fleet.burst(4, get).await;
+    assert_eq!(fleet.calls(), 3);
+    assert_eq!(count(&all, Role::Replica), 1);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_another_replicas_response_says_so_in_cache_status() {
+    let fleet = Fleet::of(page, |layer| layer.cache_status("edge")).await;
+    let all = fleet.burst(4, get).await;
+    for got in all {
+        let expected = match got.role {
+            Role::Replica => "edge; fwd=miss; collapsed; detail=replica",
+            _ => "edge; fwd=miss",
+        };
+        assert_eq!(got.headers["cache-status"], expected);
+    }
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_every_replica_makes_its_own_call() {
+    let fleet = Fleet::new(page).await;
+    fleet.store.fall_silent(true);
+    let began = Instant::now();
+    let all = fleet.burst(40, get).await;
+    assert_eq!(fleet.calls(), 4);
+    assert_eq!(count(&all, Role::Replica), 0);
+    let took = began.elapsed();
+    assert!(took <= CALL + Duration::from_millis(60), "{took:?}");
+    fleet.store.fall_silent(false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_ones_own_is_what_is_written_of_it() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let services: Vec<_> = (0..2)
+        .map(|_| {
+            let key = |request: &http::request::Parts| Some(request.uri.path().to_owned());
+            let layer = SingleflightLayer::with_key(key)
+                .across(Site::in_memory(&store), |path, bytes| {
+                    bytes.part(path.as_bytes())
+                });
+            let calls = Arc::clone(&calls);
+            let inner = tower::service_fn(move |_: Request<String>| {
+                let calls = Arc::clone(&calls);
+                async move {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    sleep(CALL).await;
+                    Ok::<_, BoxError>(Response::new(String::from("body")))
+                }
+            });
+            (layer.handle(), tower_layer::Layer::layer(&layer, inner))
+        })
+        .collect();
+    sleep(Duration::from_millis(50)).await;
+    let ask = |at: usize, uri| services[at].1.clone().oneshot(request(uri));
+    let all = join_all([ask(0, "/a?1"), ask(1, "/a?2"), ask(1, "/b")]).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+
+    let old = tokio::spawn(ask(0, "/a"));
+    sleep(Duration::from_millis(10)).await;
+    services[1].0.forget(&String::from("/a"));
+    sleep(Duration::from_millis(10)).await;
+    let new = tokio::spawn(ask(0, "/a"));
+    let (old, new) = (old.await.expect("no panic"), new.await.expect("no panic"));
+    assert!(old.is_ok() && new.is_ok());
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
+    drop((all, old, new));
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(store.keys(), 0);
+    for (handle, _) in &services {
+        assert_eq!(handle.stats().in_flight, 0);
+    }
+}

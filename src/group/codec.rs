@@ -1,0 +1,80 @@
+//! How a group's keys and values are written for other replicas.
+
+use crate::replicas::KeyBytes;
+
+/// How the keys and values of a [`Group`](crate::Group) are written as bytes, so that replicas can share them.
+///
+/// Where the key is text or bytes, a pair of functions is enough: the first writes a value, the second reads it. For other keys
+/// put a function before them that writes the key. All run under no lock.
+///
+/// Replicas that read each other's bytes are of one [`namespace`](crate::Replicas::namespace), so of one version of your
+/// program: name the version there, and the format may change with each.
+///
+/// ```
+/// use tower_singleflight::{Codec, KeyBytes};
+///
+/// // Keys are `String`s; failures are not shared.
+/// fn encode(value: &Result<String, String>) -> Option<Vec<u8>> {
+///     value.as_ref().ok().map(|text| text.clone().into_bytes())
+/// }
+/// fn decode(bytes: &[u8]) -> Option<Result<String, String>> {
+///     String::from_utf8(bytes.to_vec()).ok().map(Ok)
+/// }
+/// fn accepts<K, V>(_codec: impl Codec<K, V>) {}
+/// accepts::<String, _>((encode, decode));
+///
+/// // Keys of another type.
+/// fn key(key: &(u32, String), bytes: &mut KeyBytes) {
+///     bytes.part(&key.0.to_be_bytes());
+///     bytes.part(key.1.as_bytes());
+/// }
+/// accepts((key, encode, decode));
+/// ```
+pub trait Codec<K, V>: Send + Sync + 'static {
+    /// Writes the parts of `key`: all that tells it from keys that are not equal to it.
+    fn key(&self, key: &K, bytes: &mut KeyBytes);
+
+    /// Writes a value; `None` for one that is not to be shared, of which each replica makes its own.
+    fn encode(&self, value: &V) -> Option<Vec<u8>>;
+
+    /// Reads a value; `None` for what can't be read: the replica makes its own.
+    fn decode(&self, bytes: &[u8]) -> Option<V>;
+}
+
+impl<K, V, E, D> Codec<K, V> for (E, D)
+where
+    K: AsRef<[u8]>,
+    E: Fn(&V) -> Option<Vec<u8>> + Send + Sync + 'static,
+    D: Fn(&[u8]) -> Option<V> + Send + Sync + 'static,
+{
+    fn key(&self, key: &K, bytes: &mut KeyBytes) {
+        bytes.part(key.as_ref());
+    }
+
+    fn encode(&self, value: &V) -> Option<Vec<u8>> {
+        self.0(value)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<V> {
+        self.1(bytes)
+    }
+}
+
+impl<K, V, F, E, D> Codec<K, V> for (F, E, D)
+where
+    F: Fn(&K, &mut KeyBytes) + Send + Sync + 'static,
+    E: Fn(&V) -> Option<Vec<u8>> + Send + Sync + 'static,
+    D: Fn(&[u8]) -> Option<V> + Send + Sync + 'static,
+{
+    fn key(&self, key: &K, bytes: &mut KeyBytes) {
+        self.0(key, bytes);
+    }
+
+    fn encode(&self, value: &V) -> Option<Vec<u8>> {
+        self.1(value)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<V> {
+        self.2(bytes)
+    }
+}

@@ -1,0 +1,429 @@
+//! A group across replicas: the leader of a local flight contends for its key, and then does the work or takes the value that
+//! another replica's leader has made.
+//!
+//! Every caller has a number, in the order in which the callers ask. A value from elsewhere is for those below a number: the
+//! replica that made it had been told of them while its work was going on. The others stay in the flight, which contends again,
+//! with the work that its leader has not needed yet.
+
+use std::{
+    borrow::Borrow,
+    fmt,
+    future::Future,
+    hash::{Hash, Hasher},
+    mem,
+    sync::{Arc, Weak},
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    caller::Caller,
+    codec::Codec,
+    flight::Flight,
+    outcome::Outcome,
+    runtime::Runtime,
+    shard::Entry,
+    table::Table,
+    visit::{Entered, Visit},
+};
+use crate::{
+    replicas::{
+        Contest, Digest, EntryId, KeyBytes, LocalFlight, Reason, Refusal, RemoteSeat, ReplicaStats,
+        Replicas, Site, Unjoined, Verdict,
+    },
+    sync::Mutex,
+};
+
+/// The flights of a group across replicas.
+pub(super) struct Replicated<K, V> {
+    table: Table<K, V, Data<V>>,
+    site: Site,
+    codec: Arc<dyn Codec<K, V>>,
+}
+
+/// What one of its flights carries.
+pub(super) type Data<V> = Arc<Crossing<V>>;
+
+pub(super) struct Crossing<V> {
+    state: Mutex<State<V>>,
+}
+
+struct State<V> {
+    /// All callers that have joined have smaller numbers.
+    asked: u64,
+    /// Its part in the protocol, once it contends.
+    entry: Option<EntryId>,
+    /// The last value from elsewhere, for callers below the number. Behind an `Arc`: it is cloned under no lock.
+    value: Option<(Arc<V>, u64)>,
+    /// The leader has left with a value from elsewhere, and its work is for the others: one of them stands in for it.
+    is_unled: bool,
+}
+
+/// A caller's share in such a flight.
+pub(super) struct Across<K, V> {
+    caller: Caller<K, V, Data<V>>,
+    crossing: Data<V>,
+    number: u64,
+}
+
+/// As the protocol sees a flight.
+struct Seen<K, V>(Weak<Flight<K, V, Data<V>>>);
+
+/// A follower elsewhere.
+struct Seat<K, V>(Caller<K, V, Data<V>>);
+
+/// A flight that is not to be dropped under a lock.
+struct Spare<K, V>(#[expect(dead_code, reason = "held, and dropped")] Arc<Flight<K, V, Data<V>>>);
+
+/// Hands to a [`KeyBytes`] what a key hashes.
+struct Feed<'a>(&'a mut KeyBytes);
+
+// ===== impl Replicated =====
+
+impl<K, V> Replicated<K, V> {
+    pub(super) fn new(replicas: Replicas, codec: impl Codec<K, V>) -> Self {
+        Self::at(replicas.open("group"), codec)
+    }
+
+    pub(super) fn at(site: Site, codec: impl Codec<K, V>) -> Self {
+        Self {
+            table: Table::new(),
+            site,
+            codec: Arc::new(codec),
+        }
+    }
+
+    pub(super) fn stats(&self) -> ReplicaStats {
+        self.site.stats()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn target<Q>(&self, key: &Q) -> Digest
+    where
+        Q: Hash + ?Sized,
+    {
+        self.site.target(|bytes| key.hash(&mut Feed(bytes)))
+    }
+
+    pub(super) fn forget<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        // First: nobody joins from elsewhere while nobody here may.
+        self.site.forget_target(self.target(key));
+        let hash = self.table.hash(key);
+        let found = self.table.find(hash, |other| other.borrow() == key);
+        found.is_some_and(|flight| flight.detach())
+    }
+
+    pub(super) fn forget_all(&self) -> usize {
+        self.site.forget_all();
+        self.table.all().filter(|flight| flight.detach()).count()
+    }
+
+    pub(super) fn waiters<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.table.hash(key);
+        self.table.callers(hash, |other| other.borrow() == key)
+    }
+}
+
+impl<K, V> Replicated<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Joins, or leads with `work`. `kept_on`: where the flight goes on though every caller leaves.
+    /// `joined` is called for a follower.
+    pub(super) fn run<F, Fut>(
+        &self,
+        key: K,
+        work: F,
+        kept_on: Option<Runtime>,
+        joined: impl FnOnce(),
+    ) -> Across<K, V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let number = self.site.number();
+        let hash = self.table.hash(&key);
+        let found = self.table.join(hash, |other, crossing| {
+            *other == key && crossing.joined_by(number)
+        });
+        let caller = match found {
+            Some(caller) => self.follow(caller, number, (key, work), joined),
+            None => {
+                let name = self.site.key(|bytes| self.codec.key(&key, bytes));
+                let target = self.target(&key);
+                let crossing = Arc::new(Crossing::new(number));
+                let mut visit = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
+                    let flight = entry.flight().filter(|_| entry.key() == key);
+                    match flight.is_some_and(|flight| flight.data.joined_by(number)) {
+                        true => Visit::Join(()),
+                        false => Visit::Pass,
+                    }
+                };
+                let entered = self.table.enter(&[hash], key, crossing, &mut visit);
+                match entered {
+                    Entered::Led(mut caller) => {
+                        self.lead(&mut caller, name, target, work);
+                        caller
+                    }
+                    Entered::Joined(caller, ()) => self.follow(caller, number, work, joined),
+                    Entered::Refused(..) => unreachable!("no visit refuses"),
+                }
+            }
+        };
+        match kept_on {
+            Some(runtime) => {
+                caller.keep_on(runtime.clone());
+                caller.promote_on(&runtime);
+            }
+            None if caller.leads() => {}
+            None => caller.promote(),
+        }
+        Across {
+            crossing: Arc::clone(&caller.flight().data),
+            caller,
+            number,
+        }
+    }
+
+    /// `spare` is what a follower has no use for.
+    fn follow<T>(
+        &self,
+        caller: Caller<K, V, Data<V>>,
+        number: u64,
+        spare: T,
+        joined: impl FnOnce(),
+    ) -> Caller<K, V, Data<V>> {
+        // While the caller is no temporary: should its drop panic, the caller leaves.
+        drop(spare);
+        joined();
+        if let Some(entry) = caller.flight().data.entry() {
+            self.site.one_more(entry, number);
+        }
+        caller
+    }
+
+    fn lead<F, Fut>(
+        &self,
+        caller: &mut Caller<K, V, Data<V>>,
+        name: Digest,
+        target: Digest,
+        work: F,
+    ) where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let flight = Arc::downgrade(caller.flight());
+        let crossing = Arc::clone(&caller.flight().data);
+        let codec = Arc::clone(&self.codec);
+        caller.start(|| {
+            let work = work();
+            let seen = Arc::new(Seen(Weak::clone(&flight)));
+            let asked = crossing.asked();
+            let contest = self.site.contend(name, Some(target), seen, asked);
+            // Whoever joins from here on says so itself.
+            let now = crossing.contends_as(contest.id());
+            if now > asked {
+                self.site.one_more(contest.id(), now - 1);
+            }
+            cross(work, contest, crossing, flight, codec)
+        });
+    }
+}
+
+/// The work of a flight: to contend, and then to do what the verdict says.
+async fn cross<K, V, Fut>(
+    work: Fut,
+    mut contest: Contest,
+    crossing: Data<V>,
+    flight: Weak<Flight<K, V, Data<V>>>,
+    codec: Arc<dyn Codec<K, V>>,
+) -> V
+where
+    K: 'static,
+    V: Clone + 'static,
+    Fut: Future<Output = V>,
+{
+    while let Verdict::Answer { body, covered } = contest.verdict().await {
+        // Its bytes can't be read: the work is done here, and nobody elsewhere waits for that.
+        let Some(value) = codec.decode(&body) else {
+            break;
+        };
+        let flight = flight.upgrade().expect("a flight outlives its work");
+        let is_for_all = flight.detach_if(|| crossing.asked() <= covered);
+        let value = Arc::new(value);
+        crossing.give(Arc::clone(&value), covered);
+        if is_for_all {
+            // For the flight's end: its callers take what has just been given.
+            return V::clone(&value);
+        }
+        flight.wake_callers();
+        contest.again(crossing.asked());
+    }
+    let value = work.await;
+    if let Some(answering) = contest.end() {
+        let body = codec.encode(&value).map(Into::into);
+        answering.answer(body.ok_or(Reason::Unshareable));
+    }
+    value
+}
+
+// ===== impl Crossing =====
+
+impl<V> Crossing<V> {
+    fn new(number: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                asked: number + 1,
+                entry: None,
+                value: None,
+                is_unled: false,
+            }),
+        }
+    }
+
+    /// Under the lock of the flight's shard, so that nobody joins unseen. Always true.
+    fn joined_by(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        state.asked = state.asked.max(number + 1);
+        true
+    }
+
+    fn asked(&self) -> u64 {
+        self.state.lock().asked
+    }
+
+    fn entry(&self) -> Option<EntryId> {
+        self.state.lock().entry
+    }
+
+    /// Gives what `asked` is in the same instant.
+    fn contends_as(&self, entry: EntryId) -> u64 {
+        let mut state = self.state.lock();
+        state.entry = Some(entry);
+        state.asked
+    }
+
+    fn give(&self, value: Arc<V>, covered: u64) {
+        let old = self.state.lock().value.replace((value, covered));
+        super::panic::drop_quietly(old);
+    }
+
+    /// The value from elsewhere that is for the caller of this number.
+    fn value(&self, number: u64) -> Option<Arc<V>> {
+        let state = self.state.lock();
+        let (value, covered) = state.value.as_ref()?;
+        (number < *covered).then(|| Arc::clone(value))
+    }
+}
+
+// ===== impl Across =====
+
+impl<K, V> Across<K, V>
+where
+    K: Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
+        if let Some(outcome) = self.take_elsewhere() {
+            return Poll::Ready(outcome);
+        }
+        let led = self.caller.leads();
+        let polled = self.caller.poll(cx);
+        // Looked for behind the waker, or a value that has come meanwhile would be missed.
+        if let Some(outcome) = self.take_elsewhere() {
+            return Poll::Ready(outcome);
+        }
+        let ended = ready!(polled);
+        let led = led || mem::take(&mut self.crossing.state.lock().is_unled);
+        Poll::Ready(ended.into_outcome(led))
+    }
+
+    /// Leaves with a value that another replica has made.
+    fn take_elsewhere(&mut self) -> Option<Outcome<V>> {
+        let value = self.crossing.value(self.number)?;
+        if self.caller.leads() {
+            self.crossing.state.lock().is_unled = true;
+        }
+        self.caller.leave();
+        Some(Outcome {
+            value: Arc::try_unwrap(value).unwrap_or_else(|value| V::clone(&value)),
+            shared: true,
+            led: false,
+        })
+    }
+}
+
+impl<K, V> fmt::Debug for Across<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.caller.fmt(f)
+    }
+}
+
+// ===== impl Seen =====
+
+impl<K, V> LocalFlight for Seen<K, V>
+where
+    K: Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
+        let flight = self.0.upgrade().ok_or(Refusal::Gone)?;
+        match flight.join() {
+            Some(caller) => Ok(Arc::new(Seat(caller))),
+            // By now this may be the last that holds the flight, and what its work gave.
+            None => Err(Unjoined {
+                why: Refusal::Gone,
+                spare: Some(Arc::new(Spare(flight))),
+            }),
+        }
+    }
+
+    fn detach(&self) {
+        if let Some(flight) = self.0.upgrade() {
+            flight.detach();
+        }
+    }
+}
+
+// ===== impl Seat =====
+
+impl<K, V> RemoteSeat for Seat<K, V>
+where
+    K: Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn start(&self) {
+        self.0.promote();
+    }
+}
+
+impl<K, V> RemoteSeat for Spare<K, V>
+where
+    K: Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn start(&self) {}
+}
+
+// ===== impl Feed =====
+
+impl Hasher for Feed<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.part(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        unreachable!("a key does not ask for its own hash")
+    }
+}

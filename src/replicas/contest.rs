@@ -1,0 +1,154 @@
+//! What a local flight holds of the protocol: to contend, to be told, and to answer.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep},
+};
+
+use super::{
+    hub::{Hub, LocalFlight},
+    id::Digest,
+    protocol::{EntryId, Reason, Verdict},
+};
+
+/// One local flight's part across replicas, held by its work. Dropping it gives up: the lease is released, and followers elsewhere
+/// make calls of their own.
+pub(crate) struct Contest {
+    hub: Arc<Hub>,
+    id: EntryId,
+    /// Should the driver's runtime stand still, whoever waits keeps the time.
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+/// A call has ended, and followers elsewhere wait. Dropping it tells them to make calls of their own.
+#[must_use = "followers elsewhere wait for it"]
+pub(crate) struct Answering {
+    hub: Arc<Hub>,
+    id: EntryId,
+    answered: bool,
+}
+
+// ===== impl Contest =====
+
+impl Contest {
+    /// Contends for the key `digest`; the local callers below `asked` have asked. `target`: by what name
+    /// [`Site::forget_target`](super::Site::forget_target) finds the flight.
+    pub(super) fn new(
+        hub: &Arc<Hub>,
+        digest: Digest,
+        target: Option<Digest>,
+        flight: Arc<dyn LocalFlight>,
+        asked: u64,
+    ) -> Self {
+        hub.ensure_driven();
+        Self {
+            id: hub.contend(digest, target, flight, asked),
+            hub: Arc::clone(hub),
+            timer: None,
+            ended: false,
+        }
+    }
+
+    /// By what [`Site::one_more`](super::Site::one_more) knows it.
+    pub(crate) fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// Waits for the verdict, at most `patience` for the store and as long for another replica as that one is alive.
+    pub(crate) async fn verdict(&mut self) -> Verdict {
+        poll_fn(|cx| self.poll_verdict(cx)).await
+    }
+
+    /// See [`verdict`](Self::verdict).
+    pub(crate) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let (hub, id) = (&self.hub, self.id);
+        loop {
+            if let Some(verdict) = hub.poll(id, cx.waker(), |protocol| protocol.verdict(id)) {
+                self.timer = None;
+                return Poll::Ready(verdict);
+            }
+            if Handle::try_current().is_err() {
+                // Nothing here keeps the time: that is left to the driver.
+                return Poll::Pending;
+            }
+            let beat = hub.beat;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(beat)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            timer.as_mut().reset(Instant::now() + beat);
+            hub.act(|protocol, now| protocol.tick(now));
+        }
+    }
+
+    /// Contends anew for callers whom the last answer did not cover; those below `asked` have asked.
+    pub(crate) fn again(&mut self, asked: u64) {
+        let id = self.id;
+        self.hub.act(|protocol, now| protocol.again(id, asked, now));
+    }
+
+    /// The call has ended, in this instant: whoever asks from now on, here or elsewhere, is not to get its answer. `None`
+    /// where nobody elsewhere waits for one.
+    pub(crate) fn end(mut self) -> Option<Answering> {
+        self.ended = true;
+        let id = self.id;
+        let is_followed = self.hub.act(|protocol, now| protocol.end(id, now));
+        is_followed.then(|| Answering {
+            hub: Arc::clone(&self.hub),
+            id,
+            answered: false,
+        })
+    }
+}
+
+impl Drop for Contest {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.hub.forget_waker(id);
+        if !self.ended {
+            self.hub.act(|protocol, now| protocol.leave(id, now));
+        }
+    }
+}
+
+impl fmt::Debug for Contest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contest")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+// ===== impl Answering =====
+
+impl Answering {
+    /// What followers elsewhere get; or why they get nothing.
+    pub(crate) fn answer(mut self, answer: Result<Bytes, Reason>) {
+        self.send(answer);
+    }
+
+    fn send(&mut self, answer: Result<Bytes, Reason>) {
+        self.answered = true;
+        let id = self.id;
+        self.hub
+            .act(|protocol, now| protocol.answer(id, answer, now));
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.send(Err(Reason::Failed));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What can be wrong with where the store is said to be.
+
+use std::{error::Error, fmt};
+
+/// The address of a store that can't be one.
+///
+/// Shows neither the user nor the password of the address.
+pub struct ReplicasError {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Url(redis::RedisError),
+    NoNodes,
+}
+
+impl ReplicasError {
+    pub(crate) fn url(error: redis::RedisError) -> Self {
+        Self {
+            kind: Kind::Url(error),
+        }
+    }
+
+    pub(crate) fn no_nodes() -> Self {
+        Self {
+            kind: Kind::NoNodes,
+        }
+    }
+}
+
+impl fmt::Display for ReplicasError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Url(error) => write!(f, "the store's address can't be used: {error}"),
+            Kind::NoNodes => f.write_str("no address of the store was given"),
+        }
+    }
+}
+
+impl fmt::Debug for ReplicasError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReplicasError").field(&self.kind).finish()
+    }
+}
+
+impl Error for ReplicasError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            Kind::Url(error) => Some(error),
+            Kind::NoNodes => None,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The body of a response from another replica.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// All of it is there: each frame as the leader's source gave it, trailers last.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteBody {
+    frames: VecDeque<Frame<Bytes>>,
+    /// Bytes of data that are left.
+    left: u64,
+}
+
+// ===== impl RemoteBody =====
+
+impl FromIterator<Frame<Bytes>> for RemoteBody {
+    fn from_iter<I: IntoIterator<Item = Frame<Bytes>>>(frames: I) -> Self {
+        let frames: VecDeque<_> = frames.into_iter().collect();
+        let lengths = frames.iter().filter_map(Frame::data_ref).map(Bytes::len);
+        Self {
+            left: lengths.map(|length| length as u64).sum(),
+            frames,
+        }
+    }
+}
+
+impl Body for RemoteBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self.frames.pop_front();
+        if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+            self.left -= data.len() as u64;
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::with_exact(self.left);
+        // HTTP/1.1 has no trailers behind a length.
+        if self.frames.back().is_some_and(Frame::is_trailers) {
+            hint = SizeHint::new();
+            hint.set_lower(self.left);
+        }
+        hint
+    }
+}

@@ -1,0 +1,19 @@
+//! What an HTTP layer across replicas tells the others: keys, variants and responses, written as bytes.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `names` | digests of requests and of variants |
+//! | `answer` | [`Answer`]: what a call has given, written and read |
+//! | `fields` | header fields, written and read |
+//! | `body` | [`RemoteBody`]: the frames of a response from another replica |
+
+mod answer;
+mod body;
+mod fields;
+mod names;
+
+pub(crate) use self::{
+    answer::{Answer, Response, write_failure, write_response},
+    body::RemoteBody,
+    names::{request_name, variant_name, variant_values},
+};

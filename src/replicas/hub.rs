@@ -1,0 +1,252 @@
+//! One replica's protocol, shared by its local flights and the task that talks to the store.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
+
+use super::{
+    driver::{self, Start},
+    id,
+    protocol::{Command, EntryId, Local, Output, Protocol, Settings, Time, Unjoined},
+};
+use crate::{
+    group::{caught, drop_quietly},
+    sync::Mutex,
+};
+
+/// A local flight, as the protocol across replicas sees it.
+pub(crate) trait LocalFlight: Send + Sync {
+    /// Joins the flight as a local follower would, where one may join. Called under the protocol's lock: it may lock the flight,
+    /// and must neither run user code nor call the [`Hub`]. What it must not drop there, it gives back.
+    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>>;
+
+    /// Lets nobody join any more; those who have go on. Under no lock.
+    fn detach(&self);
+}
+
+/// A place in a local flight, held for a follower at another replica. Dropping it leaves the flight, as a caller's leaving does.
+pub(crate) trait RemoteSeat: Send + Sync {
+    /// The flight must not depend on its leader any more. Called once, under no lock.
+    fn start(&self);
+}
+
+#[derive(Clone)]
+pub(super) struct Flight(Arc<dyn LocalFlight>);
+
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    /// There are commands, or an earlier tick.
+    news: Notify,
+    /// Numbers the callers of this replica, in the order in which they ask.
+    numbers: AtomicU64,
+    epoch: Instant,
+    /// How long a waiting flight relies on the driver to keep time.
+    pub(super) beat: Duration,
+    start: Start,
+}
+
+struct State {
+    protocol: Protocol<Flight>,
+    wakers: HashMap<EntryId, Waker>,
+    commands: Vec<Command>,
+    /// What the driver sleeps until.
+    next_tick: Time,
+    is_driven: bool,
+    is_over: bool,
+}
+
+// ===== impl Hub =====
+
+impl Hub {
+    pub(super) fn new(settings: Settings, start: Start) -> Arc<Self> {
+        let beat = settings.beat;
+        let hub = Arc::new(Self {
+            state: Mutex::new(State {
+                protocol: Protocol::new(settings, Box::new(id::random)),
+                wakers: HashMap::new(),
+                commands: Vec::new(),
+                next_tick: Time::ZERO,
+                is_driven: false,
+                is_over: false,
+            }),
+            news: Notify::new(),
+            numbers: AtomicU64::new(0),
+            epoch: Instant::now(),
+            beat,
+            start,
+        });
+        hub.ensure_driven();
+        hub
+    }
+
+    fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    /// The number of a caller that asks now.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Lets `event` happen, and does here what follows but needs no store.
+    pub(super) fn act<T>(&self, event: impl FnOnce(&mut Protocol<Flight>, Time) -> T) -> T {
+        let now = self.now();
+        let mut wakers = Vec::new();
+        let mut starts = Vec::new();
+        let mut leaves = Vec::new();
+        let mut detached = Vec::new();
+        let (result, news) = {
+            let mut state = self.state.lock();
+            let State {
+                protocol,
+                wakers: waiting,
+                commands,
+                ..
+            } = &mut *state;
+            let result = event(protocol, now);
+            let mut news = false;
+            for output in protocol.take_output() {
+                match output {
+                    Output::Command(command) => {
+                        commands.push(command);
+                        news = true;
+                    }
+                    Output::Settled(id) => wakers.extend(waiting.remove(&id)),
+                    Output::Start(seat) => starts.push(seat),
+                    Output::Leave(seat) => leaves.push(seat),
+                    Output::Detach(flight) => detached.push(flight),
+                }
+            }
+            news |= state.protocol.next_tick() < state.next_tick;
+            if !state.is_driven {
+                state.commands.clear();
+            }
+            (result, news)
+        };
+        // A panic of somebody's code is not to keep the others from their turn.
+        for seat in starts {
+            drop_quietly(caught(|| seat.start()));
+        }
+        for Flight(flight) in detached {
+            drop_quietly(caught(|| flight.detach()));
+        }
+        for waker in wakers {
+            drop_quietly(caught(|| waker.wake()));
+        }
+        for seat in leaves {
+            drop_quietly(seat);
+        }
+        if news {
+            self.news.notify_one();
+        }
+        result
+    }
+
+    /// As `act`, where the local leader of `id` waits: leaves its waker if `event` gives nothing.
+    pub(super) fn poll<T>(
+        &self,
+        id: EntryId,
+        waker: &Waker,
+        event: impl FnOnce(&mut Protocol<Flight>) -> Option<T>,
+    ) -> Option<T> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        let result = event(&mut state.protocol);
+        let spare = match &result {
+            Some(_) => (state.wakers.remove(&id), Some(waker)),
+            None => (state.wakers.insert(id, waker), None),
+        };
+        drop(state);
+        drop(spare);
+        result
+    }
+
+    pub(super) fn forget_waker(&self, id: EntryId) {
+        let waker = self.state.lock().wakers.remove(&id);
+        drop(waker);
+    }
+
+    pub(super) fn contend(
+        &self,
+        digest: id::Digest,
+        target: Option<id::Digest>,
+        flight: Arc<dyn LocalFlight>,
+        asked: u64,
+    ) -> EntryId {
+        self.act(|protocol, now| protocol.contend(digest, target, Flight(flight), asked, now))
+    }
+
+    // ===== the driver's side =====
+
+    /// Sees to it that a task talks to the store; outside a runtime there is none, and the store is not in use.
+    pub(super) fn ensure_driven(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        {
+            let mut state = self.state.lock();
+            if state.is_driven || state.is_over {
+                return;
+            }
+            state.is_driven = true;
+        }
+        // Made here: a task that is dropped before its first poll says so as well.
+        let driven = Driven(Arc::clone(self));
+        runtime.spawn(driver::boxed(&self.start, driven));
+    }
+
+    /// What is to be sent, in order.
+    pub(super) fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut self.state.lock().commands)
+    }
+
+    /// When the protocol wants to be told the time.
+    pub(super) fn next_tick(&self) -> Instant {
+        let mut state = self.state.lock();
+        state.next_tick = state.protocol.next_tick();
+        // Far enough for a clock that can't go there.
+        self.epoch + state.next_tick.min(self.now() + Duration::from_secs(3600))
+    }
+
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().is_over
+    }
+
+    /// Nobody uses it any more: the driver ends once it has sent what there is.
+    pub(super) fn end(&self) {
+        self.state.lock().is_over = true;
+        self.news.notify_one();
+    }
+}
+
+/// Held by the task that talks to the store.
+pub(super) struct Driven(pub(super) Arc<Hub>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.state.lock().is_driven = false;
+        self.0.act(|protocol, now| protocol.unlinked(now));
+    }
+}
+
+// ===== impl Flight =====
+
+impl Local for Flight {
+    type Seat = Arc<dyn RemoteSeat>;
+
+    fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>> {
+        self.0.join()
+    }
+}

@@ -1,0 +1,66 @@
+//! The names of the protocol: 128 bits each, random but for the digests.
+
+use std::fmt;
+
+/// Makes a random name. Two are never equal.
+pub(crate) type Ids = Box<dyn FnMut() -> u128 + Send>;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) struct $name(pub(crate) u128);
+
+        impl From<u128> for $name {
+            fn from(name: u128) -> Self {
+                Self(name)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Enough to tell two apart.
+                write!(f, concat!(stringify!($name), "({:08x})"), self.0 as u32)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// One replica's channel.
+    Inbox
+    /// One attempt of one local flight to lead its key.
+    FlightId
+    /// One attempt of one local flight to follow another replica's.
+    Seat
+    /// A key, or what else both sides can name without saying it: keyed with the shared secret.
+    Digest
+    /// Where the store keeps an answer that is too large for a message.
+    ValueId
+}
+
+/// A name in 32 hexadecimal digits.
+pub(crate) fn hex(name: u128) -> String {
+    format!("{name:032x}")
+}
+
+/// A name from such digits.
+pub(crate) fn parse<T: From<u128>>(hex: &[u8]) -> Option<T> {
+    let digits = hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if hex.len() != 32 || !digits {
+        return None;
+    }
+    let hex = std::str::from_utf8(hex).ok()?;
+    u128::from_str_radix(hex, 16).ok().map(T::from)
+}
+
+/// Random names from the operating system.
+///
+/// # Panics
+///
+/// If the operating system has no random numbers.
+pub(crate) fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+    u128::from_ne_bytes(bytes)
+}

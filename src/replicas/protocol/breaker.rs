@@ -1,0 +1,245 @@
+//! Whether the store is in use: one beat after the other is sent to this replica's own inbox, and comes back.
+
+use std::{collections::VecDeque, mem, time::Duration};
+
+use super::Time;
+
+/// So many requests in a row that waited in vain open it.
+const IN_VAIN: u32 = 3;
+
+/// Beats under way that are remembered.
+const BEATS: usize = 64;
+
+/// Echoes of which the quickest says how far away the store is: a process that is short of time makes the others look slow.
+const ECHOES: usize = 8;
+
+/// Closed, the store is in use; open, nobody asks it. It begins open.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    is_up: bool,
+    in_vain: u32,
+    next_beat: u64,
+    /// Beats that have not come back, and when they were sent.
+    under_way: VecDeque<(u64, Time)>,
+    /// How long the last ones took.
+    echoes: VecDeque<Duration>,
+    /// Until when whoever asked shares in what has been counted.
+    counted: Time,
+    patience: Duration,
+    down_after: Duration,
+}
+
+/// What an event means for those who use the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Change {
+    None,
+    Closes,
+    Opens,
+}
+
+// ===== impl Breaker =====
+
+impl Breaker {
+    pub(super) fn new(patience: Duration, down_after: Duration) -> Self {
+        Self {
+            is_up: false,
+            in_vain: 0,
+            next_beat: 0,
+            under_way: VecDeque::new(),
+            echoes: VecDeque::new(),
+            counted: Time::ZERO,
+            patience,
+            down_after,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.echoes.iter().min().copied()
+    }
+
+    /// The number of the beat to send.
+    pub(super) fn beat(&mut self, now: Time) -> u64 {
+        let number = self.next_beat;
+        self.next_beat += 1;
+        if self.under_way.len() < BEATS {
+            self.under_way.push_back((number, now));
+        }
+        number
+    }
+
+    /// A beat has come back: if it was as quick as a request would want it, the store is in use again.
+    pub(super) fn echo(&mut self, number: u64, now: Time) -> Change {
+        let Ok(found) = self.under_way.binary_search_by_key(&number, |beat| beat.0) else {
+            return Change::None;
+        };
+        let (_, sent) = self.under_way[found];
+        self.under_way.drain(..=found);
+        let took = now.saturating_sub(sent);
+        self.echoes.truncate(ECHOES - 1);
+        self.echoes.push_front(took);
+        if took > self.patience {
+            return self.in_vain(sent, now);
+        }
+        self.in_vain = 0;
+        match mem::replace(&mut self.is_up, true) {
+            true => Change::None,
+            false => Change::Closes,
+        }
+    }
+
+    /// The store has answered a request.
+    pub(super) fn answered(&mut self) {
+        self.in_vain = 0;
+    }
+
+    /// A request has waited for nothing since `asked`, or got an error. Requests that waited at the same time count as one: what
+    /// delayed them may have been one thing, and short.
+    pub(super) fn in_vain(&mut self, asked: Time, now: Time) -> Change {
+        if asked < self.counted {
+            return Change::None;
+        }
+        self.counted = now;
+        self.in_vain += 1;
+        match self.is_up && self.in_vain >= IN_VAIN {
+            true => Change::Opens,
+            false => Change::None,
+        }
+    }
+
+    /// How long no beat has come back.
+    pub(super) fn silence(&self, now: Time) -> Duration {
+        let oldest = self.under_way.front();
+        oldest.map_or(Duration::ZERO, |&(_, sent)| now.saturating_sub(sent))
+    }
+
+    /// When it opens if no beat comes back until then.
+    pub(super) fn opens_at(&self) -> Option<Time> {
+        let &(_, sent) = self.under_way.front()?;
+        self.is_up.then_some(sent + self.down_after)
+    }
+
+    /// The link is a new one: beats that were under way don't come back.
+    pub(super) fn relinked(&mut self) {
+        self.under_way.clear();
+    }
+
+    pub(super) fn open(&mut self) {
+        self.is_up = false;
+        self.in_vain = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn breaker() -> Breaker {
+        Breaker::new(ms(50), ms(300))
+    }
+
+    fn closed() -> Breaker {
+        let mut breaker = breaker();
+        let beat = breaker.beat(ms(0));
+        assert_eq!(breaker.echo(beat, ms(1)), Change::Closes);
+        breaker
+    }
+
+    #[test]
+    fn it_begins_open_and_one_echo_closes_it() {
+        let mut breaker = breaker();
+        assert!(!breaker.is_up());
+        let beat = breaker.beat(ms(0));
+        assert_eq!(breaker.echo(beat, ms(1)), Change::Closes);
+        assert!(breaker.is_up());
+        assert_eq!(breaker.round_trip(), Some(ms(1)));
+    }
+
+    #[test]
+    fn an_echo_slower_than_patience_does_not_close_it() {
+        let mut breaker = breaker();
+        let beat = breaker.beat(ms(0));
+        assert_eq!(breaker.echo(beat, ms(51)), Change::None);
+        assert!(!breaker.is_up());
+    }
+
+    #[test]
+    fn three_echoes_in_a_row_slower_than_patience_open_it() {
+        let mut breaker = closed();
+        let beats = [200, 400, 600].map(|at| (breaker.beat(ms(at)), at));
+        let slow = beats.map(|(beat, at)| breaker.echo(beat, ms(at + 60)));
+        assert_eq!(slow, [Change::None, Change::None, Change::Opens]);
+    }
+
+    #[test]
+    fn an_echo_that_comes_twice_is_heard_once() {
+        let mut breaker = closed();
+        breaker.open();
+        assert_eq!(breaker.echo(0, ms(2)), Change::None);
+        assert!(!breaker.is_up());
+    }
+
+    #[test]
+    fn three_requests_in_a_row_in_vain_open_it() {
+        let mut breaker = closed();
+        let mut now = 0;
+        let mut in_vain = |breaker: &mut Breaker| {
+            now += 50;
+            breaker.in_vain(ms(now - 50), ms(now))
+        };
+        assert_eq!(
+            [in_vain(&mut breaker), in_vain(&mut breaker)],
+            [Change::None; 2]
+        );
+        breaker.answered();
+        assert_eq!(
+            [in_vain(&mut breaker), in_vain(&mut breaker)],
+            [Change::None; 2]
+        );
+        assert_eq!(in_vain(&mut breaker), Change::Opens);
+    }
+
+    #[test]
+    fn requests_that_wait_in_vain_at_the_same_time_count_as_one() {
+        let mut breaker = closed();
+        for asked in 0..50 {
+            assert_eq!(breaker.in_vain(ms(asked), ms(asked + 50)), Change::None);
+        }
+    }
+
+    #[test]
+    fn the_store_is_as_far_as_the_quickest_of_the_last_echoes() {
+        let mut breaker = breaker();
+        let mut echo = |at: u64, took: u64| {
+            let beat = breaker.beat(ms(at));
+            let _ = breaker.echo(beat, ms(at + took));
+            breaker.round_trip()
+        };
+        assert_eq!(echo(0, 20), Some(ms(20)));
+        assert_eq!(echo(200, 1), Some(ms(1)));
+        for beat in 0..7 {
+            assert_eq!(echo(400 + 200 * beat, 20), Some(ms(1)));
+        }
+        assert_eq!(echo(2000, 20), Some(ms(20)));
+    }
+
+    #[test]
+    fn missing_beats_are_silence_until_a_later_one_comes_back() {
+        let mut breaker = closed();
+        breaker.beat(ms(200));
+        let later = breaker.beat(ms(400));
+        assert_eq!(breaker.opens_at(), Some(ms(500)));
+        assert_eq!(breaker.silence(ms(450)), ms(250));
+        assert_eq!(breaker.echo(later, ms(410)), Change::None);
+        assert_eq!(breaker.opens_at(), None);
+        assert_eq!(breaker.silence(ms(450)), ms(0));
+    }
+}

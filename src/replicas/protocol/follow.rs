@@ -1,0 +1,513 @@
+//! The waiting side: asking the store, following another replica, contending again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    Command, Contended, EntryId, Local, Orphan, Protocol, Reason, Refused, Time, Verdict, Why,
+    entry::{Attempt, Entry, Followed, Following, Part, SeatAt},
+};
+use crate::replicas::{
+    id::{FlightId, Inbox, Seat},
+    message::{Address, Body, Message},
+};
+
+/// How often an entry contends again because its leader was gone.
+const RETRIES: u32 = 2;
+
+impl<L: Local> Protocol<L> {
+    /// Contends anew, for the callers that the last answer did not cover; those below `asked` have asked.
+    pub(crate) fn again(&mut self, id: EntryId, asked: u64, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.asked = entry.asked.max(asked);
+        entry.budget = self.settings.patience;
+        entry.retries = 0;
+        self.ask(id, None, now);
+    }
+
+    /// One more caller of the local flight has asked: this number.
+    pub(crate) fn one_more(&mut self, id: EntryId, number: u64, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.asked = entry.asked.max(number + 1);
+        self.announce(id, now);
+        self.schedule(id);
+    }
+
+    /// Announces the callers that have asked, where that may be done now.
+    fn announce(&mut self, id: EntryId, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let Part::Following(following) = &mut entry.part else {
+            return;
+        };
+        if entry.asked > following.announced && now >= following.cover_from {
+            following.announced = entry.asked;
+            following.cover_from = now + self.settings.cover;
+            let (to, asked) = (following.at.address(entry.digest), entry.asked);
+            let (leader, inbox) = (following.at.inbox, self.inbox);
+            self.tell(leader, Message::Cover { to, inbox, asked });
+        }
+    }
+
+    /// Sends the script. The entry can be named from now on (P1).
+    pub(super) fn ask(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
+        let up = self.breaker.is_up();
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let why = match (up, entry.open) {
+            (false, _) => Some(Why::Down),
+            // Nobody else may join it, and its key may have a newer flight.
+            (true, false) => Some(Why::Lost),
+            (true, true) => entry.budget.is_zero().then_some(Why::Slow),
+        };
+        if let Some(why) = why {
+            self.settle(id, Verdict::Alone(why), now);
+            return;
+        }
+        // Of an answer that came before its reply.
+        let old = entry.attempt.take();
+        self.named.remove(&entry.flight);
+        let digest = entry.digest;
+        if let Some(attempt) = old {
+            self.orphan(&attempt, now);
+        }
+        self.send_away(id);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let join = Address {
+            digest,
+            flight: FlightId((self.ids)()),
+            seat: Seat((self.ids)()),
+        };
+        let asked = entry.asked;
+        entry.flight = join.flight;
+        entry.attempt = Some(Attempt {
+            join,
+            sent: now,
+            asked,
+            gone: None,
+        });
+        entry.part = Part::Asking {
+            until: now + entry.budget,
+        };
+        self.named.insert(join.flight, id);
+        self.asked.insert(join.flight, id);
+        self.seats.insert(join.seat, id);
+        self.command(Command::Contend {
+            join,
+            asked,
+            pass_over,
+        });
+        self.schedule(id);
+    }
+
+    /// Contends again; the seat that it has may be answered until it leads.
+    fn ask_again(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match &entry.part {
+            Part::Following(Following { at, .. }) | Part::Fetching { from: at, .. } => {
+                entry.earlier.push(*at);
+            }
+            Part::Asking { .. } | Part::Told(_) => {}
+        }
+        if pass_over.is_some() {
+            entry.retries += 1;
+            if entry.retries > RETRIES {
+                self.settle(id, Verdict::Alone(Why::Lost), now);
+                return;
+            }
+        }
+        self.ask(id, pass_over, now);
+    }
+
+    /// The store's reply to the script of `flight`.
+    pub(crate) fn contended(
+        &mut self,
+        flight: FlightId,
+        reply: Result<Contended, Refused>,
+        now: Time,
+    ) {
+        if let Some(orphan) = self.orphans.remove(&flight) {
+            self.undo(orphan.join, reply);
+            return;
+        }
+        let Some(id) = self.asked.remove(&flight) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let Some(attempt) = entry.attempt.take() else {
+            return;
+        };
+        let took = now.saturating_sub(attempt.sent);
+        entry.budget = entry.budget.saturating_sub(took);
+        if reply.is_ok() {
+            self.breaker.answered();
+        }
+        match reply {
+            Ok(Contended::Won { over }) => self.won(id, attempt, over, now),
+            Ok(Contended::Held { inbox, flight }) => {
+                let at = Followed {
+                    inbox,
+                    flight,
+                    seat: attempt.join.seat,
+                };
+                self.held(id, attempt, at, now);
+            }
+            Err(Refused) => {
+                self.seats.remove(&attempt.join.seat);
+                if self.entries.get(&id).is_some_and(Entry::waits) {
+                    self.settle(id, Verdict::Alone(Why::Down), now);
+                }
+                self.failed(now);
+            }
+        }
+        self.schedule(id);
+    }
+
+    /// Nobody waits for the reply to that script any more (P5), and nobody is to answer its seat.
+    pub(super) fn orphan(&mut self, attempt: &Attempt, now: Time) {
+        let join = attempt.join;
+        self.asked.remove(&join.flight);
+        self.seats.remove(&join.seat);
+        let until = now + self.settings.lease;
+        self.orphans.insert(join.flight, Orphan { join, until });
+    }
+
+    /// Nobody waits for what a script has brought about (P5).
+    fn undo(&mut self, join: Address, reply: Result<Contended, Refused>) {
+        self.seats.remove(&join.seat);
+        match reply {
+            Ok(Contended::Won { .. }) => self.command(Command::Release {
+                digest: join.digest,
+                flight: join.flight,
+            }),
+            Ok(Contended::Held { inbox, flight }) => {
+                let to = Address { flight, ..join };
+                self.tell(inbox, Message::Leave { to });
+            }
+            Err(Refused) => {}
+        }
+    }
+
+    fn won(&mut self, id: EntryId, attempt: Attempt, over: bool, now: Time) {
+        self.seats.remove(&attempt.join.seat);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        // It may be calling on its own by now: then it can be joined from here on.
+        let named = self.named.contains_key(&attempt.join.flight);
+        if !named || !entry.open || entry.ended {
+            self.command(Command::Release {
+                digest: attempt.join.digest,
+                flight: attempt.join.flight,
+            });
+        } else {
+            entry.lease = Some(now + self.settings.lease / 3);
+        }
+        if matches!(self.entries[&id].part, Part::Asking { .. }) {
+            self.counts.takeovers += u64::from(over);
+            self.settle(id, Verdict::Lead, now);
+        }
+    }
+
+    fn held(&mut self, id: EntryId, attempt: Attempt, at: Followed, now: Time) {
+        // The store has named another.
+        self.named.remove(&attempt.join.flight);
+        let patience = self.settings.lease + 2 * self.settings.probe;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if let Part::Fetching { from, .. } = &mut entry.part
+            && from.seat == at.seat
+        {
+            // Its answer came before this.
+            *from = at;
+            return;
+        }
+        if !matches!(entry.part, Part::Asking { .. }) {
+            self.undo(
+                attempt.join,
+                Ok(Contended::Held {
+                    inbox: at.inbox,
+                    flight: at.flight,
+                }),
+            );
+            return;
+        }
+        if attempt.gone == Some((at.inbox, at.flight)) {
+            entry.earlier.push(at);
+            self.ask_again(id, Some(at.flight), now);
+            return;
+        }
+        // The same flight again, which did not answer: what was heard of it was heard then.
+        let known = entry.earlier.iter().any(|old| old.flight == at.flight);
+        if !known {
+            entry.heard = now;
+        }
+        let heard = entry.heard;
+        entry.part = Part::Following(Following {
+            at,
+            probe_at: now + self.settings.probe,
+            probed: known,
+            announced: attempt.asked,
+            cover_from: now + self.settings.cover,
+        });
+        if known {
+            if now.saturating_sub(heard) >= patience {
+                self.settle(id, Verdict::Alone(Why::Lost), now);
+                return;
+            }
+            let to = at.address(entry.digest);
+            let inbox = self.inbox;
+            self.tell(at.inbox, Message::Probe { to, inbox });
+        }
+    }
+
+    // ===== the leader's messages =====
+
+    pub(super) fn here(&mut self, to: Address, now: Time) {
+        let Some((id, SeatAt::Now)) = self.own_seat(&to) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.heard = now;
+            if let Part::Following(following) = &mut entry.part {
+                following.probed = false;
+            }
+        }
+    }
+
+    pub(super) fn gone(&mut self, to: Address, from: Inbox, now: Time) {
+        let Some((id, at)) = self.own_seat(&to) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match (&entry.part, &mut entry.attempt, at) {
+            (Part::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
+                self.ask_again(id, Some(to.flight), now);
+            }
+            (_, Some(attempt), SeatAt::Asked) => attempt.gone = Some((from, to.flight)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn alone(&mut self, to: Address, reason: Reason, now: Time) {
+        match self.own_seat(&to) {
+            Some((id, SeatAt::Now | SeatAt::Asked)) => {
+                self.settle_by(id, Verdict::Alone(Why::Told(reason)), Some(to.seat), now);
+            }
+            Some((_, SeatAt::Earlier)) | None => {}
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        to: Address,
+        covered: u64,
+        took: Duration,
+        body: Body,
+        now: Time,
+    ) {
+        let Some((id, at)) = self.own_seat(&to) else {
+            return;
+        };
+        self.calls.remember(to.digest, took);
+        match body {
+            Body::Inline(body) => {
+                let verdict = match body.len() <= self.settings.max_body {
+                    true => Verdict::Answer { body, covered },
+                    false => Verdict::Alone(Why::Told(Reason::TooLarge)),
+                };
+                self.settle_by(id, verdict, Some(to.seat), now);
+            }
+            Body::Stored(value) => {
+                let Some(entry) = self.entries.get_mut(&id) else {
+                    return;
+                };
+                let from = match (&entry.part, at) {
+                    // Another seat's, which is as good.
+                    (Part::Fetching { .. }, _) => return,
+                    (Part::Following(following), SeatAt::Now) => following.at,
+                    (_, SeatAt::Earlier) => {
+                        let is_it = |old: &&Followed| old.seat == to.seat;
+                        *entry.earlier.iter().find(is_it).expect("found just now")
+                    }
+                    // Whom to tell that it was fetched is not known before the reply: its value expires.
+                    _ => Followed {
+                        inbox: self.inbox,
+                        flight: to.flight,
+                        seat: to.seat,
+                    },
+                };
+                if let (Part::Following(following), SeatAt::Earlier) = (&entry.part, at) {
+                    entry.earlier.push(following.at);
+                }
+                let until = now + self.settings.down_after;
+                entry.part = Part::Fetching {
+                    from,
+                    covered,
+                    until,
+                };
+                self.command(Command::Fetch {
+                    value,
+                    digest: to.digest,
+                    seat: to.seat,
+                });
+                self.schedule(id);
+            }
+        }
+    }
+
+    /// The body of an answer, which the store had or had not.
+    pub(crate) fn fetched(&mut self, seat: Seat, body: Option<Bytes>, now: Time) {
+        let Some(&id) = self.seats.get(&seat) else {
+            return;
+        };
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let Part::Fetching { from, covered, .. } = entry.part else {
+            return;
+        };
+        if from.seat != seat {
+            return;
+        }
+        match body {
+            Some(body) if body.len() <= self.settings.max_body => {
+                self.settle(id, Verdict::Answer { body, covered }, now);
+            }
+            Some(_) => self.settle(id, Verdict::Alone(Why::Told(Reason::TooLarge)), now),
+            None => self.ask_again(id, Some(from.flight), now),
+        }
+    }
+
+    /// So many replicas heard the probe of `seat`; none, if its leader's process is gone.
+    pub(crate) fn heard(&mut self, seat: Seat, receivers: usize, now: Time) {
+        let Some(&id) = self.seats.get(&seat) else {
+            return;
+        };
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        if let Part::Following(following) = &entry.part
+            && following.at.seat == seat
+            && receivers == 0
+        {
+            self.ask_again(id, None, now);
+        }
+    }
+
+    /// The entry whose own seat `to` is.
+    fn own_seat(&self, to: &Address) -> Option<(EntryId, SeatAt)> {
+        let &id = self.seats.get(&to.seat)?;
+        Some((id, self.entries.get(&id)?.seat_at(to)?))
+    }
+
+    // ===== time =====
+
+    pub(super) fn due_as_follower(&mut self, id: EntryId, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match &mut entry.part {
+            Part::Asking { until } if now >= *until => {
+                let asked = entry.attempt.map_or(now, |attempt| attempt.sent);
+                self.settle(id, Verdict::Alone(Why::Slow), now);
+                let change = self.breaker.in_vain(asked, now);
+                self.changed(change, now);
+            }
+            Part::Fetching { until, from, .. } if now >= *until => {
+                let flight = from.flight;
+                self.ask_again(id, Some(flight), now);
+            }
+            Part::Following(following) if now >= following.probe_at => {
+                if following.probed {
+                    self.ask_again(id, None, now);
+                    return;
+                }
+                following.probed = true;
+                following.probe_at = now + self.settings.probe;
+                let (to, at) = (following.at.address(entry.digest), following.at.inbox);
+                let inbox = self.inbox;
+                self.tell(at, Message::Probe { to, inbox });
+                self.announce(id, now);
+            }
+            Part::Following(_) => self.announce(id, now),
+            Part::Asking { .. } | Part::Fetching { .. } | Part::Told(_) => {}
+        }
+    }
+
+    // ===== the verdict =====
+
+    /// Tells the local leader, once (P4), and leaves the seats that it has elsewhere.
+    pub(super) fn settle(&mut self, id: EntryId, verdict: Verdict, now: Time) {
+        self.settle_by(id, verdict, None, now);
+    }
+
+    /// As `settle`, where the leader of `seat` has spoken, and has forgotten the seat with that.
+    fn settle_by(&mut self, id: EntryId, verdict: Verdict, seat: Option<Seat>, now: Time) {
+        match &verdict {
+            Verdict::Lead => self.counts.led += 1,
+            Verdict::Answer { .. } => self.counts.followed += 1,
+            Verdict::Alone(Why::Slow) => self.counts.slow += 1,
+            Verdict::Alone(Why::Down) => self.counts.down += 1,
+            Verdict::Alone(Why::Short) => self.counts.short += 1,
+            Verdict::Alone(Why::Told(_) | Why::Lost) => self.counts.told += 1,
+        }
+        self.withdraw(id, seat);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if let Verdict::Answer { .. } = verdict {
+            // It makes no call: nobody is to join one, or to wait for one.
+            let flight = entry.flight;
+            self.named.remove(&flight);
+            self.send_away(id);
+        } else {
+            entry.began = Some(now);
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.part = Part::Told(Some(verdict));
+        }
+        self.out.push(super::Output::Settled(id));
+        self.schedule(id);
+    }
+
+    /// Leaves all seats elsewhere but that of the script under way, and that which has been `answered`.
+    pub(super) fn withdraw(&mut self, id: EntryId, answered: Option<Seat>) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if let Some(attempt) = &entry.attempt {
+            self.seats.remove(&attempt.join.seat);
+        }
+        let now = match &entry.part {
+            Part::Following(Following { at, .. }) | Part::Fetching { from: at, .. } => Some(*at),
+            Part::Asking { .. } | Part::Told(_) => None,
+        };
+        let digest = entry.digest;
+        let own = self.inbox;
+        for at in std::mem::take(&mut entry.earlier).into_iter().chain(now) {
+            // None twice: one that is fetched may be among the earlier.
+            let held = self.seats.remove(&at.seat).is_some();
+            if held && Some(at.seat) != answered && at.inbox != own {
+                let to = at.address(digest);
+                self.tell(at.inbox, Message::Leave { to });
+            }
+        }
+    }
+}

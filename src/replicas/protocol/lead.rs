@@ -1,0 +1,307 @@
+//! The leading side: joins from elsewhere, the end of a call, forgetting.
+
+use bytes::Bytes;
+
+use super::{
+    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Unjoined, entry::Follower,
+};
+use crate::replicas::{
+    id::{Digest, FlightId, Inbox},
+    message::{Address, Body, Message},
+};
+
+/// Replicas that may follow one flight.
+const FOLLOWERS: usize = 4096;
+
+impl<L: Local> Protocol<L> {
+    // ===== joins =====
+
+    pub(super) fn join(&mut self, to: Address, inbox: Inbox, asked: u64, now: Time) {
+        let Some(&id) = self.named.get(&to.flight) else {
+            let from = self.inbox;
+            self.tell(inbox, Message::Gone { to, from });
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.digest != to.digest
+            || entry.followers.contains_key(&to.seat)
+            || entry.left.contains(&to.seat)
+        {
+            return;
+        }
+        let joined = if !entry.open || entry.ended {
+            Err(Refusal::Gone.into())
+        } else if entry.followers.len() >= FOLLOWERS {
+            Err(Refusal::Alone(Reason::Full).into())
+        } else {
+            entry.local.join()
+        };
+        match joined {
+            Ok(seat) => {
+                let follower = Follower {
+                    inbox,
+                    asked,
+                    heard: now,
+                    seat: seat.clone(),
+                };
+                entry.followers.insert(to.seat, follower);
+                self.out.push(Output::Start(seat));
+                self.schedule(id);
+            }
+            Err(Unjoined { why, spare }) => {
+                entry.remember_left(to.seat);
+                let from = self.inbox;
+                self.out.extend(spare.map(Output::Leave));
+                let message = match why {
+                    Refusal::Gone => Message::Gone { to, from },
+                    Refusal::Alone(reason) => Message::Alone { to, reason },
+                };
+                self.tell(inbox, message);
+            }
+        }
+    }
+
+    fn follower(&mut self, to: &Address) -> Option<&mut Follower<L::Seat>> {
+        let entry = self.entries.get_mut(self.named.get(&to.flight)?)?;
+        if entry.digest != to.digest {
+            return None;
+        }
+        entry.followers.get_mut(&to.seat)
+    }
+
+    pub(super) fn cover(&mut self, to: Address, inbox: Inbox, asked: u64, now: Time) {
+        match self.named.get(&to.flight) {
+            Some(id) if !self.entries[id].ended => {}
+            // P2
+            _ => return,
+        }
+        match self.follower(&to) {
+            Some(follower) => {
+                follower.asked = follower.asked.max(asked);
+                follower.heard = now;
+            }
+            None => self.join(to, inbox, asked, now),
+        }
+    }
+
+    pub(super) fn probe(&mut self, to: Address, inbox: Inbox, now: Time) {
+        let from = self.inbox;
+        let is_answered_soon = self.is_being_stored(to.seat);
+        let message = match self.follower(&to) {
+            Some(follower) => {
+                follower.heard = now;
+                Message::Here { to }
+            }
+            None if is_answered_soon => Message::Here { to },
+            None => Message::Gone { to, from },
+        };
+        self.tell(inbox, message);
+    }
+
+    pub(super) fn left(&mut self, to: Address) {
+        self.taken(to.seat);
+        let Some(&id) = self.named.get(&to.flight) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.digest != to.digest {
+            return;
+        }
+        entry.remember_left(to.seat);
+        if let Some(follower) = entry.followers.remove(&to.seat) {
+            self.out.push(Output::Leave(follower.seat));
+            self.schedule(id);
+        }
+    }
+
+    /// Those who have joined are to contend again.
+    pub(super) fn send_away(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (digest, flight, from) = (entry.digest, entry.flight, self.inbox);
+        for (seat, follower) in std::mem::take(&mut entry.followers) {
+            let to = Address {
+                digest,
+                flight,
+                seat,
+            };
+            self.tell(follower.inbox, Message::Gone { to, from });
+            self.out.push(Output::Leave(follower.seat));
+        }
+    }
+
+    // ===== the lease =====
+
+    /// Whether the lease of `flight` was still its own when it was to be renewed.
+    pub(crate) fn renewed(&mut self, flight: FlightId, is_ours: bool) {
+        let Some(&id) = self.named.get(&flight) else {
+            return;
+        };
+        let entry = self.entries.get_mut(&id).filter(|_| !is_ours);
+        if let Some(entry) = entry {
+            // Somebody else leads, or soon will. Who has joined is answered all the same.
+            entry.lease = None;
+            self.schedule(id);
+        }
+    }
+
+    pub(super) fn due_as_leader(&mut self, id: EntryId, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (digest, flight) = (entry.digest, entry.flight);
+        let silent = self.settings.silent();
+        let is_silent = |follower: &Follower<_>| now.saturating_sub(follower.heard) >= silent;
+        let followers = &mut entry.followers;
+        let gone = followers.iter().filter(|(_, follower)| is_silent(follower));
+        let gone: Vec<_> = gone.map(|(&seat, _)| seat).collect();
+        let gone = gone.iter().filter_map(|seat| followers.remove(seat));
+        let gone: Vec<_> = gone.collect();
+        let renew = entry.lease.is_some_and(|at| now >= at);
+        if renew {
+            entry.lease = Some(now + self.settings.lease / 3);
+        }
+        let seats = gone.into_iter().map(|follower| follower.seat);
+        self.out.extend(seats.map(Output::Leave));
+        if renew {
+            self.command(Command::Renew { digest, flight });
+        }
+    }
+
+    pub(super) fn release(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.lease.take().is_some() {
+            let (digest, flight) = (entry.digest, entry.flight);
+            self.command(Command::Release { digest, flight });
+            self.schedule(id);
+        }
+    }
+
+    // ===== the end =====
+
+    /// The call has ended: from this instant on nobody joins it, nobody is announced (P2), and its lease is released.
+    /// `true` if followers elsewhere wait for [`answer`](Self::answer), which must come; else the entry is gone.
+    pub(crate) fn end(&mut self, id: EntryId, now: Time) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        entry.ended = true;
+        let began = entry.began;
+        let digest = entry.digest;
+        if let Some(began) = began {
+            self.calls.remember(digest, now.saturating_sub(began));
+        }
+        self.release(id);
+        let is_followed = !self.entries[&id].followers.is_empty();
+        if !is_followed {
+            self.remove(id, now);
+        }
+        is_followed
+    }
+
+    /// What followers elsewhere get, and the end of the entry.
+    pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, Reason>, now: Time) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let followers = std::mem::take(&mut entry.followers);
+        let (digest, flight) = (entry.digest, entry.flight);
+        let took = entry.began.map_or(now, |began| now.saturating_sub(began));
+        let answer = match answer {
+            Ok(body) if body.len() > self.settings.max_body => Err(Reason::TooLarge),
+            other => other,
+        };
+        let stored = match &answer {
+            Ok(body) if body.len() > self.settings.inline && !followers.is_empty() => {
+                Some(self.store(digest, body.clone(), now))
+            }
+            _ => None,
+        };
+        let body = answer.map(|body| stored.map_or(Body::Inline(body), Body::Stored));
+        for (seat, follower) in followers {
+            let to = Address {
+                digest,
+                flight,
+                seat,
+            };
+            let message = match &body {
+                Ok(body) => Message::Answer {
+                    to,
+                    covered: follower.asked,
+                    took,
+                    body: body.clone(),
+                },
+                &Err(reason) => Message::Alone { to, reason },
+            };
+            match stored {
+                Some(value) => self.tell_when_stored(value, seat, follower.inbox, message),
+                None => self.tell(follower.inbox, message),
+            }
+            self.out.push(Output::Leave(follower.seat));
+        }
+        self.remove(id, now);
+    }
+
+    // ===== forgetting =====
+
+    /// Later callers of this key, or of this target, start anew, here and elsewhere. Those who have joined go on.
+    pub(crate) fn forget(&mut self, name: Digest) {
+        self.shut_all_of(name);
+        if self.breaker.is_up() {
+            // Whoever contends next, here, sends its join behind this.
+            let from = self.inbox;
+            self.command(Command::TellAll(Message::Forget { from, name }));
+        }
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        let ids: Vec<_> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.shut(id);
+        }
+        if self.breaker.is_up() {
+            let from = self.inbox;
+            self.command(Command::TellAll(Message::ForgetAll { from }));
+        }
+    }
+
+    /// Another replica has said so.
+    pub(super) fn forgotten(&mut self, name: Digest) {
+        for id in self.shut_all_of(name) {
+            let local = self.entries[&id].local.clone();
+            self.out.push(Output::Detach(local));
+        }
+    }
+
+    pub(super) fn all_forgotten(&mut self) {
+        let ids: Vec<_> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.shut(id);
+            let local = self.entries[&id].local.clone();
+            self.out.push(Output::Detach(local));
+        }
+    }
+
+    fn shut_all_of(&mut self, name: Digest) -> Vec<EntryId> {
+        let ids = self.by_digest.get(&name).cloned().unwrap_or_default();
+        for &id in &ids {
+            self.shut(id);
+        }
+        ids
+    }
+
+    /// Nobody joins it any more; who has joined goes on.
+    pub(super) fn shut(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.open = false;
+        }
+        self.release(id);
+    }
+}

@@ -1,0 +1,565 @@
+//! The protocol across replicas: what one replica does, without I/O and without a clock of its own.
+//!
+//! What happens comes in (a local flight contends, its call ends, the store replies, a message arrives, time passes); what
+//! is to be done comes out as [`Output`]s, in the order in which it is to be done. Whoever holds the machine takes these
+//! after each call and carries them out when no lock is held.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `entry` | one local flight's part: what its leader waits for, and who follows it from elsewhere |
+//! | `follow` | asking the store, following another replica, contending again |
+//! | `lead` | joins from elsewhere, the end of a call, forgetting |
+//! | `values` | answers that are too large for a message |
+//! | `breaker` | whether the store is in use |
+//! | `calls` | how long calls took |
+//!
+//! # Invariants, cited as P1 to P7
+//!
+//! 1. An entry can be found by the name of its flight (`named`) from before its script is sent until it is known that the
+//!    store named another, or its followers have been answered. Nobody joins one that is not `open`, or has `ended`.
+//! 2. What a seat is answered for was announced while the call was in flight: `end` marks the entry in the instant in which
+//!    the call ends, and what is announced later is not heard.
+//! 3. A follower gives an answer only to callers whose numbers it had announced for the seat that the answer names.
+//! 4. A local leader is told once: to call, or what the answer is. From then on no message changes that.
+//! 5. A script whose reply nobody waits for any more is an orphan: a lease that it won is released, a seat that it took is
+//!    left.
+//! 6. At most one open entry of a digest: the local flights know each other, so a second one means that the first can't be
+//!    joined any more.
+//! 7. Nothing is kept for an entry that has been removed, but for its orphan and the value that its followers fetch; both
+//!    have an end in time.
+
+mod breaker;
+mod calls;
+mod entry;
+mod follow;
+mod lead;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use self::{
+    breaker::{Breaker, Change},
+    calls::Calls,
+    entry::{Entry, Followed, Part},
+    values::Value,
+};
+use super::{
+    id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
+    message::{Address, Message},
+};
+
+/// Time since some moment of this replica's own; never compared with another's.
+pub(crate) type Time = Duration;
+
+/// So many round trips a call must take to be worth the store.
+const WORTH: u32 = 4;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) patience: Duration,
+    pub(crate) lease: Duration,
+    /// How often a follower asks whether its seat is there.
+    pub(crate) probe: Duration,
+    /// How often this replica makes sure that the store hears and speaks.
+    pub(crate) beat: Duration,
+    pub(crate) down_after: Duration,
+    /// The least time between two announcements of one seat.
+    pub(crate) cover: Duration,
+    /// A larger answer goes by the store and not in a message.
+    pub(crate) inline: usize,
+    /// A larger one is not shared.
+    pub(crate) max_body: usize,
+    /// How long the store keeps an answer.
+    pub(crate) value_life: Duration,
+}
+
+/// Names one local flight's part in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EntryId(u64);
+
+/// A local flight, as the protocol sees it.
+pub(crate) trait Local: Clone {
+    /// A place in it, held for a follower elsewhere.
+    type Seat: Clone;
+
+    /// Joins it, as a follower that is here does. Called while the machine is locked: it may lock the flight, and must
+    /// neither call back nor run anybody's code.
+    fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>>;
+}
+
+/// A flight that may not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unjoined<S> {
+    pub(crate) why: Refusal,
+    /// What is to be dropped under no lock.
+    pub(crate) spare: Option<S>,
+}
+
+/// Why a follower from elsewhere may not join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Another flight would do: it contends again.
+    Gone,
+    /// None would: it makes a call of its own.
+    Alone(Reason),
+}
+
+/// Why a leader tells a follower to make a call of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    Unshareable = 0,
+    TooLarge = 1,
+    Failed = 2,
+    Full = 3,
+}
+
+/// What the leader of a local flight is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It leads for all replicas: make the call.
+    Lead,
+    /// Make the call, without the others.
+    Alone(Why),
+    /// Another replica's answer, for the callers below this number. For the others: [`Protocol::again`].
+    Answer { body: Bytes, covered: u64 },
+}
+
+/// Why a local flight makes its call without the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The store took longer than `patience`.
+    Slow,
+    /// The store is not in use.
+    Down,
+    /// Calls of this key are too short to be worth it.
+    Short,
+    /// The leader said so.
+    Told(Reason),
+    /// Those who led it are gone, time and again.
+    Lost,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub(crate) enum Output<L: Local> {
+    Command(Command),
+    /// There is a verdict for the entry's leader.
+    Settled(EntryId),
+    /// A place that has been taken: from now on the flight depends on it too.
+    Start(L::Seat),
+    /// One that is given up, to be dropped.
+    Leave(L::Seat),
+    /// Nobody may join the local flight any more.
+    Detach(L),
+}
+
+/// What the store is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// The one script of a contender. Its reply goes to [`Protocol::contended`].
+    Contend {
+        join: Address,
+        asked: u64,
+        /// A flight that can't be joined, whatever its lease says.
+        pass_over: Option<FlightId>,
+    },
+    /// To [`Protocol::renewed`].
+    Renew {
+        digest: Digest,
+        flight: FlightId,
+    },
+    Release {
+        digest: Digest,
+        flight: FlightId,
+    },
+    /// To [`Protocol::stored`].
+    Put {
+        value: ValueId,
+        digest: Digest,
+        body: Bytes,
+    },
+    /// To [`Protocol::fetched`].
+    Fetch {
+        value: ValueId,
+        digest: Digest,
+        seat: Seat,
+    },
+    Delete(ValueId),
+    /// A message to one replica. How many heard a probe goes to [`Protocol::heard`].
+    Tell(Inbox, Message),
+    TellAll(Message),
+}
+
+/// What the store says to a contender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contended {
+    /// The lease is its own. `over`: another one had it, of whom nobody hears.
+    Won { over: bool },
+    /// It is this one's, who has been sent the join.
+    Held { inbox: Inbox, flight: FlightId },
+}
+
+/// The store has refused, or what it said makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused;
+
+/// Local flights, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) led: u64,
+    pub(crate) followed: u64,
+    pub(crate) takeovers: u64,
+    pub(crate) slow: u64,
+    pub(crate) down: u64,
+    pub(crate) short: u64,
+    pub(crate) told: u64,
+}
+
+/// One replica. See the [module docs](self).
+pub(crate) struct Protocol<L: Local> {
+    settings: Settings,
+    ids: Ids,
+    inbox: Inbox,
+    entries: BTreeMap<EntryId, Entry<L>>,
+    next: u64,
+    /// Entries by the name under which others can join them (P1).
+    named: HashMap<FlightId, EntryId>,
+    /// Entries by their seats elsewhere.
+    seats: HashMap<Seat, EntryId>,
+    /// Entries by their digests and targets, oldest first.
+    by_digest: HashMap<Digest, Vec<EntryId>>,
+    /// Scripts under way whose replies are for an entry.
+    asked: HashMap<FlightId, EntryId>,
+    orphans: HashMap<FlightId, Orphan>,
+    values: HashMap<ValueId, Value>,
+    /// Who has yet to fetch which value.
+    takers: HashMap<Seat, ValueId>,
+    timers: BTreeSet<(Time, EntryId)>,
+    next_beat: Time,
+    breaker: Breaker,
+    calls: Calls,
+    counts: Counts,
+    out: Vec<Output<L>>,
+}
+
+/// A script whose reply nobody waits for (P5).
+struct Orphan {
+    join: Address,
+    until: Time,
+}
+
+// ===== impl Protocol =====
+
+impl<L: Local> Protocol<L> {
+    pub(crate) fn new(settings: Settings, mut ids: Ids) -> Self {
+        Self {
+            inbox: Inbox(ids()),
+            breaker: Breaker::new(settings.patience, settings.down_after),
+            settings,
+            ids,
+            entries: BTreeMap::new(),
+            next: 0,
+            named: HashMap::new(),
+            seats: HashMap::new(),
+            by_digest: HashMap::new(),
+            asked: HashMap::new(),
+            orphans: HashMap::new(),
+            values: HashMap::new(),
+            takers: HashMap::new(),
+            timers: BTreeSet::new(),
+            next_beat: Time::ZERO,
+            calls: Calls::default(),
+            counts: Counts::default(),
+            out: Vec::new(),
+        }
+    }
+
+    pub(crate) fn inbox(&self) -> Inbox {
+        self.inbox
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.breaker.is_up()
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.breaker.round_trip()
+    }
+
+    /// How long the store has not answered.
+    pub(crate) fn silence(&self, now: Time) -> Duration {
+        self.breaker.silence(now)
+    }
+
+    /// What is to be done.
+    pub(crate) fn take_output(&mut self) -> Vec<Output<L>> {
+        std::mem::take(&mut self.out)
+    }
+
+    // ===== the store =====
+
+    /// The inbox can be heard from now on: beats begin.
+    pub(crate) fn linked(&mut self, now: Time) {
+        self.breaker.relinked();
+        self.next_beat = now;
+        self.tick(now);
+    }
+
+    /// The store can't be heard: what was asked will not be answered, and messages are lost.
+    pub(crate) fn unlinked(&mut self, now: Time) {
+        self.breaker.relinked();
+        self.orphans.clear();
+        self.asked.clear();
+        self.forget_unstored();
+        for entry in self.entries.values_mut() {
+            if let Some(attempt) = entry.attempt.take() {
+                self.seats.remove(&attempt.join.seat);
+            }
+        }
+        self.open_breaker(now);
+    }
+
+    /// A request of another kind than a contender's has failed.
+    pub(crate) fn failed(&mut self, now: Time) {
+        let change = self.breaker.in_vain(now, now);
+        self.changed(change, now);
+    }
+
+    fn changed(&mut self, change: Change, now: Time) {
+        if change == Change::Opens {
+            self.open_breaker(now);
+        }
+    }
+
+    /// Sends on all who wait.
+    fn open_breaker(&mut self, now: Time) {
+        self.breaker.open();
+        let waiting = self.entries.iter().filter(|(_, entry)| entry.waits());
+        let waiting: Vec<_> = waiting.map(|(&id, _)| id).collect();
+        for id in waiting {
+            self.settle(id, Verdict::Alone(Why::Down), now);
+        }
+    }
+
+    // ===== time =====
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub(crate) fn next_tick(&self) -> Time {
+        let timer = self.timers.first().map(|&(at, _)| at);
+        let others = [timer, self.breaker.opens_at()].into_iter().flatten();
+        others.fold(self.next_beat, Time::min)
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Time) {
+        if self.breaker.opens_at().is_some_and(|at| now >= at) {
+            self.open_breaker(now);
+        }
+        if now >= self.next_beat {
+            self.next_beat = now + self.settings.beat;
+            self.sweep(now);
+            let number = self.breaker.beat(now);
+            self.tell(self.inbox, Message::Echo { number });
+        }
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.due = None;
+            }
+            self.due_as_follower(id, now);
+            self.due_as_leader(id, now);
+            self.schedule(id);
+        }
+    }
+
+    /// Drops what has outlived its use (P7).
+    fn sweep(&mut self, now: Time) {
+        self.orphans.retain(|_, orphan| orphan.until > now);
+        self.forget_expired(now);
+    }
+
+    /// Sets the timer of an entry to what it waits for next.
+    fn schedule(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let due = entry.next_due(&self.settings);
+        if due == entry.due {
+            return;
+        }
+        if let Some(old) = entry.due {
+            self.timers.remove(&(old, id));
+        }
+        entry.due = due;
+        if let Some(due) = due {
+            self.timers.insert((due, id));
+        }
+    }
+
+    // ===== messages =====
+
+    /// A message has come. One that fits nothing is ignored.
+    pub(crate) fn message(&mut self, message: Message, now: Time) {
+        match message {
+            Message::Join { to, inbox, asked } => self.join(to, inbox, asked, now),
+            Message::Cover { to, inbox, asked } => self.cover(to, inbox, asked, now),
+            Message::Leave { to } => self.left(to),
+            Message::Probe { to, inbox } => self.probe(to, inbox, now),
+            Message::Here { to } => self.here(to, now),
+            Message::Gone { to, from } => self.gone(to, from, now),
+            Message::Alone { to, reason } => self.alone(to, reason, now),
+            Message::Answer {
+                to,
+                covered,
+                took,
+                body,
+            } => self.answered(to, covered, took, body, now),
+            Message::Echo { number } => {
+                let change = self.breaker.echo(number, now);
+                self.changed(change, now);
+            }
+            Message::Forget { from, name } if from != self.inbox => self.forgotten(name),
+            Message::ForgetAll { from } if from != self.inbox => self.all_forgotten(),
+            Message::Forget { .. } | Message::ForgetAll { .. } => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.out.push(Output::Command(command));
+    }
+
+    fn tell(&mut self, inbox: Inbox, message: Message) {
+        self.command(Command::Tell(inbox, message));
+    }
+
+    // ===== entries =====
+
+    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The verdict may be
+    /// there at once. `target`: another name of it, for [`forget`](Self::forget).
+    pub(crate) fn contend(
+        &mut self,
+        digest: Digest,
+        target: Option<Digest>,
+        local: L,
+        asked: u64,
+        now: Time,
+    ) -> EntryId {
+        let older = self.by_digest.get(&digest).cloned().unwrap_or_default();
+        for id in older {
+            // P6
+            self.shut(id);
+        }
+        let id = EntryId(self.next);
+        self.next += 1;
+        let entry = Entry::new(digest, target, local, asked, self.settings.patience);
+        self.entries.insert(id, entry);
+        for name in [Some(digest), target].into_iter().flatten() {
+            self.by_digest.entry(name).or_default().push(id);
+        }
+        if self.is_short(digest) {
+            self.settle(id, Verdict::Alone(Why::Short), now);
+        } else {
+            self.ask(id, None, now);
+        }
+        id
+    }
+
+    fn is_short(&self, digest: Digest) -> bool {
+        match (self.calls.took(digest), self.breaker.round_trip()) {
+            (Some(took), Some(round_trip)) => took < WORTH * round_trip,
+            _ => false,
+        }
+    }
+
+    /// The verdict, once.
+    pub(crate) fn verdict(&mut self, id: EntryId) -> Option<Verdict> {
+        match &mut self.entries.get_mut(&id)?.part {
+            Part::Told(verdict) => verdict.take(),
+            _ => None,
+        }
+    }
+
+    /// The local leader has left: it was cancelled, or its call panicked.
+    pub(crate) fn leave(&mut self, id: EntryId, now: Time) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        if entry.waits() {
+            self.withdraw(id, None);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.part = Part::Told(None);
+            }
+        }
+        self.release(id);
+        self.answer(id, Err(Reason::Failed), now);
+    }
+
+    /// Takes an entry out, and what names it (P7).
+    fn remove(&mut self, id: EntryId, now: Time) {
+        let Some(entry) = self.entries.remove(&id) else {
+            return;
+        };
+        if let Some(due) = entry.due {
+            self.timers.remove(&(due, id));
+        }
+        if let Some(attempt) = &entry.attempt {
+            self.orphan(attempt, now);
+        }
+        self.named.remove(&entry.flight);
+        for name in [Some(entry.digest), entry.target].into_iter().flatten() {
+            if let Some(ids) = self.by_digest.get_mut(&name) {
+                ids.retain(|&other| other != id);
+                if ids.is_empty() {
+                    self.by_digest.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+// ===== impl Unjoined =====
+
+impl<S> From<Refusal> for Unjoined<S> {
+    fn from(why: Refusal) -> Self {
+        Self { why, spare: None }
+    }
+}
+
+// ===== impl Reason =====
+
+impl Reason {
+    pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
+
+    pub(crate) fn of(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|&reason| reason as u8 == code)
+    }
+}
+
+// ===== impl Followed =====
+
+impl Followed {
+    fn address(&self, digest: Digest) -> Address {
+        Address {
+            digest,
+            flight: self.flight,
+            seat: self.seat,
+        }
+    }
+}

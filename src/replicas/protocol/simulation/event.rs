@@ -1,0 +1,122 @@
+//! What can happen in a schedule.
+
+use bytes::Bytes;
+
+use crate::replicas::{
+    id::{FlightId, Seat, ValueId},
+    message::Message,
+    protocol::{Command, Contended, EntryId, Refused},
+};
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Arrive {
+        replica: usize,
+        key: usize,
+    },
+    Depart {
+        replica: usize,
+        pick: u64,
+    },
+    CallEnds {
+        replica: usize,
+        call: usize,
+    },
+    Answers {
+        replica: usize,
+        call: usize,
+        entry: EntryId,
+    },
+    ToStore {
+        replica: usize,
+        link: u64,
+        command: Command,
+    },
+    Contended {
+        replica: usize,
+        link: u64,
+        flight: FlightId,
+        reply: Result<Contended, Refused>,
+    },
+    Renewed {
+        replica: usize,
+        link: u64,
+        flight: FlightId,
+        is_ours: bool,
+    },
+    Heard {
+        replica: usize,
+        link: u64,
+        seat: Seat,
+        receivers: usize,
+    },
+    Fetched {
+        replica: usize,
+        link: u64,
+        seat: Seat,
+        body: Option<Bytes>,
+    },
+    Stored {
+        replica: usize,
+        link: u64,
+        value: ValueId,
+        reply: Result<(), Refused>,
+    },
+    Message {
+        replica: usize,
+        link: u64,
+        message: Message,
+    },
+    Tick {
+        replica: usize,
+    },
+    Forget {
+        replica: usize,
+        key: usize,
+    },
+    ForgetAll {
+        replica: usize,
+    },
+    Stop,
+    Resume,
+    Restart,
+    LoseLease {
+        key: usize,
+    },
+    Unlink {
+        replica: usize,
+    },
+    Link {
+        replica: usize,
+    },
+    Pause {
+        replica: usize,
+    },
+    Unpause {
+        replica: usize,
+    },
+    Kill {
+        replica: usize,
+    },
+}
+
+// ===== impl Event =====
+
+impl Event {
+    pub(super) fn is_scripted(&self) -> bool {
+        matches!(
+            self,
+            Self::Arrive { .. }
+                | Self::Depart { .. }
+                | Self::Forget { .. }
+                | Self::ForgetAll { .. }
+                | Self::Stop
+                | Self::Resume
+                | Self::Restart
+                | Self::LoseLease { .. }
+                | Self::Pause { .. }
+                | Self::Unpause { .. }
+                | Self::Kill { .. }
+        )
+    }
+}

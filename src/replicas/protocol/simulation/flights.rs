@@ -1,0 +1,325 @@
+//! Local flights, and the callers who come and go.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use bytes::Bytes;
+
+use super::{digest, event::Event, ms, world::World};
+use crate::replicas::{
+    id::Inbox,
+    protocol::{EntryId, Local, Reason, Refusal, Time, Unjoined, Verdict},
+};
+
+/// What a real flight does, as far as the protocol can tell.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) key: usize,
+    /// Whether a caller may join here.
+    pub(super) open: bool,
+    /// Whether one could join from elsewhere: a moment longer, after the call's end.
+    pub(super) linked: bool,
+    pub(super) max_waiters: usize,
+    pub(super) began: Time,
+    pub(super) entry: Option<EntryId>,
+    pub(super) callers: Vec<Caller>,
+    pub(super) seats: usize,
+    pub(super) call: Option<usize>,
+    pub(super) over: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) number: u64,
+    pub(super) asked: u64,
+    pub(super) at: Time,
+}
+
+pub(super) type FlightRef = Rc<RefCell<Flight>>;
+
+#[derive(Clone)]
+pub(super) struct LocalFlight(pub(super) FlightRef);
+
+#[derive(Clone)]
+pub(super) struct SeatGuard(pub(super) FlightRef);
+
+pub(super) struct Call {
+    pub(super) key: usize,
+    pub(super) replica: usize,
+    pub(super) leads: bool,
+    pub(super) ended: Option<u64>,
+    pub(super) gone: bool,
+    pub(super) began: Time,
+    /// Or when it was given up.
+    pub(super) ended_at: Time,
+    /// How many callers of each follower's inbox the leader had been told of when it ended.
+    pub(super) told: HashMap<Inbox, u64>,
+}
+
+// ===== impl LocalFlight =====
+
+impl Local for LocalFlight {
+    type Seat = SeatGuard;
+
+    fn join(&self) -> Result<SeatGuard, Unjoined<SeatGuard>> {
+        let mut flight = self.0.borrow_mut();
+        if !flight.linked {
+            return Err(Refusal::Gone.into());
+        }
+        if flight.callers.len() + flight.seats >= flight.max_waiters {
+            return Err(Refusal::Alone(Reason::Full).into());
+        }
+        flight.seats += 1;
+        Ok(SeatGuard(Rc::clone(&self.0)))
+    }
+}
+
+// ===== impl World =====
+
+impl World {
+    pub(super) fn arrive(&mut self, at: usize, key: usize) {
+        self.asked += 1;
+        let (now, step) = (self.now, self.step);
+        let replica = &mut self.replicas[at];
+        let number = replica.next_number;
+        replica.next_number += 1;
+        let caller = Caller {
+            number,
+            asked: step,
+            at: now,
+        };
+        let joined = replica.flights.iter().find(|flight| {
+            let flight = flight.borrow();
+            flight.key == key && flight.open && !flight.over
+        });
+        if let Some(flight) = joined {
+            flight.borrow_mut().callers.push(caller);
+            let entry = flight.borrow().entry;
+            if let Some(entry) = entry {
+                replica.protocol.one_more(entry, number, now);
+            }
+        } else {
+            let max_waiters = match self.rng.chance(10) {
+                true => 2,
+                false => usize::MAX,
+            };
+            let flight = Rc::new(RefCell::new(Flight {
+                key,
+                open: true,
+                linked: true,
+                max_waiters,
+                began: now,
+                entry: None,
+                callers: vec![caller],
+                seats: 0,
+                call: None,
+                over: false,
+            }));
+            let replica = &mut self.replicas[at];
+            replica.flights.push(Rc::clone(&flight));
+            let local = LocalFlight(Rc::clone(&flight));
+            let entry = replica
+                .protocol
+                .contend(digest(key), None, local, number + 1, now);
+            flight.borrow_mut().entry = Some(entry);
+            replica.by_entry.insert(entry, flight);
+        }
+        self.drain(at);
+    }
+
+    pub(super) fn depart(&mut self, at: usize, pick: u64) {
+        let replica = &self.replicas[at];
+        let all: Vec<_> = replica
+            .flights
+            .iter()
+            .flat_map(|flight| {
+                let callers = flight.borrow().callers.len();
+                (0..callers).map(move |caller| (Rc::clone(flight), caller))
+            })
+            .collect();
+        if all.is_empty() {
+            return;
+        }
+        let (flight, caller) = &all[pick as usize % all.len()];
+        flight.borrow_mut().callers.remove(*caller);
+        self.departed += 1;
+        self.cancel_if_deserted(at, flight);
+        self.drain(at);
+    }
+
+    pub(super) fn cancel_if_deserted(&mut self, at: usize, flight: &FlightRef) {
+        let mut state = flight.borrow_mut();
+        if state.over || !state.callers.is_empty() || state.seats > 0 {
+            return;
+        }
+        state.over = true;
+        state.open = false;
+        state.linked = false;
+        let (entry, call) = (state.entry.take(), state.call);
+        drop(state);
+        if let Some(call) = call {
+            self.calls[call].gone = true;
+            self.calls[call].ended_at = self.now;
+        }
+        if let Some(entry) = entry {
+            self.replicas[at].by_entry.remove(&entry);
+            self.replicas[at].protocol.leave(entry, self.now);
+        }
+        self.bury(at);
+    }
+
+    pub(super) fn bury(&mut self, at: usize) {
+        self.replicas[at]
+            .flights
+            .retain(|flight| !flight.borrow().over);
+    }
+
+    pub(super) fn verdict(&mut self, at: usize, entry: EntryId) {
+        let Some(verdict) = self.replicas[at].protocol.verdict(entry) else {
+            return;
+        };
+        let Some(flight) = self.replicas[at].by_entry.get(&entry).map(Rc::clone) else {
+            self.fail("a verdict for nobody")
+        };
+        if self.verbose {
+            eprintln!("{:>9?}   replica {at} {entry:?}: {verdict:?}", self.now);
+        }
+        self.watch_verdict(at, entry);
+        match verdict {
+            Verdict::Lead | Verdict::Alone(_) => {
+                let leads = verdict == Verdict::Lead;
+                self.check_verdict(at, &flight.borrow(), &verdict);
+                let call = self.calls.len();
+                let key = flight.borrow().key;
+                flight.borrow_mut().call = Some(call);
+                self.calls.push(Call {
+                    key,
+                    replica: at,
+                    leads,
+                    ended: None,
+                    gone: false,
+                    began: self.now,
+                    ended_at: Time::ZERO,
+                    told: HashMap::new(),
+                });
+                let longest = ms([5, 60, 400][self.rng.below(3) as usize]);
+                let ends = self.now + self.rng.between(ms(0), longest);
+                self.at(ends, Event::CallEnds { replica: at, call });
+            }
+            Verdict::Answer { body, covered } => {
+                let call =
+                    u32::from_be_bytes(*body.first_chunk().expect("as it was made")) as usize;
+                let inbox = self.replicas[at].protocol.inbox();
+                let mut state = flight.borrow_mut();
+                if self.calls[call].key != state.key {
+                    self.fail("R5: an answer of another key");
+                }
+                let Some(ended) = self.calls[call].ended else {
+                    self.fail("an answer of a call that has not ended")
+                };
+                let told = self.calls[call].told.get(&inbox).copied().unwrap_or(0);
+                let (answered, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut state.callers)
+                    .into_iter()
+                    .partition(|caller| caller.number < covered);
+                for caller in &answered {
+                    if caller.asked > ended {
+                        self.fail("R4: an answer of a call that had ended before the question");
+                    }
+                    if caller.number >= told {
+                        self.fail("R4: the leader had not been told of this caller");
+                    }
+                    // Exact where the one who said so asks, and messages keep their order.
+                    let forgot = self.forgot_by.get(&(at, state.key)).copied();
+                    if self.weather.calm
+                        && forgot.is_some_and(|at| caller.at > at && self.calls[call].began < at)
+                    {
+                        self.fail(
+                            "an answer of a call that had been forgotten before the question",
+                        );
+                    }
+                }
+                self.served += answered.len();
+                state.callers = rest;
+                if self.weather.calm && !self.weather.forget {
+                    let ended = self.calls[call].ended_at;
+                    self.check_covered(&state.callers, ended);
+                }
+                let last = state.callers.last().map(|caller| caller.number);
+                if let Some(last) = last {
+                    drop(state);
+                    self.replicas[at].protocol.again(entry, last + 1, self.now);
+                } else {
+                    // Whoever has joined from elsewhere found no call here.
+                    state.over = true;
+                    state.open = false;
+                    state.linked = false;
+                    state.entry = None;
+                    drop(state);
+                    self.replicas[at].by_entry.remove(&entry);
+                    self.replicas[at].protocol.leave(entry, self.now);
+                    self.bury(at);
+                }
+            }
+        }
+    }
+
+    pub(super) fn call_ends(&mut self, at: usize, call: usize) {
+        if self.calls[call].gone {
+            return;
+        }
+        let found = self.replicas[at]
+            .flights
+            .iter()
+            .find(|flight| flight.borrow().call == Some(call));
+        let flight = Rc::clone(found.expect("its flight is there until it ends"));
+        let entry = flight.borrow_mut().entry.take().expect("it contended");
+        let name = self.replicas[at].protocol.entries[&entry].flight;
+        self.calls[call].ended = Some(self.step);
+        self.calls[call].ended_at = self.now;
+        self.calls[call].told = self.told.remove(&name).unwrap_or_default();
+        let followed = self.replicas[at].protocol.end(entry, self.now);
+        {
+            let mut flight = flight.borrow_mut();
+            flight.open = false;
+            flight.over = true;
+            self.served += flight.callers.len();
+            for caller in flight.callers.drain(..) {
+                if caller.asked > self.step {
+                    self.fail("R4: a local answer older than its question");
+                }
+            }
+        }
+        self.replicas[at].by_entry.remove(&entry);
+        self.bury(at);
+        if followed {
+            // Writing it down may take a while.
+            match self.rng.chance(70) {
+                true => {
+                    let answer = self.outcome(call);
+                    self.replicas[at].protocol.answer(entry, answer, self.now);
+                }
+                false => {
+                    let later = self.now + self.rng.between(Time::ZERO, ms(3));
+                    self.at(
+                        later,
+                        Event::Answers {
+                            replica: at,
+                            call,
+                            entry,
+                        },
+                    );
+                }
+            }
+        }
+        self.drain(at);
+    }
+
+    pub(super) fn outcome(&mut self, call: usize) -> Result<Bytes, Reason> {
+        if !self.rng.chance(self.weather.shareable) {
+            return Err(Reason::Unshareable);
+        }
+        let len = [4, 40, 80][[0, 0, 0, 1, 1, 2][self.rng.below(6) as usize]];
+        let mut body = vec![0; len];
+        body[..4].copy_from_slice(&(call as u32).to_be_bytes());
+        Ok(body.into())
+    }
+}

@@ -1,0 +1,90 @@
+//! The protocol under a scheduler that is out to break it.
+//!
+//! Each schedule is made of a seed: a few replicas, keys and callers, and a network that delays, reorders, drops and doubles,
+//! with replicas and a store that stop, die and come back. After every step the promises R1 to R6 are checked (the
+//! `check_...` functions say how), and at the end, when everything works again, that everybody has been served and nothing
+//! is left.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `rng` | random numbers of a seed |
+//! | `schedule` | what a seed makes: the weather, who comes, what fails |
+//! | `event` | what can happen |
+//! | `world` | the replicas, the store, and one event after the other |
+//! | `flights` | local flights and their callers |
+//! | `network` | what is sent, and how it arrives |
+//! | `promises` | what is checked of the promises R1 to R6 |
+//! | `rules` | what is checked of the protocol's rules |
+//!
+//! `REPLICAS_SCHEDULES` sets the number of schedules, `REPLICAS_SEED` runs one alone and prints its steps.
+mod event;
+mod flights;
+mod network;
+mod promises;
+mod rng;
+mod rules;
+mod schedule;
+mod world;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::world::World;
+use super::Settings;
+use crate::replicas::id::Digest;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn settings() -> Settings {
+    Settings {
+        patience: ms(50),
+        lease: ms(300),
+        probe: ms(50),
+        beat: ms(40),
+        down_after: ms(100),
+        cover: ms(2),
+        inline: 24,
+        max_body: 64,
+        value_life: ms(400),
+    }
+}
+
+/// What late timers may add to a bound.
+const SLACK: Duration = ms(1);
+
+/// What a schedule showed, so that it is known that the schedules show enough.
+#[derive(Debug, Default)]
+struct Seen {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+fn digest(key: usize) -> Digest {
+    Digest(0x1000 + key as u128)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.replace('_', "").parse().ok()
+}
+
+#[test]
+fn every_schedule_keeps_the_promises() {
+    let mut seen = Seen::default();
+    if let Some(seed) = number("REPLICAS_SEED") {
+        World::new(seed, true).run(&mut seen);
+        return;
+    }
+    let schedules = number("REPLICAS_SCHEDULES").unwrap_or(3_000);
+    let first = number("REPLICAS_FIRST").unwrap_or(0);
+    for seed in first..first + schedules {
+        World::new(seed, false).run(&mut seen);
+    }
+    eprintln!("{:?}", seen.counts);
+    // Schedules in which little happens would show little.
+    for what in ["followed", "takeovers", "slow", "down", "told"] {
+        assert!(
+            seen.counts[what] > schedules / 100,
+            "{what} was seldom seen"
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! What is checked of the protocol's rules, where the promises alone would not show that one is broken.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{SLACK, settings, world::World};
+use crate::replicas::{
+    id::{Digest, FlightId, Inbox, Seat},
+    message::Message,
+    protocol::{Command, EntryId, Time, entry::Part},
+};
+
+/// What has been seen so far.
+#[derive(Default)]
+pub(super) struct Rules {
+    /// Flights that somebody from elsewhere has asked for.
+    asked_for: HashSet<FlightId>,
+    /// Whose seats the store has named.
+    named: HashMap<Seat, FlightId>,
+    answered: HashSet<(Inbox, FlightId)>,
+    /// When a seat's callers were last announced.
+    covers: HashMap<Seat, Time>,
+    /// How often an entry has contended over a leader that was gone.
+    retries: HashMap<(usize, EntryId), u32>,
+    /// Which flight of which key was gone, as a replica was told, and when.
+    gone: Vec<(usize, Digest, FlightId, Time)>,
+    /// Since when a follower's seat is not at its leader.
+    unseated: HashMap<Seat, Time>,
+}
+
+// ===== impl Rules =====
+
+impl Rules {
+    /// How many flights of a key were gone, as the replica at `at` was told since then.
+    pub(super) fn gone(&self, at: usize, key: Digest, since: Time) -> usize {
+        let told = self.gone.iter();
+        let told = told.filter(|told| told.0 == at && told.1 == key && told.3 >= since);
+        told.map(|told| told.2).collect::<HashSet<_>>().len()
+    }
+}
+
+// ===== impl World =====
+
+impl World {
+    pub(super) fn watch_command(&mut self, at: usize, command: &Command) {
+        match command {
+            Command::Contend {
+                join, pass_over, ..
+            } if pass_over.is_some() => {
+                let entry = self.replicas[at].protocol.asked[&join.flight];
+                let retries = self.rules.retries.entry((at, entry)).or_default();
+                *retries += 1;
+                if *retries > 2 {
+                    self.fail("rule 7: it contends again and again");
+                }
+            }
+            Command::Tell(_, Message::Cover { to, .. }) => {
+                let last = self.rules.covers.insert(to.seat, self.now);
+                if last.is_some_and(|last| self.now < last + settings().cover) {
+                    self.fail("rule 6: it announces callers one by one");
+                }
+            }
+            Command::Tell(
+                _,
+                Message::Answer { to, .. }
+                | Message::Alone { to, .. }
+                | Message::Gone { to, .. }
+                | Message::Here { to },
+            ) if !self.rules.asked_for.contains(&to.flight) => {
+                self.fail("rule 5: a leader speaks though nobody has asked");
+            }
+            _ => {}
+        }
+    }
+
+    /// A contender's join reaches the channel of `flight`.
+    pub(super) fn watch_join(&mut self, inbox: Inbox, seat: Seat, flight: FlightId) {
+        self.rules.named.insert(seat, flight);
+        if self.weather.calm && self.rules.answered.contains(&(inbox, flight)) {
+            self.fail("rule 5: a flight has answered, and still has its lease");
+        }
+    }
+
+    pub(super) fn watch_verdict(&mut self, at: usize, entry: EntryId) {
+        self.rules.retries.remove(&(at, entry));
+    }
+
+    /// Whose answer it is, if somebody waits for it.
+    pub(super) fn watch_message(&mut self, at: usize, message: &Message) -> Option<EntryId> {
+        let protocol = &self.replicas[at].protocol;
+        match message {
+            Message::Join { to, .. } | Message::Cover { to, .. } | Message::Probe { to, .. } => {
+                self.rules.asked_for.insert(to.flight);
+                None
+            }
+            Message::Gone { to, .. } => {
+                let gone = (at, to.digest, to.flight, self.now);
+                self.rules.gone.push(gone);
+                None
+            }
+            Message::Answer { to, .. } => {
+                let inbox = protocol.inbox();
+                let &entry = protocol.seats.get(&to.seat)?;
+                let is_its_own = protocol.entries.get(&entry)?.digest == to.digest
+                    && self.rules.named.get(&to.seat) == Some(&to.flight);
+                if !is_its_own {
+                    return None;
+                }
+                self.rules.answered.insert((inbox, to.flight));
+                protocol.entries[&entry].waits().then_some(entry)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn check_taken(&self, at: usize, entry: EntryId) {
+        let entry = self.replicas[at].protocol.entries.get(&entry);
+        if entry.is_some_and(|entry| matches!(entry.part, Part::Asking { .. } | Part::Following(_)))
+        {
+            self.fail("rule 7: its answer has come, and it goes on waiting");
+        }
+    }
+
+    pub(super) fn check_rules(&mut self) {
+        self.check_followers();
+        self.check_leases();
+        if self.weather.gentle && !self.healing {
+            self.check_seats();
+        }
+    }
+
+    /// Rule 8: who is silent for some probes is no follower any more.
+    fn check_followers(&self) {
+        for replica in &self.replicas {
+            let is_late = replica.ticks <= self.now;
+            if replica.dead || replica.paused || is_late {
+                continue;
+            }
+            let entries = replica.protocol.entries.values();
+            for follower in entries.flat_map(|entry| entry.followers.values()) {
+                if self.now > follower.heard + settings().silent() + SLACK {
+                    self.fail("rule 8: a follower that says nothing is still one");
+                }
+            }
+        }
+    }
+
+    /// Rule 3: a flight that nobody can join has no lease.
+    fn check_leases(&self) {
+        for replica in &self.replicas {
+            let mut entries = replica.protocol.entries.values();
+            if entries.any(|entry| entry.lease.is_some() && (!entry.open || entry.ended)) {
+                self.fail("rule 3: a flight that can't be joined has a lease");
+            }
+        }
+    }
+
+    /// Rule 4: who can't join is told so.
+    fn check_seats(&mut self) {
+        let longest = self.weather.longest;
+        let mut unseated = HashMap::new();
+        for replica in &self.replicas {
+            for entry in replica.protocol.entries.values() {
+                let Part::Following(following) = &entry.part else {
+                    continue;
+                };
+                let at = following.at;
+                let leader = self.inboxes.iter().position(|&inbox| inbox == at.inbox);
+                let leader = &self.replicas[leader.expect("the store names a replica")].protocol;
+                let led = leader.named.get(&at.flight);
+                let led = led.and_then(|id| leader.entries.get(id));
+                let has_it = led.is_some_and(|entry| entry.followers.contains_key(&at.seat));
+                if has_it || leader.takers.contains_key(&at.seat) {
+                    continue;
+                }
+                let since = *self.rules.unseated.get(&at.seat).unwrap_or(&self.now);
+                if self.now > since + 4 * longest + SLACK {
+                    self.fail("rule 4: it waits for a leader that has no seat for it");
+                }
+                unseated.insert(at.seat, since);
+            }
+        }
+        self.rules.unseated = unseated;
+    }
+}

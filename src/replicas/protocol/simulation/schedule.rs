@@ -1,0 +1,170 @@
+//! What a seed makes of a schedule: the weather, who comes, and what fails.
+
+use std::{
+    collections::{BinaryHeap, HashMap},
+    time::Duration,
+};
+
+use super::{event::Event, ms, rng::Rng, rules::Rules, world::World};
+use crate::replicas::{protocol::Time, shelf::Shelf};
+
+/// What the network and the machines do in a schedule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    /// Nothing fails, and what is sent arrives in order.
+    pub(super) calm: bool,
+    /// Receivers of a message can be counted, and one link keeps its order.
+    pub(super) single: bool,
+    pub(super) longest: Duration,
+    pub(super) lose: u64,
+    pub(super) double: u64,
+    pub(super) misdirect: u64,
+    pub(super) faults: u64,
+    pub(super) forget: bool,
+    pub(super) shareable: u64,
+    /// How many values the store has no room for.
+    pub(super) refuse: u64,
+    /// Nothing fails, is lost or goes astray, though it may take its time.
+    pub(super) gentle: bool,
+}
+
+// ===== impl World =====
+
+impl World {
+    pub(super) fn new(seed: u64, verbose: bool) -> Self {
+        let mut rng = Rng(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0xA5A5);
+        let calm = rng.chance(40);
+        let single = calm || rng.chance(60);
+        let mut weather = Weather {
+            gentle: false,
+            calm,
+            single,
+            longest: match rng.below(3) {
+                0 => ms(1),
+                1 => ms(6),
+                _ if calm => ms(8),
+                _ => ms(40),
+            },
+            lose: if calm {
+                0
+            } else {
+                [0, 2, 10][rng.below(3) as usize]
+            },
+            double: if calm {
+                0
+            } else {
+                [0, 5][rng.below(2) as usize]
+            },
+            misdirect: [0, 5][rng.below(2) as usize],
+            faults: if calm { 0 } else { rng.below(4) },
+            forget: rng.chance(25),
+            shareable: [100, 70][rng.below(2) as usize],
+            refuse: [0, 0, 20][rng.below(3) as usize],
+        };
+        weather.gentle = weather.lose + weather.misdirect + weather.faults == 0;
+        let replicas = 2 + rng.below(3) as usize;
+        let keys = 1 + rng.below(2) as usize;
+        let mut world = Self {
+            seed,
+            verbose,
+            rng,
+            weather,
+            now: Time::ZERO,
+            step: 0,
+            events: BinaryHeap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            order: 0,
+            scripted: 0,
+            replicas: Vec::new(),
+            keys,
+            shelf: Shelf::default(),
+            stopped: false,
+            held: Vec::new(),
+            store_well: Some(Time::ZERO),
+            store_ill: None,
+            calls: Vec::new(),
+            forgot: vec![None; keys],
+            forgot_by: HashMap::new(),
+            told: HashMap::new(),
+            to_store: vec![Time::ZERO; replicas],
+            from_store: vec![Time::ZERO; replicas],
+            inboxes: Vec::new(),
+            old: Vec::new(),
+            served: 0,
+            asked: 0,
+            departed: 0,
+            healing: false,
+            rules: Rules::default(),
+            deserted: None,
+        };
+        if verbose {
+            eprintln!("{:?} replicas {replicas} keys {keys}", world.weather);
+        }
+        for at in 0..replicas {
+            let replica = world.birth(at as u64);
+            world.inboxes.push(replica.protocol.inbox());
+            world.replicas.push(replica);
+            world.at(Time::ZERO, Event::Link { replica: at });
+        }
+        // Callers come in bursts, as they do.
+        let start = ms(25);
+        let span = ms(10 + world.rng.below(250));
+        for _ in 0..1 + world.rng.below(4) {
+            let burst = world.rng.between(start, start + span);
+            let key = world.rng.below(keys as u64) as usize;
+            for _ in 0..1 + world.rng.below(6) {
+                let replica = world.rng.below(replicas as u64) as usize;
+                let spread = ms([0, 3, 30][world.rng.below(3) as usize]);
+                let at = burst + world.rng.between(Time::ZERO, spread);
+                world.at(at, Event::Arrive { replica, key });
+                if world.rng.chance(10) {
+                    let pick = world.rng.next();
+                    let at = at + world.rng.between(Time::ZERO, ms(60));
+                    world.at(at, Event::Depart { replica, pick });
+                }
+            }
+        }
+        if world.weather.forget {
+            for _ in 0..1 + world.rng.below(2) {
+                let at = world.rng.between(start, start + span + ms(40));
+                let replica = world.rng.below(replicas as u64) as usize;
+                let key = world.rng.below(keys as u64) as usize;
+                let event = match world.rng.chance(70) {
+                    true => Event::Forget { replica, key },
+                    false => Event::ForgetAll { replica },
+                };
+                world.at(at, event);
+            }
+        }
+        for _ in 0..world.weather.faults {
+            let at = world.rng.between(ms(5), start + span + ms(60));
+            let until = at + world.rng.between(ms(5), ms(500));
+            let replica = world.rng.below(replicas as u64) as usize;
+            match world.rng.below(7) {
+                0 => {
+                    world.at(at, Event::Stop);
+                    world.at(until, Event::Resume);
+                }
+                1 => world.at(at, Event::Restart),
+                2 => {
+                    let key = world.rng.below(keys as u64) as usize;
+                    world.at(at, Event::LoseLease { key });
+                }
+                3 => world.at(at, Event::Unlink { replica }),
+                4 | 5 => {
+                    world.at(at, Event::Pause { replica });
+                    world.at(until, Event::Unpause { replica });
+                }
+                _ => world.at(at, Event::Kill { replica }),
+            }
+        }
+        world.scripted = world
+            .slots
+            .iter()
+            .flatten()
+            .filter(|event| event.is_scripted())
+            .count();
+        world
+    }
+}

@@ -1,0 +1,438 @@
+//! The replicas and the store, and one event after the other.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    time::Duration,
+};
+
+use super::{
+    Seen, digest,
+    event::Event,
+    flights::{Call, FlightRef, LocalFlight},
+    ms,
+    rng::Rng,
+    rules::Rules,
+    schedule::Weather,
+    settings,
+};
+use crate::replicas::{
+    id::{FlightId, Inbox},
+    message::Message,
+    protocol::{EntryId, Protocol, Time},
+    shelf::Shelf,
+};
+
+pub(super) struct Replica {
+    pub(super) protocol: Protocol<LocalFlight>,
+    pub(super) flights: Vec<FlightRef>,
+    pub(super) by_entry: HashMap<EntryId, FlightRef>,
+    pub(super) next_number: u64,
+    /// The link to the store: what came over an older one is lost.
+    pub(super) link: u64,
+    pub(super) linked: bool,
+    pub(super) paused: bool,
+    pub(super) dead: bool,
+    pub(super) died_at: Time,
+    pub(super) held: Vec<Event>,
+    pub(super) ticks: Time,
+    /// When it last became live and linked.
+    pub(super) well_since: Time,
+}
+
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) verbose: bool,
+    pub(super) rng: Rng,
+    pub(super) weather: Weather,
+    pub(super) now: Time,
+    pub(super) step: u64,
+    pub(super) events: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    pub(super) slots: Vec<Option<Event>>,
+    pub(super) free: Vec<usize>,
+    pub(super) order: u64,
+    /// Events that don't follow from others.
+    pub(super) scripted: usize,
+    pub(super) replicas: Vec<Replica>,
+    pub(super) keys: usize,
+    pub(super) shelf: Shelf,
+    pub(super) stopped: bool,
+    pub(super) held: Vec<Event>,
+    /// Since when the store does what it is asked; `None` while it does not.
+    pub(super) store_well: Option<Time>,
+    pub(super) store_ill: Option<Time>,
+    pub(super) calls: Vec<Call>,
+    /// When somebody last said that a key is to be forgotten.
+    pub(super) forgot: Vec<Option<Time>>,
+    /// The same, by who said so.
+    pub(super) forgot_by: HashMap<(usize, usize), Time>,
+    pub(super) told: HashMap<FlightId, HashMap<Inbox, u64>>,
+    /// When what was sent last on a link arrives.
+    pub(super) to_store: Vec<Time>,
+    pub(super) from_store: Vec<Time>,
+    pub(super) inboxes: Vec<Inbox>,
+    pub(super) old: Vec<Message>,
+    pub(super) served: usize,
+    pub(super) asked: usize,
+    pub(super) departed: usize,
+    pub(super) healing: bool,
+    pub(super) rules: Rules,
+    /// When the last caller had what it wanted, or had gone.
+    pub(super) deserted: Option<Time>,
+}
+
+// ===== impl World =====
+
+impl World {
+    pub(super) fn birth(&mut self, at: u64) -> Replica {
+        let mut ids = Rng(self.seed ^ (at + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ self.step);
+        let protocol = Protocol::new(
+            settings(),
+            Box::new(move || u128::from(ids.next()) << 64 | u128::from(ids.next())),
+        );
+        Replica {
+            protocol,
+            flights: Vec::new(),
+            by_entry: HashMap::new(),
+            next_number: 0,
+            link: 0,
+            linked: false,
+            paused: false,
+            dead: false,
+            died_at: Time::MAX,
+            held: Vec::new(),
+            ticks: Time::MAX,
+            well_since: Time::MAX,
+        }
+    }
+
+    pub(super) fn at(&mut self, at: Time, event: Event) {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = Some(event);
+                slot
+            }
+            None => {
+                self.slots.push(Some(event));
+                self.slots.len() - 1
+            }
+        };
+        self.order += 1;
+        self.events.push(Reverse((at, self.order, slot)));
+    }
+
+    pub(super) fn delay(&mut self) -> Duration {
+        let longest = self.weather.longest;
+        let least = Duration::from_micros(20);
+        match self.rng.chance(80) {
+            true => self.rng.between(least, longest / 4),
+            false => self.rng.between(least, longest),
+        }
+    }
+
+    pub(super) fn run(mut self, seen: &mut Seen) {
+        while let Some(&Reverse((at, _, slot))) = self.events.peek() {
+            if !self.healing && at > ms(700) {
+                self.heal();
+                continue;
+            }
+            let over = self.scripted == 0 && self.is_quiet();
+            if over || at > ms(6000) {
+                break;
+            }
+            self.events.pop();
+            self.now = at;
+            self.step += 1;
+            let event = self.slots[slot].take().expect("each slot is used once");
+            self.scripted -= usize::from(event.is_scripted());
+            self.free.push(slot);
+            if self.verbose {
+                eprintln!("{:>9?} {event:?}", self.now);
+            }
+            self.happen(event);
+            self.check_waiting();
+            self.check_leavings();
+            self.check_rules();
+        }
+        if self.replicas.iter().all(|replica| replica.dead) {
+            // Nothing happens any more; what they had in the store expires.
+            self.now += settings().lease.max(settings().value_life);
+        }
+        self.check_end();
+        self.note(seen);
+    }
+
+    /// From now on everything works, and nobody comes any more.
+    pub(super) fn heal(&mut self) {
+        self.healing = true;
+        self.now = ms(700);
+        self.weather.lose = 0;
+        self.weather.double = 0;
+        self.weather.misdirect = 0;
+        self.at(self.now, Event::Resume);
+        for replica in 0..self.replicas.len() {
+            self.at(self.now, Event::Unpause { replica });
+        }
+        self.scripted += 1 + self.replicas.len();
+    }
+
+    /// Nothing is left to happen but beats.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.served + self.departed == self.asked
+            && self.shelf.len(self.now) == 0
+            && self
+                .calls
+                .iter()
+                .all(|call| call.ended.is_some() || call.gone)
+            && self.replicas.iter().all(|replica| {
+                let p = &replica.protocol;
+                p.entries.is_empty()
+                    && p.orphans.is_empty()
+                    && p.values.is_empty()
+                    && replica.held.is_empty()
+            })
+    }
+
+    pub(super) fn fail(&self, what: &str) -> ! {
+        panic!(
+            "{what}\nat {:?}, step {}; REPLICAS_SEED={} runs this schedule alone",
+            self.now, self.step, self.seed
+        )
+    }
+
+    pub(super) fn happen(&mut self, event: Event) {
+        let now = self.now;
+        let whose = match &event {
+            Event::CallEnds { replica, .. }
+            | Event::Answers { replica, .. }
+            | Event::Contended { replica, .. }
+            | Event::Renewed { replica, .. }
+            | Event::Heard { replica, .. }
+            | Event::Fetched { replica, .. }
+            | Event::Stored { replica, .. }
+            | Event::Message { replica, .. }
+            | Event::Tick { replica }
+            | Event::Arrive { replica, .. }
+            | Event::Depart { replica, .. }
+            | Event::Forget { replica, .. }
+            | Event::ForgetAll { replica }
+            | Event::Link { replica }
+            | Event::Unlink { replica } => Some(*replica),
+            _ => None,
+        };
+        if let Some(at) = whose {
+            if self.replicas[at].dead {
+                return;
+            }
+            if self.replicas[at].paused {
+                self.replicas[at].held.push(event);
+                return;
+            }
+        }
+        let old = match &event {
+            Event::Contended { replica, link, .. }
+            | Event::Renewed { replica, link, .. }
+            | Event::Heard { replica, link, .. }
+            | Event::Fetched { replica, link, .. }
+            | Event::Stored { replica, link, .. }
+            | Event::Message { replica, link, .. } => self.replicas[*replica].link != *link,
+            _ => false,
+        };
+        if old {
+            return;
+        }
+        match event {
+            Event::Arrive { replica, key } => self.arrive(replica, key),
+            Event::Depart { replica, pick } => self.depart(replica, pick),
+            Event::CallEnds { replica, call } => self.call_ends(replica, call),
+            Event::Answers {
+                replica,
+                call,
+                entry,
+            } => {
+                let answer = self.outcome(call);
+                self.replicas[replica].protocol.answer(entry, answer, now);
+                self.drain(replica);
+            }
+            Event::ToStore { .. } if self.stopped => self.held.push(event),
+            Event::ToStore {
+                replica,
+                link,
+                command,
+            } => self.execute(replica, link, command),
+            Event::Contended {
+                replica,
+                flight,
+                reply,
+                ..
+            } => {
+                self.replicas[replica]
+                    .protocol
+                    .contended(flight, reply, now);
+                self.drain(replica);
+            }
+            Event::Renewed {
+                replica,
+                flight,
+                is_ours,
+                ..
+            } => {
+                self.replicas[replica].protocol.renewed(flight, is_ours);
+                self.drain(replica);
+            }
+            Event::Heard {
+                replica,
+                seat,
+                receivers,
+                ..
+            } => {
+                self.replicas[replica].protocol.heard(seat, receivers, now);
+                self.drain(replica);
+            }
+            Event::Fetched {
+                replica,
+                seat,
+                body,
+                ..
+            } => {
+                self.replicas[replica].protocol.fetched(seat, body, now);
+                self.drain(replica);
+            }
+            Event::Stored {
+                replica,
+                value,
+                reply,
+                ..
+            } => {
+                self.replicas[replica].protocol.stored(value, reply);
+                self.drain(replica);
+            }
+            Event::Message {
+                replica, message, ..
+            } => self.receive(replica, message),
+            Event::Tick { replica } => {
+                if self.replicas[replica].ticks <= now {
+                    self.replicas[replica].ticks = Time::MAX;
+                    self.replicas[replica].protocol.tick(now);
+                }
+                self.drain(replica);
+            }
+            Event::Forget { replica, key } => {
+                self.forgot[key] = Some(now);
+                self.forgot_by.insert((replica, key), now);
+                // As a layer does it: nobody joins from elsewhere, then nobody here.
+                self.replicas[replica].protocol.forget(digest(key));
+                for flight in &self.replicas[replica].flights {
+                    let mut flight = flight.borrow_mut();
+                    if flight.key == key {
+                        flight.open = false;
+                        flight.linked = false;
+                    }
+                }
+                self.drain(replica);
+            }
+            Event::ForgetAll { replica } => {
+                self.forgot.fill(Some(now));
+                for key in 0..self.keys {
+                    self.forgot_by.insert((replica, key), now);
+                }
+                self.replicas[replica].protocol.forget_all();
+                for flight in &self.replicas[replica].flights {
+                    flight.borrow_mut().open = false;
+                    flight.borrow_mut().linked = false;
+                }
+                self.drain(replica);
+            }
+            Event::Stop => {
+                self.stopped = true;
+                self.ill();
+            }
+            Event::Resume => {
+                self.stopped = false;
+                self.well();
+                for event in std::mem::take(&mut self.held) {
+                    let at = now + self.rng.between(Time::ZERO, ms(1));
+                    self.at(at, event);
+                }
+            }
+            Event::Restart => {
+                self.shelf = Shelf::default();
+                self.held.clear();
+                for replica in 0..self.replicas.len() {
+                    let at = now + self.delay();
+                    self.at(at, Event::Unlink { replica });
+                }
+                self.ill();
+                if !self.stopped {
+                    self.well();
+                }
+            }
+            Event::LoseLease { key } => self.shelf.forget(digest(key)),
+            Event::Unlink { replica } => {
+                if self.replicas[replica].linked {
+                    self.replicas[replica].linked = false;
+                    self.replicas[replica].well_since = Time::MAX;
+                    self.replicas[replica].link += 1;
+                    self.replicas[replica].protocol.unlinked(now);
+                    let at = now + self.rng.between(ms(1), ms(80));
+                    self.at(at, Event::Link { replica });
+                    self.drain(replica);
+                }
+            }
+            Event::Link { replica } => {
+                if !self.replicas[replica].linked {
+                    self.replicas[replica].linked = true;
+                    self.replicas[replica].well_since = now;
+                    self.replicas[replica].protocol.linked(now);
+                    self.drain(replica);
+                }
+            }
+            Event::Pause { replica } => {
+                self.replicas[replica].paused = true;
+                self.replicas[replica].well_since = Time::MAX;
+            }
+            Event::Unpause { replica } => {
+                if std::mem::take(&mut self.replicas[replica].paused) {
+                    self.replicas[replica].well_since = now;
+                    for event in std::mem::take(&mut self.replicas[replica].held) {
+                        self.scripted += usize::from(event.is_scripted());
+                        self.at(now, event);
+                    }
+                }
+            }
+            Event::Kill { replica } => self.kill(replica),
+        }
+    }
+
+    pub(super) fn ill(&mut self) {
+        self.store_well = None;
+        self.store_ill.get_or_insert(self.now);
+    }
+
+    pub(super) fn well(&mut self) {
+        self.store_well.get_or_insert(self.now);
+        self.store_ill = None;
+    }
+
+    /// The process dies: its callers with it.
+    pub(super) fn kill(&mut self, at: usize) {
+        let replica = &mut self.replicas[at];
+        if replica.dead {
+            return;
+        }
+        replica.dead = true;
+        replica.died_at = self.now;
+        replica.linked = false;
+        replica.held.clear();
+        let flights = std::mem::take(&mut replica.flights);
+        for flight in flights {
+            let flight = flight.borrow();
+            self.departed += flight.callers.len();
+            if let Some(call) = flight.call {
+                self.calls[call].gone = true;
+            }
+        }
+        self.replicas[at].by_entry.clear();
+        self.replicas[at].protocol = self.birth(at as u64 + 100).protocol;
+    }
+}

@@ -1,0 +1,424 @@
+//! Single steps, where a schedule would seldom come to them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    Command, Contended, EntryId, Local, Output, Protocol, Reason, Refused, Settings, Time,
+    Unjoined, Verdict,
+};
+use crate::replicas::{
+    id::{Digest, FlightId, Inbox, Seat, ValueId},
+    message::{Address, Body, Message},
+};
+
+const KEY: Digest = Digest(1);
+/// The others'.
+const INBOX: Inbox = Inbox(7);
+const NOW: Time = Duration::from_millis(10);
+
+/// A flight that lets everybody join.
+#[derive(Clone, Debug)]
+struct Open;
+
+impl Local for Open {
+    type Seat = ();
+
+    fn join(&self) -> Result<(), Unjoined<()>> {
+        Ok(())
+    }
+}
+
+/// One replica, whose store is in use.
+struct Replica {
+    protocol: Protocol<Open>,
+}
+
+impl Replica {
+    fn new() -> Self {
+        let mut names = 100;
+        let settings = Settings {
+            patience: Duration::from_millis(50),
+            lease: Duration::from_millis(300),
+            probe: Duration::from_millis(50),
+            beat: Duration::from_millis(40),
+            down_after: Duration::from_millis(100),
+            cover: Duration::from_millis(2),
+            inline: 8,
+            max_body: 64,
+            value_life: Duration::from_millis(400),
+        };
+        let ids = move || {
+            names += 1;
+            names
+        };
+        let mut protocol = Protocol::new(settings, Box::new(ids));
+        protocol.linked(Time::ZERO);
+        protocol.message(Message::Echo { number: 0 }, Time::ZERO);
+        assert!(protocol.is_up());
+        protocol.take_output();
+        Self { protocol }
+    }
+
+    /// A local flight contends; its script.
+    fn contend(&mut self) -> (EntryId, Address) {
+        let entry = self.protocol.contend(KEY, None, Open, 1, NOW);
+        (entry, self.script())
+    }
+
+    /// The script that has just been sent.
+    fn script(&mut self) -> Address {
+        let scripts: Vec<_> = self
+            .commands()
+            .into_iter()
+            .filter_map(|command| match command {
+                Command::Contend { join, .. } => Some(join),
+                _ => None,
+            })
+            .collect();
+        let [script] = scripts[..] else {
+            panic!("{} scripts", scripts.len())
+        };
+        script
+    }
+
+    /// A local flight leads; its name.
+    fn lead(&mut self) -> (EntryId, FlightId) {
+        let (entry, script) = self.contend();
+        self.reply(script, Contended::Won { over: false });
+        assert_eq!(self.protocol.verdict(entry), Some(Verdict::Lead));
+        (entry, script.flight)
+    }
+
+    fn reply(&mut self, script: Address, reply: Contended) {
+        self.protocol.contended(script.flight, Ok(reply), NOW);
+    }
+
+    fn join(&mut self, flight: FlightId, seat: Seat) {
+        let join = Message::Join {
+            to: address(flight, seat),
+            inbox: INBOX,
+            asked: 1,
+        };
+        self.protocol.message(join, NOW);
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        let output = self.protocol.take_output().into_iter();
+        let commands = output.filter_map(|output| match output {
+            Output::Command(command) => Some(command),
+            _ => None,
+        });
+        commands.collect()
+    }
+
+    /// What has been told to others.
+    fn told(&mut self) -> Vec<Message> {
+        let commands = self.commands().into_iter();
+        let messages = commands.filter_map(|command| match command {
+            Command::Tell(INBOX, message) => Some(message),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    fn nothing_is_left(&self) {
+        let protocol = &self.protocol;
+        assert!(protocol.entries.is_empty() && protocol.named.is_empty());
+        assert!(protocol.seats.is_empty() && protocol.orphans.is_empty());
+        assert!(protocol.values.is_empty() && protocol.takers.is_empty());
+    }
+}
+
+fn address(flight: FlightId, seat: Seat) -> Address {
+    Address {
+        digest: KEY,
+        flight,
+        seat,
+    }
+}
+
+fn gone(flight: FlightId, seat: Seat, from: Inbox) -> Message {
+    Message::Gone {
+        to: address(flight, seat),
+        from,
+    }
+}
+
+#[test]
+fn a_flight_can_be_joined_before_the_reply_to_its_script_is_there() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    replica.join(script.flight, Seat(1));
+    assert_eq!(replica.told(), []);
+    replica.reply(script, Contended::Won { over: false });
+    assert!(replica.protocol.end(entry, NOW), "it is followed");
+}
+
+#[test]
+fn a_forgotten_flight_is_not_joined_whatever_its_owner_says() {
+    let mut replica = Replica::new();
+    let (_, flight) = replica.lead();
+    replica.protocol.forget(KEY);
+    replica.commands();
+    replica.join(flight, Seat(1));
+    let from = replica.protocol.inbox();
+    assert_eq!(replica.told(), [gone(flight, Seat(1), from)]);
+}
+
+#[test]
+fn a_lease_that_a_forgotten_flight_wins_is_released() {
+    let mut replica = Replica::new();
+    let (_, script) = replica.contend();
+    replica.protocol.forget(KEY);
+    replica.commands();
+    replica.reply(script, Contended::Won { over: false });
+    let flight = script.flight;
+    let release = Command::Release {
+        digest: KEY,
+        flight,
+    };
+    assert!(replica.commands().contains(&release));
+}
+
+#[test]
+fn a_join_that_comes_behind_its_leave_takes_no_seat() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    let to = address(flight, Seat(1));
+    replica.protocol.message(Message::Leave { to }, NOW);
+    replica.join(flight, Seat(1));
+    assert!(!replica.protocol.end(entry, NOW), "nobody follows it");
+    replica.nothing_is_left();
+}
+
+#[test]
+fn an_announcement_that_overtakes_its_join_takes_the_seat() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    let cover = Message::Cover {
+        to: address(flight, Seat(1)),
+        inbox: INBOX,
+        asked: 3,
+    };
+    replica.protocol.message(cover, NOW);
+    replica.join(flight, Seat(1));
+    assert!(replica.protocol.end(entry, NOW), "it is followed");
+    replica.protocol.answer(entry, Ok(Bytes::new()), NOW);
+    let told = replica.told();
+    assert!(
+        matches!(told[..], [Message::Answer { covered: 3, .. }]),
+        "{told:?}"
+    );
+    replica.nothing_is_left();
+}
+
+#[test]
+fn whoever_contends_again_passes_over_the_flight_that_is_gone() {
+    let mut replica = Replica::new();
+    let (_, script) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(script, Contended::Held { inbox, flight });
+    replica
+        .protocol
+        .message(gone(flight, script.seat, inbox), NOW);
+    let over: Vec<_> = replica
+        .commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Contend { pass_over, .. } => Some(pass_over),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(over, [Some(flight)]);
+}
+
+/// When it renews its lease, of these moments.
+fn renewals(replica: &mut Replica, at: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    let mut renewals = Vec::new();
+    for ms in at {
+        replica.protocol.tick(Duration::from_millis(ms));
+        let commands = replica.commands();
+        let renews = |command: &Command| matches!(command, Command::Renew { .. });
+        renewals.extend(commands.iter().any(renews).then_some(ms));
+    }
+    renewals
+}
+
+#[test]
+fn a_lease_is_renewed_at_a_third_of_it_and_then_again() {
+    let mut replica = Replica::new();
+    replica.lead();
+    assert_eq!(renewals(&mut replica, 10..350), [110, 210, 310]);
+}
+
+#[test]
+fn a_lease_that_was_lost_is_neither_renewed_nor_released() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.protocol.renewed(flight, false);
+    assert_eq!(renewals(&mut replica, 10..350), []);
+    replica.protocol.end(entry, NOW);
+    assert_eq!(replica.commands(), []);
+}
+
+#[test]
+fn where_a_large_answer_is_is_told_once_the_store_has_it() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    assert!(replica.protocol.end(entry, NOW));
+    replica.commands();
+    replica
+        .protocol
+        .answer(entry, Ok(Bytes::from_static(&[0; 20])), NOW);
+    let put = replica.commands();
+    let [Command::Put { value, .. }] = put[..] else {
+        panic!("{put:?}")
+    };
+    // Until then it has its seat.
+    let to = address(flight, Seat(1));
+    let inbox = INBOX;
+    replica.protocol.message(Message::Probe { to, inbox }, NOW);
+    assert_eq!(replica.told(), [Message::Here { to }]);
+    replica.protocol.stored(value, Ok(()));
+    let told = replica.told();
+    assert!(
+        matches!(&told[..], [Message::Answer { body: Body::Stored(at), .. }] if *at == value),
+        "{told:?}"
+    );
+    replica.protocol.message(Message::Leave { to }, NOW);
+    assert_eq!(replica.commands(), [Command::Delete(value)]);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn a_large_answer_that_the_store_refuses_sends_followers_on() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    assert!(replica.protocol.end(entry, NOW));
+    replica.commands();
+    replica
+        .protocol
+        .answer(entry, Ok(Bytes::from_static(&[0; 20])), NOW);
+    let put = replica.commands();
+    let [Command::Put { value, .. }] = put[..] else {
+        panic!("{put:?}")
+    };
+    replica.protocol.stored(value, Err(Refused));
+    let alone = Message::Alone {
+        to: address(flight, Seat(1)),
+        reason: Reason::TooLarge,
+    };
+    assert_eq!(replica.told(), [alone]);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn a_large_answer_whose_link_breaks_is_waited_for_by_nobody() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    assert!(replica.protocol.end(entry, NOW));
+    replica
+        .protocol
+        .answer(entry, Ok(Bytes::from_static(&[0; 20])), NOW);
+    replica.protocol.unlinked(NOW);
+    replica.protocol.linked(NOW);
+    replica.commands();
+    let to = address(flight, Seat(1));
+    let inbox = INBOX;
+    replica.protocol.message(Message::Probe { to, inbox }, NOW);
+    let from = replica.protocol.inbox();
+    assert_eq!(replica.told(), [gone(flight, Seat(1), from)]);
+    replica.nothing_is_left();
+}
+
+fn stored_answer(flight: FlightId, seat: Seat, value: ValueId) -> Message {
+    Message::Answer {
+        to: address(flight, seat),
+        covered: 1,
+        took: Duration::from_secs(1),
+        body: Body::Stored(value),
+    }
+}
+
+#[test]
+fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
+    let mut replica = Replica::new();
+    let (entry, first) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(first, Contended::Held { inbox, flight });
+    replica
+        .protocol
+        .message(gone(flight, first.seat, inbox), NOW);
+    replica.script();
+    // An answer that is in the store no more comes before the second reply, which never comes.
+    let answer = stored_answer(flight, first.seat, ValueId(9));
+    replica.protocol.message(answer, NOW);
+    replica.commands();
+    replica.protocol.fetched(first.seat, None, NOW);
+    let third = replica.script();
+    replica.reply(third, Contended::Won { over: false });
+    assert_eq!(replica.protocol.verdict(entry), Some(Verdict::Lead));
+    replica.protocol.end(entry, NOW);
+    replica.protocol.tick(NOW + Duration::from_secs(1));
+    replica.nothing_is_left();
+}
+
+#[test]
+fn who_joined_a_flight_that_got_its_answer_is_sent_away() {
+    let mut replica = Replica::new();
+    let (entry, first) = replica.contend();
+    let flight = FlightId(5);
+    let inbox = INBOX;
+    replica.reply(first, Contended::Held { inbox, flight });
+    // Its probe crosses the answer, and it wins before it has fetched that.
+    replica
+        .protocol
+        .message(gone(flight, first.seat, inbox), NOW);
+    let second = replica.script();
+    let value = ValueId(9);
+    replica
+        .protocol
+        .message(stored_answer(flight, first.seat, value), NOW);
+    replica.reply(second, Contended::Won { over: false });
+    replica.join(second.flight, Seat(1));
+    replica.commands();
+    let body = Bytes::from_static(&[1]);
+    replica.protocol.fetched(first.seat, Some(body), NOW);
+    let from = replica.protocol.inbox();
+    assert!(replica.told().contains(&gone(second.flight, Seat(1), from)));
+    replica.protocol.leave(entry, NOW);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn the_seat_at_a_later_leader_is_left_when_an_earlier_one_answers() {
+    let mut replica = Replica::new();
+    let (entry, first) = replica.contend();
+    let flights = [FlightId(5), FlightId(6)];
+    let held = |flight| Contended::Held {
+        inbox: INBOX,
+        flight,
+    };
+    replica.reply(first, held(flights[0]));
+    // It is not heard of for two probes, and another leads by then.
+    replica.protocol.tick(NOW + Duration::from_millis(50));
+    replica.protocol.tick(NOW + Duration::from_millis(100));
+    let second = replica.script();
+    replica.reply(second, held(flights[1]));
+    let answer = Message::Answer {
+        to: address(flights[0], first.seat),
+        covered: 1,
+        took: Duration::from_secs(1),
+        body: Body::Inline(Bytes::from_static(&[1])),
+    };
+    replica.protocol.message(answer, NOW);
+    let to = address(flights[1], second.seat);
+    assert_eq!(replica.told(), [Message::Leave { to }]);
+    replica.protocol.leave(entry, NOW);
+    replica.nothing_is_left();
+}

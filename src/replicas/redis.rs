@@ -1,0 +1,468 @@
+//! The store on Redis or Valkey: one multiplexed connection for requests, and one that listens.
+//!
+//! | name | what it holds |
+//! | --- | --- |
+//! | `NS:f:<digest>` | a lease: the inbox and the flight that lead, in hexadecimal |
+//! | `NS:v:<random>` | an answer that is too large for a message, encrypted |
+//! | `NS:i:<random>` | the channel of one replica |
+//! | `NS:a` | the channel of all |
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisResult,
+    Script, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection, PubSubStream},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+
+use super::{
+    error::ReplicasError,
+    id::{self, Digest, Inbox, ValueId},
+    protocol::Contended,
+    store::{Broken, Link, Listener, Reply, Request, Store},
+};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// `KEYS[1]` the lease; `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '', and '1'
+/// where receivers count. Gives 1 or 2 (taken over), or the lease of another.
+const CONTEND: &str = r"
+local over = 1
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, 32) ~= ARGV[1] then
+  local flight = string.sub(held, 33, 64)
+  if flight ~= ARGV[6] then
+    local heard = redis.call('PUBLISH', ARGV[4] .. string.sub(held, 1, 32), ARGV[5] .. flight)
+    if heard > 0 or ARGV[7] ~= '1' then return held end
+  end
+  over = 2
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
+return over
+";
+
+/// `KEYS[1]` the lease; `ARGV`: what it must hold, lease in ms.
+const RENEW: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+";
+
+/// `KEYS[1]` the lease; `ARGV`: what it must hold.
+const RELEASE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+";
+
+/// Where the store is.
+#[derive(Clone)]
+pub(crate) enum Endpoint {
+    Single(Client),
+    /// Any of the nodes, from whom the client learns of the others; and each on its own, to listen at.
+    Cluster(ClusterClient, Vec<Client>),
+    Sentinel {
+        sentinels: Vec<redis::ConnectionAddr>,
+        master: String,
+        of: ConnectionInfo,
+    },
+}
+
+pub(crate) struct RedisStore {
+    endpoint: Endpoint,
+    config: Config,
+}
+
+#[derive(Clone)]
+struct Config {
+    namespace: String,
+    lease_ms: u64,
+    value_ms: u64,
+    counts: bool,
+}
+
+pub(crate) struct RedisLink {
+    connection: Connection,
+    config: Config,
+}
+
+#[derive(Clone)]
+enum Connection {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+pub(crate) struct RedisListener(PubSubStream);
+
+// ===== impl Endpoint =====
+
+impl Endpoint {
+    pub(crate) fn single(url: &str) -> Result<Self, ReplicasError> {
+        Ok(Self::Single(open(info(url)?)?))
+    }
+
+    pub(crate) fn cluster(urls: &[&str]) -> Result<Self, ReplicasError> {
+        let infos = urls.iter().map(|url| info(url));
+        let infos = infos.collect::<Result<Vec<_>, _>>()?;
+        if infos.is_empty() {
+            return Err(ReplicasError::no_nodes());
+        }
+        let clients = infos.iter().cloned().map(open);
+        let clients = clients.collect::<Result<Vec<_>, _>>()?;
+        let cluster = ClusterClient::builder(infos)
+            .tcp_settings(tcp())
+            .connection_timeout(CONNECT)
+            .response_timeout(CONNECT)
+            .retries(1)
+            .build()
+            .map_err(ReplicasError::url)?;
+        Ok(Self::Cluster(cluster, clients))
+    }
+
+    /// `url` says how to log in at the master, and where one sentinel is.
+    pub(crate) fn sentinel(master: &str, urls: &[&str]) -> Result<Self, ReplicasError> {
+        let infos = urls.iter().map(|url| info(url));
+        let infos = infos.collect::<Result<Vec<_>, _>>()?;
+        let Some(of) = infos.first().cloned() else {
+            return Err(ReplicasError::no_nodes());
+        };
+        Ok(Self::Sentinel {
+            sentinels: infos.iter().map(|info| info.addr().clone()).collect(),
+            master: master.to_owned(),
+            of,
+        })
+    }
+
+    fn counts(&self) -> bool {
+        // A node of a cluster knows only of those who listen at it.
+        !matches!(self, Self::Cluster(..))
+    }
+
+    async fn connect(&self) -> RedisResult<(Connection, Client)> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            // The protocol has its own.
+            .set_response_timeout(None);
+        match self {
+            Self::Single(client) => {
+                let connection = client.get_multiplexed_async_connection_with_config(&config);
+                Ok((Connection::Single(connection.await?), client.clone()))
+            }
+            Self::Cluster(cluster, clients) => {
+                let connection = cluster.get_async_connection().await?;
+                for client in clients {
+                    // Whichever node can be reached: what is published reaches all.
+                    if client.get_async_pubsub().await.is_ok() {
+                        return Ok((Connection::Cluster(connection), client.clone()));
+                    }
+                }
+                Err((ErrorKind::Io, "no node can be listened at").into())
+            }
+            Self::Sentinel {
+                sentinels,
+                master,
+                of,
+            } => {
+                let client = sentinel_client(sentinels, master, of)?
+                    .async_get_client()
+                    .await?;
+                let client =
+                    Client::open(client.get_connection_info().clone().set_tcp_settings(tcp()))?;
+                let connection = client.get_multiplexed_async_connection_with_config(&config);
+                Ok((Connection::Single(connection.await?), client))
+            }
+        }
+    }
+}
+
+fn sentinel_client(
+    sentinels: &[redis::ConnectionAddr],
+    master: &str,
+    of: &ConnectionInfo,
+) -> RedisResult<SentinelClient> {
+    let settings = of.redis_settings();
+    let mut builder =
+        SentinelClientBuilder::new(sentinels.to_vec(), master, SentinelServerType::Master)?
+            .set_client_to_redis_db(settings.db())
+            .set_client_to_redis_tcp_settings(tcp());
+    if let Some(username) = settings.username() {
+        builder = builder.set_client_to_redis_username(username);
+    }
+    if let Some(password) = settings.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let redis::ConnectionAddr::TcpTls { insecure, .. } = of.addr() {
+        let mode = match insecure {
+            true => redis::TlsMode::Insecure,
+            false => redis::TlsMode::Secure,
+        };
+        builder = builder
+            .set_client_to_redis_tls_mode(mode)
+            .set_client_to_sentinel_tls_mode(mode);
+    }
+    builder.build()
+}
+
+fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {
+    let info = url.into_connection_info().map_err(ReplicasError::url)?;
+    #[cfg(feature = "redis-tls")]
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+        // The client panics without one. The application's choice stands; if it has made none, ring it is.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp()))
+}
+
+fn open(info: ConnectionInfo) -> Result<Client, ReplicasError> {
+    Client::open(info).map_err(ReplicasError::url)
+}
+
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+// ===== impl RedisStore =====
+
+impl RedisStore {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        namespace: &str,
+        lease: Duration,
+        value_life: Duration,
+    ) -> Self {
+        let config = Config {
+            namespace: namespace.to_owned(),
+            lease_ms: millis(lease),
+            value_ms: millis(value_life),
+            counts: endpoint.counts(),
+        };
+        Self { endpoint, config }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+impl Store for RedisStore {
+    type Link = RedisLink;
+    type Listener = RedisListener;
+
+    async fn connect(&self, inbox: Inbox) -> Result<(RedisLink, RedisListener), Broken> {
+        let connecting = async {
+            let (connection, client) = self.endpoint.connect().await?;
+            let mut pubsub = client.get_async_pubsub().await?;
+            let channels = [self.config.inbox(inbox), self.config.all()];
+            pubsub.subscribe(&channels[..]).await?;
+            RedisResult::Ok((connection, pubsub.into_on_message()))
+        };
+        match tokio::time::timeout(2 * CONNECT, connecting).await {
+            Ok(Ok((connection, stream))) => {
+                let config = self.config.clone();
+                Ok((RedisLink { connection, config }, RedisListener(stream)))
+            }
+            Ok(Err(_)) | Err(_) => Err(Broken),
+        }
+    }
+}
+
+// ===== impl Config =====
+
+impl Config {
+    fn lease(&self, digest: Digest) -> String {
+        format!("{}:f:{}", self.namespace, id::hex(digest.0))
+    }
+
+    fn value(&self, value: ValueId) -> String {
+        format!("{}:v:{}", self.namespace, id::hex(value.0))
+    }
+
+    fn inboxes(&self) -> String {
+        format!("{}:i:", self.namespace)
+    }
+
+    fn inbox(&self, inbox: Inbox) -> String {
+        self.inboxes() + &id::hex(inbox.0)
+    }
+
+    fn all(&self) -> String {
+        format!("{}:a", self.namespace)
+    }
+
+    /// The command, and the script that it names by its digest.
+    fn command(&self, request: &Request) -> (Cmd, Option<&'static str>) {
+        let mut cmd;
+        let mut script = None;
+        match request {
+            Request::Contend {
+                digest,
+                inbox,
+                flight,
+                pass_over,
+                join,
+            } => {
+                cmd = evalsha(CONTEND, &self.lease(*digest));
+                script = Some(CONTEND);
+                cmd.arg(id::hex(inbox.0))
+                    .arg(id::hex(flight.0))
+                    .arg(self.lease_ms)
+                    .arg(self.inboxes())
+                    .arg(&join[..])
+                    .arg(pass_over.map_or_else(String::new, |flight| id::hex(flight.0)))
+                    .arg(u8::from(self.counts));
+            }
+            Request::Renew {
+                digest,
+                inbox,
+                flight,
+            } => {
+                cmd = evalsha(RENEW, &self.lease(*digest));
+                script = Some(RENEW);
+                cmd.arg(id::hex(inbox.0) + &id::hex(flight.0))
+                    .arg(self.lease_ms);
+            }
+            Request::Release {
+                digest,
+                inbox,
+                flight,
+            } => {
+                cmd = evalsha(RELEASE, &self.lease(*digest));
+                script = Some(RELEASE);
+                cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
+            }
+            Request::Put(value, sealed) => {
+                cmd = redis::cmd("SET");
+                cmd.arg(self.value(*value))
+                    .arg(&sealed[..])
+                    .arg("PX")
+                    .arg(self.value_ms);
+            }
+            Request::Fetch(value) => {
+                cmd = redis::cmd("GET");
+                cmd.arg(self.value(*value));
+            }
+            Request::Delete(value) => {
+                cmd = redis::cmd("DEL");
+                cmd.arg(self.value(*value));
+            }
+            Request::Tell(inbox, sealed) => {
+                cmd = redis::cmd("PUBLISH");
+                cmd.arg(self.inbox(*inbox)).arg(&sealed[..]);
+            }
+            Request::TellAll(sealed) => {
+                cmd = redis::cmd("PUBLISH");
+                cmd.arg(self.all()).arg(&sealed[..]);
+            }
+        }
+        (cmd, script)
+    }
+}
+
+fn evalsha(script: &'static str, key: &str) -> Cmd {
+    let mut cmd = redis::cmd("EVALSHA");
+    cmd.arg(digest_of(script)).arg(1).arg(key);
+    cmd
+}
+
+/// The name under which the server knows a script.
+fn digest_of(script: &'static str) -> &'static str {
+    use std::sync::OnceLock;
+    static DIGESTS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
+    let at = match script {
+        CONTEND => 0,
+        RENEW => 1,
+        _ => 2,
+    };
+    DIGESTS[at].get_or_init(|| Script::new(script).get_hash().to_owned())
+}
+
+/// The same command with the script itself, which the server keeps from then on.
+fn with_script(by_digest: &Cmd, script: &'static str) -> Cmd {
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(script);
+    for arg in by_digest.args_iter().skip(2) {
+        if let redis::Arg::Simple(arg) = arg {
+            cmd.arg(arg);
+        }
+    }
+    cmd
+}
+
+// ===== impl RedisLink =====
+
+impl Link for RedisLink {
+    fn send(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
+        let mut connection = self.connection.clone();
+        let (cmd, script) = self.config.command(&request);
+        let counts = self.config.counts;
+        async move {
+            let mut reply = connection.query(&cmd).await;
+            if let (Err(error), Some(script)) = (&reply, script)
+                && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+            {
+                reply = connection.query(&with_script(&cmd, script)).await;
+            }
+            match reply {
+                Ok(value) => Ok(read(&request, value, counts)),
+                Err(error) if error.is_io_error() || error.is_connection_dropped() => Err(Broken),
+                Err(_) => Ok(Reply::Refused),
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn query(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        let value = match self {
+            Self::Single(connection) => connection.req_packed_command(cmd).await?,
+            Self::Cluster(connection) => connection.req_packed_command(cmd).await?,
+        };
+        value.extract_error()
+    }
+}
+
+fn read(request: &Request, value: Value, counts: bool) -> Reply {
+    match (request, value) {
+        (Request::Contend { .. }, Value::Int(1)) => {
+            Reply::Contended(Contended::Won { over: false })
+        }
+        (Request::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
+        (Request::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
+            let names = (id::parse(&held[..32]), id::parse(&held[32..]));
+            match names {
+                (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
+                // Somebody else's key.
+                _ => Reply::Refused,
+            }
+        }
+        (Request::Contend { .. }, _) => Reply::Refused,
+        (Request::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
+        (Request::Fetch(_), Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
+        (Request::Fetch(_), _) => Reply::Fetched(None),
+        (Request::Tell(..), Value::Int(heard)) if counts => {
+            Reply::Heard(usize::try_from(heard).ok())
+        }
+        (Request::Tell(..), _) => Reply::Heard(None),
+        _ => Reply::Done,
+    }
+}
+
+// ===== impl RedisListener =====
+
+impl Listener for RedisListener {
+    async fn next(&mut self) -> Option<Bytes> {
+        let message = self.0.next().await?;
+        Some(Bytes::copy_from_slice(message.get_payload_bytes()))
+    }
+}

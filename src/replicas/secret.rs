@@ -1,0 +1,197 @@
+//! The shared secret, and what is made with it.
+//!
+//! HMAC-SHA-256 derives a key for each purpose and namespace, so that what was made for one fits no other, and digests the
+//! keys of flights. (The hash behind `RequestKey` is faster, but no standard calls it a MAC, and a digest that leaves the
+//! process must stand up to whoever reads the store.) XChaCha20-Poly1305 encrypts and authenticates; its nonces are long
+//! enough to be random for as many messages as there will ever be.
+
+use std::fmt;
+
+use bytes::Bytes;
+use chacha20poly1305::{
+    AeadInOut, KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::id::Digest;
+
+const NONCE: usize = 24;
+
+/// The least length of a secret, in bytes.
+pub(crate) const LEAST: usize = 32;
+
+/// Shown to nobody.
+#[derive(Clone)]
+pub(crate) struct Secret(Hmac<Sha256>);
+
+/// Encrypts and decrypts for one namespace.
+pub(crate) struct Sealer(XChaCha20Poly1305);
+
+/// Digests keys for one namespace and purpose.
+#[derive(Clone)]
+pub(crate) struct Digester(Hmac<Sha256>);
+
+/// Writes what makes a key, part by part. Two keys are one if all their parts are.
+///
+/// The parts are told apart by their lengths: `"ab", "c"` is another key than `"a", "bc"`. Nothing is kept of them but a
+/// 128-bit hash, keyed with the secret that the replicas share.
+pub struct KeyBytes(Hmac<Sha256>);
+
+// ===== impl Secret =====
+
+impl Secret {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(keyed(secret))
+    }
+
+    fn derive(&self, purpose: &str, namespace: &str) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(b"tower-singleflight 1 ");
+        for part in [purpose, namespace] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    pub(crate) fn sealer(&self, namespace: &str) -> Sealer {
+        let key = self.derive("messages", namespace);
+        Sealer(XChaCha20Poly1305::new(&key.into()))
+    }
+
+    pub(crate) fn digester(&self, purpose: &str, namespace: &str) -> Digester {
+        Digester(keyed(&self.derive(purpose, namespace)))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+// ===== impl Sealer =====
+
+impl Sealer {
+    /// `version`, a nonce, and `plain` encrypted, with a tag over all this and `context`.
+    pub(crate) fn seal(&self, version: u8, context: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).expect("the operating system gives random numbers");
+        let aad = aad(version, context);
+        let mut sealed = Vec::with_capacity(1 + NONCE + plain.len() + 16);
+        sealed.push(version);
+        sealed.extend(nonce);
+        sealed.extend(plain);
+        let tag = self
+            .0
+            .encrypt_inout_detached(
+                &XNonce::from(nonce),
+                &aad,
+                (&mut sealed[1 + NONCE..]).into(),
+            )
+            .expect("no message is 256 GiB long");
+        sealed.extend_from_slice(&tag);
+        sealed
+    }
+
+    pub(crate) fn open(&self, version: u8, context: &[u8], sealed: &[u8]) -> Option<Bytes> {
+        let (&found, rest) = sealed.split_first()?;
+        let (nonce, msg) = rest.split_first_chunk::<NONCE>()?;
+        if found != version {
+            return None;
+        }
+        let aad = &aad(version, context);
+        let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad });
+        plain.ok().map(Bytes::from)
+    }
+}
+
+fn aad(version: u8, context: &[u8]) -> Vec<u8> {
+    let mut aad = Vec::with_capacity(1 + context.len());
+    aad.push(version);
+    aad.extend(context);
+    aad
+}
+
+// ===== impl Digester =====
+
+impl Digester {
+    pub(crate) fn begin(&self) -> KeyBytes {
+        KeyBytes(self.0.clone())
+    }
+}
+
+// ===== impl KeyBytes =====
+
+impl KeyBytes {
+    /// One more part of the key.
+    pub fn part(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    /// A piece of what is told apart by lengths of its own.
+    #[cfg(feature = "http")]
+    pub(crate) fn raw(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        let mac: [u8; 32] = self.0.finalize().into_bytes().into();
+        let half = mac.first_chunk().expect("32 bytes are 16 and more");
+        Digest(u128::from_be_bytes(*half))
+    }
+}
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyBytes").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(digester: &Digester, parts: &[&str]) -> Digest {
+        let mut bytes = digester.begin();
+        for part in parts {
+            bytes.part(part.as_bytes());
+        }
+        bytes.finish()
+    }
+
+    #[test]
+    fn parts_are_told_apart() {
+        let digester = Secret::new(&[7; 32]).digester("group", "shop");
+        let parts: [&[&str]; 5] = [&[], &[""], &["", ""], &["ab", "c"], &["a", "bc"]];
+        for (at, one) in parts.iter().enumerate() {
+            for other in &parts[..at] {
+                assert_ne!(digest(&digester, one), digest(&digester, other));
+            }
+        }
+    }
+
+    #[test]
+    fn secret_namespace_and_purpose_all_make_another_digest() {
+        let secret = Secret::new(&[7; 32]);
+        let all = [
+            secret.digester("group", "shop"),
+            secret.digester("group", "blog"),
+            secret.digester("layer", "shop"),
+            Secret::new(&[8; 32]).digester("group", "shop"),
+            secret.digester("groups", "hop"),
+        ];
+        let mut digests: Vec<_> = all.iter().map(|one| digest(one, &["key"])).collect();
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), all.len());
+        assert_eq!(digest(&all[0].clone(), &["key"]), digest(&all[0], &["key"]));
+    }
+}
