@@ -172,9 +172,10 @@ def halfway(address):
 def stops(leads):
     def scenario(address):
         pause = (MIB, 1.2)
-        one, others = Client(start=0 if leads else .02, pause=pause), [Client(start=.01) for _ in range(9)]
+        one, others = Client(pause=pause), [Client() for _ in range(9)]
         leader = [] if leads else [Client()]
-        clients = [one, *leader, *others]
+        # Who asks first leads.
+        clients = [one, *others] if leads else [*leader, one, *others]
         run(address, clients)
         assert all(client.is_whole(32 * MIB) for client in clients)
         return {"others' end p50": middle(client.end for client in [*leader, *others])}
