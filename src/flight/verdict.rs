@@ -1,7 +1,7 @@
 //! What a flight's failure or head means for those who wait.
 //!
-//! Each function, here and in `flow`, decides under the state's lock, tells every waiter while none is woken yet, and
-//! wakes them last. What nobody may join any more is out of the table before anybody is told.
+//! Each function, here and in `body`, decides under the state's lock, for all who wait, and wakes them last. What nobody may
+//! join any more is out of the table before anybody can find that out.
 
 use std::{any::Any, panic::resume_unwind, sync::Arc, task::Poll};
 
