@@ -177,6 +177,11 @@ impl SharedBuffer {
         self.reserved
     }
 
+    /// Whether the source gives nothing more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
