@@ -18,7 +18,7 @@ use crate::{
 
 /// So many bytes that lie ready are read without a pause, while the body streams. Then other readers have their turn, who may
 /// still wait for their first.
-const BURST: usize = 512 << 10;
+const BURST: usize = 64 << 10;
 
 /// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
 pub(crate) struct Reader<K> {

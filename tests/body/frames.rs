@@ -398,7 +398,7 @@ async fn a_reader_of_much_that_lies_ready_lets_others_have_their_turn() {
             }
         }
     }
-    assert_eq!(turns, 3);
+    assert_eq!(turns, 31);
     // What is left of a body that has ended is nobody's obstacle.
     feed.end();
     settle().await;
