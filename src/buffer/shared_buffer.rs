@@ -177,9 +177,9 @@ impl SharedBuffer {
         self.reserved
     }
 
-    /// Whether the source gives nothing more.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.end.is_some()
+    /// Whether so many bytes or more wait for the reader at `place`, and the source goes on.
+    pub(crate) fn is_behind(&self, place: Place, bytes: u64) -> bool {
+        self.end.is_none() && self.received - self.cursor(place).had.bytes >= bytes
     }
 
     pub(crate) fn received(&self) -> u64 {

@@ -16,8 +16,8 @@ use crate::{
     observe,
 };
 
-/// So many bytes that lie ready are read without a pause, while the body streams. Then other readers have their turn, who may
-/// still wait for their first.
+/// So many bytes are read without a pause by who is further behind, while the body streams. Then other readers have their
+/// turn, who may still wait for their first.
 const BURST: usize = 64 << 10;
 
 /// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
@@ -71,7 +71,7 @@ impl<K> Reader<K> {
     fn read(&mut self) -> Option<Read> {
         let (read, _spent) = {
             let mut state = self.caller.flight().data.state.lock();
-            if self.burst >= BURST && !state.buffer.has_ended() {
+            if self.burst >= BURST && state.buffer.is_behind(self.caller.place(), BURST as u64) {
                 return None;
             }
             let read = state.buffer.read(self.caller.place());
