@@ -4,6 +4,8 @@ use http::HeaderMap;
 use http::header::HOST;
 use http::uri::Authority;
 
+use super::digest::{Sink, Writer};
+
 /// `host[:port]` with the bytes that compare without case in front (RFC 9110 section 4.2.3).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Host<'a> {
@@ -22,15 +24,18 @@ impl<'a> Host<'a> {
     }
 
     pub(crate) fn parse(bytes: &'a [u8]) -> Self {
-        // `contains` is the fast one, and almost never true.
-        let at = bytes
-            .contains(&b'@')
-            .then(|| bytes.iter().rposition(|byte| *byte == b'@'))
-            .flatten();
-        let (userinfo, rest) = bytes.split_at(at.map_or(0, |at| at + 1));
+        let (mut start, mut end) = (0, None);
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'@' => (start, end) = (at + 1, None),
+                b':' if end.is_none() => end = Some(at),
+                _ => {}
+            }
+        }
+        let (userinfo, rest) = bytes.split_at(start);
         let end = match rest {
             [b'[', ..] => rest.iter().position(|byte| *byte == b']').map(|at| at + 1),
-            _ => rest.iter().position(|byte| *byte == b':'),
+            _ => end.map(|end| end - start),
         };
         let (name, port) = rest.split_at(end.unwrap_or(rest.len()));
         Self {
@@ -40,20 +45,24 @@ impl<'a> Host<'a> {
         }
     }
 
-    fn is(&self, other: &Self) -> bool {
-        self.name.eq_ignore_ascii_case(other.name) && self.port == other.port
+    pub(super) fn write<S: Sink>(&self, writer: &mut Writer<S>) {
+        writer.part(self.userinfo);
+        writer.lowercase(self.name);
+        writer.part(self.port);
     }
-}
 
-/// Whether the `Host` field says nothing but what the authority says.
-pub(super) fn repeats(headers: &HeaderMap, authority: &Authority) -> bool {
-    let mut values = headers.get_all(HOST).iter();
-    match (values.next(), values.next()) {
-        (Some(host), None) => {
-            let host = Host::parse(host.as_bytes());
-            host.userinfo.is_empty() && host.is(&Host::of(authority))
+    /// Whether the `Host` field says nothing but what this, the host of the URI, says.
+    pub(super) fn is_repeated_by(&self, headers: &HeaderMap) -> bool {
+        let mut values = headers.get_all(HOST).iter();
+        match (values.next(), values.next()) {
+            (Some(host), None) => {
+                let host = Host::parse(host.as_bytes());
+                host.userinfo.is_empty()
+                    && host.name.eq_ignore_ascii_case(self.name)
+                    && host.port == self.port
+            }
+            _ => false,
         }
-        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ use super::and::RequestKeyAnd;
 use super::digest::{Digest, Sink, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
 use super::forwarded;
-use super::host::{self, Host};
+use super::host::Host;
 use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
 use super::target::Target;
@@ -336,18 +336,13 @@ impl RequestKeyExtractor {
         } = request;
         writer.part(method.as_str().as_bytes());
         match uri.scheme_str() {
+            Some(scheme @ ("http" | "https")) => writer.part(scheme.as_bytes()),
             Some(scheme) => writer.lowercase(scheme.as_bytes()),
             None => writer.optional(None),
         }
-        let mut host_is_repeated = false;
-        match uri.authority() {
-            Some(authority) => {
-                let host = Host::of(authority);
-                writer.part(host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
-                host_is_repeated = host::repeats(headers, authority);
-            }
+        let host = uri.authority().map(Host::of);
+        match &host {
+            Some(host) => host.write(writer),
             None => writer.optional(None),
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
@@ -381,13 +376,12 @@ impl RequestKeyExtractor {
             if place == Place::Named {
                 writer.named();
             }
+            let is_repeated = || host.is_some_and(|host| host.is_repeated_by(headers));
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if !host_is_repeated || place == Place::Named {
-                let host = Host::parse(value.as_bytes());
-                writer.field(name.as_bytes(), host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
+            } else if place == Place::Named || !is_repeated() {
+                writer.part(name.as_bytes());
+                Host::parse(value.as_bytes()).write(writer);
             }
         }
         are_named

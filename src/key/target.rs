@@ -7,8 +7,10 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::{
     Uri,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{PathAndQuery, Scheme},
 };
+
+use super::host::Host;
 
 /// A URI in bytes of its own, without a user and password: a key holds no credential in clear. Their hash is in its digest.
 #[derive(Clone, Debug)]
@@ -25,22 +27,25 @@ pub(super) fn copied(uri: &Uri) -> Uri {
 }
 
 fn text(uri: &Uri, part: impl Fn(&str) -> &str) -> String {
-    let scheme = uri.scheme().map_or("", Scheme::as_str);
-    let authority = uri
-        .authority()
-        .map_or("", |all| part(Authority::as_str(all)));
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let Some(authority) = uri.authority() else {
+        return path.to_owned();
+    };
+    let scheme = uri.scheme().map_or("", Scheme::as_str);
     let separator = if scheme.is_empty() { "" } else { "://" };
-    [scheme, separator, authority, path].concat()
+    let parts = [scheme, separator, part(authority.as_str()), path];
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+    parts.into_iter().for_each(|part| text.push_str(part));
+    text
 }
 
 // ===== impl Target =====
 
 impl Target {
     pub(super) fn of(uri: &Uri) -> Self {
-        let host = |authority: &str| authority.rfind('@').map_or(0, |at| at + 1);
+        let userinfo = |authority: &str| Host::parse(authority.as_bytes()).userinfo.len();
         Self {
-            text: text(uri, |authority| &authority[host(authority)..]).into(),
+            text: text(uri, |authority| &authority[userinfo(authority)..]).into(),
             uri: OnceLock::new(),
         }
     }
