@@ -60,7 +60,7 @@ impl<K> Handle<K> {
         if let Some(replicated) = self.flights.replicated() {
             replicated.forget(key);
         }
-        let hash = self.flights.table.hash(key);
+        let hash = self.flights.hash(key);
         let detached = self.flights.of(hash, key).filter(|flight| flight.detach());
         detached.count() > 0
     }
@@ -110,7 +110,7 @@ impl<K> Handle<K> {
     where
         K: std::hash::Hash + Eq,
     {
-        let hash = self.flights.table.hash(key);
+        let hash = self.flights.hash(key);
         self.flights
             .of(hash, key)
             .map(|flight| flight.callers())

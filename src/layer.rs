@@ -154,7 +154,7 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
             shared: Arc::new(Shared {
                 extractor: Arc::new(extractor),
                 settings: Settings::default(),
-                flights: Arc::new(Flights::new()),
+                flights: Arc::new(Flights::new::<X>()),
             }),
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     observe::{CallerSpan, Reason},
     role::Disposition,
     rules::{self, Bypass},
-    shared::{Event, Resource, Shared},
+    shared::{Event, Shared},
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -153,7 +153,7 @@ where
         let Shared {
             flights, settings, ..
         } = &*self.shared;
-        let hash = flights.table.hash(&key);
+        let hash = flights.hash(&key);
         let now = Instant::now();
         if flights.unshareable.contains(hash, now) {
             let unshareable = Unshareable {
@@ -164,10 +164,8 @@ where
             let request = Request::from_parts(parts, body);
             return self.call_apart(request, Reason::Remembered, Some(unshareable));
         }
-        let watches_writes = self.shared.default_key().is_some();
-        let target = watches_writes.then(|| Resource::of(&parts).target());
         let method = parts.method.clone();
-        let flight = self.shared.new_flight(hash, key, method, target, now);
+        let flight = self.shared.new_flight(hash, key, method, now);
         let mut head = Some(parts);
         let number = flights.number();
         let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);

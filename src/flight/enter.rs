@@ -165,7 +165,7 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
             return Visit::Pass;
         }
-        if !theirs.is_fresh(&self.flights.writes, self.now) {
+        if !self.flights.is_fresh(theirs, self.now) {
             return Visit::Detach;
         }
         let mut state = theirs.state.lock();

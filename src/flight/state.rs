@@ -30,7 +30,7 @@ use crate::{
     group,
     observe::{Reason, Trace},
     rules::Variant,
-    shared::{Counters, Varying, WriteEpochs, WriteTarget},
+    shared::{Counters, Varying},
     sync::Mutex,
 };
 
@@ -43,8 +43,8 @@ pub(crate) struct HttpFlight<K> {
     /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
     pub(crate) method: Method,
     pub(crate) counters: Arc<Counters>,
-    /// The target, and the last write when the flight began; `None` where writes are not watched.
-    pub(crate) epoch: Option<(WriteTarget, u64)>,
+    /// The last write when the flight began.
+    pub(crate) epoch: u64,
     /// From when on it is too old to be joined.
     pub(crate) expires: Option<Instant>,
     /// After so long without a frame it is not joined either.
@@ -126,17 +126,6 @@ pub(crate) enum Decision<K> {
     Move(Caller<K>),
     Forward(Box<request::Parts>, Reason),
     Fail(Box<request::Parts>, Box<dyn Any + Send>),
-}
-
-// ===== impl HttpFlight =====
-
-impl<K> HttpFlight<K> {
-    /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
-    pub(crate) fn is_fresh(&self, writes: &WriteEpochs, now: Instant) -> bool {
-        self.epoch
-            .is_none_or(|(target, epoch)| !writes.written_since(epoch, &target))
-            && self.expires.is_none_or(|expires| now <= expires)
-    }
 }
 
 // ===== impl State =====

@@ -405,10 +405,9 @@ where
         let request = head.as_ref()?;
         let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
         let method = request.method.clone();
-        let target = old.epoch.map(|(target, _)| target);
         let data = self
             .shared
-            .new_flight(old.hash, old.key.clone(), method, target, now);
+            .new_flight(old.hash, old.key.clone(), method, now);
         let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
         let caller = candidate.enter_moved(variant, data)?;
         #[cfg(feature = "redis")]

@@ -19,6 +19,7 @@ use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
 use crate::rules::CLIENT_ADDRESS;
+use crate::shared::{HostHash, Resource};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -306,7 +307,7 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            target: Target::of(&request.uri),
+            target: Target::of(request),
             digest: writer.finish(),
         }
     }
@@ -400,8 +401,12 @@ impl KeyExtractor for RequestKeyExtractor {
         Some(self)
     }
 
-    fn default_part<'a>(&self, key: &'a RequestKey) -> Option<&'a RequestKey> {
+    fn default_part(key: &RequestKey) -> Option<&RequestKey> {
         Some(key)
+    }
+
+    fn hash_of(key: &RequestKey) -> Option<u64> {
+        Some(key.half())
     }
 
     fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
@@ -471,6 +476,19 @@ impl RequestKey {
     }
 }
 
+impl RequestKey {
+    /// The resource that it is for, as writes see it.
+    pub(crate) fn resource(&self) -> Resource<'_> {
+        let host = self.target.authority().map(HostHash::new);
+        Resource::new(self.uri(), host)
+    }
+
+    /// Half of a keyed digest is a hash already.
+    pub(super) fn half(&self) -> u64 {
+        self.digest[0]
+    }
+}
+
 impl PartialEq for RequestKey {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest && self.method == other.method
@@ -484,8 +502,7 @@ impl hash::Hash for RequestKey {
     where
         H: hash::Hasher,
     {
-        // Half of a digest is as good a hash as any.
-        state.write_u64(self.digest[0]);
+        state.write_u64(self.half());
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 use tokio::time::Instant;
 
-use super::{flights::Flights, settings::Settings, write_target::WriteTarget};
+use super::{flights::Flights, settings::Settings};
 use crate::{
     buffer::SharedBuffer,
     flight::{HttpFlight, State},
@@ -51,14 +51,13 @@ impl<X: KeyExtractor> Shared<X> {
 }
 
 impl<X: KeyExtractor> Shared<X> {
-    /// A flight that may begin `now`. `target`: whose writes are watched.
+    /// A flight that may begin `now`.
     #[inline]
     pub(crate) fn new_flight(
         &self,
         hash: u64,
         key: X::Key,
         method: Method,
-        target: Option<WriteTarget>,
         now: Instant,
     ) -> HttpFlight<X::Key> {
         let Self {
@@ -70,7 +69,7 @@ impl<X: KeyExtractor> Shared<X> {
             key,
             method,
             trace: Trace::new(&flights.counters.name, now),
-            epoch: target.map(|target| (target, flights.writes.current())),
+            epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
             state: Mutex::new(State::new(SharedBuffer::new(Arc::clone(&counters.budget)))),
