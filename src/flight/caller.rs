@@ -93,7 +93,7 @@ impl<K> Caller<K> {
         &self.flight
     }
 
-    /// The leader leaves a flight that was closed while it was alone.
+    /// The leader leaves a flight whose body nobody reads through it.
     pub(crate) fn leave_alone(mut self) {
         self.part = Part::Alone;
     }

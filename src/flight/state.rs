@@ -26,7 +26,7 @@ use super::caller::Caller;
 use crate::replicas::EntryId;
 use crate::{
     audit::Original,
-    buffer::{Place, SharedBuffer},
+    buffer::{LazyBuffer, Place},
     group,
     observe::{Reason, Trace},
     rules::Variant,
@@ -62,7 +62,7 @@ pub(crate) struct State<K> {
     pub(crate) variant: Option<(Variant, Varying)>,
     /// Those for whom nothing is decided yet, or who have not found it (S1).
     pub(crate) followers: Slab<Waiting<K>>,
-    pub(crate) buffer: SharedBuffer,
+    pub(crate) buffer: LazyBuffer,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) is_joined: bool,
     /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
@@ -132,7 +132,7 @@ pub(crate) enum Decision<K> {
 
 impl<K> State<K> {
     #[inline]
-    pub(crate) fn new(buffer: SharedBuffer) -> Self {
+    pub(crate) fn new(buffer: LazyBuffer) -> Self {
         Self {
             stage: Stage::Called,
             is_closed: false,

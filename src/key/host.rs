@@ -1,7 +1,5 @@
 //! The host of a request's target, split for comparison.
 
-use http::HeaderMap;
-use http::header::HOST;
 use http::uri::Authority;
 
 use super::digest::{Sink, Writer};
@@ -14,6 +12,8 @@ pub(crate) struct Host<'a> {
     pub(crate) name: &'a [u8],
     /// `:port`, as written.
     pub(super) port: &'a [u8],
+    /// The name and the port.
+    whole: &'a [u8],
 }
 
 // ===== impl Host =====
@@ -42,6 +42,7 @@ impl<'a> Host<'a> {
             userinfo,
             name,
             port,
+            whole: rest,
         }
     }
 
@@ -51,17 +52,14 @@ impl<'a> Host<'a> {
         writer.part(self.port);
     }
 
-    /// Whether the `Host` field says nothing but what this, the host of the URI, says.
-    pub(super) fn is_repeated_by(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(HOST).iter();
-        match (values.next(), values.next()) {
-            (Some(host), None) => {
-                let host = Host::parse(host.as_bytes());
-                host.userinfo.is_empty()
-                    && host.name.eq_ignore_ascii_case(self.name)
-                    && host.port == self.port
-            }
-            _ => false,
+    /// Whether a `Host` field says nothing but what this, the host of the URI, says.
+    pub(super) fn is_repeated_by(&self, field: &[u8]) -> bool {
+        // Most are spelled alike.
+        field == self.whole || {
+            let field = Host::parse(field);
+            field.userinfo.is_empty()
+                && field.name.eq_ignore_ascii_case(self.name)
+                && field.port == self.port
         }
     }
 }

@@ -377,7 +377,10 @@ impl RequestKeyExtractor {
             if place == Place::Named {
                 writer.named();
             }
-            let is_repeated = || host.is_some_and(|host| host.is_repeated_by(headers));
+            let is_repeated = || {
+                host.is_some_and(|host| host.is_repeated_by(value.as_bytes()))
+                    && is_only(header, headers)
+            };
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
             } else if place == Place::Named || !is_repeated() {
@@ -424,6 +427,11 @@ impl fmt::Debug for RequestKeyExtractor {
 }
 
 /// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
+/// Whether a field that is there has one line.
+fn is_only(name: &HeaderName, headers: &HeaderMap) -> bool {
+    headers.len() == headers.keys_len() || headers.get_all(name).iter().nth(1).is_none()
+}
+
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT
 }

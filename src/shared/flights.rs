@@ -1,8 +1,8 @@
 //! `Flights`.
 
-use std::{hash::Hash, sync::Arc};
 #[cfg(feature = "redis")]
 use std::sync::OnceLock;
+use std::{hash::Hash, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -159,7 +159,8 @@ impl<K> Flights<K> {
         for flight in others.filter(|other| !Arc::ptr_eq(other, flight)) {
             let given = {
                 let mut state = flight.data.state.lock();
-                let gives = !state.is_joined && state.buffer.is_kept_for_nobody();
+                let buffer = state.buffer.made();
+                let gives = !state.is_joined && buffer.is_some_and(|it| it.is_kept_for_nobody());
                 gives.then(|| {
                     state.buffer.outgrow(&[]);
                     (state.close(), state.buffer.take_spent())

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{flights::Flights, settings::Settings};
 use crate::{
-    buffer::SharedBuffer,
+    buffer::LazyBuffer,
     flight::{HttpFlight, State},
     key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
     observe::Trace,
@@ -72,7 +72,7 @@ impl<X: KeyExtractor> Shared<X> {
             epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
-            state: Mutex::new(State::new(SharedBuffer::new(Arc::clone(&counters.budget)))),
+            state: Mutex::new(State::new(LazyBuffer::new(Arc::clone(&counters.budget)))),
             counters,
         }
     }
