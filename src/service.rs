@@ -18,8 +18,8 @@ use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
     flight::{
-        Again, Caller, Candidate, Entered, Follower, Identity, Inner, InnerBody, LeaderSlot, MOVES,
-        Oneshot, Own, Work,
+        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, LeaderSlot,
+        MOVES, Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
     key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
@@ -171,7 +171,7 @@ where
         let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
         let entered = candidate.enter(flight);
         let Some(parts) = head else {
-            let Entered::Waits(caller) = entered else {
+            let Admitted::Waits(caller) = entered else {
                 unreachable!("its head is where it waits");
             };
             #[cfg(feature = "redis")]
@@ -180,15 +180,15 @@ where
         };
         let request = Request::from_parts(parts, body);
         match entered {
-            Entered::Leads(caller) => {
+            Admitted::Leads(caller) => {
                 flights.counters.count(Event::Led);
                 let (span, led) = (CallerSpan::current(), Disposition::Led);
                 self.lead(caller, request, has_credentials, may_differ, &span, led)
             }
-            Entered::Begins(caller, response) => self.begin(caller, response, request, moves),
-            Entered::Full => self.call_apart(request, Reason::Full, None),
-            Entered::Audits(original) => self.call_audited(request, may_differ, original),
-            Entered::Waits(_) => unreachable!("its head would be where it waits"),
+            Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
+            Admitted::Full => self.call_apart(request, Reason::Full, None),
+            Admitted::Audits(original) => self.call_audited(request, may_differ, original),
+            Admitted::Waits(_) => unreachable!("its head would be where it waits"),
         }
     }
 

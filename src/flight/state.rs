@@ -61,7 +61,7 @@ pub(crate) struct State<K> {
     /// Which requests the flight's response is for, as far as that is known.
     pub(crate) variant: Option<(Variant, Varying)>,
     /// Those for whom nothing is decided yet, or who have not found it (S1).
-    pub(crate) followers: Slab<Waiting<K>>,
+    pub(crate) followers: Slab<FollowerState<K>>,
     pub(crate) buffer: LazyBuffer,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) is_joined: bool,
@@ -103,7 +103,7 @@ pub(crate) enum Stage {
 }
 
 /// A follower that waits for its head.
-pub(crate) enum Waiting<K> {
+pub(crate) enum FollowerState<K> {
     /// For it is decided what `stage` says.
     Here {
         head: Box<request::Parts>,
@@ -180,7 +180,7 @@ impl<K> State<K> {
         self.is_closed = true;
         let mut dismissed = 0;
         for (_, follower) in &self.followers {
-            if let Waiting::Here { place, .. } = follower {
+            if let FollowerState::Here { place, .. } = follower {
                 self.buffer.leave(*place);
                 dismissed += 1;
             }
@@ -191,8 +191,8 @@ impl<K> State<K> {
     /// Dismisses the follower in `slot`, which is to be moved (S3). Gives its request's head.
     pub(crate) fn dismiss(&mut self, slot: usize) -> Option<(Box<request::Parts>, Number)> {
         let follower = self.followers.get_mut(slot)?;
-        match mem::replace(follower, Waiting::Moving) {
-            Waiting::Here {
+        match mem::replace(follower, FollowerState::Moving) {
+            FollowerState::Here {
                 head,
                 place,
                 number,
@@ -210,7 +210,7 @@ impl<K> State<K> {
     /// Adds a follower that waits for its head.
     pub(crate) fn wait(&mut self, head: request::Parts, place: Place, number: Number) -> usize {
         let head = Box::new(head);
-        self.followers.insert(Waiting::Here {
+        self.followers.insert(FollowerState::Here {
             head,
             place,
             number,
@@ -236,16 +236,16 @@ impl<K> State<K> {
     /// Whether the follower in `slot` was dismissed.
     pub(crate) fn is_dismissed(&self, slot: usize) -> bool {
         let all = matches!(self.stage, Stage::Refused(_) | Stage::Failed(_));
-        all || !matches!(self.followers[slot], Waiting::Here { .. })
+        all || !matches!(self.followers[slot], FollowerState::Here { .. })
     }
 
     /// Takes a follower out that leaves, and leaves the buffer for it, unless it was dismissed. Both under one lock: else who
     /// leads in between would get the place that is then left. `true`: [others wait for it](SharedBuffer::leave).
-    pub(crate) fn leave(&mut self, slot: usize) -> (Waiting<K>, Option<bool>) {
+    pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, Option<bool>) {
         let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
         let is_missed = match follower {
-            Waiting::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
+            FollowerState::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
             _ => None,
         };
         (follower, is_missed)
@@ -267,12 +267,12 @@ impl<K> State<K> {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
-            Waiting::Here { head, place, .. } => (head, place),
-            Waiting::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
-            Waiting::Forwarded(head, reason) => {
+            FollowerState::Here { head, place, .. } => (head, place),
+            FollowerState::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
+            FollowerState::Forwarded(head, reason) => {
                 return Some((Decision::Forward(head, reason), Place::Leader));
             }
-            Waiting::Moving => unreachable!("all are moved before it is decided"),
+            FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {
             Stage::Shared(response) => Decision::Begin(head, Arc::clone(response)),
@@ -297,7 +297,7 @@ impl<K> State<K> {
             .followers
             .iter_mut()
             .find_map(|(_, follower)| match follower {
-                Waiting::Here { place, .. } if *place == Place::Leader => Some(place),
+                FollowerState::Here { place, .. } if *place == Place::Leader => Some(place),
                 _ => None,
             });
         match first {

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::{
     audit::Taken,
+    candidate::Candidate,
     context::{Pulled, WorkContext},
-    enter::Candidate,
     leader::LeaderResponse,
-    state::{Flight, Number, Stage, Waiting},
+    state::{Flight, FollowerState, Number, Stage},
 };
 use crate::{
     buffer::{PrefixHasher, Room},
@@ -345,7 +345,7 @@ where
         let dismissed: Vec<_> = {
             let mut state = data.state.lock();
             let moves = |slot: &usize| match state.followers.get(*slot) {
-                Some(Waiting::Here { head, number, .. }) => moves(head, *number),
+                Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
                 _ => false,
             };
             let others: Vec<_> = slots.iter().copied().filter(moves).collect();
@@ -371,13 +371,13 @@ where
             let head = head.map(Box::new);
             let found = match (moved, head) {
                 (Some(moved), _) => moved,
-                (None, Some(head)) => Waiting::Forwarded(head, reason),
+                (None, Some(head)) => FollowerState::Forwarded(head, reason),
                 (None, None) => unreachable!("a request that is not moved is still here"),
             };
             let late = {
                 let mut state = data.state.lock();
                 match state.followers.get_mut(slot) {
-                    Some(follower @ Waiting::Moving) => {
+                    Some(follower @ FollowerState::Moving) => {
                         *follower = found;
                         None
                     }
@@ -397,7 +397,7 @@ where
         head: &mut Option<request::Parts>,
         number: Number,
         now: Instant,
-    ) -> Option<Waiting<X::Key>> {
+    ) -> Option<FollowerState<X::Key>> {
         let Shared {
             flights, settings, ..
         } = &*self.shared;
@@ -415,7 +415,7 @@ where
         if caller.flight().is_shared() {
             caller.promote();
         }
-        Some(Waiting::Moved(caller))
+        Some(FollowerState::Moved(caller))
     }
 
     /// Which requests of this key the response is for, if not for all.

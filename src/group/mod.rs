@@ -12,7 +12,7 @@
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
 //! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
 //! | `codec` | [`Codec`], how values are written for other replicas |
-//! | `visit` | the same for flights that carry something, as a floor above enters them |
+//! | `matching` | the same for flights that carry something, as a floor above enters them |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
@@ -35,6 +35,8 @@ mod drive;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+#[cfg(any(feature = "http", feature = "redis", loom))]
+mod matching;
 mod name;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod observed;
@@ -56,8 +58,6 @@ mod task;
 mod tell;
 mod try_run;
 mod value;
-#[cfg(any(feature = "http", feature = "redis", loom))]
-mod visit;
 mod wakers;
 mod work;
 
@@ -73,12 +73,12 @@ pub(crate) use self::tell::{Span, tell};
 pub(crate) use self::{
     caller::Caller,
     flight::Flight,
+    matching::{Match, MatchAdmission, Matcher},
     name::Name,
     panic::Payload,
     runtime::Runtime,
     shard::Entry,
-    table::Table,
-    visit::{Entered, Visit, Visitor},
+    table::{Admission, Table},
     wakers::Wakers,
 };
 pub use self::{

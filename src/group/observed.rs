@@ -75,11 +75,11 @@ struct Trace {
     since: Instant,
     #[cfg(feature = "tracing")]
     span: Span,
-    fate: Fate,
+    end: FlightEnd,
 }
 
 #[derive(Clone, Copy)]
-enum Fate {
+enum FlightEnd {
     Landed,
     Cancelled,
     Panicked,
@@ -127,7 +127,7 @@ impl<F: Future> Future for Observed<F> {
         let this = self.project();
         let polled = this.trace.within(|| this.future.poll(cx));
         if polled.is_ready() {
-            this.trace.fate = Fate::Landed;
+            this.trace.end = FlightEnd::Landed;
         }
         polled
     }
@@ -149,19 +149,19 @@ impl Trace {
             span: Span::new(
                 || tracing::info_span!(target: TARGET, "singleflight", group = &**name),
             ),
-            fate: Fate::Cancelled,
+            end: FlightEnd::Cancelled,
         }
     }
 
     /// Calls or polls the work in its span.
     fn within<T>(&mut self, part: impl FnOnce() -> T) -> T {
-        self.fate = Fate::Panicked;
+        self.end = FlightEnd::Panicked;
         let done = {
             #[cfg(feature = "tracing")]
             let _entered = self.span.enter();
             part()
         };
-        self.fate = Fate::Cancelled;
+        self.end = FlightEnd::Cancelled;
         done
     }
 }
@@ -172,14 +172,14 @@ impl Drop for Trace {
         #[cfg(feature = "tracing")]
         tell(|| {
             let (span, group) = (&self.span.0, &*self.name);
-            match self.fate {
-                Fate::Landed => {
+            match self.end {
+                FlightEnd::Landed => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
                 }
-                Fate::Cancelled => {
+                FlightEnd::Cancelled => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "cancelled");
                 }
-                Fate::Panicked => {
+                FlightEnd::Panicked => {
                     tracing::error!(target: TARGET, parent: span, group, ?duration, "panicked");
                 }
             }

@@ -19,11 +19,11 @@ use super::{
     caller::Caller,
     codec::Codec,
     flight::Flight,
+    matching::Match,
     outcome::Outcome,
     runtime::Runtime,
     shard::Entry,
-    table::Table,
-    visit::{Entered, Visit},
+    table::{Admission, Table},
 };
 use crate::{
     replicas::{
@@ -166,18 +166,18 @@ where
                 let mut visit = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
                     let flight = entry.flight().filter(|_| entry.key() == key);
                     match flight.is_some_and(|flight| flight.data.joined_by(number)) {
-                        true => Visit::Join(()),
-                        false => Visit::Pass,
+                        true => Match::Join(()),
+                        false => Match::Pass,
                     }
                 };
                 let entered = self.table.enter(&[hash], key, crossing, &mut visit);
                 match entered {
-                    Entered::Led(mut caller) => {
+                    Admission::Leads(mut caller) => {
                         self.lead(&mut caller, name, target, work);
                         caller
                     }
-                    Entered::Joined(caller, ()) => self.follow(caller, number, work, joined),
-                    Entered::Refused(..) => unreachable!("no visit refuses"),
+                    Admission::Follows((caller, ())) => self.follow(caller, number, work, joined),
+                    Admission::Refused(..) => unreachable!("no visit refuses"),
                 }
             }
         };
