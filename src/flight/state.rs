@@ -11,7 +11,7 @@
 //!    it is decided for all: who is moved would lead the flight of its variant, which might end before the others are there.
 //! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
 //!    it is no reader any more, and whoever decided counts it out, before it is woken.
-//! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is told.
+//! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is notified.
 //! 5. A flight in stage `Unled` has callers that were moved to it, and no work. Whoever makes it `Called`, under this lock, starts
 //!    the work, with its own request.
 
@@ -50,7 +50,7 @@ pub(crate) struct HttpFlight<K> {
     /// After so long without a frame it is not joined either.
     pub(crate) max_silence: Duration,
     pub(crate) state: Mutex<State<K>>,
-    /// After the state: it tells of what that gives back when it is dropped.
+    /// After the state: it reports what that gives back when it is dropped.
     pub(crate) trace: Trace,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct State<K> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number(#[cfg(feature = "redis")] pub(crate) u64);
 
-/// What other replicas are told of a flight.
+/// What other replicas know of a flight.
 #[cfg(feature = "redis")]
 #[derive(Default)]
 pub(crate) struct Contending {

@@ -428,7 +428,7 @@ where
         let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
             names
         } else {
-            // What the key tells is the same for all.
+            // What is in the key is the same for all.
             names
                 .iter()
                 .filter(|name| shared.may_differ(name))

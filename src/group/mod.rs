@@ -23,8 +23,8 @@
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
 //! | `name` | what a group is called by those who observe it |
-//! | `observed` | the work of a named group, as `tracing` and `metrics` are told of it |
-//! | `tell` | calls observers, whose panics end there |
+//! | `observed` | reports the work of a named group to `tracing` and `metrics` |
+//! | `report` | calls observers, whose panics end there |
 //! | `panic` | panics as values |
 
 mod caller;
@@ -46,6 +46,8 @@ mod panic;
 mod replicated;
 #[cfg(all(test, feature = "redis"))]
 mod replicated_tests;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod report;
 mod run;
 mod runtime;
 mod shard;
@@ -54,8 +56,6 @@ mod solo;
 mod state;
 mod table;
 mod task;
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-mod tell;
 mod try_run;
 mod value;
 mod wakers;
@@ -66,9 +66,9 @@ pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
-pub(crate) use self::tell::{Description, Kind, record};
+pub(crate) use self::report::{Description, Kind, record};
 #[cfg(all(feature = "http", feature = "tracing"))]
-pub(crate) use self::tell::{Span, tell};
+pub(crate) use self::report::{Span, report};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,

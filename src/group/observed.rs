@@ -1,4 +1,4 @@
-//! The work of a named group, as `tracing` and `metrics` are told of it.
+//! Reports the work of a named group to `tracing` and `metrics`.
 //!
 //! | metric, span, event | when |
 //! | --- | --- |
@@ -18,9 +18,9 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
-use super::tell::{Description, Kind, record};
+use super::report::{Description, Kind, record};
 #[cfg(feature = "tracing")]
-use super::tell::{Span, tell};
+use super::report::{Span, report};
 
 #[cfg(feature = "tracing")]
 const TARGET: &str = "tower_singleflight::Group";
@@ -62,14 +62,14 @@ thread_local! {
 pin_project! {
     /// Work, and the trace of its flight.
     pub(super) struct Observed<F> {
-        // First: the end is told when the work has been dropped.
+        // First: the end is reported when the work has been dropped.
         #[pin]
         future: F,
         trace: Trace,
     }
 }
 
-/// A flight of a named group, told of from its begin to its drop.
+/// Reports a flight of a named group, from its begin to its drop.
 struct Trace {
     name: Arc<str>,
     since: Instant,
@@ -85,7 +85,7 @@ enum FlightEnd {
     Panicked,
 }
 
-/// `work`, told of under the group's name.
+/// `work`, reported under the group's name.
 pub(super) fn observed<F, Fut>(name: &Arc<str>, work: F) -> impl FnOnce() -> Observed<Fut>
 where
     F: FnOnce() -> Fut,
@@ -102,7 +102,7 @@ where
 /// Tells of a caller that has joined.
 pub(super) fn joined(name: &Arc<str>) {
     #[cfg(feature = "tracing")]
-    tell(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
+    report(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
     called(name, "follower");
 }
 
@@ -170,7 +170,7 @@ impl Drop for Trace {
     fn drop(&mut self) {
         let duration = self.since.elapsed();
         #[cfg(feature = "tracing")]
-        tell(|| {
+        report(|| {
             let (span, group) = (&self.span.0, &*self.name);
             match self.end {
                 FlightEnd::Landed => {

@@ -212,7 +212,7 @@ impl RequestKeyExtractor {
     /// <div class="warning">
     ///
     /// **`coalesce(Method::POST)` is your promise that no POST below this layer changes anything.** Two equal orders
-    /// in the same moment would be one order. Where some POSTs are writes, tell them apart with [`and`](Self::and): a
+    /// in the same moment would be one order. Where some POSTs are writes, leave those out with [`and`](Self::and): a
     /// function that gives `None` for them.
     ///
     /// </div>

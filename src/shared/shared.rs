@@ -27,7 +27,7 @@ pub(crate) struct Shared<X: KeyExtractor> {
 // ===== impl Shared =====
 
 impl<X: KeyExtractor> Shared<X> {
-    /// The default key, which is known to tell the target and most fields of a request. Of a user's key nothing is known.
+    /// The default key, which holds the target and most fields of a request. What a user's key holds is not known.
     pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
         self.extractor.default_key()
     }

@@ -87,7 +87,7 @@ fn loom_a_reader_asks_while_the_task_looks() {
     });
 }
 
-/// Two followers are counted out by another while one of them, told of it, leaves without counting itself out, and the leader
+/// Two followers are counted out by another while one of them, which has seen that, leaves without counting itself out, and the leader
 /// leaves: the work is dropped once nobody is left.
 ///
 /// Catches: `count_out` asks for one caller, not for as many as leave; `leave_uncounted` counts out.
