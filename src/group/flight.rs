@@ -36,7 +36,8 @@ use super::{
     cancel::cancel,
     panic::{Message, drop_quietly},
     runtime::Runtime,
-    shard::{Entry, Link},
+    shard,
+    solo::Solo,
     state::{Driver, State, WorkState},
     wakers::{WakerSlot, Wakers},
     work::WorkResult,
@@ -62,6 +63,17 @@ pub(crate) struct Flight<K, V, C> {
     ending: SetOnce<Ending<V>>,
     pub(crate) data: C,
 }
+
+/// A flight, as the table holds it.
+pub(crate) enum Held<K, V, C> {
+    Solo(Solo<V>),
+    Whole(Arc<Flight<K, V, C>>),
+}
+
+pub(super) type Shard<K, V, C> = shard::Shard<K, Held<K, V, C>>;
+pub(super) type Entries<K, V, C> = shard::Entries<K, Held<K, V, C>>;
+pub(crate) type Entry<K, V, C> = shard::Entry<K, Held<K, V, C>>;
+pub(super) type Link<K, V, C> = shard::Link<K, Held<K, V, C>>;
 
 pub(super) type FlightState<K, V, C> = State<V, Keeper<K, V, C>>;
 
