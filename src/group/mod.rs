@@ -74,7 +74,6 @@ pub(crate) use self::{
     caller::Caller,
     flight::Flight,
     name::Name,
-    panic::Payload,
     runtime::Runtime,
     shard::Entry,
     table::Table,
