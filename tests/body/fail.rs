@@ -344,3 +344,23 @@ async fn a_leader_gets_its_response_though_an_extension_panics_when_it_is_cloned
     assert_eq!(own.into_body().collect().await.unwrap().to_bytes(), "own");
     assert_idle(&handle);
 }
+
+#[tokio::test]
+async fn a_leader_whose_followers_were_sent_away_keeps_nothing_that_it_has_read() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    let sent_away = service.call(get("/page"));
+    let head = Response::builder().extension(Fragile);
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    settle().await;
+    let mut body = now(&mut leader).into_body();
+    assert_eq!(handle.stats().waiters, 1);
+    for text in ["once", "upon"] {
+        feed.send(text);
+        assert_eq!(frame(&mut body), data(text));
+        assert_eq!(handle.stats().buffered_bytes, 0);
+    }
+    drop((body, sent_away));
+    assert!(feed.is_dropped());
+    assert_idle(&handle);
+}
