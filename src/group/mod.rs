@@ -79,7 +79,6 @@ pub(crate) use self::{
     flight::{Entry, Flight},
     matching::{Match, MatchAdmission, Matcher},
     name::Name,
-    panic::Payload,
     runtime::Runtime,
     table::{Admission, Table},
     wakers::Wakers,
