@@ -172,6 +172,10 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if state.is_closed || state.is_silent(self.now, theirs.max_silence) {
             return Visit::Detach;
         }
+        #[cfg(feature = "redis")]
+        if state.contending.is_too_late(self.number) {
+            return Visit::Detach;
+        }
         let headers = &self.head.as_ref().expect("it is in no flight yet").headers;
         match &state.variant {
             Some((variant, _)) if !variant.matches(headers) => {

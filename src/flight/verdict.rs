@@ -298,7 +298,7 @@ where
             return true;
         };
         let differs = |head: &request::Parts, _| !of.matches(&head.headers);
-        let panic = self.move_all(others, Some(of.names()), &differs);
+        let panic = self.move_all(&others, Some(of.names()), &differs);
         data.state.lock().stage = Stage::Shared(head);
         if let Some(payload) = panic {
             resume_unwind(payload);
@@ -310,27 +310,52 @@ where
     #[cfg(feature = "redis")]
     pub(super) fn move_late(&self, covered: u64) {
         let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
-        let slots = {
+        let slots: Vec<_> = {
             let state = self.flight.data.state.lock();
             state.followers.iter().map(|(slot, _)| slot).collect()
         };
         // A panic of a key's is no matter of the others: those make their own calls.
-        drop_quietly(self.move_all(slots, None, &is_late));
+        drop_quietly(self.move_all(&slots, None, &is_late));
+    }
+
+    /// From now on the flight is that of its leader's variant, `own`: all others are moved to those of theirs, and need not wait for a
+    /// response that is not for them. Those below `covered` come first.
+    #[cfg(feature = "redis")]
+    pub(super) fn move_others(&self, own: &Variant, covered: u64) {
+        let data = &self.flight.data;
+        let varying = &self.shared.flights.varying;
+        let varying = varying.insert(data.hash, own.names());
+        let (mut waiting, _old) = {
+            let mut state = data.state.lock();
+            let waiting = state.followers.iter();
+            let waiting = waiting.filter_map(|(slot, follower)| match follower {
+                Waiting::Here { number, .. } => Some((number.0 >= covered, slot)),
+                _ => None,
+            });
+            let waiting: Vec<_> = waiting.collect();
+            (waiting, state.variant.replace((own.clone(), varying)))
+        };
+        waiting.sort_unstable();
+        let slots: Vec<_> = waiting.into_iter().map(|(_, slot)| slot).collect();
+        let differs = |head: &request::Parts, _| !own.matches(&head.headers);
+        drop_quietly(self.move_all(&slots, Some(own.names()), &differs));
+        self.flight.wake_callers();
     }
 
     /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
     /// these names. Gives the first panic of the user's, after which they make their own calls.
     fn move_all(
         &self,
-        mut slots: Vec<usize>,
+        slots: &[usize],
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
     ) -> Option<Payload> {
         let mut panic = None;
-        while !slots.is_empty() {
-            let chunk = slots.split_off(slots.len().saturating_sub(CHUNK));
-            panic = self.move_followers(&chunk, names, moves, panic);
+        self.flight.data.state.lock().is_moving = true;
+        for chunk in slots.chunks(CHUNK) {
+            panic = self.move_followers(chunk, names, moves, panic);
         }
+        self.flight.data.state.lock().is_moving = false;
         panic
     }
 
@@ -412,7 +437,10 @@ where
         let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
         let caller = candidate.enter_moved(variant, data)?;
         #[cfg(feature = "redis")]
-        flights.one_more(caller.flight(), number);
+        {
+            self.hand_on(caller.flight(), number);
+            flights.one_more(caller.flight(), number);
+        }
         if caller.flight().is_shared() {
             caller.promote();
         }

@@ -3,7 +3,9 @@
 mod process;
 mod proxy;
 mod server;
+mod settings;
 
-pub use process::{Got, Replica, Settings};
+pub use process::{Got, Replica};
 pub use proxy::Proxy;
 pub use server::{Cluster, Kind, Server};
+pub use settings::Settings;
