@@ -427,10 +427,11 @@ impl<L: Local> Protocol<L> {
             Message::Alone { to, reason } => self.alone(to, reason, now),
             Message::Answer {
                 to,
+                from,
                 covered,
                 took,
                 body,
-            } => self.answered(to, covered, took, body, now),
+            } => self.answered((to, from), covered, took, body, now),
             Message::Echo { number } => {
                 let change = self.breaker.echo(number, now);
                 self.changed(change, now);

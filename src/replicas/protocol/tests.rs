@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Command, Contended, EntryId, Local, Output, Protocol, Reason, Refused, Settings, Time,
-    Unjoined, Verdict,
+    Unjoined, Verdict, Why,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat, ValueId},
@@ -338,11 +338,33 @@ fn a_large_answer_whose_link_breaks_is_waited_for_by_nobody() {
 
 fn stored_answer(flight: FlightId, seat: Seat, value: ValueId) -> Message {
     Message::Answer {
+        from: INBOX,
         to: address(flight, seat),
         covered: 1,
         took: Duration::from_secs(1),
         body: Body::Stored(value),
     }
+}
+
+#[test]
+fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
+    let mut replica = Replica::new();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    let (entry, script) = replica.contend();
+    replica.reply(script, Contended::Held { inbox, flight });
+    replica.commands();
+    // Whatever it says now is lost.
+    replica.protocol.unlinked(NOW);
+    let alone = replica.protocol.verdict(entry);
+    assert_eq!(alone, Some(Verdict::Alone(Why::Down)));
+    replica.protocol.linked(NOW);
+    replica.commands();
+    let answer = stored_answer(flight, script.seat, ValueId(9));
+    replica.protocol.message(answer, NOW);
+    let to = address(flight, script.seat);
+    assert_eq!(replica.told(), [Message::Leave { to }]);
+    replica.protocol.end(entry, NOW);
+    replica.nothing_is_left();
 }
 
 #[test]
@@ -411,6 +433,7 @@ fn the_seat_at_a_later_leader_is_left_when_an_earlier_one_answers() {
     let second = replica.script();
     replica.reply(second, held(flights[1]));
     let answer = Message::Answer {
+        from: INBOX,
         to: address(flights[0], first.seat),
         covered: 1,
         took: Duration::from_secs(1),

@@ -3,5 +3,6 @@
 mod bursts;
 mod credentials;
 mod far_store;
+mod processes;
 mod staleness;
 mod store_fails;
