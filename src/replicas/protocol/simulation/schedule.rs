@@ -71,6 +71,7 @@ impl World {
             weather,
             now: Time::ZERO,
             step: 0,
+            busy: 0,
             events: BinaryHeap::new(),
             slots: Vec::new(),
             free: Vec::new(),

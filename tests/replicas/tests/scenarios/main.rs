@@ -10,6 +10,7 @@ mod layer;
 mod layer_long;
 mod leader_fails;
 mod leaving;
+mod measured;
 mod refused;
 mod secrecy;
 mod staleness;
