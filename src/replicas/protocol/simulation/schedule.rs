@@ -84,6 +84,7 @@ impl World {
             held: Vec::new(),
             store_well: Some(Time::ZERO),
             store_ill: None,
+            all: Vec::new(),
             calls: Vec::new(),
             forgot: vec![None; keys],
             forgot_by: HashMap::new(),

@@ -66,6 +66,8 @@ pub(super) struct World {
     /// Since when the store does what it is asked; `None` while it does not.
     pub(super) store_well: Option<Time>,
     pub(super) store_ill: Option<Time>,
+    /// All flights that there were, and at which replicas.
+    pub(super) all: Vec<(usize, FlightRef)>,
     pub(super) calls: Vec<Call>,
     /// When somebody last said that a key is to be forgotten.
     pub(super) forgot: Vec<Option<Time>>,

@@ -81,7 +81,7 @@ fn kib<const N: usize>(_: usize, _: &Request<String>) -> Response<Bytes> {
 }
 
 /// How long after the call's end a request at the leader's replica has its response, and one at another.
-async fn followers(settings: &Settings, what: &str, says: crate::layer::Says) {
+async fn followers(server: &Server, settings: &Settings, what: &str, says: crate::layer::Says) {
     let settings = Settings {
         // The head is part of what is shared.
         max_body: (1 << 20) + 4096,
@@ -110,6 +110,8 @@ async fn followers(settings: &Settings, what: &str, says: crate::layer::Says) {
         assert_eq!(remote.role, Role::Replica);
         elsewhere.push(since(remote));
         fleet.origin.shut();
+        // Until all have it a large one is in the store.
+        server.is_empty_within(ms(1000)).await;
     }
     print(&format!("{what}: a follower at the leader's replica"), here);
     print(&format!("{what}: a follower at another"), elsewhere);
@@ -184,9 +186,9 @@ async fn what_replicas_cost() {
     let server = Server::start(Kind::Redis).await;
     let settings = Settings::new(&server.url()).patient();
     alone(&server, &settings).await;
-    followers(&settings, "1 KiB", kib::<1>).await;
-    followers(&settings, "64 KiB", kib::<64>).await;
-    followers(&settings, "1 MiB", kib::<1024>).await;
+    followers(&server, &settings, "1 KiB", kib::<1>).await;
+    followers(&server, &settings, "64 KiB", kib::<64>).await;
+    followers(&server, &settings, "1 MiB", kib::<1024>).await;
     a_burst(&server, &settings).await;
     memory(&server, &settings).await;
 }

@@ -76,23 +76,35 @@ async fn a_request_that_is_alone_takes_at_most_three_pings_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn followers_at_the_leaders_replica_cost_no_command() {
+async fn followers_at_one_replica_cost_no_script() {
     let _turn = one_at_a_time().await;
     let server = Server::start(Kind::Redis).await;
     let fleet = Fleet::start(&Settings::new(&server.url()), Takes::gate(), short).await;
-    let before = counts(&server).await;
-    let node = &fleet.nodes[0];
-    let asked: Vec<_> = (0..250).map(|_| node.ask(get(0))).collect();
-    fleet.waiters_reach(&key_of(get(0)), 250).await;
-    fleet.origin.open();
-    for asked in asked {
-        asked.await.expect("no panic");
+    let [first, second, ..] = &fleet.nodes[..] else {
+        unreachable!()
+    };
+    // The scripts are known after the first burst.
+    for scripts in [None, Some(3)] {
+        let before = counts(&server).await;
+        let calls = fleet.calls();
+        let leading: Vec<_> = (0..250).map(|_| first.ask(get(0))).collect();
+        fleet.origin.calls_reach(calls + 1).await;
+        let following: Vec<_> = (0..250).map(|_| second.ask(get(0))).collect();
+        fleet.waiters_reach(&key_of(get(0)), 501).await;
+        // The last callers are announced within some milliseconds.
+        sleep(ms(100)).await;
+        fleet.origin.open();
+        for asked in leading.into_iter().chain(following) {
+            asked.await.expect("no panic");
+        }
+        fleet.origin.shut();
+        server.is_empty_within(ms(1000)).await;
+        assert_eq!(fleet.calls(), calls + 1);
+        // One at the replica that follows, and two at the one that leads.
+        if let Some(scripts) = scripts {
+            assert_eq!(counts(&server).await.0 - before.0, scripts);
+        }
     }
-    server.is_empty_within(ms(1000)).await;
-    sleep(ms(20)).await;
-    assert_eq!(fleet.calls(), 1);
-    // EVALSHA is refused once for each script, which is then sent.
-    assert!(counts(&server).await.0 - before.0 <= 4);
     fleet.nothing_is_left();
 }
 
