@@ -468,7 +468,7 @@ where
         }
         let joined = flight.join_if(|flight| {
             let data = &flight.data;
-            if !flights.is_enabled() || !data.is_fresh(&flights.writes, now) {
+            if !flights.is_enabled() || !flights.is_fresh(data, now) {
                 return Err(Refusal::Gone);
             }
             let mut state = data.state.lock();

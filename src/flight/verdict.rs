@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::{
     audit::Taken,
+    candidate::Candidate,
     context::{Pulled, WorkContext},
-    enter::Candidate,
     leader::LeaderResponse,
-    state::{Flight, Number, Stage, Waiting},
+    state::{Flight, FollowerState, Number, Stage},
 };
 use crate::{
     buffer::{PrefixHasher, Room},
@@ -329,7 +329,7 @@ where
             let mut state = data.state.lock();
             let waiting = state.followers.iter();
             let waiting = waiting.filter_map(|(slot, follower)| match follower {
-                Waiting::Here { number, .. } => Some((number.0 >= covered, slot)),
+                FollowerState::Here { number, .. } => Some((number.0 >= covered, slot)),
                 _ => None,
             });
             let waiting: Vec<_> = waiting.collect();
@@ -370,7 +370,7 @@ where
         let dismissed: Vec<_> = {
             let mut state = data.state.lock();
             let moves = |slot: &usize| match state.followers.get(*slot) {
-                Some(Waiting::Here { head, number, .. }) => moves(head, *number),
+                Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
                 _ => false,
             };
             let others: Vec<_> = slots.iter().copied().filter(moves).collect();
@@ -396,13 +396,13 @@ where
             let head = head.map(Box::new);
             let found = match (moved, head) {
                 (Some(moved), _) => moved,
-                (None, Some(head)) => Waiting::Forwarded(head, reason),
+                (None, Some(head)) => FollowerState::Forwarded(head, reason),
                 (None, None) => unreachable!("a request that is not moved is still here"),
             };
             let late = {
                 let mut state = data.state.lock();
                 match state.followers.get_mut(slot) {
-                    Some(follower @ Waiting::Moving) => {
+                    Some(follower @ FollowerState::Moving) => {
                         *follower = found;
                         None
                     }
@@ -422,7 +422,7 @@ where
         head: &mut Option<request::Parts>,
         number: Number,
         now: Instant,
-    ) -> Option<Waiting<X::Key>> {
+    ) -> Option<FollowerState<X::Key>> {
         let Shared {
             flights, settings, ..
         } = &*self.shared;
@@ -430,10 +430,9 @@ where
         let request = head.as_ref()?;
         let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
         let method = request.method.clone();
-        let target = old.epoch.map(|(target, _)| target);
         let data = self
             .shared
-            .new_flight(old.hash, old.key.clone(), method, target, now);
+            .new_flight(old.hash, old.key.clone(), method, now);
         let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
         let caller = candidate.enter_moved(variant, data)?;
         #[cfg(feature = "redis")]
@@ -444,7 +443,7 @@ where
         if caller.flight().is_shared() {
             caller.promote();
         }
-        Some(Waiting::Moved(caller))
+        Some(FollowerState::Moved(caller))
     }
 
     /// Which requests of this key the response is for, if not for all.
@@ -457,7 +456,7 @@ where
         let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
             names
         } else {
-            // What the key tells is the same for all.
+            // What is in the key is the same for all.
             names
                 .iter()
                 .filter(|name| shared.may_differ(name))

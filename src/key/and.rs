@@ -42,7 +42,7 @@ where
         Some(&self.default)
     }
 
-    fn default_part<'a>(&self, key: &'a Self::Key) -> Option<&'a RequestKey> {
+    fn default_part(key: &Self::Key) -> Option<&RequestKey> {
         Some(&key.0)
     }
 

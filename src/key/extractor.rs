@@ -57,7 +57,20 @@ pub trait KeyExtractor: Send + Sync + 'static {
 
     /// What a key holds of the [default key](Self::default_key).
     #[doc(hidden)]
-    fn default_part<'a>(&self, key: &'a Self::Key) -> Option<&'a RequestKey> {
+    fn default_part(key: &Self::Key) -> Option<&RequestKey>
+    where
+        Self: Sized,
+    {
+        let _ = key;
+        None
+    }
+
+    /// The hash of a key that is one already, keyed by a secret.
+    #[doc(hidden)]
+    fn hash_of(key: &Self::Key) -> Option<u64>
+    where
+        Self: Sized,
+    {
         let _ = key;
         None
     }

@@ -11,7 +11,7 @@ use super::and::RequestKeyAnd;
 use super::digest::{Digest, Sink, Writer};
 use super::extractor::{KeyExtractor, may_have_key};
 use super::forwarded;
-use super::host::{self, Host};
+use super::host::Host;
 use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
 use super::target::Target;
@@ -19,6 +19,7 @@ use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
 use crate::rules::CLIENT_ADDRESS;
+use crate::shared::{HostHash, Resource};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -211,7 +212,7 @@ impl RequestKeyExtractor {
     /// <div class="warning">
     ///
     /// **`coalesce(Method::POST)` is your promise that no POST below this layer changes anything.** Two equal orders
-    /// in the same moment would be one order. Where some POSTs are writes, tell them apart with [`and`](Self::and): a
+    /// in the same moment would be one order. Where some POSTs are writes, leave those out with [`and`](Self::and): a
     /// function that gives `None` for them.
     ///
     /// </div>
@@ -306,7 +307,7 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            target: Target::of(&request.uri),
+            target: Target::of(request),
             digest: writer.finish(),
         }
     }
@@ -336,18 +337,13 @@ impl RequestKeyExtractor {
         } = request;
         writer.part(method.as_str().as_bytes());
         match uri.scheme_str() {
+            Some(scheme @ ("http" | "https")) => writer.part(scheme.as_bytes()),
             Some(scheme) => writer.lowercase(scheme.as_bytes()),
             None => writer.optional(None),
         }
-        let mut host_is_repeated = false;
-        match uri.authority() {
-            Some(authority) => {
-                let host = Host::of(authority);
-                writer.part(host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
-                host_is_repeated = host::repeats(headers, authority);
-            }
+        let host = uri.authority().map(Host::of);
+        match &host {
+            Some(host) => host.write(writer),
             None => writer.optional(None),
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
@@ -381,13 +377,15 @@ impl RequestKeyExtractor {
             if place == Place::Named {
                 writer.named();
             }
+            let is_repeated = || {
+                host.is_some_and(|host| host.is_repeated_by(value.as_bytes()))
+                    && is_only(header, headers)
+            };
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if !host_is_repeated || place == Place::Named {
-                let host = Host::parse(value.as_bytes());
-                writer.field(name.as_bytes(), host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
+            } else if place == Place::Named || !is_repeated() {
+                writer.part(name.as_bytes());
+                Host::parse(value.as_bytes()).write(writer);
             }
         }
         are_named
@@ -406,8 +404,12 @@ impl KeyExtractor for RequestKeyExtractor {
         Some(self)
     }
 
-    fn default_part<'a>(&self, key: &'a RequestKey) -> Option<&'a RequestKey> {
+    fn default_part(key: &RequestKey) -> Option<&RequestKey> {
         Some(key)
+    }
+
+    fn hash_of(key: &RequestKey) -> Option<u64> {
+        Some(key.half())
     }
 
     fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
@@ -425,6 +427,11 @@ impl fmt::Debug for RequestKeyExtractor {
 }
 
 /// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
+/// Whether a field that is there has one line.
+fn is_only(name: &HeaderName, headers: &HeaderMap) -> bool {
+    headers.len() == headers.keys_len() || headers.get_all(name).iter().nth(1).is_none()
+}
+
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT
 }
@@ -477,6 +484,19 @@ impl RequestKey {
     }
 }
 
+impl RequestKey {
+    /// The resource that it is for, as writes see it.
+    pub(crate) fn resource(&self) -> Resource<'_> {
+        let host = self.target.authority().map(HostHash::new);
+        Resource::new(self.uri(), host)
+    }
+
+    /// Half of a keyed digest is a hash already.
+    pub(super) fn half(&self) -> u64 {
+        self.digest[0]
+    }
+}
+
 impl PartialEq for RequestKey {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest && self.method == other.method
@@ -490,8 +510,7 @@ impl hash::Hash for RequestKey {
     where
         H: hash::Hasher,
     {
-        // Half of a digest is as good a hash as any.
-        state.write_u64(self.digest[0]);
+        state.write_u64(self.half());
     }
 }
 
