@@ -93,12 +93,14 @@ async fn followers(server: &Server, settings: &Settings, what: &str, says: crate
     };
     let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
     for round in 1..=500 {
-        let leader = first.ask(get(0));
+        // Short calls of one URI are not worth the store.
+        let request = || at(&format!("/{round}"));
+        let leader = first.ask(request());
         fleet.origin.calls_reach(round).await;
-        let follower = first.ask(get(0));
-        let remote = second.ask(get(0));
+        let follower = first.ask(request());
+        let remote = second.ask(request());
         // The follower elsewhere is one more where it follows.
-        fleet.waiters_reach(&key_of(get(0)), 4).await;
+        fleet.waiters_reach(&key_of(request()), 4).await;
         sleep(ms(3)).await;
         let opened = Instant::now();
         fleet.origin.open();

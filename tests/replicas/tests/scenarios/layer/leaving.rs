@@ -4,7 +4,7 @@ use replicas_tests::{Kind, Server, Settings};
 use tokio::time::sleep;
 use tower_singleflight::Role;
 
-use super::{Fleet, Takes, get, key_of, short};
+use super::{Fleet, Takes, at, key_of, short};
 use crate::{ms, one_at_a_time};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -12,15 +12,17 @@ async fn a_call_goes_on_for_requests_elsewhere_and_is_dropped_within_100_ms_of_t
     let _turn = one_at_a_time().await;
     let server = Server::start(Kind::Redis).await;
     let fleet = Fleet::start(&Settings::new(&server.url()), Takes::gate(), short).await;
-    for all_leave in [false, true] {
+    // Two URIs: a call as short as the first one is not worth the store.
+    for (path, all_leave) in [("/one", false), ("/two", true)] {
         let before = fleet.calls();
-        let leading = fleet.nodes[0].ask(get(0));
+        let key = key_of(at(path));
+        let leading = fleet.nodes[0].ask(at(path));
         fleet.origin.calls_reach(before + 1).await;
         let followers = fleet.nodes[1..].iter();
-        let following: Vec<_> = followers.map(|node| node.ask(get(0))).collect();
-        fleet.waiters_reach(&key_of(get(0)), 7).await;
+        let following: Vec<_> = followers.map(|node| node.ask(at(path))).collect();
+        fleet.waiters_reach(&key, 7).await;
         leading.abort();
-        fleet.waiters_reach(&key_of(get(0)), 6).await;
+        fleet.waiters_reach(&key, 6).await;
         assert_eq!(fleet.origin.running(), 1);
         if all_leave {
             following.iter().for_each(|following| following.abort());
