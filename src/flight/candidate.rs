@@ -185,6 +185,10 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
             }
             _ => {}
         }
+        #[cfg(feature = "redis")]
+        if state.contending.is_too_late(self.number) {
+            return Match::Detach;
+        }
         if flight.callers() >= self.max_waiters {
             return Match::Refuse;
         }

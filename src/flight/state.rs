@@ -7,8 +7,8 @@
 //!
 //! 1. A follower has a place in `followers` from the moment in which it is counted until it has found what was decided for
 //!    it, or leaves. Its request's head lies there, so that whoever decides can see it.
-//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved. Nobody finds it before
-//!    it is decided for all: who is moved would lead the flight of its variant, which might end before the others are there.
+//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved. Nobody finds that while
+//!    others are being moved: who is moved would lead the flight of its variant, which might end before the others are there.
 //! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
 //!    it is no reader any more, and whoever decided counts it out, before it is woken.
 //! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is notified.
@@ -17,6 +17,8 @@
 
 use std::{any::Any, mem, sync::Arc, time::Duration};
 
+#[cfg(feature = "redis")]
+use bytes::Bytes;
 use http::{Method, request, response};
 use slab::Slab;
 use tokio::time::Instant;
@@ -62,6 +64,8 @@ pub(crate) struct State<K> {
     pub(crate) variant: Option<(Variant, Varying)>,
     /// Those for whom nothing is decided yet, or who have not found it (S1).
     pub(crate) followers: Slab<FollowerState<K>>,
+    /// Whether some of them are being moved (S2).
+    pub(crate) is_moving: bool,
     pub(crate) buffer: LazyBuffer,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) is_joined: bool,
@@ -85,6 +89,18 @@ pub(crate) struct Contending {
     pub(crate) asked: u64,
     /// Its part in the protocol, once it contends.
     pub(crate) entry: Option<EntryId>,
+    /// Another replica's answer for the flight's variant, which its leader takes instead of contending. All callers are below its
+    /// number.
+    pub(crate) answer: Option<(Bytes, u64)>,
+}
+
+#[cfg(feature = "redis")]
+impl Contending {
+    /// Whether this caller has asked too late for the answer that is there.
+    pub(crate) fn is_too_late(&self, number: Number) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|(_, covered)| number.0 >= *covered)
+    }
 }
 
 #[derive(Default)]
@@ -138,6 +154,7 @@ impl<K> State<K> {
             is_closed: false,
             variant: None,
             followers: Slab::new(),
+            is_moving: false,
             buffer,
             is_joined: false,
             active: None,
@@ -251,9 +268,21 @@ impl<K> State<K> {
         (follower, is_missed)
     }
 
-    /// Whether everything is decided for those who wait.
+    /// Whether something is decided for all who wait.
     fn is_decided(&self) -> bool {
         !matches!(self.stage, Stage::Called)
+    }
+
+    /// Whether something is decided for the follower in `slot`, and may be found (S2).
+    fn is_decided_for(&self, slot: usize) -> bool {
+        let was_moved = || {
+            let follower = &self.followers[slot];
+            matches!(
+                follower,
+                FollowerState::Moved(_) | FollowerState::Forwarded(..)
+            )
+        };
+        !self.is_moving && (self.is_decided() || was_moved())
     }
 
     /// Whether the follower in `slot` may still leave of itself: nothing is decided for it.
@@ -263,7 +292,7 @@ impl<K> State<K> {
 
     /// What is decided for the follower in `slot`, which gives the slot up with that. `place`: where it then is among the readers.
     pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
-        if !self.is_decided() {
+        if !self.is_decided_for(slot) {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
