@@ -67,6 +67,7 @@ impl Admin {
             "followed": stats.followed,
             "forwarded": stats.forwarded,
             "bypassed": stats.bypassed,
+            "audit": self.audit,
             "audited": stats.audited,
             "audit_same": stats.audit_same,
             "audit_differed": stats.audit_differed,

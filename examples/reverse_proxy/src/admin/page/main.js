@@ -13,13 +13,14 @@ const VALUES = {
   asked: whole, called: whole, errors: whole, saved: percent, p50: time, p99: time, flights: whole, waiters: whole, buffered: bytes,
 };
 const saved = s => s.requests ? percent(100 * Math.max(0, 1 - s.upstream_calls / s.requests)) : "–";
+const audited = s => whole(s.audited) + (s.audited ? ` (${percent(100 * s.audited / s.requests)})` : "");
 const TOTALS = [["Requests", "requests"], ["Origin calls", "upstream_calls"], ["Calls saved", saved], ["Errors (5xx)", "errors"],
   ["502 and 504", "upstream_failures"], ["Led", "led"], ["Followed", "followed"], ["Made own call", "forwarded"], ["Bypassed", "bypassed"],
-  ["Tried again", "upstream_retries"], ["Audited", "audited"], ["Audits that differed", "audit_differed"]];
+  ["Tried again", "upstream_retries"], ["Audited", audited], ["Audits that differed", "audit_differed"]];
 /* Of the calls that this proxy would have made on its own: what became of them among all. */
-const SHARED = [["Led for all", r => r.led], ["Got another's response", r => r.followed], ["Took the lead over", r => r.takeovers],
+const SHARED = [["Led for all", r => r.led], ["Followed another", r => r.followed], ["Took over the lead", r => r.takeovers],
   ["Alone: store slow", r => r.alone.slow], ["Alone: store down", r => r.alone.down], ["Alone: call is short", r => r.alone.short],
-  ["Alone: not to be shared", r => r.alone.told]];
+  ["Alone: not shared", r => r.alone.told]];
 for (const [list, names] of [["totals", TOTALS], ["shared", SHARED]]) for (const [name] of names) {
   const box = make("div");
   box.append(make("dt", name), make("dd", "–"));
@@ -40,6 +41,8 @@ function take(event) {
   $("idle").textContent = event.requests ? "No requests in the last minute" : "Waiting for the first request";
   $("idle").hidden = !minute.idle;
   showOrigins(event, second);
+  $("audit").hidden = !event.audit;
+  $("audit").textContent = event.audit === 1 ? "audit: nothing is coalesced" : `audit: ${percent(100 * event.audit)} of what could be shared`;
   showReplicas(event.replicas);
   showHot(event.hot);
   $("switch").disabled = !event.layer;

@@ -10,7 +10,7 @@ export function origin(upstream, second, alone) {
 
 /* How the store that the proxies share does. */
 export function store({ is_up, round_trip_ms }) {
-  if (!is_up) return { state: "down", words: "The store is not in use: this proxy coalesces on its own" };
+  if (!is_up) return { state: "failing", words: "The store is not in use: this proxy coalesces on its own" };
   return { state: "up", words: round_trip_ms === null ? "The store is in use" : `The store answers in ${time(round_trip_ms)}` };
 }
 
