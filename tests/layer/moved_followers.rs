@@ -403,6 +403,13 @@ where
 
 #[tokio::test]
 async fn a_follower_that_is_moved_to_the_flight_of_a_parked_leader_gets_its_response() {
+    for audit in [0.0, 1.0] {
+        is_moved_to_the_flight_of_a_parked_leader(audit).await;
+    }
+}
+
+/// Whoever is moved is not audited.
+async fn is_moved_to_the_flight_of_a_parked_leader(audit: f64) {
     let (mut service, mut origin, handle) = stack(&layer());
     let leader = service.call(asks_for("gzip"));
     let moved = service.call(asks_for("br"));
@@ -413,6 +420,7 @@ async fn a_follower_that_is_moved_to_the_flight_of_a_parked_leader_gets_its_resp
     let head = Response::builder().header("vary", "x-variant");
     let feed = origin.call().begin_with(head, SizeHint::new());
     let parked = now(&mut parked);
+    handle.set_audit(audit);
     gzip.answer(answer("gzip"));
     let (leader, moved) = (read(leader), read(moved));
     settle().await;
