@@ -97,7 +97,7 @@ pub(crate) enum Read {
     FellBehind,
     /// Not there yet.
     Wait {
-        /// The source must be told that somebody waits for it.
+        /// The driver must be woken: somebody waits for a frame.
         asked: bool,
         /// The source waits for the reader that sets the pace.
         paced: bool,
@@ -175,6 +175,11 @@ impl SharedBuffer {
     /// Whether the body is sure to stay whole, unless its source breaks its word.
     pub(crate) fn is_reserved(&self) -> bool {
         self.reserved
+    }
+
+    /// Whether so many bytes or more wait for the reader at `place`, and the source goes on.
+    pub(crate) fn is_behind(&self, place: Place, bytes: u64) -> bool {
+        self.end.is_none() && self.received - self.cursor(place).had.bytes >= bytes
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -596,7 +601,7 @@ impl SharedBuffer {
             return SizeHint::with_exact(expected.saturating_sub(had));
         }
         let unread = self.received.saturating_sub(had);
-        // To a server that is told the length, HTTP/1.1 has no place for trailers. So it is told only once none can come.
+        // With a known length HTTP/1.1 has no place for trailers, so a server may know it only once none can come.
         let lasts = matches!(self.end, Some(End::Complete)) && !self.frames.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
@@ -671,7 +676,7 @@ mod tests {
         /// How many frames somebody has asked for.
         asked: usize,
         /// Whether the source knows that somebody asks.
-        is_told: bool,
+        is_woken: bool,
         whole: bool,
         cut: bool,
         ended: bool,
@@ -709,7 +714,7 @@ mod tests {
                 hasher: None,
                 pulled: false,
                 asked: 0,
-                is_told: false,
+                is_woken: false,
                 whole: true,
                 cut: false,
                 ended: false,
@@ -758,7 +763,7 @@ mod tests {
             if !self.whole && !pulled && !self.may_pull() {
                 return;
             }
-            self.is_told = false;
+            self.is_woken = false;
             let exceeds = self.buffer.exceeds(len);
             assert_eq!(
                 exceeds,
@@ -849,14 +854,14 @@ mod tests {
                     paced: waits,
                     asked,
                 } => {
-                    self.is_told |= asked;
+                    self.is_woken |= asked;
                     self.asked = at + 1;
                     assert!(!self.ended && at == self.pushed.len());
                     assert!(!waits || !paced && !self.whole);
                     let pulls = self.may_pull();
                     assert_eq!(pulls, !waits && !self.discarded, "B4");
-                    // Whole, it is told by whoever drives.
-                    assert!(!pulls || self.is_told || self.whole, "nobody is told");
+                    // Whole, it is pulled by whoever drives.
+                    assert!(!pulls || self.is_woken || self.whole, "nobody is woken");
                 }
             }
             self.check_prefix(index);

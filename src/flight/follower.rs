@@ -118,16 +118,16 @@ mod tests {
     use super::*;
     use crate::{
         SingleflightLayer,
-        flight::{Candidate, Entered},
+        flight::{Admitted, Candidate},
         key::method_and_uri,
         shared::Shared,
     };
 
-    fn enter<X: KeyExtractor>(shared: &Shared<X>) -> Entered<X::Key> {
+    fn enter<X: KeyExtractor>(shared: &Shared<X>) -> Admitted<X::Key> {
         let now = Instant::now();
         let mut head = Some(Request::new(()).into_parts().0);
         let key = shared.extractor.extract(head.as_ref().unwrap()).unwrap();
-        let flight = shared.new_flight(0, key, Method::GET, None, now);
+        let flight = shared.new_flight(0, key, Method::GET, now);
         let number = shared.flights.number();
         Candidate::new(&shared.flights, &mut head, usize::MAX, number, now).enter(flight)
     }
@@ -139,10 +139,10 @@ mod tests {
             std::future::ready(Ok(Response::new(Empty::<Bytes>::new())))
         });
         let service = layer.layer(inner);
-        let Entered::Leads(mut leader) = enter(service.shared()) else {
+        let Admitted::Leads(mut leader) = enter(service.shared()) else {
             unreachable!("it is the first")
         };
-        let Entered::Waits(caller) = enter(service.shared()) else {
+        let Admitted::Waits(caller) = enter(service.shared()) else {
             unreachable!("there is no head yet")
         };
         let own = Own {

@@ -373,6 +373,45 @@ fn a_default_body_is_empty() {
 }
 
 #[tokio::test]
+async fn a_reader_of_much_that_lies_ready_lets_others_have_their_turn() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(4 << 20));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    settle().await;
+    let feed = origin.call().begin();
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    let part = vec![b'-'; 64 << 10];
+    for _ in 0..32 {
+        feed.bytes(part.clone().into());
+        settle().await;
+        while frame(&mut leader) != Polled::Pending {}
+    }
+    let body = now(&mut follower).into_body();
+    let mut body = tokio_test::task::spawn(body);
+    let (mut read, mut turns) = (0, 0);
+    while read < 2 << 20 {
+        match body.enter(|cx, body| body.poll_frame(cx)) {
+            Poll::Ready(frame) => {
+                let data = frame.unwrap().unwrap().into_data().unwrap();
+                read += data.len();
+            }
+            Poll::Pending => {
+                assert!(body.is_woken(), "it goes on by itself");
+                turns += 1;
+            }
+        }
+    }
+    assert_eq!(turns, 31);
+    // What is left of a body that has ended is nobody's obstacle.
+    feed.end();
+    settle().await;
+    drop((leader, body, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn a_head_that_nobody_can_join_any_more_is_not_kept() {
     for outgrows in [false, true] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(8));

@@ -227,7 +227,7 @@ fn loom_a_join_outside_against_the_leaders_leaving() {
 /// Catches: `end` publishes the unshared value as one to be cloned.
 #[test]
 fn loom_an_unshared_value_is_handed_over() {
-    struct Unclonable(#[expect(dead_code, reason = "told of its drop")] OpenOnDrop);
+    struct Unclonable(#[expect(dead_code, reason = "reports its drop")] OpenOnDrop);
     impl Clone for Unclonable {
         fn clone(&self) -> Self {
             unreachable!("nobody shares it")
