@@ -1008,6 +1008,46 @@ mod tests {
     }
 
     #[test]
+    fn one_who_takes_the_place_of_a_leader_that_has_left_is_not_cut() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        for op in [Op::Join, Op::Leave(0), Op::Lead(0), Op::Join] {
+            model.apply(op);
+        }
+        for op in [Op::Push(8), Op::Push(8), Op::Push(8), Op::Push(8)] {
+            // The other reads ahead of it.
+            for op in [Op::Read(1), Op::Read(1), op] {
+                model.apply(op);
+            }
+        }
+        assert_eq!((model.pushed.len(), model.readers[0].behind), (2, false));
+    }
+
+    #[test]
+    fn a_source_is_as_far_ahead_of_its_leader_as_max_body_and_no_further() {
+        let limits = Limits {
+            max_body: 16,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), Op::Push(8), Op::Push(8), leader] {
+            model.apply(op);
+        }
+        for op in [follower, follower, follower, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 3);
+        for op in [leader, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 4);
+    }
+
+    #[test]
     fn one_frame_at_a_time_is_held_that_was_not_paid_for() {
         let limits = Limits {
             max_body: 100,
