@@ -3,7 +3,7 @@
 //! Each function, here and in `body`, decides under the state's lock, for all who wait, and wakes them last. What nobody may
 //! join any more is out of the table before anybody can find that out.
 
-use std::{any::Any, panic::resume_unwind, sync::Arc, task::Poll};
+use std::{any::Any, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, Response, request, response};
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     buffer::{PrefixHasher, Room},
     error::{ShareError, SharedError},
-    group::{Payload, caught, drop_quietly},
+    group::{caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant, Vary},
@@ -298,11 +298,8 @@ where
             return true;
         };
         let differs = |head: &request::Parts, _| !of.matches(&head.headers);
-        let panic = self.move_all(&others, Some(of.names()), &differs);
+        self.move_all(&others, Some(of.names()), &differs);
         data.state.lock().stage = Stage::Shared(head);
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
         true
     }
 
@@ -314,8 +311,7 @@ where
             let state = self.flight.data.state.lock();
             state.followers.iter().map(|(slot, _)| slot).collect()
         };
-        // A panic of a key's is no matter of the others: those make their own calls.
-        drop_quietly(self.move_all(&slots, None, &is_late));
+        self.move_all(&slots, None, &is_late);
     }
 
     /// From now on the flight is that of its leader's variant, `own`: all others are moved to those of theirs, and need not wait for a
@@ -338,25 +334,23 @@ where
         waiting.sort_unstable();
         let slots: Vec<_> = waiting.into_iter().map(|(_, slot)| slot).collect();
         let differs = |head: &request::Parts, _| !own.matches(&head.headers);
-        drop_quietly(self.move_all(&slots, Some(own.names()), &differs));
+        self.move_all(&slots, Some(own.names()), &differs);
         self.flight.wake_callers();
     }
 
     /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
-    /// these names. Gives the first panic of the user's, after which they make their own calls.
+    /// these names. One whose key panics with that makes its own call, and is no matter of the others.
     fn move_all(
         &self,
         slots: &[usize],
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
-    ) -> Option<Payload> {
-        let mut panic = None;
+    ) {
         self.flight.data.state.lock().is_moving = true;
         for chunk in slots.chunks(CHUNK) {
-            panic = self.move_followers(chunk, names, moves, panic);
+            self.move_followers(chunk, names, moves);
         }
         self.flight.data.state.lock().is_moving = false;
-        panic
     }
 
     fn move_followers(
@@ -364,8 +358,7 @@ where
         slots: &[usize],
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
-        mut panic: Option<Payload>,
-    ) -> Option<Payload> {
+    ) {
         let data = &self.flight.data;
         let dismissed: Vec<_> = {
             let mut state = data.state.lock();
@@ -381,24 +374,17 @@ where
         let now = Instant::now();
         for (slot, (head, number)) in dismissed {
             let mut head = Some(*head);
-            let moved = match panic {
-                None => caught(|| self.move_head(names, &mut head, number, now)),
-                Some(_) => Ok(None),
+            let (moved, reason) = match caught(|| self.move_head(names, &mut head, number, now)) {
+                Ok(moved) => (moved, Reason::Full),
+                Err(payload) => {
+                    drop_quietly(payload);
+                    (None, Reason::Leaderless)
+                }
             };
-            let reason = match &moved {
-                Ok(None) if panic.is_none() => Reason::Full,
-                _ => Reason::Leaderless,
-            };
-            let moved = moved.unwrap_or_else(|payload| {
-                panic = Some(payload);
-                None
+            let found = moved.unwrap_or_else(|| {
+                let head = head.expect("a request that is not moved is still here");
+                FollowerState::Forwarded(Box::new(head), reason)
             });
-            let head = head.map(Box::new);
-            let found = match (moved, head) {
-                (Some(moved), _) => moved,
-                (None, Some(head)) => FollowerState::Forwarded(head, reason),
-                (None, None) => unreachable!("a request that is not moved is still here"),
-            };
             let late = {
                 let mut state = data.state.lock();
                 match state.followers.get_mut(slot) {
@@ -412,7 +398,6 @@ where
             // Its caller has left, and its request's drop is the user's.
             drop_quietly(late);
         }
-        panic
     }
 
     /// Lets a follower wait in the flight of its own variant. `None` if that is full.

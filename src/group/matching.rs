@@ -9,11 +9,11 @@ use std::sync::Arc;
 #[cfg(any(feature = "http", feature = "redis"))]
 use super::flight::Flight;
 #[cfg(feature = "http")]
-use super::shard::Shard;
+use super::flight::Shard;
 use super::{
     caller::Caller,
+    flight::Entry,
     panic::drop_quietly,
-    shard::Entry,
     table::{Admission, Table},
 };
 
@@ -165,7 +165,7 @@ impl<K, V, C> Flight<K, V, C> {
         self: &Arc<Self>,
         agreed: impl FnOnce(&Self) -> Result<(), E>,
     ) -> Result<Caller<K, V, C>, Option<E>> {
-        let entries = self.link().shard.lock();
+        let mut entries = self.link().shard.lock();
         if !entries.is_linked(self.link()) {
             return Err(None);
         }

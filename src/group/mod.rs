@@ -8,8 +8,10 @@
 //! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
 //! | `value` | [`ShareValue`], what work may give |
 //! | `table` | key to flight: lead or join, forget |
-//! | `shard` | one lock of it, and the entries behind that |
+//! | `shard` | one lock of it, and the entries behind that, whatever they hold |
+//! | `entries` | what the table holds of flights in a shard |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `solo_leader` | that leader |
 //! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
 //! | `codec` | [`Codec`], how values are written for other replicas |
 //! | `matching` | the same for flights that carry something, as a floor above enters them |
@@ -32,6 +34,7 @@ mod cancel;
 #[cfg(feature = "redis")]
 mod codec;
 mod drive;
+mod entries;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
@@ -53,6 +56,7 @@ mod runtime;
 mod shard;
 mod singleflight;
 mod solo;
+mod solo_leader;
 mod state;
 mod table;
 mod task;
@@ -72,12 +76,10 @@ pub(crate) use self::report::{Span, report};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    flight::Flight,
+    flight::{Entry, Flight},
     matching::{Match, MatchAdmission, Matcher},
     name::Name,
-    panic::Payload,
     runtime::Runtime,
-    shard::Entry,
     table::{Admission, Table},
     wakers::Wakers,
 };

@@ -18,11 +18,11 @@ use std::{
 use super::{
     caller::Caller,
     codec::Codec,
+    flight::Entry,
     flight::Flight,
     matching::Match,
     outcome::Outcome,
     runtime::Runtime,
-    shard::Entry,
     table::{Admission, Table},
 };
 use crate::{

@@ -20,8 +20,8 @@ use std::{
 
 use super::{
     caller::Caller,
-    shard::{Entries, Entry, Shard},
-    solo::SoloLeader,
+    flight::{Entries, Entry, Shard},
+    solo_leader::SoloLeader,
 };
 
 /// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs some 20 KB.

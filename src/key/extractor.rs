@@ -2,7 +2,7 @@ use std::hash::Hash;
 
 use http::{Method, Uri, request};
 
-use super::request::{RequestKey, RequestKeyExtractor};
+use super::request::{RequestKey, RequestKeyExtractor, may_have_key};
 use super::target::copied;
 
 /// Says which requests are identical: those with equal keys.
@@ -83,6 +83,31 @@ pub trait KeyExtractor: Send + Sync + 'static {
     }
 }
 
+impl KeyExtractor for RequestKeyExtractor {
+    type Key = RequestKey;
+
+    fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
+        self.coalesces(request)
+            .then(|| self.read(request, |_, _, _| {}))
+    }
+
+    fn default_key(&self) -> Option<&RequestKeyExtractor> {
+        Some(self)
+    }
+
+    fn default_part(key: &RequestKey) -> Option<&RequestKey> {
+        Some(key)
+    }
+
+    fn hash_of(key: &RequestKey) -> Option<u64> {
+        Some(key.half())
+    }
+
+    fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
+        Some(key)
+    }
+}
+
 impl<F, K> KeyExtractor for F
 where
     F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
@@ -121,9 +146,4 @@ where
 #[must_use]
 pub fn method_and_uri(request: &request::Parts) -> Option<(Method, Uri)> {
     may_have_key(&request.method).then(|| (request.method.clone(), copied(&request.uri)))
-}
-
-/// The methods that are coalesced unless a key function opts others in.
-pub(super) fn may_have_key(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }

@@ -1,15 +1,9 @@
-use std::{
-    fmt,
-    hash::{self, Hash},
-    sync::Arc,
-};
+use std::{fmt, hash, sync::Arc};
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
-use super::and::RequestKeyAnd;
 use super::digest::{Digest, Sink, Writer};
-use super::extractor::{KeyExtractor, may_have_key};
 use super::forwarded;
 use super::host::Host;
 use super::ignored::{Ignored, Names, Place};
@@ -19,7 +13,6 @@ use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
 use crate::rules::CLIENT_ADDRESS;
-use crate::shared::{HostHash, Resource};
 
 /// The default key: the method, the target and every header field that is not on a list of those without meaning.
 ///
@@ -240,40 +233,6 @@ impl RequestKeyExtractor {
         self
     }
 
-    /// An extractor whose key is this one and what `f` makes of the request: a tenant, a user, whatever the answer
-    /// depends on beside the request's fields. Where `f` gives `None` the request is not coalesced.
-    ///
-    /// Call it last. A successful write detaches the flights of its URI as it does under the default key alone.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use http::header::{AUTHORIZATION, COOKIE};
-    /// use tower_singleflight::{RequestKeyExtractor, SingleflightLayer};
-    ///
-    /// /// Left in the extensions by the layer that checks who asks.
-    /// #[derive(Clone, PartialEq, Eq, Hash)]
-    /// struct Tenant(u64);
-    ///
-    /// // All users of a tenant get one answer.
-    /// let key = RequestKeyExtractor::new()
-    ///     .ignore_headers([AUTHORIZATION, COOKIE])
-    ///     .and(|request| request.extensions.get::<Tenant>().cloned());
-    /// let layer = SingleflightLayer::with_extractor(key);
-    /// # let _ = layer;
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// A panic of `f` is its caller's alone.
-    pub fn and<F, K>(self, f: F) -> RequestKeyAnd<F>
-    where
-        F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-    {
-        RequestKeyAnd::new(self, f)
-    }
-
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
         Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Place::Key
@@ -392,31 +351,6 @@ impl RequestKeyExtractor {
     }
 }
 
-impl KeyExtractor for RequestKeyExtractor {
-    type Key = RequestKey;
-
-    fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        self.coalesces(request)
-            .then(|| self.read(request, |_, _, _| {}))
-    }
-
-    fn default_key(&self) -> Option<&RequestKeyExtractor> {
-        Some(self)
-    }
-
-    fn default_part(key: &RequestKey) -> Option<&RequestKey> {
-        Some(key)
-    }
-
-    fn hash_of(key: &RequestKey) -> Option<u64> {
-        Some(key.half())
-    }
-
-    fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
-        Some(key)
-    }
-}
-
 impl fmt::Debug for RequestKeyExtractor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestKeyExtractor")
@@ -430,6 +364,11 @@ impl fmt::Debug for RequestKeyExtractor {
 /// Whether a field that is there has one line.
 fn is_only(name: &HeaderName, headers: &HeaderMap) -> bool {
     headers.len() == headers.keys_len() || headers.get_all(name).iter().nth(1).is_none()
+}
+
+/// The methods that are coalesced unless a key function opts others in.
+pub(super) fn may_have_key(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn is_framing(name: &HeaderName) -> bool {
@@ -485,10 +424,9 @@ impl RequestKey {
 }
 
 impl RequestKey {
-    /// The resource that it is for, as writes see it.
-    pub(crate) fn resource(&self) -> Resource<'_> {
-        let host = self.target.authority().map(HostHash::new);
-        Resource::new(self.uri(), host)
+    /// The host and port that it is for, if the request names one.
+    pub(crate) fn authority(&self) -> Option<&[u8]> {
+        self.target.authority()
     }
 
     /// Half of a keyed digest is a hash already.

@@ -32,7 +32,11 @@ impl ReplicasError {
 impl fmt::Display for ReplicasError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Url(error) => write!(f, "the store's address can't be used: {error}"),
+            Kind::Url(error) => write!(
+                f,
+                "the store's address can't be used: {error} (expected redis://[user:password@]host[:port][/db], or \
+                 rediss:// for TLS, with the feature `redis-tls`)"
+            ),
             Kind::NoNodes => f.write_str("no address of the store was given"),
         }
     }

@@ -98,7 +98,7 @@ impl<K> Flights<K> {
 
     /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
     pub(crate) fn is_fresh(&self, data: &HttpFlight<K>, now: Instant) -> bool {
-        let target = || Some((self.default_part)(&data.key)?.resource().target());
+        let target = || Some(Resource::of((self.default_part)(&data.key)?).target());
         !self.writes.written_since(data.epoch, target)
             && data.expires.is_none_or(|expires| now <= expires)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderValue, Uri, header::HOST, request};
 
-use crate::key::Host;
+use crate::key::{Host, RequestKey};
 
 /// The places of [`WriteEpochs`](super::WriteEpochs).
 pub(super) const SLOTS: usize = 1024;
@@ -42,6 +42,11 @@ impl<'a> Resource<'a> {
             path: uri.path().as_bytes().into(),
             query: uri.query().map(str::as_bytes),
         }
+    }
+
+    /// What a request of this key is for.
+    pub(crate) fn of(key: &'a RequestKey) -> Self {
+        Self::new(key.uri(), key.authority().map(HostHash::new))
     }
 
     /// What a URI reference in a response means (RFC 3986 section 5.2), if that is on the same host.
@@ -128,7 +133,7 @@ impl HostHash {
         }
     }
 
-    pub(crate) fn new(authority: &[u8]) -> Self {
+    fn new(authority: &[u8]) -> Self {
         Self(mix(1, Host::parse(authority).name, LOWERCASE).hash)
     }
 }
@@ -316,7 +321,7 @@ mod tests {
     /// As a key has it.
     fn read(request: &Parts) -> WriteTarget {
         let key = RequestKeyExtractor::new().extract(request).expect("a GET");
-        key.resource().target()
+        Resource::of(&key).target()
     }
 
     /// As a write has it.

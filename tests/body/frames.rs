@@ -1,6 +1,6 @@
 //! A copy is complete and faithful: frames, trailers, hints, and when it begins.
 
-use std::{convert::Infallible, pin::Pin, task::Poll};
+use std::{convert::Infallible, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -404,4 +404,31 @@ async fn a_reader_of_much_that_lies_ready_lets_others_have_their_turn() {
     settle().await;
     drop((leader, body, follower));
     assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_head_that_nobody_can_join_any_more_is_not_kept() {
+    for outgrows in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(8));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let held = Arc::new(());
+        let head = Response::builder().extension(Arc::clone(&held));
+        let feed = origin.call().begin_with(head, SizeHint::new());
+        let (head, mut body) = now(&mut leader).into_parts();
+        drop(head);
+        assert_eq!(Arc::strong_count(&held), 2, "for those who may come");
+        feed.send("four");
+        assert_eq!(frame(&mut body), data("four"));
+        if outgrows {
+            feed.send("much longer");
+            assert_eq!(frame(&mut body), data("much longer"));
+        } else {
+            feed.end();
+            assert_eq!(frame(&mut body), Polled::End);
+        }
+        assert_eq!(Arc::strong_count(&held), 1);
+        drop(body);
+        assert_idle(&handle);
+    }
 }

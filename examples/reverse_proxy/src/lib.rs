@@ -42,6 +42,21 @@
 //!
 //! A request without a body that can't be sent to its upstream goes to the next one.
 //!
+//! # Several proxies
+//!
+//! Proxies that stand side by side make one call among them, by a Redis or Valkey server that they share:
+//!
+//! ```not_rust
+//! openssl rand -hex 32 > secret
+//! cargo run --release -p reverse_proxy --features replicas -- --upstream http://10.0.0.1:8080 \
+//!     --replicas redis://10.0.0.9:6379 --namespace shop/2026-11-26 --secret-file secret
+//! ```
+//!
+//! All of them have the same `--namespace` and the same secret; what differs never meets. They must see the same `Host`: a
+//! proxy of this kind before them needs `--preserve-host`. A store that is down or slow costs a request `--patience` at most, and
+//! then each proxy coalesces on its own. The page and `/stats` say how the store does, and how many calls led for all proxies,
+//! followed another proxy's, or were made alone, and why. A response of more than 1 MiB stays with its proxy.
+//!
 //! # Connections that stand for a user
 //!
 //! A client that authenticates by NTLM or Negotiate gets an upstream connection of its own, since these authenticate the
@@ -73,6 +88,7 @@ mod logs;
 mod observe;
 mod proxy;
 mod receive;
+mod replicas;
 mod server;
 mod tls;
 mod upstream;

@@ -12,6 +12,7 @@ use crate::{
     cli::Cli,
     front::Fronts,
     observe::{HotPaths, Observed},
+    replicas,
     server::Server,
     tls,
     upstream::Upstreams,
@@ -36,7 +37,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// A port that can't be had, or a certificate; the error names it.
+    /// A port that can't be had, a certificate, or what `--replicas` needs; the error names it.
     pub async fn bind(cli: Cli) -> io::Result<Self> {
         let tls = match (&cli.tls_cert, &cli.tls_key) {
             (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
@@ -54,7 +55,7 @@ impl Proxy {
         });
         Ok(Self {
             upstreams: Arc::new(Upstreams::new(&cli, &observed)?),
-            layer: layer(&cli),
+            layer: replicas::across(layer(&cli), &cli)?,
             cli,
             listener,
             tls,

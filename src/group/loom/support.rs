@@ -14,8 +14,8 @@ use loom::{future::AtomicWaker, sync::atomic::AtomicBool};
 
 use crate::group::{
     Group, Outcome, Run,
+    flight::Entry,
     matching::Match,
-    shard::Entry,
     table::{Admission, Table},
 };
 

@@ -8,6 +8,7 @@ use std::{
 use axum::{extract::State, http::header, response::IntoResponse};
 
 use super::Admin;
+use crate::replicas::Numbers;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Microseconds, each the end of a bucket of the latencies.
@@ -63,6 +64,10 @@ impl Admin {
             text.sample(name, &format!("{{class=\"{class}xx\"}}"), count.get());
         }
 
+        if let Some(replicas) = Numbers::of(&stats) {
+            text.replicas(&replicas);
+        }
+
         let name = "reverse_proxy_upstream_failed_in_a_row";
         text.family(
             name,
@@ -99,6 +104,30 @@ impl Text {
         };
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn replicas(&mut self, replicas: &Numbers) {
+        #[rustfmt::skip]
+        let single = [
+            ("singleflight_replicas_led_total", "Flights that led for all replicas.", replicas.led),
+            ("singleflight_replicas_followed_total", "Flights that got another replica's response.", replicas.followed),
+            ("singleflight_replicas_takeovers_total", "Leads that were taken over from a replica that was gone.", replicas.takeovers),
+            ("singleflight_replicas_store_up", "Whether the store is in use.", u64::from(replicas.is_up)),
+        ];
+        for (name, help, value) in single {
+            self.family(name, help);
+            self.sample(name, "", value);
+        }
+        let name = "singleflight_replicas_alone_total";
+        self.family(name, "Flights that made their call for this replica alone.");
+        for (reason, count) in replicas.alone {
+            self.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+        }
+        if let Some(time) = replicas.round_trip {
+            let name = "singleflight_replicas_round_trip";
+            self.family(name, "Seconds that the store takes to answer, of late.");
+            self.sample(name, "", time.as_secs_f64());
+        }
     }
 
     fn sample(&mut self, name: &str, more: &str, value: impl Display) {

@@ -30,6 +30,8 @@ pub(crate) struct Admin {
     observed: Arc<Observed>,
     /// `false` if the proxy was started without the layer.
     layer: bool,
+    /// The share of requests that is audited.
+    audit: f64,
     hosts: Vec<String>,
     streams: Arc<Semaphore>,
     draining: Draining,
@@ -51,6 +53,7 @@ impl Admin {
             upstreams: Arc::clone(upstreams),
             observed: Arc::clone(observed),
             layer: !cli.no_coalesce,
+            audit: cli.audit,
             hosts: cli.admin_host.clone(),
             streams: Arc::new(Semaphore::new(STREAMS)),
             draining: Draining::default(),

@@ -1,12 +1,12 @@
 //! All numbers at one time, as JSON.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 use super::Admin;
-use crate::observe::Histogram;
+use crate::{observe::Histogram, replicas::Numbers};
 
 /// So many of the hottest paths are shown.
 const HOT: usize = 10;
@@ -38,6 +38,17 @@ impl Admin {
         let hot = hot
             .iter()
             .map(|hot| json!({ "path": hot.path, "requests": hot.requests, "saved": hot.saved }));
+        let replicas = Numbers::of(&stats).map(|numbers| {
+            let alone = numbers.alone.iter().copied().collect::<HashMap<_, _>>();
+            json!({
+                "is_up": numbers.is_up,
+                "round_trip_ms": numbers.round_trip.map(|time| time.as_secs_f64() * 1e3),
+                "led": numbers.led,
+                "followed": numbers.followed,
+                "takeovers": numbers.takeovers,
+                "alone": alone,
+            })
+        });
         json!({
             "uptime_ms": u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "upstreams": upstreams.collect::<Vec<_>>(),
@@ -56,10 +67,12 @@ impl Admin {
             "followed": stats.followed,
             "forwarded": stats.forwarded,
             "bypassed": stats.bypassed,
+            "audit": self.audit,
             "audited": stats.audited,
             "audit_same": stats.audit_same,
             "audit_differed": stats.audit_differed,
             "audit_unknown": stats.audit_unknown,
+            "replicas": replicas,
             "in_flight": stats.in_flight,
             "waiters": stats.waiters,
             "buffered_bytes": stats.buffered_bytes,

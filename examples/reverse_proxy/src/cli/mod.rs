@@ -2,12 +2,31 @@
 
 mod values;
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use http::{HeaderName, Uri};
 
 use crate::logs;
+
+/// Where the store is. A password in it is shown to nobody.
+#[derive(Clone)]
+pub(crate) struct StoreUrl(
+    #[cfg_attr(
+        not(feature = "replicas"),
+        expect(dead_code, reason = "there is no client for it")
+    )]
+    pub(crate) String,
+);
+
+/// What kind of store it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    Single,
+    Cluster,
+    /// The server that sentinels say is this one.
+    Sentinel(String),
+}
 
 /// A reverse proxy that makes one upstream call when identical requests arrive at the same time.
 #[derive(Clone, Debug, Parser)]
@@ -83,6 +102,56 @@ pub struct Cli {
     /// Append a Cache-Status member of this name to responses.
     #[arg(long, value_name = "NAME", value_parser = values::cache_name, help_heading = "Coalescing")]
     pub(crate) cache_status: Option<String>,
+
+    /// Make one call for several proxies together, by this Redis or Valkey server that all of them use:
+    /// redis[s]://[user:password@]host[:port][/db]. While it is down each proxy coalesces on its own. The proxies must see
+    /// the same Host: a proxy before them keeps the client's. In the environment variable no list of processes shows the
+    /// password. Needs the feature `replicas`.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "REVERSE_PROXY_REPLICAS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        requires = "namespace",
+        requires = "secret_file",
+        conflicts_with = "no_coalesce",
+        help_heading = "Across proxies"
+    )]
+    pub(crate) replicas: Vec<StoreUrl>,
+    /// What the proxies have in common: the service behind them, its version, their options. Proxies of different
+    /// namespaces never share a response.
+    #[arg(long, value_name = "NAME", value_parser = values::namespace, requires = "replicas", help_heading = "Across proxies")]
+    pub(crate) namespace: Option<String>,
+    /// A file with at least 32 bytes that these proxies know and nobody else: openssl rand -hex 32 > FILE
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "replicas",
+        help_heading = "Across proxies"
+    )]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// The longest wait for the store before a call. Default: that of the layer.
+    #[arg(long, value_name = "TIME", value_parser = values::duration, requires = "replicas", help_heading = "Across proxies")]
+    pub(crate) patience: Option<Duration>,
+    /// `single`, `cluster`, or `sentinel:NAME` for the server that sentinels call so. Of the latter two, --replicas has the
+    /// addresses of some nodes or sentinels, by commas.
+    #[arg(long, value_name = "KIND", value_parser = values::store_kind, default_value = "single", requires = "replicas", help_heading = "Across proxies")]
+    pub(crate) store: StoreKind,
+}
+
+// ===== impl StoreUrl =====
+
+impl From<String> for StoreUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreUrl")
+    }
 }
 
 // ===== impl Cli =====

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri, uri::Scheme};
 
+use super::StoreKind;
+
 pub(super) fn upstream(text: &str) -> Result<Uri, String> {
     let uri: Uri = text
         .parse()
@@ -77,6 +79,24 @@ pub(super) fn field(text: &str) -> Result<HeaderName, String> {
         .map_err(|_| "not the name of a header field".to_owned())
 }
 
+/// What the library takes; it would panic.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
+    if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 128 letters, digits and -_./:@".to_owned())
+}
+
+pub(super) fn store_kind(text: &str) -> Result<StoreKind, String> {
+    match (text, text.strip_prefix("sentinel:")) {
+        ("single", _) => Ok(StoreKind::Single),
+        ("cluster", _) => Ok(StoreKind::Cluster),
+        (_, Some(name)) if !name.is_empty() => Ok(StoreKind::Sentinel(name.to_owned())),
+        _ => Err("expected single, cluster or sentinel:NAME".to_owned()),
+    }
+}
+
 fn number_and_unit(text: &str) -> (&str, &str) {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     (digits, &text[digits.len()..])
@@ -110,6 +130,12 @@ mod tests {
         }
         for text in ["origin", "ftp://a", "http://ann@a", "http://a/?q", "//a"] {
             assert!(upstream(text).is_err(), "{text}");
+        }
+        for text in ["", "shop web", "shop*", &"n".repeat(129)] {
+            assert!(namespace(text).is_err(), "{text}");
+        }
+        for text in ["", "many", "sentinel", "sentinel:"] {
+            assert!(store_kind(text).is_err(), "{text}");
         }
     }
 }

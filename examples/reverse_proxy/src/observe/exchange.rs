@@ -66,7 +66,11 @@ impl Exchange {
         self.observed.latency.record(self.began.elapsed());
         self.observed.counters.respond(response.status());
         if let (Some(paths), Some(target)) = (&self.observed.hot_paths, self.target.take()) {
-            paths.count(target.path(), matches!(role, Some(Role::Follower)));
+            let called = [Role::Leader, Role::Forwarded, Role::Bypassed];
+            paths.count(
+                target.path(),
+                role.is_some_and(|role| !called.contains(role)),
+            );
         }
         if let Some(line) = &mut self.line {
             line.head = Some((response.status(), role.copied()));

@@ -9,6 +9,7 @@ mod hosts;
 mod identities;
 mod keep_alive;
 mod logs;
+mod replicas;
 mod settings;
 mod several;
 mod sharing;

@@ -3,7 +3,7 @@
 import { draw } from "./chart.js";
 import { bytes, count, percent, time, whole } from "./format.js";
 import { LastMinute } from "./last_minute.js";
-import { alert, origin } from "./state.js";
+import { alert, origin, store } from "./state.js";
 
 const $ = id => document.getElementById(id);
 const make = (tag, text = "", more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
@@ -13,13 +13,18 @@ const VALUES = {
   asked: whole, called: whole, errors: whole, saved: percent, p50: time, p99: time, flights: whole, waiters: whole, buffered: bytes,
 };
 const saved = s => s.requests ? percent(100 * Math.max(0, 1 - s.upstream_calls / s.requests)) : "–";
+const audited = s => whole(s.audited) + (s.audited ? ` (${percent(100 * s.audited / s.requests)})` : "");
 const TOTALS = [["Requests", "requests"], ["Origin calls", "upstream_calls"], ["Calls saved", saved], ["Errors (5xx)", "errors"],
   ["502 and 504", "upstream_failures"], ["Led", "led"], ["Followed", "followed"], ["Made own call", "forwarded"], ["Bypassed", "bypassed"],
-  ["Tried again", "upstream_retries"], ["Audited", "audited"], ["Audits that differed", "audit_differed"]];
-for (const [name] of TOTALS) {
+  ["Tried again", "upstream_retries"], ["Audited", audited], ["Audits that differed", "audit_differed"]];
+/* Of the calls that this proxy would have made on its own: what became of them among all. */
+const SHARED = [["Led for all", r => r.led], ["Followed another", r => r.followed], ["Took over the lead", r => r.takeovers],
+  ["Alone: store slow", r => r.alone.slow], ["Alone: store down", r => r.alone.down], ["Alone: call is short", r => r.alone.short],
+  ["Alone: not shared", r => r.alone.told]];
+for (const [list, names] of [["totals", TOTALS], ["shared", SHARED]]) for (const [name] of names) {
   const box = make("div");
   box.append(make("dt", name), make("dd", "–"));
-  $("totals").append(box);
+  $(list).append(box);
 }
 const minute = new LastMinute();
 /* By how much this page's clock is ahead of the proxy's; when the last event came. */
@@ -36,6 +41,9 @@ function take(event) {
   $("idle").textContent = event.requests ? "No requests in the last minute" : "Waiting for the first request";
   $("idle").hidden = !minute.idle;
   showOrigins(event, second);
+  $("audit").hidden = !event.audit;
+  $("audit").textContent = event.audit === 1 ? "audit: nothing is coalesced" : `audit: ${percent(100 * event.audit)} of what could be shared`;
+  showReplicas(event.replicas);
   showHot(event.hot);
   $("switch").disabled = !event.layer;
   $("switch").setAttribute("aria-checked", event.enabled);
@@ -54,6 +62,15 @@ function showOrigins(event, second) {
     return make("span", upstream.url.replace(/\/$/, "") + words, { className: "origin " + state });
   });
   if (shown.map(span => span.outerHTML).join("") !== $("origins").innerHTML) $("origins").replaceChildren(...shown);
+}
+
+function showReplicas(replicas) {
+  $("across").hidden = !replicas;
+  if (!replicas) return;
+  const { state, words } = store(replicas);
+  if ($("store").textContent !== words) $("store").textContent = words;
+  $("store").className = "origin " + state;
+  SHARED.forEach(([, of], i) => $("shared").children[i].lastChild.textContent = whole(of(replicas)));
 }
 
 function showHot(hot) {

@@ -1,11 +1,17 @@
 // What the numbers mean: how the upstreams fare, and what to say of it.
 
-import { count, percent, whole } from "./format.js";
+import { count, percent, time, whole } from "./format.js";
 
 /* The state of one upstream. `second`: what happened to all of them in the last second. */
 export function origin(upstream, second, alone) {
   if (upstream.failed_in_a_row > 0) return alone && second?.answers ? "failing" : "down";
   return second?.calls ? "up" : "idle";
+}
+
+/* How the store that the proxies share does. */
+export function store({ is_up, round_trip_ms }) {
+  if (!is_up) return { state: "failing", words: "The store is not in use: this proxy coalesces on its own" };
+  return { state: "up", words: round_trip_ms === null ? "The store is in use" : `The store answers in ${time(round_trip_ms)}` };
 }
 
 /* What must not be overlooked, or null. */
@@ -33,6 +39,10 @@ export function alert(event, second) {
   }
   if (errors && errors >= requests / 2) {
     return { bad: true, title: `${percent(100 * Math.min(1, errors / requests))} of the responses are errors`, text: "The origin answers with 5xx." };
+  }
+  // Connecting takes a moment.
+  if (event.replicas && !event.replicas.is_up && event.uptime_ms > 3e3) {
+    return { bad: false, title: "The store is not in use", text: "It is down, slow, or refuses this proxy. Each proxy makes its own calls meanwhile." };
   }
   if (event.audit_differed) {
     return { bad: false, title: `${count(event.audit_differed, "audited answer differs", "audited answers differ")}`,

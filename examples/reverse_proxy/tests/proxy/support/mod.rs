@@ -2,6 +2,8 @@
 
 mod clients;
 mod origins;
+#[cfg(feature = "replicas")]
+mod store;
 mod world;
 
 pub(crate) use std::{net::SocketAddr, sync::atomic::Ordering};
@@ -18,6 +20,8 @@ pub(crate) use tokio::{
     task::JoinHandle,
 };
 
+#[cfg(feature = "replicas")]
+pub(crate) use self::store::Store;
 pub(crate) use self::{
     clients::{client, h2c, head_and_body, send_from, text},
     origins::{Chunks, Script, nobody, one_answer, read_head},
