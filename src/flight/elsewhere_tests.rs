@@ -357,6 +357,8 @@ async fn callers_of_another_variant_than_their_leaders_have_their_response_when_
         ask(1, "one", 100),
         ask(1, "three", 120),
         ask(1, "one", 140),
+        // It leads, and meets those of its kind elsewhere.
+        ask(2, "three", 150),
     ];
     let all = join_all(asks).await;
     let bodies: Vec<_> = all
@@ -365,7 +367,10 @@ async fn callers_of_another_variant_than_their_leaders_have_their_response_when_
         .map(|body| body.split_once(" of call ").expect("as it was made"))
         .collect();
     let agents: Vec<_> = bodies.iter().map(|body| body.0).collect();
-    assert_eq!(agents, ["one", "one", "two", "one", "three", "one"]);
+    assert_eq!(
+        agents,
+        ["one", "one", "two", "one", "three", "one", "three"]
+    );
     let calls: Vec<_> = bodies.iter().map(|body| body.1).collect();
     assert_eq!([calls[1], calls[3], calls[5]], ["0"; 3]);
     assert_ne!(calls[0], "0", "it asked too late");
