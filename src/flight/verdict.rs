@@ -422,7 +422,7 @@ where
         let caller = candidate.enter_moved(variant, data)?;
         #[cfg(feature = "redis")]
         {
-            self.hand_on(caller.flight(), number);
+            self.hand_on(caller.flight());
             flights.one_more(caller.flight(), number);
         }
         if caller.flight().is_shared() {
