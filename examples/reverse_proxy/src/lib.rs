@@ -69,9 +69,10 @@
 //!
 //! # The admin port
 //!
-//! `/` is the page, `/stats` and `/metrics` have its numbers, `POST /forget?uri=/path`, `/forget?all=true` and
-//! `/enabled?on=false` act. It asks for no password, so bind it to an address that strangers can't reach. Pages of other sites
-//! can't reach it through the operator's browser: it answers to addresses, localhost and the names of `--admin-host`.
+//! `/` is the page, and `/stats` and `/metrics` have its numbers. The Grafana dashboard in `examples/dashboards` shows those of the
+//! layer. `POST /forget?uri=/path`, `/forget?all=true` and `/enabled?on=false` act. The port asks for no password, so bind it to an
+//! address that strangers can't reach. Pages of other sites can't reach it through the operator's browser: it answers to addresses,
+//! localhost and the names of `--admin-host`.
 //!
 //! # Logs
 //!
