@@ -37,7 +37,7 @@ impl<K> Handle<K> {
     /// Forgets the flights of `key`, in all their variants: later requests start anew rather than wait for an earlier call,
     /// as with Go's `Forget`. Those who have joined keep what they have joined. `true` if there was such a flight.
     ///
-    /// Across replicas (feature `redis`) the others are told, and forget theirs as soon as that is there.
+    /// Across replicas (feature `redis`) the others get a message, and forget theirs when it arrives.
     ///
     /// The default key is made of a whole request; to forget by URI is easier with [`forget_if`](Self::forget_if).
     ///
@@ -60,14 +60,14 @@ impl<K> Handle<K> {
         if let Some(replicated) = self.flights.replicated() {
             replicated.forget(key);
         }
-        let hash = self.flights.table.hash(key);
+        let hash = self.flights.hash(key);
         let detached = self.flights.of(hash, key).filter(|flight| flight.detach());
         detached.count() > 0
     }
 
     /// Forgets the flights for whose key `f` says so, and gives their number.
     ///
-    /// Across replicas (feature `redis`) the others are told of the keys that are forgotten here.
+    /// Across replicas (feature `redis`) the others get a message with the keys that are forgotten here.
     ///
     /// `f` runs under no lock, and sees the flights of one moment in each part of the table: this is not one atomic step.
     pub fn forget_if(&self, mut f: impl FnMut(&K) -> bool) -> usize {
@@ -110,7 +110,7 @@ impl<K> Handle<K> {
     where
         K: std::hash::Hash + Eq,
     {
-        let hash = self.flights.table.hash(key);
+        let hash = self.flights.hash(key);
         self.flights
             .of(hash, key)
             .map(|flight| flight.callers())
@@ -148,7 +148,7 @@ impl<K> Handle<K> {
         self.flights.audit.set(share);
     }
 
-    /// What [`set_enabled`](Self::set_enabled) was last told, by whichever handle; `true` if it never was.
+    /// What [`set_enabled`](Self::set_enabled) last set, by whichever handle; `true` if it never was.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.flights.is_enabled()

@@ -23,7 +23,7 @@ use crate::{
 /// **The flights belong to the layer value and its clones, not to the services that it makes.** Servers call
 /// [`Layer::layer`] again and again (`axum::serve` for each connection), and all those services share their flights, as
 /// they must for anything to be coalesced. Two values made by two calls of `new` share nothing. So **one value over
-/// services that answer differently needs a key that tells them apart**; simpler is one value for each: a router nested in
+/// services that answer differently needs a key in which they differ**; simpler is one value for each: a router nested in
 /// another sees the URI without its prefix, and two of them under one value would take each other's answers.
 ///
 /// A setter changes the value it is called on. Called on a clone it leaves the original's settings as they were, and
@@ -154,7 +154,7 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
             shared: Arc::new(Shared {
                 extractor: Arc::new(extractor),
                 settings: Settings::default(),
-                flights: Arc::new(Flights::new()),
+                flights: Arc::new(Flights::new::<X>()),
             }),
         }
     }
@@ -305,7 +305,7 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     ///
     /// Both callers get their answers as they come, and as they are. Bodies are not kept: their lengths and digests are
     /// compared. An audit counts when both answers have ended, and only if the audited request would have got the flight's:
-    /// not where the rules or the policy forbid to share it, or where `Vary` tells the two requests apart. An audited request has the role
+    /// not where the rules or the policy forbid to share it, or where the two requests differ in a field of `Vary`. An audited request has the role
     /// [`Forwarded`](crate::Role::Forwarded).
     ///
     /// Not a number counts as 0; what is below 0 or above 1 counts as these. The share belongs to the flights, so all

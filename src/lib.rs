@@ -35,7 +35,7 @@ mod layer;
 #[cfg(feature = "http")]
 #[cfg_attr(
     not(all(feature = "tracing", feature = "metrics")),
-    allow(unused_variables, reason = "told to nobody")
+    allow(unused_variables, reason = "reported to nobody")
 )]
 mod observe;
 #[cfg(feature = "redis")]

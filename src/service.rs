@@ -18,15 +18,15 @@ use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
     flight::{
-        Again, Caller, Candidate, Entered, Follower, Identity, Inner, InnerBody, LeaderSlot, MOVES,
-        Oneshot, Own, Work,
+        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, LeaderSlot,
+        MOVES, Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
     key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
     observe::{CallerSpan, Reason},
     role::Disposition,
     rules::{self, Bypass},
-    shared::{Event, Resource, Shared},
+    shared::{Event, Shared},
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -153,7 +153,7 @@ where
         let Shared {
             flights, settings, ..
         } = &*self.shared;
-        let hash = flights.table.hash(&key);
+        let hash = flights.hash(&key);
         let now = Instant::now();
         if flights.unshareable.contains(hash, now) {
             let unshareable = Unshareable {
@@ -164,16 +164,14 @@ where
             let request = Request::from_parts(parts, body);
             return self.call_apart(request, Reason::Remembered, Some(unshareable));
         }
-        let watches_writes = self.shared.default_key().is_some();
-        let target = watches_writes.then(|| Resource::of(&parts).target());
         let method = parts.method.clone();
-        let flight = self.shared.new_flight(hash, key, method, target, now);
+        let flight = self.shared.new_flight(hash, key, method, now);
         let mut head = Some(parts);
         let number = flights.number();
         let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
         let entered = candidate.enter(flight);
         let Some(parts) = head else {
-            let Entered::Waits(caller) = entered else {
+            let Admitted::Waits(caller) = entered else {
                 unreachable!("its head is where it waits");
             };
             #[cfg(feature = "redis")]
@@ -182,15 +180,15 @@ where
         };
         let request = Request::from_parts(parts, body);
         match entered {
-            Entered::Leads(caller) => {
+            Admitted::Leads(caller) => {
                 flights.counters.count(Event::Led);
                 let (span, led) = (CallerSpan::current(), Disposition::Led);
                 self.lead(caller, request, has_credentials, may_differ, &span, led)
             }
-            Entered::Begins(caller, response) => self.begin(caller, response, request, moves),
-            Entered::Full => self.call_apart(request, Reason::Full, None),
-            Entered::Audits(original) => self.call_audited(request, may_differ, original),
-            Entered::Waits(_) => unreachable!("its head would be where it waits"),
+            Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
+            Admitted::Full => self.call_apart(request, Reason::Full, None),
+            Admitted::Audits(original) => self.call_audited(request, may_differ, original),
+            Admitted::Waits(_) => unreachable!("its head would be where it waits"),
         }
     }
 

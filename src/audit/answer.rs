@@ -11,7 +11,7 @@ use http::{
 use super::digest::Digest;
 use crate::{
     key::RequestKeyExtractor,
-    observe::Difference,
+    observe::{CallerSpan, Difference},
     rules::{self, Fields},
 };
 
@@ -29,6 +29,17 @@ pub(super) struct Head {
 
 /// Which fields of a response may differ though nothing is amiss.
 pub(super) struct Natural(pub(super) RequestKeyExtractor);
+
+/// What there is to compare when an auditor has ended.
+pub(super) struct Audited {
+    pub(super) path: String,
+    pub(super) span: CallerSpan,
+    /// Those in which it may differ from the leader's.
+    pub(super) request: Fields,
+    pub(super) natural: Natural,
+    /// `None`: it did not come whole.
+    pub(super) answer: Option<Answer>,
+}
 
 /// The names of the request fields in which two requests differ.
 pub(super) fn request_fields(one: &Fields, two: &Fields) -> Vec<String> {

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, response};
 use http_body::{Body, Frame};
 
 use super::{
-    answer::{Answer, Head, Natural},
+    answer::{Answer, Audited, Head, Natural},
     digest::BodyDigest,
     original::Original,
 };
@@ -29,17 +29,6 @@ pub(crate) struct Auditor {
     body: BodyDigest,
     /// Until it has ended (A2).
     audited: Option<Audited>,
-}
-
-/// What there is to compare when an auditor has ended.
-pub(super) struct Audited {
-    pub(super) path: String,
-    pub(super) span: CallerSpan,
-    /// Those in which it may differ from the leader's.
-    pub(super) request: Fields,
-    pub(super) natural: Natural,
-    /// `None`: it did not come whole.
-    pub(super) answer: Option<Answer>,
 }
 
 // ===== impl Auditor =====

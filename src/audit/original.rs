@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, response};
 
 use super::{
-    answer::{Answer, Head, request_fields},
-    auditor::Audited,
+    answer::{Answer, Audited, Head, request_fields},
     digest::BodyDigest,
 };
 use crate::{

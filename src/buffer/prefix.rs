@@ -14,7 +14,8 @@ pub(crate) struct Prefix {
 /// Follows a body from its first byte.
 #[derive(Clone, Debug)]
 pub(crate) struct PrefixHasher {
-    hasher: HighwayHasher,
+    /// Boxed: it is large, and asks for an alignment that makes whatever holds it dear to allocate.
+    hasher: Box<HighwayHasher>,
     bytes: u64,
 }
 
@@ -23,7 +24,7 @@ pub(crate) struct PrefixHasher {
 impl PrefixHasher {
     pub(crate) fn new() -> Self {
         Self {
-            hasher: HighwayHasher::new(Key(secret())),
+            hasher: Box::new(HighwayHasher::new(Key(secret()))),
             bytes: 0,
         }
     }
@@ -36,7 +37,7 @@ impl PrefixHasher {
     pub(crate) fn prefix(&self) -> Prefix {
         Prefix {
             bytes: self.bytes,
-            digest: self.hasher.clone().finalize128(),
+            digest: HighwayHasher::clone(&self.hasher).finalize128(),
         }
     }
 

@@ -97,7 +97,7 @@ pub(crate) enum Read {
     FellBehind,
     /// Not there yet.
     Wait {
-        /// The source must be told that somebody waits for it.
+        /// The driver must be woken: somebody waits for a frame.
         asked: bool,
         /// The source waits for the reader that sets the pace.
         paced: bool,
@@ -175,6 +175,11 @@ impl SharedBuffer {
     /// Whether the body is sure to stay whole, unless its source breaks its word.
     pub(crate) fn is_reserved(&self) -> bool {
         self.reserved
+    }
+
+    /// Whether so many bytes or more wait for the reader at `place`, and the source goes on.
+    pub(crate) fn is_behind(&self, place: Place, bytes: u64) -> bool {
+        self.end.is_none() && self.received - self.cursor(place).had.bytes >= bytes
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -596,7 +601,7 @@ impl SharedBuffer {
             return SizeHint::with_exact(expected.saturating_sub(had));
         }
         let unread = self.received.saturating_sub(had);
-        // To a server that is told the length, HTTP/1.1 has no place for trailers. So it is told only once none can come.
+        // With a known length HTTP/1.1 has no place for trailers, so a server may know it only once none can come.
         let lasts = matches!(self.end, Some(End::Complete)) && !self.frames.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
@@ -627,6 +632,8 @@ mod tests {
         Trailers,
         Read(usize),
         Join,
+        /// One takes the place of a leader that has left before the first frame.
+        Lead(usize),
         Leave(usize),
         Finish,
         Fail,
@@ -640,6 +647,7 @@ mod tests {
             1 => Just(Op::Trailers),
             16 => (0..8_usize).prop_map(Op::Read),
             2 => Just(Op::Join),
+            1 => (0..8_usize).prop_map(Op::Lead),
             1 => (0..8_usize).prop_map(Op::Leave),
             1 => Just(Op::Finish),
             1 => Just(Op::Fail),
@@ -665,8 +673,10 @@ mod tests {
         readers: Vec<Reader>,
         hasher: Option<PrefixHasher>,
         pulled: bool,
+        /// How many frames somebody has asked for.
+        asked: usize,
         /// Whether the source knows that somebody asks.
-        is_told: bool,
+        is_woken: bool,
         whole: bool,
         cut: bool,
         ended: bool,
@@ -703,7 +713,8 @@ mod tests {
                 }],
                 hasher: None,
                 pulled: false,
-                is_told: false,
+                asked: 0,
+                is_woken: false,
                 whole: true,
                 cut: false,
                 ended: false,
@@ -729,13 +740,30 @@ mod tests {
             Some(hasher.prefix())
         }
 
+        /// Whether a frame is pulled for a reader that has asked (B4).
+        fn may_pull(&self) -> bool {
+            let pulls = self.buffer.may_pull(false);
+            if pulls {
+                assert!(self.asked > self.pushed.len(), "B4");
+            }
+            let leader = self.readers.iter().find(|one| one.place == Place::Leader);
+            if let (true, false, Some(leader)) = (pulls, self.whole, leader) {
+                let ahead = &self.pushed[leader.frames..];
+                let bytes: usize = ahead.iter().sum();
+                let max_body = self.limits.max_body;
+                let is_near = bytes < max_body && places(ahead.len()) < max_body;
+                assert!(ahead.is_empty() || is_near, "B5");
+            }
+            pulls
+        }
+
         /// As the flight does.
         fn push(&mut self, len: usize, frame: Frame<Bytes>) {
             let pulled = std::mem::take(&mut self.pulled);
-            if !self.whole && !pulled && !self.buffer.may_pull(false) {
+            if !self.whole && !pulled && !self.may_pull() {
                 return;
             }
-            self.is_told = false;
+            self.is_woken = false;
             let exceeds = self.buffer.exceeds(len);
             assert_eq!(
                 exceeds,
@@ -826,13 +854,14 @@ mod tests {
                     paced: waits,
                     asked,
                 } => {
-                    self.is_told |= asked;
+                    self.is_woken |= asked;
+                    self.asked = at + 1;
                     assert!(!self.ended && at == self.pushed.len());
                     assert!(!waits || !paced && !self.whole);
-                    let pulls = self.buffer.may_pull(false);
+                    let pulls = self.may_pull();
                     assert_eq!(pulls, !waits && !self.discarded, "B4");
-                    // Whole, it is told by whoever drives.
-                    assert!(!pulls || self.is_told || self.whole, "nobody is told");
+                    // Whole, it is pulled by whoever drives.
+                    assert!(!pulls || self.is_woken || self.whole, "nobody is woken");
                 }
             }
             self.check_prefix(index);
@@ -852,6 +881,17 @@ mod tests {
             }
         }
 
+        fn lead(&mut self, reader: usize) {
+            let is_led = self.readers.iter().any(|one| one.place == Place::Leader);
+            if is_led || !self.pushed.is_empty() || self.ended {
+                return;
+            }
+            let index = reader % self.readers.len();
+            self.buffer.lead(self.readers[index].place);
+            self.readers[index].place = Place::Leader;
+            assert_eq!(self.buffer.readers(), self.readers.len());
+        }
+
         fn leave(&mut self, reader: usize) {
             let reader = self.readers.swap_remove(reader % self.readers.len());
             let paced = self.buffer.pacer == Some(reader.place);
@@ -868,7 +908,7 @@ mod tests {
                     if self.ended => {}
                 // Nor anything but its end after trailers.
                 Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
-                Op::Pull => self.pulled |= self.buffer.may_pull(false),
+                Op::Pull => self.pulled |= self.may_pull(),
                 Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
                 Op::Trailers => {
                     let pushed = self.pushed.len();
@@ -885,6 +925,7 @@ mod tests {
                     });
                 }
                 Op::Join => {}
+                Op::Lead(reader) => self.lead(reader),
                 Op::Leave(reader) => self.leave(reader),
                 Op::Finish => {
                     let received = self.received() as u64;
@@ -964,6 +1005,47 @@ mod tests {
             model.apply(op);
         }
         assert_eq!((model.pushed.len(), model.readers[0].behind), (3, false));
+    }
+
+    #[test]
+    fn one_frame_at_a_time_is_held_that_was_not_paid_for() {
+        let limits = Limits {
+            max_body: 100,
+            max_buffered: 10,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), Op::Push(8)] {
+            model.apply(op);
+        }
+        // The follower asks for more than its leader has had.
+        for op in [follower, follower, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 2);
+        for op in [leader, leader, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 3);
+    }
+
+    #[test]
+    fn frames_without_bytes_set_a_pace_too() {
+        let limits = Limits {
+            max_body: 100,
+            max_buffered: 1000,
+        };
+        let mut model = Model::new(None, limits);
+        for op in [Op::Join, Op::Push(101)] {
+            model.apply(op);
+        }
+        // The leader has had what is over the limit, and reads no further.
+        model.apply(Op::Read(0));
+        for _ in 0..100 {
+            model.apply(Op::Read(1));
+            model.apply(Op::Push(0));
+        }
+        assert!(places(model.pushed.len() - 2) < limits.max_body);
     }
 
     proptest! {

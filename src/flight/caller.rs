@@ -8,7 +8,7 @@ use std::{
 
 use http::request;
 
-use super::state::{Decision, Flight, HttpFlight, State, Waiting};
+use super::state::{Decision, Flight, FollowerState, HttpFlight, State};
 use crate::{
     buffer::Place,
     group::{self, Runtime},
@@ -93,7 +93,7 @@ impl<K> Caller<K> {
         &self.flight
     }
 
-    /// The leader leaves a flight that was closed while it was alone.
+    /// The leader leaves a flight whose body nobody reads through it.
     pub(crate) fn leave_alone(mut self) {
         self.part = Part::Alone;
     }
@@ -124,7 +124,7 @@ impl<K> Caller<K> {
         if !state.may_give_up(slot) {
             return None;
         }
-        let (Waiting::Here { head, .. }, _) = state.leave(slot) else {
+        let (FollowerState::Here { head, .. }, _) = state.leave(slot) else {
             unreachable!("nothing is decided for it");
         };
         drop(state);

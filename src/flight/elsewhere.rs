@@ -42,6 +42,15 @@ pub(crate) struct Contender {
     /// The name of the request's flights.
     request: Digest,
     state: Mutex<Part>,
+    /// While others are moved whom it is for.
+    others: Mutex<Option<ForOthers>>,
+}
+
+/// An answer that is for requests of another variant than the leader's.
+struct ForOthers {
+    body: Bytes,
+    covered: u64,
+    values: Digest,
 }
 
 enum Part {
@@ -50,6 +59,8 @@ enum Part {
         contest: Contest,
         is_variant: bool,
     },
+    /// Another replica's answer, for the callers below this number, has come to the flight that they were in before.
+    Answered(Bytes, u64),
     /// This replica makes the call.
     Calls(Contest),
     /// The call has ended, and followers elsewhere wait.
@@ -104,15 +115,27 @@ impl Contender {
         request: &request::Parts,
     ) -> Self {
         let name = replicated.name(request, &flight.data.key);
-        let variant = flight.data.state.lock().variant.as_ref().map(own);
-        let is_variant = variant.is_some();
-        let contested = variant.map_or(name, |own| variant_name(&replicated.site, name, &own));
+        let (variant, answer) = {
+            let mut state = flight.data.state.lock();
+            let variant = state.variant.as_ref().map(own);
+            (variant, state.contending.answer.take())
+        };
+        let part = match answer {
+            Some((body, covered)) => Part::Answered(body, covered),
+            None => {
+                let is_variant = variant.is_some();
+                let contested =
+                    variant.map_or(name, |own| variant_name(&replicated.site, name, &own));
+                Part::Waits {
+                    contest: contend(shared, replicated, flight, contested),
+                    is_variant,
+                }
+            }
+        };
         Self {
             request: name,
-            state: Mutex::new(Part::Waits {
-                contest: contend(shared, replicated, flight, contested),
-                is_variant,
-            }),
+            state: Mutex::new(part),
+            others: Mutex::new(None),
         }
     }
 
@@ -214,6 +237,9 @@ where
                     contest,
                     is_variant,
                 } => (contest, is_variant),
+                Part::Answered(body, covered) => {
+                    return Poll::Ready(self.take_answer(&body, covered));
+                }
                 other => {
                     contender.put(other);
                     return Poll::Ready(Elsewhere::Call);
@@ -256,8 +282,16 @@ where
                 }
                 Some(Answer::Response(remote)) => {
                     if let Some(own) = self.other_variant(&remote) {
-                        if !is_variant {
+                        if let (false, Some((_, values))) = (is_variant, remote.vary) {
                             drop(contest);
+                            let for_others = ForOthers {
+                                body,
+                                covered,
+                                values,
+                            };
+                            *contender.others.lock() = Some(for_others);
+                            self.move_others(&own, covered);
+                            *contender.others.lock() = None;
                             contender.put(self.contend_as(contender.request, &own));
                             continue;
                         }
@@ -273,6 +307,18 @@ where
             contender.put(Part::Calls(contest));
             return Poll::Ready(Elsewhere::Call);
         }
+    }
+
+    /// An answer that has come for others in the flight that this one's callers were in.
+    fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
+        if let Some(Answer::Response(remote)) = Answer::read(body)
+            && self.other_variant(&remote).is_none()
+            && let Some(head) = self.head_of(remote.head, &remote.body)
+        {
+            self.end_for_covered(covered);
+            return Elsewhere::Response(head, remote.body);
+        }
+        Elsewhere::Call
     }
 
     /// What this flight's request is in the fields by which the response varies, if that is something else.
@@ -336,13 +382,37 @@ impl<X, ResBody, E> WorkContext<X, ResBody, E>
 where
     X: KeyExtractor,
 {
+    /// The caller of this number has been moved to `flight`, which nobody leads yet: if there is an answer for both, it is there.
+    pub(super) fn hand_on(&self, flight: &Flight<X::Key>, number: Number) {
+        let Some(contender) = &self.contender else {
+            return;
+        };
+        let others = contender.others.lock();
+        let Some(answer) = others.as_ref().filter(|answer| number.0 < answer.covered) else {
+            return;
+        };
+        let Some(replicated) = self.shared.flights.replicated() else {
+            return;
+        };
+        let variant = flight.data.state.lock().variant.as_ref().map(own);
+        let values = variant.map(|variant| variant_values(&replicated.site, &variant));
+        if values != Some(answer.values) {
+            return;
+        }
+        let mut state = flight.data.state.lock();
+        let contending = &mut state.contending;
+        if contending.asked <= answer.covered && matches!(state.stage, Stage::Unled) {
+            state.contending.answer = Some((answer.body.clone(), answer.covered));
+        }
+    }
+
     /// The call has ended: whoever asks elsewhere from now on does not get its response. Comes before anybody can see the end. Gives
     /// what is to be answered, if followers elsewhere wait.
     pub(super) fn end_elsewhere(&self) -> Option<Answering> {
         match self.contender.as_ref()?.take() {
             Part::Waits { contest, .. } | Part::Calls(contest) => contest.end(),
             Part::Ended(answering) => Some(answering),
-            Part::None => None,
+            Part::Answered(..) | Part::None => None,
         }
     }
 
@@ -398,7 +468,7 @@ where
         }
         let joined = flight.join_if(|flight| {
             let data = &flight.data;
-            if !flights.is_enabled() || !data.is_fresh(&flights.writes, now) {
+            if !flights.is_enabled() || !flights.is_fresh(data, now) {
                 return Err(Refusal::Gone);
             }
             let mut state = data.state.lock();

@@ -296,30 +296,78 @@ async fn of_an_unshareable_response_every_request_has_its_own_within_two_calls()
     fleet.nothing_is_left().await;
 }
 
+fn with_agent(agent: &'static str) -> Request<String> {
+    let mut request = get(0);
+    let agent = HeaderValue::from_static(agent);
+    request.headers_mut().insert("user-agent", agent);
+    request
+}
+
+fn varying(request: &Request<String>, call: usize) -> Result<(Response<()>, Frames), BoxError> {
+    let agent = request.headers()["user-agent"].to_str()?;
+    let response = Response::builder().header("vary", "user-agent");
+    Ok((response.body(())?, text(format!("{agent} of call {call}"))))
+}
+
 #[tokio::test(start_paused = true)]
-async fn of_a_response_that_varies_each_replica_gets_its_own_variant() {
-    let fleet = Fleet::new(|request, _| {
-        let agent = request.headers()["user-agent"].to_str()?;
-        let response = Response::builder().header("vary", "user-agent");
-        Ok((response.body(())?, text(agent.to_owned())))
-    })
-    .await;
-    let agents = |caller: usize| {
-        let mut request = get(caller);
-        let agent = HeaderValue::from_static(["one", "two"][caller % 2]);
-        request.headers_mut().insert("user-agent", agent);
-        request
-    };
-    let all = fleet.burst(4, agents).await;
-    let bodies: Vec<_> = all.iter().map(|got| &got.body[..]).collect();
-    assert_eq!(bodies, [b"one", b"two", b"one", b"two"]);
-    assert_eq!(fleet.calls(), 2);
-    fleet.nothing_is_left().await;
-    // Now the fields are known beforehand.
-    let all = fleet.burst(40, agents).await;
-    for (caller, got) in all.iter().enumerate() {
-        assert_eq!(got.body, ["one", "two"][caller % 2]);
+async fn of_a_response_that_varies_each_variant_costs_one_call() {
+    let fleet = Fleet::new(varying).await;
+    // Both are at each replica, and at half of them the other one leads.
+    let agent = |caller: usize| ["one", "two"][(caller / 4 + caller) % 2];
+    // In the second burst the fields are known beforehand.
+    for burst in 0..2 {
+        let began = Instant::now();
+        let asks = (0..40).map(|caller| fleet.replicas[caller % 4].ask(with_agent(agent(caller))));
+        for (caller, got) in join_all(asks).await.iter().enumerate() {
+            let body = std::str::from_utf8(&got.body).expect("text");
+            assert_eq!(body.split(' ').next(), Some(agent(caller)));
+        }
+        assert_eq!(fleet.calls(), 2 * burst + 2);
+        let took = began.elapsed();
+        assert!(took <= 2 * CALL + Duration::from_millis(20), "{took:?}");
+        fleet.nothing_is_left().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_another_variant_than_their_leaders_have_their_response_when_it_comes() {
+    let fleet = Fleet::new(varying).await;
+    fleet.store.takes(Duration::from_millis(40));
+    let began = Instant::now();
+    let ask = |replica: usize, agent, at| {
+        let replica = &fleet.replicas[replica];
+        async move {
+            sleep(Duration::from_millis(at)).await;
+            let got = replica.ask(with_agent(agent)).await;
+            (got.role, got.body, began.elapsed())
+        }
+    };
+    let asks = [
+        ask(0, "one", 0),
+        ask(1, "two", 10),
+        ask(1, "one", 100),
+        ask(1, "three", 120),
+        ask(1, "one", 140),
+        // By then the call has ended.
+        ask(1, "one", 350),
+    ];
+    let all = join_all(asks).await;
+    let bodies: Vec<_> = all
+        .iter()
+        .map(|got| std::str::from_utf8(&got.1).expect("text"))
+        .map(|body| body.split_once(" of call ").expect("as it was made"))
+        .collect();
+    let agents: Vec<_> = bodies.iter().map(|body| body.0).collect();
+    assert_eq!(agents, ["one", "two", "one", "three", "one", "one"]);
+    let by_call = |at: usize| bodies[at].1;
+    assert_eq!([by_call(2), by_call(4)], ["0", "0"]);
+    assert_ne!(by_call(5), "0");
+    assert_eq!(fleet.calls(), 4);
+    // A copy of what has come from elsewhere.
+    assert_eq!([all[2].0, all[4].0], [Role::Replica; 2]);
+    let soon = CALL + Duration::from_millis(100);
+    assert!(all[2].2 <= soon && all[4].2 <= soon, "{all:?}");
+    sleep(Duration::from_millis(100)).await;
     fleet.nothing_is_left().await;
 }
 

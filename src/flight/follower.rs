@@ -104,3 +104,63 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::Ready, task::Waker};
+
+    use bytes::Bytes;
+    use http::{Method, Response};
+    use http_body_util::Empty;
+    use tokio::time::Instant;
+    use tower::{Layer, service_fn};
+
+    use super::*;
+    use crate::{
+        SingleflightLayer,
+        flight::{Admitted, Candidate},
+        key::method_and_uri,
+        shared::Shared,
+    };
+
+    fn enter<X: KeyExtractor>(shared: &Shared<X>) -> Admitted<X::Key> {
+        let now = Instant::now();
+        let mut head = Some(Request::new(()).into_parts().0);
+        let key = shared.extractor.extract(head.as_ref().unwrap()).unwrap();
+        let flight = shared.new_flight(0, key, Method::GET, now);
+        let number = shared.flights.number();
+        Candidate::new(&shared.flights, &mut head, usize::MAX, number, now).enter(flight)
+    }
+
+    #[test]
+    fn a_follower_makes_its_own_call_if_its_flight_ends_without_a_word() {
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let inner = service_fn(|_: Request<()>| -> Ready<Result<_, Infallible>> {
+            std::future::ready(Ok(Response::new(Empty::<Bytes>::new())))
+        });
+        let service = layer.layer(inner);
+        let Admitted::Leads(mut leader) = enter(service.shared()) else {
+            unreachable!("it is the first")
+        };
+        let Admitted::Waits(caller) = enter(service.shared()) else {
+            unreachable!("there is no head yet")
+        };
+        let own = Own {
+            service,
+            body: (),
+            span: CallerSpan::current(),
+            moves: 0,
+        };
+        let mut follower = Follower { caller, own };
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(follower.poll(&mut cx).is_pending());
+        leader.start(|| async {});
+        assert!(leader.poll(&mut cx).is_ready());
+        let Poll::Ready(Decision::Forward(_, reason)) = follower.poll(&mut cx) else {
+            panic!("it waits for what will not come")
+        };
+        assert_eq!(reason, Reason::Leaderless);
+        drop((leader, follower));
+        assert_eq!(layer.handle().stats().waiters, 0);
+    }
+}

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `identity` | a request's key, or why it has none |
-//! | `enter` | how a request gets into a flight: leads, joins, finds it full |
+//! | `candidate` | how a request gets into a flight: leads, joins, finds it full |
 //! | `caller` | a caller's part in a flight, counted |
 //! | `state` | how far a flight has come, and who waits for its head |
 //! | `inner` | the bounds on the inner service |
@@ -23,12 +23,12 @@ mod audit;
 mod body;
 mod call;
 mod caller;
+mod candidate;
 mod context;
 #[cfg(feature = "redis")]
 mod elsewhere;
 #[cfg(all(test, feature = "redis"))]
 mod elsewhere_tests;
-mod enter;
 mod follower;
 mod identity;
 mod inner;
@@ -46,7 +46,7 @@ pub(crate) use self::state::Number;
 pub(crate) use self::{
     call::Oneshot,
     caller::Caller,
-    enter::{Candidate, Entered},
+    candidate::{Admitted, Candidate},
     follower::{Follower, Own},
     identity::Identity,
     inner::{Inner, InnerBody},

@@ -16,11 +16,17 @@ use crate::{
     observe,
 };
 
+/// So many bytes are read without a pause by who is further behind, while the body streams. Then other readers have their
+/// turn, who may still wait for their first.
+const BURST: usize = 64 << 10;
+
 /// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
 pub(crate) struct Reader<K> {
     caller: Caller<K>,
     /// Whether it has let the reader that sets the pace come before it.
     yielded: bool,
+    /// The bytes read since it last waited.
+    burst: usize,
 }
 
 /// A reader whose types are not named.
@@ -51,6 +57,7 @@ impl<K> Reader<K> {
         Self {
             caller,
             yielded: false,
+            burst: 0,
         }
     }
 
@@ -60,14 +67,18 @@ impl<K> Reader<K> {
         state.buffer.had(self.caller.place())
     }
 
-    fn read(&mut self) -> Read {
+    /// `None`: others have their turn.
+    fn read(&mut self) -> Option<Read> {
         let (read, _spent) = {
             let mut state = self.caller.flight().data.state.lock();
+            if self.burst >= BURST && state.buffer.is_behind(self.caller.place(), BURST as u64) {
+                return None;
+            }
             let read = state.buffer.read(self.caller.place());
             (read, state.buffer.take_spent())
         };
         observe::settle();
-        read
+        Some(read)
     }
 }
 
@@ -75,9 +86,15 @@ impl<K: Send + Sync + 'static> Reader<K> {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut polled = None;
         loop {
-            let (asked, paced) = match self.read() {
+            let Some(read) = self.read() else {
+                self.burst = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            let (asked, paced) = match read {
                 Read::Frame(frame) => {
                     self.yielded = false;
+                    self.burst += frame.data_ref().map_or(0, Bytes::len);
                     return Poll::Ready(Next::Frame(frame));
                 }
                 Read::End => return Poll::Ready(Next::End),
@@ -85,6 +102,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 Read::FellBehind => return Poll::Ready(Next::MoveOn),
                 Read::Wait { asked, paced } => (asked, paced),
             };
+            self.burst = 0;
             match polled {
                 // Asked at the second look, it is in the place of one who has left in between.
                 _ if asked => self.caller.flight().wake_driver(),

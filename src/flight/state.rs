@@ -7,16 +7,18 @@
 //!
 //! 1. A follower has a place in `followers` from the moment in which it is counted until it has found what was decided for
 //!    it, or leaves. Its request's head lies there, so that whoever decides can see it.
-//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved. Nobody finds it before
-//!    it is decided for all: who is moved would lead the flight of its variant, which might end before the others are there.
+//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved. Nobody finds that while
+//!    others are being moved: who is moved would lead the flight of its variant, which might end before the others are there.
 //! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
 //!    it is no reader any more, and whoever decided counts it out, before it is woken.
-//! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is told.
+//! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is notified.
 //! 5. A flight in stage `Unled` has callers that were moved to it, and no work. Whoever makes it `Called`, under this lock, starts
 //!    the work, with its own request.
 
 use std::{any::Any, mem, sync::Arc, time::Duration};
 
+#[cfg(feature = "redis")]
+use bytes::Bytes;
 use http::{Method, request, response};
 use slab::Slab;
 use tokio::time::Instant;
@@ -26,11 +28,11 @@ use super::caller::Caller;
 use crate::replicas::EntryId;
 use crate::{
     audit::Original,
-    buffer::{Place, SharedBuffer},
+    buffer::{LazyBuffer, Place},
     group,
     observe::{Reason, Trace},
     rules::Variant,
-    shared::{Counters, Varying, WriteEpochs, WriteTarget},
+    shared::{Counters, Varying},
     sync::Mutex,
 };
 
@@ -43,14 +45,14 @@ pub(crate) struct HttpFlight<K> {
     /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
     pub(crate) method: Method,
     pub(crate) counters: Arc<Counters>,
-    /// The target, and the last write when the flight began; `None` where writes are not watched.
-    pub(crate) epoch: Option<(WriteTarget, u64)>,
+    /// The last write when the flight began.
+    pub(crate) epoch: u64,
     /// From when on it is too old to be joined.
     pub(crate) expires: Option<Instant>,
     /// After so long without a frame it is not joined either.
     pub(crate) max_silence: Duration,
     pub(crate) state: Mutex<State<K>>,
-    /// After the state: it tells of what that gives back when it is dropped.
+    /// After the state: it reports what that gives back when it is dropped.
     pub(crate) trace: Trace,
 }
 
@@ -61,8 +63,10 @@ pub(crate) struct State<K> {
     /// Which requests the flight's response is for, as far as that is known.
     pub(crate) variant: Option<(Variant, Varying)>,
     /// Those for whom nothing is decided yet, or who have not found it (S1).
-    pub(crate) followers: Slab<Waiting<K>>,
-    pub(crate) buffer: SharedBuffer,
+    pub(crate) followers: Slab<FollowerState<K>>,
+    /// Whether some of them are being moved (S2).
+    pub(crate) is_moving: bool,
+    pub(crate) buffer: LazyBuffer,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) is_joined: bool,
     /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
@@ -77,7 +81,7 @@ pub(crate) struct State<K> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number(#[cfg(feature = "redis")] pub(crate) u64);
 
-/// What other replicas are told of a flight.
+/// What other replicas know of a flight.
 #[cfg(feature = "redis")]
 #[derive(Default)]
 pub(crate) struct Contending {
@@ -85,6 +89,18 @@ pub(crate) struct Contending {
     pub(crate) asked: u64,
     /// Its part in the protocol, once it contends.
     pub(crate) entry: Option<EntryId>,
+    /// Another replica's answer for the flight's variant, which its leader takes instead of contending. All callers are below its
+    /// number.
+    pub(crate) answer: Option<(Bytes, u64)>,
+}
+
+#[cfg(feature = "redis")]
+impl Contending {
+    /// Whether this caller has asked too late for the answer that is there.
+    pub(crate) fn is_too_late(&self, number: Number) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|(_, covered)| number.0 >= *covered)
+    }
 }
 
 #[derive(Default)]
@@ -103,7 +119,7 @@ pub(crate) enum Stage {
 }
 
 /// A follower that waits for its head.
-pub(crate) enum Waiting<K> {
+pub(crate) enum FollowerState<K> {
     /// For it is decided what `stage` says.
     Here {
         head: Box<request::Parts>,
@@ -128,27 +144,17 @@ pub(crate) enum Decision<K> {
     Fail(Box<request::Parts>, Box<dyn Any + Send>),
 }
 
-// ===== impl HttpFlight =====
-
-impl<K> HttpFlight<K> {
-    /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
-    pub(crate) fn is_fresh(&self, writes: &WriteEpochs, now: Instant) -> bool {
-        self.epoch
-            .is_none_or(|(target, epoch)| !writes.written_since(epoch, &target))
-            && self.expires.is_none_or(|expires| now <= expires)
-    }
-}
-
 // ===== impl State =====
 
 impl<K> State<K> {
     #[inline]
-    pub(crate) fn new(buffer: SharedBuffer) -> Self {
+    pub(crate) fn new(buffer: LazyBuffer) -> Self {
         Self {
             stage: Stage::Called,
             is_closed: false,
             variant: None,
             followers: Slab::new(),
+            is_moving: false,
             buffer,
             is_joined: false,
             active: None,
@@ -191,7 +197,7 @@ impl<K> State<K> {
         self.is_closed = true;
         let mut dismissed = 0;
         for (_, follower) in &self.followers {
-            if let Waiting::Here { place, .. } = follower {
+            if let FollowerState::Here { place, .. } = follower {
                 self.buffer.leave(*place);
                 dismissed += 1;
             }
@@ -202,8 +208,8 @@ impl<K> State<K> {
     /// Dismisses the follower in `slot`, which is to be moved (S3). Gives its request's head.
     pub(crate) fn dismiss(&mut self, slot: usize) -> Option<(Box<request::Parts>, Number)> {
         let follower = self.followers.get_mut(slot)?;
-        match mem::replace(follower, Waiting::Moving) {
-            Waiting::Here {
+        match mem::replace(follower, FollowerState::Moving) {
+            FollowerState::Here {
                 head,
                 place,
                 number,
@@ -221,7 +227,7 @@ impl<K> State<K> {
     /// Adds a follower that waits for its head.
     pub(crate) fn wait(&mut self, head: request::Parts, place: Place, number: Number) -> usize {
         let head = Box::new(head);
-        self.followers.insert(Waiting::Here {
+        self.followers.insert(FollowerState::Here {
             head,
             place,
             number,
@@ -247,24 +253,36 @@ impl<K> State<K> {
     /// Whether the follower in `slot` was dismissed.
     pub(crate) fn is_dismissed(&self, slot: usize) -> bool {
         let all = matches!(self.stage, Stage::Refused(_) | Stage::Failed(_));
-        all || !matches!(self.followers[slot], Waiting::Here { .. })
+        all || !matches!(self.followers[slot], FollowerState::Here { .. })
     }
 
     /// Takes a follower out that leaves, and leaves the buffer for it, unless it was dismissed. Both under one lock: else who
     /// leads in between would get the place that is then left. `true`: [others wait for it](SharedBuffer::leave).
-    pub(crate) fn leave(&mut self, slot: usize) -> (Waiting<K>, Option<bool>) {
+    pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, Option<bool>) {
         let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
         let is_missed = match follower {
-            Waiting::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
+            FollowerState::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
             _ => None,
         };
         (follower, is_missed)
     }
 
-    /// Whether everything is decided for those who wait.
+    /// Whether something is decided for all who wait.
     fn is_decided(&self) -> bool {
         !matches!(self.stage, Stage::Called)
+    }
+
+    /// Whether something is decided for the follower in `slot`, and may be found (S2).
+    fn is_decided_for(&self, slot: usize) -> bool {
+        let was_moved = || {
+            let follower = &self.followers[slot];
+            matches!(
+                follower,
+                FollowerState::Moved(_) | FollowerState::Forwarded(..)
+            )
+        };
+        !self.is_moving && (self.is_decided() || was_moved())
     }
 
     /// Whether the follower in `slot` may still leave of itself: nothing is decided for it.
@@ -274,16 +292,16 @@ impl<K> State<K> {
 
     /// What is decided for the follower in `slot`, which gives the slot up with that. `place`: where it then is among the readers.
     pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
-        if !self.is_decided() {
+        if !self.is_decided_for(slot) {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
-            Waiting::Here { head, place, .. } => (head, place),
-            Waiting::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
-            Waiting::Forwarded(head, reason) => {
+            FollowerState::Here { head, place, .. } => (head, place),
+            FollowerState::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
+            FollowerState::Forwarded(head, reason) => {
                 return Some((Decision::Forward(head, reason), Place::Leader));
             }
-            Waiting::Moving => unreachable!("all are moved before it is decided"),
+            FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {
             Stage::Shared(response) => Decision::Begin(head, Arc::clone(response)),
@@ -308,7 +326,7 @@ impl<K> State<K> {
             .followers
             .iter_mut()
             .find_map(|(_, follower)| match follower {
-                Waiting::Here { place, .. } if *place == Place::Leader => Some(place),
+                FollowerState::Here { place, .. } if *place == Place::Leader => Some(place),
                 _ => None,
             });
         match first {

@@ -3,7 +3,7 @@
 //! Each function, here and in `body`, decides under the state's lock, for all who wait, and wakes them last. What nobody may
 //! join any more is out of the table before anybody can find that out.
 
-use std::{any::Any, panic::resume_unwind, sync::Arc, task::Poll};
+use std::{any::Any, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, Response, request, response};
@@ -12,15 +12,15 @@ use tokio::time::Instant;
 
 use super::{
     audit::Taken,
+    candidate::Candidate,
     context::{Pulled, WorkContext},
-    enter::Candidate,
     leader::LeaderResponse,
-    state::{Flight, Number, Stage, Waiting},
+    state::{Flight, FollowerState, Number, Stage},
 };
 use crate::{
     buffer::{PrefixHasher, Room},
     error::{ShareError, SharedError},
-    group::{Payload, caught, drop_quietly},
+    group::{caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant, Vary},
@@ -298,11 +298,8 @@ where
             return true;
         };
         let differs = |head: &request::Parts, _| !of.matches(&head.headers);
-        let panic = self.move_all(others, Some(of.names()), &differs);
+        self.move_all(&others, Some(of.names()), &differs);
         data.state.lock().stage = Stage::Shared(head);
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
         true
     }
 
@@ -310,28 +307,50 @@ where
     #[cfg(feature = "redis")]
     pub(super) fn move_late(&self, covered: u64) {
         let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
-        let slots = {
+        let slots: Vec<_> = {
             let state = self.flight.data.state.lock();
             state.followers.iter().map(|(slot, _)| slot).collect()
         };
-        // A panic of a key's is no matter of the others: those make their own calls.
-        drop_quietly(self.move_all(slots, None, &is_late));
+        self.move_all(&slots, None, &is_late);
+    }
+
+    /// From now on the flight is that of its leader's variant, `own`: all others are moved to those of theirs, and need not wait for a
+    /// response that is not for them. Those below `covered` come first.
+    #[cfg(feature = "redis")]
+    pub(super) fn move_others(&self, own: &Variant, covered: u64) {
+        let data = &self.flight.data;
+        let varying = &self.shared.flights.varying;
+        let varying = varying.insert(data.hash, own.names());
+        let (mut waiting, _old) = {
+            let mut state = data.state.lock();
+            let waiting = state.followers.iter();
+            let waiting = waiting.filter_map(|(slot, follower)| match follower {
+                FollowerState::Here { number, .. } => Some((number.0 >= covered, slot)),
+                _ => None,
+            });
+            let waiting: Vec<_> = waiting.collect();
+            (waiting, state.variant.replace((own.clone(), varying)))
+        };
+        waiting.sort_unstable();
+        let slots: Vec<_> = waiting.into_iter().map(|(_, slot)| slot).collect();
+        let differs = |head: &request::Parts, _| !own.matches(&head.headers);
+        self.move_all(&slots, Some(own.names()), &differs);
+        self.flight.wake_callers();
     }
 
     /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
-    /// these names. Gives the first panic of the user's, after which they make their own calls.
+    /// these names. One whose key panics with that makes its own call, and is no matter of the others.
     fn move_all(
         &self,
-        mut slots: Vec<usize>,
+        slots: &[usize],
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
-    ) -> Option<Payload> {
-        let mut panic = None;
-        while !slots.is_empty() {
-            let chunk = slots.split_off(slots.len().saturating_sub(CHUNK));
-            panic = self.move_followers(&chunk, names, moves, panic);
+    ) {
+        self.flight.data.state.lock().is_moving = true;
+        for chunk in slots.chunks(CHUNK) {
+            self.move_followers(chunk, names, moves);
         }
-        panic
+        self.flight.data.state.lock().is_moving = false;
     }
 
     fn move_followers(
@@ -339,13 +358,12 @@ where
         slots: &[usize],
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
-        mut panic: Option<Payload>,
-    ) -> Option<Payload> {
+    ) {
         let data = &self.flight.data;
         let dismissed: Vec<_> = {
             let mut state = data.state.lock();
             let moves = |slot: &usize| match state.followers.get(*slot) {
-                Some(Waiting::Here { head, number, .. }) => moves(head, *number),
+                Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
                 _ => false,
             };
             let others: Vec<_> = slots.iter().copied().filter(moves).collect();
@@ -356,28 +374,21 @@ where
         let now = Instant::now();
         for (slot, (head, number)) in dismissed {
             let mut head = Some(*head);
-            let moved = match panic {
-                None => caught(|| self.move_head(names, &mut head, number, now)),
-                Some(_) => Ok(None),
+            let (moved, reason) = match caught(|| self.move_head(names, &mut head, number, now)) {
+                Ok(moved) => (moved, Reason::Full),
+                Err(payload) => {
+                    drop_quietly(payload);
+                    (None, Reason::Leaderless)
+                }
             };
-            let reason = match &moved {
-                Ok(None) if panic.is_none() => Reason::Full,
-                _ => Reason::Leaderless,
-            };
-            let moved = moved.unwrap_or_else(|payload| {
-                panic = Some(payload);
-                None
+            let found = moved.unwrap_or_else(|| {
+                let head = head.expect("a request that is not moved is still here");
+                FollowerState::Forwarded(Box::new(head), reason)
             });
-            let head = head.map(Box::new);
-            let found = match (moved, head) {
-                (Some(moved), _) => moved,
-                (None, Some(head)) => Waiting::Forwarded(head, reason),
-                (None, None) => unreachable!("a request that is not moved is still here"),
-            };
             let late = {
                 let mut state = data.state.lock();
                 match state.followers.get_mut(slot) {
-                    Some(follower @ Waiting::Moving) => {
+                    Some(follower @ FollowerState::Moving) => {
                         *follower = found;
                         None
                     }
@@ -387,7 +398,6 @@ where
             // Its caller has left, and its request's drop is the user's.
             drop_quietly(late);
         }
-        panic
     }
 
     /// Lets a follower wait in the flight of its own variant. `None` if that is full.
@@ -397,7 +407,7 @@ where
         head: &mut Option<request::Parts>,
         number: Number,
         now: Instant,
-    ) -> Option<Waiting<X::Key>> {
+    ) -> Option<FollowerState<X::Key>> {
         let Shared {
             flights, settings, ..
         } = &*self.shared;
@@ -405,18 +415,20 @@ where
         let request = head.as_ref()?;
         let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
         let method = request.method.clone();
-        let target = old.epoch.map(|(target, _)| target);
         let data = self
             .shared
-            .new_flight(old.hash, old.key.clone(), method, target, now);
+            .new_flight(old.hash, old.key.clone(), method, now);
         let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
         let caller = candidate.enter_moved(variant, data)?;
         #[cfg(feature = "redis")]
-        flights.one_more(caller.flight(), number);
+        {
+            self.hand_on(caller.flight(), number);
+            flights.one_more(caller.flight(), number);
+        }
         if caller.flight().is_shared() {
             caller.promote();
         }
-        Some(Waiting::Moved(caller))
+        Some(FollowerState::Moved(caller))
     }
 
     /// Which requests of this key the response is for, if not for all.
@@ -429,7 +441,7 @@ where
         let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
             names
         } else {
-            // What the key tells is the same for all.
+            // What is in the key is the same for all.
             names
                 .iter()
                 .filter(|name| shared.may_differ(name))

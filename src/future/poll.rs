@@ -98,6 +98,7 @@ where
                     let caller = caller.take().expect("looked at just now");
                     let result = answer.map(|answer| match answer {
                         LeaderResponse::Untouched(response) => {
+                            caller.leave_alone();
                             let (parts, body) = response.into_parts();
                             dress(
                                 shared.as_ref(),

@@ -181,11 +181,10 @@ impl<K, V, C> Caller<K, V, C> {
         self.slot = WakerSlot::None;
     }
 
-    /// Becomes the leader of a flight that has none.
+    /// Becomes the leader of a flight that has none, where nobody waits and leaves a waker before somebody leads.
     pub(crate) fn take_lead(&mut self) {
-        let old = self.flight().free(&self.slot);
+        debug_assert!(self.slot.is_new(), "it has not been polled there");
         self.slot = WakerSlot::Leader { left: false };
-        drop_quietly(old);
     }
 }
 

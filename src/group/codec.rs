@@ -31,7 +31,7 @@ use crate::replicas::KeyBytes;
 /// accepts((key, encode, decode));
 /// ```
 pub trait Codec<K, V>: Send + Sync + 'static {
-    /// Writes the parts of `key`: all that tells it from keys that are not equal to it.
+    /// Writes the parts of `key`: all that differs in keys that are not equal.
     fn key(&self, key: &K, bytes: &mut KeyBytes);
 
     /// Writes a value; `None` for one that is not to be shared, of which each replica makes its own.

@@ -36,7 +36,8 @@ use super::{
     cancel::cancel,
     panic::{Message, drop_quietly},
     runtime::Runtime,
-    shard::{Entry, Link},
+    shard,
+    solo::Solo,
     state::{Driver, State, WorkState},
     wakers::{WakerSlot, Wakers},
     work::WorkResult,
@@ -62,6 +63,17 @@ pub(crate) struct Flight<K, V, C> {
     ending: SetOnce<Ending<V>>,
     pub(crate) data: C,
 }
+
+/// A flight, as the table holds it.
+pub(crate) enum Held<K, V, C> {
+    Solo(Solo<V>),
+    Whole(Arc<Flight<K, V, C>>),
+}
+
+pub(super) type Shard<K, V, C> = shard::Shard<K, Held<K, V, C>>;
+pub(super) type Entries<K, V, C> = shard::Entries<K, Held<K, V, C>>;
+pub(crate) type Entry<K, V, C> = shard::Entry<K, Held<K, V, C>>;
+pub(super) type Link<K, V, C> = shard::Link<K, Held<K, V, C>>;
 
 pub(super) type FlightState<K, V, C> = State<V, Keeper<K, V, C>>;
 
@@ -336,5 +348,38 @@ impl<K, V, C> Flight<K, V, C> {
         };
         state.leaderless = true;
         (waker, state.own.take(), wakers)
+    }
+}
+
+#[cfg(all(test, feature = "http", not(loom)))]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use super::super::{
+        matching::Match,
+        runtime::Runtime,
+        table::{Admission, Table},
+    };
+
+    #[tokio::test]
+    async fn a_kept_flight_that_is_released_when_its_callers_have_left_is_cancelled_at_once() {
+        let table: Table<u32, (), ()> = Table::new();
+        let mut passes = |_: &_, (): &_, _: &_| Match::<()>::Pass;
+        let Admission::Leads(mut leader) = table.enter(&[table.hash(&0)], 0, (), &mut passes)
+        else {
+            unreachable!("there is no other flight")
+        };
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        leader.keep_on(Runtime::current().expect("a test's runtime"));
+        leader.start(|| async move {
+            let _held = held;
+            pending().await
+        });
+        let flight = Arc::clone(leader.flight());
+        drop(leader);
+        assert_eq!((table.len(), Arc::strong_count(&alive)), (1, 2));
+        flight.release();
+        assert_eq!((table.len(), Arc::strong_count(&alive)), (0, 1));
     }
 }

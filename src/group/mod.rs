@@ -8,11 +8,13 @@
 //! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
 //! | `value` | [`ShareValue`], what work may give |
 //! | `table` | key to flight: lead or join, forget |
-//! | `shard` | one lock of it, and the entries behind that |
+//! | `shard` | one lock of it, and the entries behind that, whatever they hold |
+//! | `entries` | what the table holds of flights in a shard |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `solo_leader` | that leader |
 //! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
 //! | `codec` | [`Codec`], how values are written for other replicas |
-//! | `visit` | the same for flights that carry something, as a floor above enters them |
+//! | `matching` | the same for flights that carry something, as a floor above enters them |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | that task |
@@ -23,8 +25,8 @@
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
 //! | `name` | what a group is called by those who observe it |
-//! | `observed` | the work of a named group, as `tracing` and `metrics` are told of it |
-//! | `tell` | calls observers, whose panics end there |
+//! | `observed` | reports the work of a named group to `tracing` and `metrics` |
+//! | `report` | calls observers, whose panics end there |
 //! | `panic` | panics as values |
 
 mod caller;
@@ -32,9 +34,12 @@ mod cancel;
 #[cfg(feature = "redis")]
 mod codec;
 mod drive;
+mod entries;
 mod flight;
 #[cfg(all(test, loom))]
 mod loom;
+#[cfg(any(feature = "http", feature = "redis", loom))]
+mod matching;
 mod name;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod observed;
@@ -44,20 +49,19 @@ mod panic;
 mod replicated;
 #[cfg(all(test, feature = "redis"))]
 mod replicated_tests;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod report;
 mod run;
 mod runtime;
 mod shard;
 mod singleflight;
 mod solo;
+mod solo_leader;
 mod state;
 mod table;
 mod task;
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-mod tell;
 mod try_run;
 mod value;
-#[cfg(any(feature = "http", feature = "redis", loom))]
-mod visit;
 mod wakers;
 mod work;
 
@@ -66,19 +70,17 @@ pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
-pub(crate) use self::tell::{Description, Kind, record};
+pub(crate) use self::report::{Description, Kind, record};
 #[cfg(all(feature = "http", feature = "tracing"))]
-pub(crate) use self::tell::{Span, tell};
+pub(crate) use self::report::{Span, report};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,
-    flight::Flight,
+    flight::{Entry, Flight},
+    matching::{Match, MatchAdmission, Matcher},
     name::Name,
-    panic::Payload,
     runtime::Runtime,
-    shard::Entry,
-    table::Table,
-    visit::{Entered, Visit, Visitor},
+    table::{Admission, Table},
     wakers::Wakers,
 };
 pub use self::{

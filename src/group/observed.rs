@@ -1,4 +1,4 @@
-//! The work of a named group, as `tracing` and `metrics` are told of it.
+//! Reports the work of a named group to `tracing` and `metrics`.
 //!
 //! | metric, span, event | when |
 //! | --- | --- |
@@ -18,9 +18,9 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
-use super::tell::{Description, Kind, record};
+use super::report::{Description, Kind, record};
 #[cfg(feature = "tracing")]
-use super::tell::{Span, tell};
+use super::report::{Span, report};
 
 #[cfg(feature = "tracing")]
 const TARGET: &str = "tower_singleflight::Group";
@@ -62,30 +62,30 @@ thread_local! {
 pin_project! {
     /// Work, and the trace of its flight.
     pub(super) struct Observed<F> {
-        // First: the end is told when the work has been dropped.
+        // First: the end is reported when the work has been dropped.
         #[pin]
         future: F,
         trace: Trace,
     }
 }
 
-/// A flight of a named group, told of from its begin to its drop.
+/// Reports a flight of a named group, from its begin to its drop.
 struct Trace {
     name: Arc<str>,
     since: Instant,
     #[cfg(feature = "tracing")]
     span: Span,
-    fate: Fate,
+    end: FlightEnd,
 }
 
 #[derive(Clone, Copy)]
-enum Fate {
+enum FlightEnd {
     Landed,
     Cancelled,
     Panicked,
 }
 
-/// `work`, told of under the group's name.
+/// `work`, reported under the group's name.
 pub(super) fn observed<F, Fut>(name: &Arc<str>, work: F) -> impl FnOnce() -> Observed<Fut>
 where
     F: FnOnce() -> Fut,
@@ -102,7 +102,7 @@ where
 /// Tells of a caller that has joined.
 pub(super) fn joined(name: &Arc<str>) {
     #[cfg(feature = "tracing")]
-    tell(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
+    report(|| tracing::debug!(target: TARGET, group = &**name, "joined"));
     called(name, "follower");
 }
 
@@ -127,7 +127,7 @@ impl<F: Future> Future for Observed<F> {
         let this = self.project();
         let polled = this.trace.within(|| this.future.poll(cx));
         if polled.is_ready() {
-            this.trace.fate = Fate::Landed;
+            this.trace.end = FlightEnd::Landed;
         }
         polled
     }
@@ -149,19 +149,19 @@ impl Trace {
             span: Span::new(
                 || tracing::info_span!(target: TARGET, "singleflight", group = &**name),
             ),
-            fate: Fate::Cancelled,
+            end: FlightEnd::Cancelled,
         }
     }
 
     /// Calls or polls the work in its span.
     fn within<T>(&mut self, part: impl FnOnce() -> T) -> T {
-        self.fate = Fate::Panicked;
+        self.end = FlightEnd::Panicked;
         let done = {
             #[cfg(feature = "tracing")]
             let _entered = self.span.enter();
             part()
         };
-        self.fate = Fate::Cancelled;
+        self.end = FlightEnd::Cancelled;
         done
     }
 }
@@ -170,16 +170,16 @@ impl Drop for Trace {
     fn drop(&mut self) {
         let duration = self.since.elapsed();
         #[cfg(feature = "tracing")]
-        tell(|| {
+        report(|| {
             let (span, group) = (&self.span.0, &*self.name);
-            match self.fate {
-                Fate::Landed => {
+            match self.end {
+                FlightEnd::Landed => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
                 }
-                Fate::Cancelled => {
+                FlightEnd::Cancelled => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "cancelled");
                 }
-                Fate::Panicked => {
+                FlightEnd::Panicked => {
                     tracing::error!(target: TARGET, parent: span, group, ?duration, "panicked");
                 }
             }

@@ -2,7 +2,7 @@
 //! another replica's leader has made.
 //!
 //! Every caller has a number, in the order in which the callers ask. A value from elsewhere is for those below a number: the
-//! replica that made it had been told of them while its work was going on. The others stay in the flight, which contends again,
+//! replica that made it knew of them while its work was going on. The others stay in the flight, which contends again,
 //! with the work that its leader has not needed yet.
 
 use std::{
@@ -18,12 +18,12 @@ use std::{
 use super::{
     caller::Caller,
     codec::Codec,
+    flight::Entry,
     flight::Flight,
+    matching::Match,
     outcome::Outcome,
     runtime::Runtime,
-    shard::Entry,
-    table::Table,
-    visit::{Entered, Visit},
+    table::{Admission, Table},
 };
 use crate::{
     replicas::{
@@ -163,21 +163,21 @@ where
                 let name = self.site.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Crossing::new(number));
-                let mut visit = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
+                let mut matcher = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
                     let flight = entry.flight().filter(|_| entry.key() == key);
                     match flight.is_some_and(|flight| flight.data.joined_by(number)) {
-                        true => Visit::Join(()),
-                        false => Visit::Pass,
+                        true => Match::Join(()),
+                        false => Match::Pass,
                     }
                 };
-                let entered = self.table.enter(&[hash], key, crossing, &mut visit);
+                let entered = self.table.enter(&[hash], key, crossing, &mut matcher);
                 match entered {
-                    Entered::Led(mut caller) => {
+                    Admission::Leads(mut caller) => {
                         self.lead(&mut caller, name, target, work);
                         caller
                     }
-                    Entered::Joined(caller, ()) => self.follow(caller, number, work, joined),
-                    Entered::Refused(..) => unreachable!("no visit refuses"),
+                    Admission::Follows((caller, ())) => self.follow(caller, number, work, joined),
+                    Admission::Refused(..) => unreachable!("it refuses nobody"),
                 }
             }
         };

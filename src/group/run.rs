@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{caller::Caller, outcome::Outcome, solo::SoloLeader, value::ShareValue};
+use super::{caller::Caller, outcome::Outcome, solo_leader::SoloLeader, value::ShareValue};
 
 /// A caller's part in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///

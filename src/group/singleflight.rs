@@ -12,7 +12,7 @@ use super::{
     name::Name,
     run::{Part, Run},
     runtime::Runtime,
-    table::{Table, Turn},
+    table::{Admission, Table},
     value::ShareValue,
 };
 #[cfg(feature = "redis")]
@@ -360,11 +360,11 @@ where
         }
         let hash = self.shared.table.hash(&key);
         match self.shared.table.enter_solo(hash, key) {
-            Turn::Leads(mut leader) => Run::new(match leader.start(work) {
+            Admission::Leads(mut leader) => Run::new(match leader.start(work) {
                 None => Part::Solo(leader),
                 Some(caller) => Part::Caller(caller),
             }),
-            Turn::Follows(caller) => {
+            Admission::Follows(caller) => {
                 // Not at the end of this function: if its drop panicked there, the caller would be leaked.
                 drop(work);
                 joined();
@@ -395,11 +395,11 @@ where
         }
         let hash = self.shared.table.hash(&key);
         let caller = match self.shared.table.enter_kept(hash, key) {
-            Turn::Leads(mut caller) => {
+            Admission::Leads(mut caller) => {
                 caller.start(work);
                 caller
             }
-            Turn::Follows(caller) => {
+            Admission::Follows(caller) => {
                 // As in `enter`.
                 drop(work);
                 joined();

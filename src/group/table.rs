@@ -13,32 +13,37 @@
 //!    leaves it aside, where its leader finds it although the entry may have gone.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher, Hash, RandomState},
     sync::Arc,
 };
 
 use super::{
     caller::Caller,
-    shard::{Entries, Entry, Shard},
-    solo::SoloLeader,
+    flight::{Entries, Entry, Shard},
+    solo_leader::SoloLeader,
 };
 
 /// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs some 20 KB.
 const SHARDS: usize = 64;
 
-/// `key -> flight`. Under a floor above a key may have several flights, which [`visit`](super::visit) tells apart.
+/// `key -> flight`. Under a floor above a key may have several flights, see [`matching`](super::matching).
 pub(crate) struct Table<K, V, C> {
     pub(super) shards: Box<[Arc<Shard<K, V, C>>]>,
     hasher: RandomState,
 }
 
-/// What a caller of a group gets: `L` if it leads.
-pub(super) enum Turn<K, V, L> {
-    /// The caller must start the work.
+/// How a caller gets into a flight.
+pub(crate) enum Admission<L, F, R = Infallible> {
+    /// It leads a new one, and must start the work.
     Leads(L),
-    /// The caller must [promote](Caller::promote) the flight.
-    Follows(Caller<K, V, ()>),
+    /// It has joined one, and must [promote](Caller::promote) it.
+    Follows(F),
+    /// It has done neither; here is what it came with.
+    Refused(R),
 }
+
+type GroupAdmission<K, V, L> = Admission<L, Caller<K, V, ()>>;
 
 // ===== impl Table =====
 
@@ -93,7 +98,7 @@ impl<K, V, C> Table<K, V, C> {
 
 impl<K, V> Table<K, V, ()> {
     /// Joins the flight of `key`, or leads a new one [solo](super::solo), until somebody joins.
-    pub(super) fn enter_solo(&self, hash: u64, key: K) -> Turn<K, V, SoloLeader<K, V, ()>>
+    pub(super) fn enter_solo(&self, hash: u64, key: K) -> GroupAdmission<K, V, SoloLeader<K, V, ()>>
     where
         K: Eq,
     {
@@ -103,7 +108,7 @@ impl<K, V> Table<K, V, ()> {
     }
 
     /// Joins the flight of `key`, or leads a new one: either goes on to its end though every caller leaves.
-    pub(super) fn enter_kept(&self, hash: u64, key: K) -> Turn<K, V, Caller<K, V, ()>>
+    pub(super) fn enter_kept(&self, hash: u64, key: K) -> GroupAdmission<K, V, Caller<K, V, ()>>
     where
         K: Eq,
     {
@@ -119,14 +124,14 @@ impl<K, V> Table<K, V, ()> {
         key: K,
         keep: bool,
         lead: impl FnOnce(&Arc<Shard<K, V, ()>>, &mut Entries<K, V, ()>, K) -> L,
-    ) -> Turn<K, V, L>
+    ) -> GroupAdmission<K, V, L>
     where
         K: Eq,
     {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
         let Some(entry) = entries.find(hash, |entry| *entry.key() == key) else {
-            return Turn::Leads(lead(shard, &mut entries, key));
+            return Admission::Leads(lead(shard, &mut entries, key));
         };
         let number = entry.number();
         let flight = entries.whole(shard, hash, number);
@@ -136,7 +141,7 @@ impl<K, V> Table<K, V, ()> {
         drop(entries);
         // Here, not by the end of this function: if its drop panics then, the caller that is given back is leaked.
         drop(key);
-        Turn::Follows(caller)
+        Admission::Follows(caller)
     }
 
     /// Detaches the first flight that `matches`: nobody joins it any more, who has joined goes on. Whether there is one.

@@ -31,12 +31,12 @@ pub(super) struct WakerSlots {
 #[derive(Default)]
 struct Followers {
     /// Without gaps, so that what is done for all of them does not depend on how many have left.
-    waiting: Vec<Waiting>,
+    waiting: Vec<Follower>,
     /// Where in `waiting` each slot is.
     slots: Slab<usize>,
 }
 
-struct Waiting {
+struct Follower {
     slot: usize,
     waker: Option<Waker>,
 }
@@ -145,7 +145,7 @@ impl Followers {
             _ => {
                 let index = self.waiting.len();
                 let new = self.slots.insert(index);
-                self.waiting.push(Waiting {
+                self.waiting.push(Follower {
                     slot: new,
                     waker: None,
                 });

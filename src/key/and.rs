@@ -18,13 +18,46 @@ pub struct RequestKeyAnd<F> {
     and: F,
 }
 
-// ===== impl RequestKeyAnd =====
-
-impl<F> RequestKeyAnd<F> {
-    pub(super) fn new(default: RequestKeyExtractor, and: F) -> Self {
-        Self { default, and }
+impl RequestKeyExtractor {
+    /// An extractor whose key is this one and what `f` makes of the request: a tenant, a user, whatever the answer
+    /// depends on beside the request's fields. Where `f` gives `None` the request is not coalesced.
+    ///
+    /// Call it last. A successful write detaches the flights of its URI as it does under the default key alone.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::header::{AUTHORIZATION, COOKIE};
+    /// use tower_singleflight::{RequestKeyExtractor, SingleflightLayer};
+    ///
+    /// /// Left in the extensions by the layer that checks who asks.
+    /// #[derive(Clone, PartialEq, Eq, Hash)]
+    /// struct Tenant(u64);
+    ///
+    /// // All users of a tenant get one answer.
+    /// let key = RequestKeyExtractor::new()
+    ///     .ignore_headers([AUTHORIZATION, COOKIE])
+    ///     .and(|request| request.extensions.get::<Tenant>().cloned());
+    /// let layer = SingleflightLayer::with_extractor(key);
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` is its caller's alone.
+    pub fn and<F, K>(self, f: F) -> RequestKeyAnd<F>
+    where
+        F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+    {
+        RequestKeyAnd {
+            default: self,
+            and: f,
+        }
     }
 }
+
+// ===== impl RequestKeyAnd =====
 
 impl<F, K> KeyExtractor for RequestKeyAnd<F>
 where
@@ -42,7 +75,7 @@ where
         Some(&self.default)
     }
 
-    fn default_part<'a>(&self, key: &'a Self::Key) -> Option<&'a RequestKey> {
+    fn default_part(key: &Self::Key) -> Option<&RequestKey> {
         Some(&key.0)
     }
 

@@ -2,7 +2,7 @@ use std::hash::Hash;
 
 use http::{Method, Uri, request};
 
-use super::request::{RequestKey, RequestKeyExtractor};
+use super::request::{RequestKey, RequestKeyExtractor, may_have_key};
 use super::target::copied;
 
 /// Says which requests are identical: those with equal keys.
@@ -57,7 +57,20 @@ pub trait KeyExtractor: Send + Sync + 'static {
 
     /// What a key holds of the [default key](Self::default_key).
     #[doc(hidden)]
-    fn default_part<'a>(&self, key: &'a Self::Key) -> Option<&'a RequestKey> {
+    fn default_part(key: &Self::Key) -> Option<&RequestKey>
+    where
+        Self: Sized,
+    {
+        let _ = key;
+        None
+    }
+
+    /// The hash of a key that is one already, keyed by a secret.
+    #[doc(hidden)]
+    fn hash_of(key: &Self::Key) -> Option<u64>
+    where
+        Self: Sized,
+    {
         let _ = key;
         None
     }
@@ -67,6 +80,31 @@ pub trait KeyExtractor: Send + Sync + 'static {
     fn complete(&self, key: RequestKey, request: &request::Parts) -> Option<Self::Key> {
         drop(key);
         self.extract(request)
+    }
+}
+
+impl KeyExtractor for RequestKeyExtractor {
+    type Key = RequestKey;
+
+    fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
+        self.coalesces(request)
+            .then(|| self.read(request, |_, _, _| {}))
+    }
+
+    fn default_key(&self) -> Option<&RequestKeyExtractor> {
+        Some(self)
+    }
+
+    fn default_part(key: &RequestKey) -> Option<&RequestKey> {
+        Some(key)
+    }
+
+    fn hash_of(key: &RequestKey) -> Option<u64> {
+        Some(key.half())
+    }
+
+    fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
+        Some(key)
     }
 }
 
@@ -108,9 +146,4 @@ where
 #[must_use]
 pub fn method_and_uri(request: &request::Parts) -> Option<(Method, Uri)> {
     may_have_key(&request.method).then(|| (request.method.clone(), copied(&request.uri)))
-}
-
-/// The methods that are coalesced unless a key function opts others in.
-pub(super) fn may_have_key(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }

@@ -1,8 +1,8 @@
 //! The host of a request's target, split for comparison.
 
-use http::HeaderMap;
-use http::header::HOST;
 use http::uri::Authority;
+
+use super::digest::{Sink, Writer};
 
 /// `host[:port]` with the bytes that compare without case in front (RFC 9110 section 4.2.3).
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,8 @@ pub(crate) struct Host<'a> {
     pub(crate) name: &'a [u8],
     /// `:port`, as written.
     pub(super) port: &'a [u8],
+    /// The name and the port.
+    whole: &'a [u8],
 }
 
 // ===== impl Host =====
@@ -22,38 +24,43 @@ impl<'a> Host<'a> {
     }
 
     pub(crate) fn parse(bytes: &'a [u8]) -> Self {
-        // `contains` is the fast one, and almost never true.
-        let at = bytes
-            .contains(&b'@')
-            .then(|| bytes.iter().rposition(|byte| *byte == b'@'))
-            .flatten();
-        let (userinfo, rest) = bytes.split_at(at.map_or(0, |at| at + 1));
+        let (mut start, mut end) = (0, None);
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'@' => (start, end) = (at + 1, None),
+                b':' if end.is_none() => end = Some(at),
+                _ => {}
+            }
+        }
+        let (userinfo, rest) = bytes.split_at(start);
         let end = match rest {
             [b'[', ..] => rest.iter().position(|byte| *byte == b']').map(|at| at + 1),
-            _ => rest.iter().position(|byte| *byte == b':'),
+            _ => end.map(|end| end - start),
         };
         let (name, port) = rest.split_at(end.unwrap_or(rest.len()));
         Self {
             userinfo,
             name,
             port,
+            whole: rest,
         }
     }
 
-    fn is(&self, other: &Self) -> bool {
-        self.name.eq_ignore_ascii_case(other.name) && self.port == other.port
+    pub(super) fn write<S: Sink>(&self, writer: &mut Writer<S>) {
+        writer.part(self.userinfo);
+        writer.lowercase(self.name);
+        writer.part(self.port);
     }
-}
 
-/// Whether the `Host` field says nothing but what the authority says.
-pub(super) fn repeats(headers: &HeaderMap, authority: &Authority) -> bool {
-    let mut values = headers.get_all(HOST).iter();
-    match (values.next(), values.next()) {
-        (Some(host), None) => {
-            let host = Host::parse(host.as_bytes());
-            host.userinfo.is_empty() && host.is(&Host::of(authority))
+    /// Whether a `Host` field says nothing but what this, the host of the URI, says.
+    pub(super) fn is_repeated_by(&self, field: &[u8]) -> bool {
+        // Most are spelled alike.
+        field == self.whole || {
+            let field = Host::parse(field);
+            field.userinfo.is_empty()
+                && field.name.eq_ignore_ascii_case(self.name)
+                && field.port == self.port
         }
-        _ => false,
     }
 }
 

@@ -1,17 +1,11 @@
-use std::{
-    fmt,
-    hash::{self, Hash},
-    sync::Arc,
-};
+use std::{fmt, hash, sync::Arc};
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
-use super::and::RequestKeyAnd;
 use super::digest::{Digest, Sink, Writer};
-use super::extractor::{KeyExtractor, may_have_key};
 use super::forwarded;
-use super::host::{self, Host};
+use super::host::Host;
 use super::ignored::{Ignored, Names, Place};
 use super::named::{Named, names_fields};
 use super::target::Target;
@@ -211,7 +205,7 @@ impl RequestKeyExtractor {
     /// <div class="warning">
     ///
     /// **`coalesce(Method::POST)` is your promise that no POST below this layer changes anything.** Two equal orders
-    /// in the same moment would be one order. Where some POSTs are writes, tell them apart with [`and`](Self::and): a
+    /// in the same moment would be one order. Where some POSTs are writes, leave those out with [`and`](Self::and): a
     /// function that gives `None` for them.
     ///
     /// </div>
@@ -237,40 +231,6 @@ impl RequestKeyExtractor {
     pub fn coalesce(mut self, method: Method) -> Self {
         Arc::make_mut(&mut self.lists).coalesced.push(method);
         self
-    }
-
-    /// An extractor whose key is this one and what `f` makes of the request: a tenant, a user, whatever the answer
-    /// depends on beside the request's fields. Where `f` gives `None` the request is not coalesced.
-    ///
-    /// Call it last. A successful write detaches the flights of its URI as it does under the default key alone.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use http::header::{AUTHORIZATION, COOKIE};
-    /// use tower_singleflight::{RequestKeyExtractor, SingleflightLayer};
-    ///
-    /// /// Left in the extensions by the layer that checks who asks.
-    /// #[derive(Clone, PartialEq, Eq, Hash)]
-    /// struct Tenant(u64);
-    ///
-    /// // All users of a tenant get one answer.
-    /// let key = RequestKeyExtractor::new()
-    ///     .ignore_headers([AUTHORIZATION, COOKIE])
-    ///     .and(|request| request.extensions.get::<Tenant>().cloned());
-    /// let layer = SingleflightLayer::with_extractor(key);
-    /// # let _ = layer;
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// A panic of `f` is its caller's alone.
-    pub fn and<F, K>(self, f: F) -> RequestKeyAnd<F>
-    where
-        F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-    {
-        RequestKeyAnd::new(self, f)
     }
 
     /// Whether two requests of one key may differ in the field of this name.
@@ -306,7 +266,7 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            target: Target::of(&request.uri),
+            target: Target::of(request),
             digest: writer.finish(),
         }
     }
@@ -336,18 +296,13 @@ impl RequestKeyExtractor {
         } = request;
         writer.part(method.as_str().as_bytes());
         match uri.scheme_str() {
+            Some(scheme @ ("http" | "https")) => writer.part(scheme.as_bytes()),
             Some(scheme) => writer.lowercase(scheme.as_bytes()),
             None => writer.optional(None),
         }
-        let mut host_is_repeated = false;
-        match uri.authority() {
-            Some(authority) => {
-                let host = Host::of(authority);
-                writer.part(host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
-                host_is_repeated = host::repeats(headers, authority);
-            }
+        let host = uri.authority().map(Host::of);
+        match &host {
+            Some(host) => host.write(writer),
             None => writer.optional(None),
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
@@ -381,37 +336,18 @@ impl RequestKeyExtractor {
             if place == Place::Named {
                 writer.named();
             }
+            let is_repeated = || {
+                host.is_some_and(|host| host.is_repeated_by(value.as_bytes()))
+                    && is_only(header, headers)
+            };
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if !host_is_repeated || place == Place::Named {
-                let host = Host::parse(value.as_bytes());
-                writer.field(name.as_bytes(), host.userinfo);
-                writer.lowercase(host.name);
-                writer.part(host.port);
+            } else if place == Place::Named || !is_repeated() {
+                writer.part(name.as_bytes());
+                Host::parse(value.as_bytes()).write(writer);
             }
         }
         are_named
-    }
-}
-
-impl KeyExtractor for RequestKeyExtractor {
-    type Key = RequestKey;
-
-    fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        self.coalesces(request)
-            .then(|| self.read(request, |_, _, _| {}))
-    }
-
-    fn default_key(&self) -> Option<&RequestKeyExtractor> {
-        Some(self)
-    }
-
-    fn default_part<'a>(&self, key: &'a RequestKey) -> Option<&'a RequestKey> {
-        Some(key)
-    }
-
-    fn complete(&self, key: RequestKey, _: &request::Parts) -> Option<RequestKey> {
-        Some(key)
     }
 }
 
@@ -425,6 +361,16 @@ impl fmt::Debug for RequestKeyExtractor {
 }
 
 /// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
+/// Whether a field that is there has one line.
+fn is_only(name: &HeaderName, headers: &HeaderMap) -> bool {
+    headers.len() == headers.keys_len() || headers.get_all(name).iter().nth(1).is_none()
+}
+
+/// The methods that are coalesced unless a key function opts others in.
+pub(super) fn may_have_key(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT
 }
@@ -477,6 +423,18 @@ impl RequestKey {
     }
 }
 
+impl RequestKey {
+    /// The host and port that it is for, if the request names one.
+    pub(crate) fn authority(&self) -> Option<&[u8]> {
+        self.target.authority()
+    }
+
+    /// Half of a keyed digest is a hash already.
+    pub(super) fn half(&self) -> u64 {
+        self.digest[0]
+    }
+}
+
 impl PartialEq for RequestKey {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest && self.method == other.method
@@ -490,8 +448,7 @@ impl hash::Hash for RequestKey {
     where
         H: hash::Hasher,
     {
-        // Half of a digest is as good a hash as any.
-        state.write_u64(self.digest[0]);
+        state.write_u64(self.half());
     }
 }
 

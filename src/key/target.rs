@@ -1,54 +1,86 @@
 //! The target of a request, as a key keeps it.
 //!
-//! A server's URI is a slice of the buffer that it has read the whole head into: a key that kept it would keep that buffer.
+//! A server's URI and fields are slices of the buffer that it has read the whole head into: a key that kept them would keep that
+//! buffer.
 
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::{
-    Uri,
-    uri::{Authority, PathAndQuery, Scheme},
+    HeaderValue, Uri,
+    header::HOST,
+    request,
+    uri::{PathAndQuery, Scheme},
 };
+
+use super::host::Host;
 
 /// A URI in bytes of its own, without a user and password: a key holds no credential in clear. Their hash is in its digest.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    text: Box<str>,
+    /// In front of the URI lies the `Host` field, where the URI names no host.
+    text: Box<[u8]>,
+    host: u32,
     /// Parsed when somebody wants to see it: few do.
     uri: OnceLock<Box<Uri>>,
 }
 
 /// The URI in bytes of its own.
 pub(super) fn copied(uri: &Uri) -> Uri {
-    let text = text(uri, |authority| authority);
+    let text = text(b"", uri, |authority| authority);
     Uri::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| uri.clone())
 }
 
-fn text(uri: &Uri, part: impl Fn(&str) -> &str) -> String {
+fn text(host: &[u8], uri: &Uri, part: impl Fn(&str) -> &str) -> Vec<u8> {
     let scheme = uri.scheme().map_or("", Scheme::as_str);
-    let authority = uri
-        .authority()
-        .map_or("", |all| part(Authority::as_str(all)));
+    let authority = uri.authority().map_or("", |all| part(all.as_str()));
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let separator = if scheme.is_empty() { "" } else { "://" };
-    [scheme, separator, authority, path].concat()
+    let parts = [scheme, separator, authority, path].map(str::as_bytes);
+    let mut text = Vec::with_capacity(parts.iter().fold(host.len(), |sum, part| sum + part.len()));
+    text.extend_from_slice(host);
+    parts.iter().for_each(|part| text.extend_from_slice(part));
+    text
 }
 
 // ===== impl Target =====
 
 impl Target {
-    pub(super) fn of(uri: &Uri) -> Self {
-        let host = |authority: &str| authority.rfind('@').map_or(0, |at| at + 1);
+    pub(super) fn of(request: &request::Parts) -> Self {
+        let uri = &request.uri;
+        let host = match uri.authority() {
+            Some(_) => None,
+            None => request.headers.get(HOST).map(HeaderValue::as_bytes),
+        };
+        // One so long is no host.
+        let (host, len) = host
+            .and_then(|host| Some((host, u32::try_from(host.len()).ok()?)))
+            .unwrap_or_default();
+        let userinfo = |authority: &str| Host::parse(authority.as_bytes()).userinfo.len();
         Self {
-            text: text(uri, |authority| &authority[host(authority)..]).into(),
+            text: text(host, uri, |authority| &authority[userinfo(authority)..]).into(),
+            host: len,
             uri: OnceLock::new(),
         }
     }
 
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.text.split_at(self.host as usize)
+    }
+
     pub(super) fn uri(&self) -> &Uri {
         // What is left of a valid URI is one; were it not, showing none is better than showing the password.
-        self.uri
-            .get_or_init(|| Box::new(self.text.parse().unwrap_or_default()))
+        let parse = || Uri::try_from(self.split().1).unwrap_or_default();
+        self.uri.get_or_init(|| Box::new(parse()))
+    }
+
+    /// The host and port of its URI, or else of its `Host` field.
+    pub(super) fn authority(&self) -> Option<&[u8]> {
+        let (host, _) = self.split();
+        let authority = self.uri().authority();
+        authority
+            .map(|authority| authority.as_str().as_bytes())
+            .or_else(|| (!host.is_empty()).then_some(host))
     }
 }
 
@@ -80,7 +112,8 @@ mod tests {
             ("http://u@[::1]:8/", "http://[::1]:8/"),
             ("http://a.b/u@c", "http://a.b/u@c"),
         ] {
-            let target = Target::of(&uri.parse().unwrap());
+            let request = http::Request::get(uri).body(()).unwrap();
+            let target = Target::of(&request.into_parts().0);
             assert_eq!(target.uri().to_string(), expected);
         }
     }

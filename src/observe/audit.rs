@@ -9,7 +9,7 @@ use super::request::CallerSpan;
 use super::{TARGET, shown};
 use crate::group::Name;
 #[cfg(feature = "tracing")]
-use crate::group::tell;
+use crate::group::report;
 
 /// In what an audited request's answer differs from that of its flight. It holds no value.
 pub(crate) struct Difference {
@@ -80,7 +80,7 @@ pub(crate) fn differs(
     request_fields: &[String],
 ) {
     #[cfg(feature = "tracing")]
-    tell(|| {
+    report(|| {
         let list = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
         let (layer, what) = (shown(layer), difference.what());
         let fields = list(&difference.fields);

@@ -16,9 +16,9 @@ use super::{TARGET, shown};
 use super::{gauges::settle, request::CallerSpan};
 use crate::group::Name;
 #[cfg(feature = "tracing")]
-use crate::group::{Span, tell};
+use crate::group::{Span, report};
 
-/// One flight, as it is told of from its call to its end.
+/// Reports one flight, from its call to its end.
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     layer: Arc<Name>,
@@ -119,7 +119,7 @@ impl Trace {
     pub(crate) fn joined(&self, follower: &CallerSpan) {
         #[cfg(feature = "tracing")]
         if let Some(begun) = self.begun.get() {
-            tell(|| {
+            report(|| {
                 let span = &follower.span.0;
                 span.follows_from(&begun.span.0);
                 tracing::debug!(target: TARGET, parent: span, layer = shown(&self.layer), "joined");
@@ -142,7 +142,7 @@ impl Trace {
             let callers = self.callers.load(Ordering::Relaxed);
             let duration = self.since.elapsed();
             #[cfg(feature = "tracing")]
-            tell(|| {
+            report(|| {
                 let (span, layer) = (&begun.span.0, shown(&self.layer));
                 match end {
                     FlightEnd::Complete => tracing::debug!(

@@ -24,9 +24,9 @@ pub(crate) fn waiter_went(layer: &Name) {
 
 #[cfg(feature = "metrics")]
 thread_local! {
-    /// Bytes of each layer that no recorder has been told of. A copy is charged, and gives back, under its flight's lock,
+    /// Bytes of each layer that were not reported yet. A copy is charged, and gives back, under its flight's lock,
     /// where nothing of the user's is called.
-    static UNTOLD: RefCell<Vec<(Arc<Name>, i64)>> = const { RefCell::new(Vec::new()) };
+    static UNREPORTED: RefCell<Vec<(Arc<Name>, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
 pub(crate) fn buffered(layer: &Arc<Name>, bytes: usize) {
@@ -41,15 +41,15 @@ pub(crate) fn released(layer: &Arc<Name>, bytes: usize) {
 
 #[cfg(feature = "metrics")]
 fn change(layer: &Arc<Name>, bytes: i64) {
-    // Nothing is told of at the end of a thread.
-    let _ = UNTOLD.try_with(|untold| {
-        let mut untold = untold.borrow_mut();
-        match untold
+    // Nothing is reported at the end of a thread.
+    let _ = UNREPORTED.try_with(|unreported| {
+        let mut unreported = unreported.borrow_mut();
+        match unreported
             .iter_mut()
             .find(|(other, _)| Arc::ptr_eq(other, layer))
         {
             Some((_, sum)) => *sum += bytes,
-            None => untold.push((Arc::clone(layer), bytes)),
+            None => unreported.push((Arc::clone(layer), bytes)),
         }
     });
 }
@@ -58,7 +58,9 @@ fn change(layer: &Arc<Name>, bytes: i64) {
 /// it has left the lock.
 pub(crate) fn settle() {
     #[cfg(feature = "metrics")]
-    while let Ok(Some((layer, bytes))) = UNTOLD.try_with(|untold| untold.borrow_mut().pop()) {
+    while let Ok(Some((layer, bytes))) =
+        UNREPORTED.try_with(|unreported| unreported.borrow_mut().pop())
+    {
         if bytes != 0 {
             of_layer(&layer, |layer| {
                 metrics::gauge!(BUFFERED_BYTES, "layer" => layer).increment(bytes as f64);

@@ -69,7 +69,7 @@ const ALL: [Description; 8] = [
 ];
 
 thread_local! {
-    /// The recorder that was last told what they are.
+    /// The recorder that last got their descriptions.
     static RECORDER: Cell<usize> = const { Cell::new(0) };
 }
 

@@ -1,7 +1,7 @@
-//! What is told to `tracing` and `metrics`; nothing, at no cost, where their features are off.
+//! What is reported to `tracing` and `metrics`; nothing, at no cost, where their features are off.
 //!
-//! Subscribers and recorders are the user's, and they are told in the middle of what concerns many callers. Their panics
-//! go no further than `tell`, which is on the ground floor, as a named [`Group`](crate::Group) tells of its work too.
+//! Subscribers and recorders are the user's, and they are called in the middle of what concerns many callers. Their panics
+//! go no further than `report`, which is on the ground floor, as a named [`Group`](crate::Group) reports its work too.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -11,7 +11,7 @@
 //! | `gauges` | waiters and bytes |
 //! | `metrics` | the metrics' names, units and descriptions |
 //!
-//! `guide/observability.md` lists all that is told.
+//! `guide/observability.md` lists all that is reported.
 
 mod audit;
 mod flight;

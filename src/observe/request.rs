@@ -5,7 +5,7 @@ use super::metrics::{REQUESTS, of_layer};
 #[cfg(feature = "tracing")]
 use super::{TARGET, shown};
 #[cfg(feature = "tracing")]
-use crate::group::{Span, tell};
+use crate::group::{Span, report};
 use crate::{group::Name, rules::Bypass};
 
 /// Why a request that could have shared a flight made its own call.
@@ -36,8 +36,7 @@ pub(crate) enum Reason {
     Audit,
 }
 
-/// Whose request it is that something is told of, wherever and by whom it is decided: the span in which the service was
-/// called.
+/// The span in which the service was called: events of a request belong there, wherever they come from.
 pub(crate) struct CallerSpan {
     #[cfg(feature = "tracing")]
     pub(super) span: Span,
@@ -79,7 +78,7 @@ impl CallerSpan {
     /// It makes its own call.
     pub(crate) fn forwarded(&self, layer: &Name, reason: Reason) {
         #[cfg(feature = "tracing")]
-        tell(|| {
+        report(|| {
             let (span, layer, reason) = (&self.span.0, shown(layer), reason.as_str());
             tracing::debug!(target: TARGET, parent: span, layer, reason, "forwarded");
         });
@@ -92,7 +91,7 @@ impl CallerSpan {
 
 pub(crate) fn bypassed(layer: &Name, reason: Bypass) {
     #[cfg(feature = "tracing")]
-    tell(|| {
+    report(|| {
         let (layer, reason) = (shown(layer), reason.as_str());
         tracing::trace!(target: TARGET, layer, reason, "bypassed");
     });

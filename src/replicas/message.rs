@@ -70,9 +70,10 @@ pub(crate) enum Message {
         to: Address,
         reason: Reason,
     },
-    /// The answer for callers below `covered`, which a call of so long has given.
+    /// The answer for callers below `covered`, which a call of so long has given, at `from`.
     Answer {
         to: Address,
+        from: Inbox,
         covered: u64,
         took: Duration,
         body: Body,
@@ -164,6 +165,7 @@ impl Message {
             }
             Self::Answer {
                 to,
+                from,
                 covered,
                 took,
                 body,
@@ -173,6 +175,7 @@ impl Message {
                     Body::Stored(_) => 9,
                 };
                 address(kind, to);
+                out.extend(from.0.to_be_bytes());
                 out.extend(covered.to_be_bytes());
                 out.extend((took.as_micros() as u64).to_be_bytes());
                 match body {
@@ -237,6 +240,7 @@ impl Message {
             },
             8 | 9 => Self::Answer {
                 to: rest.address()?,
+                from: Inbox(rest.u128()?),
                 covered: rest.u64()?,
                 took: Duration::from_micros(rest.u64()?),
                 body: match kind {
@@ -360,14 +364,15 @@ mod tests {
                 from: Inbox(from)
             }),
             (address(), reason).prop_map(|(to, reason)| Message::Alone { to, reason }),
-            (address(), any::<u64>(), any::<u32>(), body).prop_map(|(to, covered, took, body)| {
-                Message::Answer {
+            (address(), any::<(u128, u64, u32)>(), body).prop_map(
+                |(to, (from, covered, took), body)| Message::Answer {
                     to,
+                    from: Inbox(from),
                     covered,
                     took: Duration::from_micros(took.into()),
                     body,
                 }
-            }),
+            ),
             any::<u64>().prop_map(|number| Message::Echo { number }),
             any::<(u128, u128)>().prop_map(|(from, name)| Message::Forget {
                 from: Inbox(from),
@@ -446,6 +451,7 @@ mod tests {
         };
         let answer = Message::Answer {
             to,
+            from: Inbox(4),
             covered: 1,
             took: Duration::ZERO,
             body: Body::Inline(Bytes::from_static(b"location: /private/page")),

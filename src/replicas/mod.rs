@@ -65,8 +65,6 @@ pub(crate) mod http;
 mod hub;
 mod id;
 #[cfg(test)]
-mod layer_tests;
-#[cfg(test)]
 mod memory;
 mod message;
 mod protocol;
@@ -79,7 +77,7 @@ mod store;
 
 #[cfg(feature = "http")]
 pub(crate) use self::contest::Answering;
-#[cfg(any(test, feature = "http"))]
+#[cfg(feature = "http")]
 pub(crate) use self::protocol::Why;
 pub(crate) use self::{
     contest::Contest,

@@ -64,6 +64,12 @@ impl Shelf {
         lease.filter(|lease| lease.until > now)
     }
 
+    /// Whether the lease is that flight's.
+    pub(crate) fn names(&self, digest: Digest, flight: FlightId, now: Time) -> bool {
+        self.lease(digest, now)
+            .is_some_and(|lease| lease.flight == flight)
+    }
+
     /// `false` where the lease is not that flight's any more.
     pub(crate) fn renew(
         &mut self,

@@ -70,7 +70,22 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
 
 /// `tchar` of RFC 9110 section 5.6.2.
 pub(crate) fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    /// Looked up for each byte of most requests' `Cache-Control`.
+    const TCHARS: [bool; 256] = {
+        let mut all = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            all[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut others: &[u8] = b"!#$%&'*+-.^_`|~";
+        while let [byte, rest @ ..] = others {
+            all[*byte as usize] = true;
+            others = rest;
+        }
+        all
+    };
+    TCHARS[usize::from(byte)]
 }
 
 #[derive(Clone, Debug)]

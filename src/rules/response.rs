@@ -42,7 +42,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ///
 /// # Example
 ///
-/// A policy that shares `private` responses of one content type as well, since the key tells users apart:
+/// A policy that shares `private` responses of one content type as well, since users differ in the key:
 ///
 /// ```
 /// use http::{Response, header, response};

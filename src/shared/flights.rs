@@ -1,8 +1,8 @@
 //! `Flights`.
 
-use std::sync::Arc;
 #[cfg(feature = "redis")]
 use std::sync::OnceLock;
+use std::{hash::Hash, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -21,12 +21,16 @@ use crate::flight::Number;
 use crate::{
     flight::{Flight, HttpFlight},
     group::Table,
+    key::{KeyExtractor, RequestKey},
     sync::{AtomicBool, Ordering},
 };
 
 /// The flights of a layer and of all its clones. The key lies in the [`HttpFlight`], so the table itself has none.
 pub(crate) struct Flights<K> {
     pub(crate) table: Table<(), (), HttpFlight<K>>,
+    /// What keys hold of the default one, and their hashes, where they are hashes already.
+    default_part: fn(&K) -> Option<&RequestKey>,
+    hash_of: fn(&K) -> Option<u64>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) unshareable: UnshareableKeys,
     pub(crate) varying: Arc<VaryingKeys>,
@@ -41,9 +45,11 @@ pub(crate) struct Flights<K> {
 // ===== impl Flights =====
 
 impl<K: Eq> Flights<K> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new<X: KeyExtractor<Key = K>>() -> Self {
         Self {
             table: Table::new(),
+            default_part: X::default_part,
+            hash_of: X::hash_of,
             counters: Arc::new(Counters::new()),
             unshareable: UnshareableKeys::new(),
             varying: Arc::default(),
@@ -75,11 +81,26 @@ impl<K: Eq> Flights<K> {
     }
 }
 
+impl<K: Hash> Flights<K> {
+    /// Where the flights of a key are.
+    #[inline]
+    pub(crate) fn hash(&self, key: &K) -> u64 {
+        (self.hash_of)(key).unwrap_or_else(|| self.table.hash(key))
+    }
+}
+
 impl<K> Flights<K> {
     /// Whether a new caller could still join: a flight that is too old, too silent, or older than a write, is as good as
     /// detached.
     pub(crate) fn can_be_joined(&self, data: &HttpFlight<K>, now: Instant) -> bool {
-        data.is_fresh(&self.writes, now) && !data.state.lock().is_silent(now, data.max_silence)
+        self.is_fresh(data, now) && !data.state.lock().is_silent(now, data.max_silence)
+    }
+
+    /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
+    pub(crate) fn is_fresh(&self, data: &HttpFlight<K>, now: Instant) -> bool {
+        let target = || Some(Resource::of((self.default_part)(&data.key)?).target());
+        !self.writes.written_since(data.epoch, target)
+            && data.expires.is_none_or(|expires| now <= expires)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -138,7 +159,8 @@ impl<K> Flights<K> {
         for flight in others.filter(|other| !Arc::ptr_eq(other, flight)) {
             let given = {
                 let mut state = flight.data.state.lock();
-                let gives = !state.is_joined && state.buffer.is_kept_for_nobody();
+                let buffer = state.buffer.made();
+                let gives = !state.is_joined && buffer.is_some_and(|it| it.is_kept_for_nobody());
                 gives.then(|| {
                     state.buffer.outgrow(&[]);
                     (state.close(), state.buffer.take_spent())

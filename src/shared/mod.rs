@@ -38,6 +38,5 @@ pub(crate) use self::{
     shared::Shared,
     stats::{Counters, Event},
     varying::Varying,
-    write_target::{HostHash, Resource, WriteTarget},
-    writes::WriteEpochs,
+    write_target::{HostHash, Resource},
 };

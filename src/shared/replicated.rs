@@ -90,7 +90,7 @@ where
     }
 
     fn target(&self, site: &Site, key: &X::Key) -> Digest {
-        match self.extractor.default_part(key) {
+        match X::default_part(key) {
             Some(default) => of_resource(site, &Resource::new(default.uri(), None)),
             None => site.target(|bytes| (self.own)(key, bytes)),
         }

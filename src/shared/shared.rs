@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 use tokio::time::Instant;
 
-use super::{flights::Flights, settings::Settings, write_target::WriteTarget};
+use super::{flights::Flights, settings::Settings};
 use crate::{
-    buffer::SharedBuffer,
+    buffer::LazyBuffer,
     flight::{HttpFlight, State},
     key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
     observe::Trace,
@@ -27,7 +27,7 @@ pub(crate) struct Shared<X: KeyExtractor> {
 // ===== impl Shared =====
 
 impl<X: KeyExtractor> Shared<X> {
-    /// The default key, which is known to tell the target and most fields of a request. Of a user's key nothing is known.
+    /// The default key, which holds the target and most fields of a request. What a user's key holds is not known.
     pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
         self.extractor.default_key()
     }
@@ -51,14 +51,13 @@ impl<X: KeyExtractor> Shared<X> {
 }
 
 impl<X: KeyExtractor> Shared<X> {
-    /// A flight that may begin `now`. `target`: whose writes are watched.
+    /// A flight that may begin `now`.
     #[inline]
     pub(crate) fn new_flight(
         &self,
         hash: u64,
         key: X::Key,
         method: Method,
-        target: Option<WriteTarget>,
         now: Instant,
     ) -> HttpFlight<X::Key> {
         let Self {
@@ -70,10 +69,10 @@ impl<X: KeyExtractor> Shared<X> {
             key,
             method,
             trace: Trace::new(&flights.counters.name, now),
-            epoch: target.map(|target| (target, flights.writes.current())),
+            epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
-            state: Mutex::new(State::new(SharedBuffer::new(Arc::clone(&counters.budget)))),
+            state: Mutex::new(State::new(LazyBuffer::new(Arc::clone(&counters.budget)))),
             counters,
         }
     }

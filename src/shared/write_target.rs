@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderValue, Uri, header::HOST, request};
 
-use crate::key::Host;
+use crate::key::{Host, RequestKey};
 
 /// The places of [`WriteEpochs`](super::WriteEpochs).
 pub(super) const SLOTS: usize = 1024;
@@ -44,9 +44,9 @@ impl<'a> Resource<'a> {
         }
     }
 
-    /// What a request is for.
-    pub(crate) fn of(request: &'a request::Parts) -> Self {
-        Self::new(&request.uri, HostHash::of(request))
+    /// What a request of this key is for.
+    pub(crate) fn of(key: &'a RequestKey) -> Self {
+        Self::new(key.uri(), key.authority().map(HostHash::new))
     }
 
     /// What a URI reference in a response means (RFC 3986 section 5.2), if that is on the same host.
@@ -299,7 +299,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::shared::WriteEpochs;
+    use crate::{
+        key::{KeyExtractor, RequestKeyExtractor},
+        shared::writes::WriteEpochs,
+    };
 
     fn parts(uri: &str, host: Option<&str>) -> Parts {
         let mut request = Request::builder().uri(uri);
@@ -312,11 +315,22 @@ mod tests {
     fn meets(read: &WriteTarget, written: &WriteTarget) -> bool {
         let epochs = WriteEpochs::new();
         epochs.record(written);
-        epochs.written_since(0, read)
+        epochs.written_since(0, || Some(*read))
     }
 
-    fn sees(read: &Parts, write: &Parts) -> bool {
-        meets(&Resource::of(read).target(), &Resource::of(write).target())
+    /// As a key has it.
+    fn read(request: &Parts) -> WriteTarget {
+        let key = RequestKeyExtractor::new().extract(request).expect("a GET");
+        Resource::of(&key).target()
+    }
+
+    /// As a write has it.
+    fn written(request: &Parts) -> Resource<'_> {
+        Resource::new(&request.uri, HostHash::of(request))
+    }
+
+    fn sees(read_by: &Parts, write: &Parts) -> bool {
+        meets(&read(read_by), &written(write).target())
     }
 
     fn rewritten(text: &str) -> String {
@@ -396,7 +410,7 @@ mod tests {
     #[test]
     fn a_reference_is_resolved_as_the_rfc_says_and_on_the_same_host_alone() {
         let request = parts("http://a/b/c/d;p?q", None);
-        let base = Resource::of(&request);
+        let base = written(&request);
         for (reference, expected) in [
             ("g", Some("/b/c/g")),
             ("./g", Some("/b/c/g")),
@@ -427,7 +441,7 @@ mod tests {
             let expected = expected.map(|uri| parts(&format!("http://a{uri}"), None));
             assert_eq!(resolved.is_some(), expected.is_some(), "{reference:?}");
             if let (Some(written), Some(expected)) = (written, &expected) {
-                let read = Resource::of(expected).target();
+                let read = read(expected);
                 assert!(meets(&read, &written), "{reference:?} {resolved:?}");
             }
         }
@@ -437,7 +451,7 @@ mod tests {
     fn a_write_that_names_no_host_may_be_on_any() {
         let request = parts("/a", None);
         let location = HeaderValue::from_static("http://b/c");
-        let written = Resource::of(&request)
+        let written = written(&request)
             .resolve(&location)
             .expect("maybe the same")
             .target();
@@ -446,7 +460,7 @@ mod tests {
             parts("http://d/c", None),
             parts("/c", None),
         ] {
-            assert!(meets(&Resource::of(&read).target(), &written), "{read:?}");
+            assert!(meets(&self::read(&read), &written), "{read:?}");
         }
     }
 
@@ -548,7 +562,7 @@ mod tests {
             let request = parts("http://a/b/c?d", None);
             for bytes in [&reference[..], pieces.concat().as_bytes()] {
                 if let Ok(value) = HeaderValue::from_bytes(bytes) {
-                    let _ = Resource::of(&request).resolve(&value).map(|resource| resource.target());
+                    let _ = written(&request).resolve(&value).map(|resource| resource.target());
                 }
             }
         }

@@ -29,9 +29,14 @@ impl WriteEpochs {
     }
 
     /// Whether `target` was written after the write of this number.
-    pub(crate) fn written_since(&self, epoch: u64, target: &WriteTarget) -> bool {
+    pub(crate) fn written_since(
+        &self,
+        epoch: u64,
+        target: impl FnOnce() -> Option<WriteTarget>,
+    ) -> bool {
         let is_later = |slot: usize| self.slots[slot].load(Ordering::Acquire) > epoch;
-        self.current() != epoch && target.read.into_iter().any(is_later)
+        self.current() != epoch
+            && target().is_some_and(|target| target.read.into_iter().any(is_later))
     }
 
     /// A write to `target` has succeeded. Its caller has no answer before this returns.
@@ -59,15 +64,15 @@ mod tests {
         let epochs = WriteEpochs::new();
         let (one, other) = (target("http://a/1"), target("http://a/2"));
         let begun = epochs.current();
-        assert!(!epochs.written_since(begun, &one));
+        assert!(!epochs.written_since(begun, || Some(one)));
         epochs.record(&one);
-        assert!(epochs.written_since(begun, &one));
-        assert!(!epochs.written_since(begun, &other));
+        assert!(epochs.written_since(begun, || Some(one)));
+        assert!(!epochs.written_since(begun, || Some(other)));
         let later = epochs.current();
-        assert!(!epochs.written_since(later, &one));
+        assert!(!epochs.written_since(later, || Some(one)));
         epochs.record(&other);
-        assert!(!epochs.written_since(later, &one));
-        assert!(epochs.written_since(later, &other));
-        assert!(epochs.written_since(begun, &one));
+        assert!(!epochs.written_since(later, || Some(one)));
+        assert!(epochs.written_since(later, || Some(other)));
+        assert!(epochs.written_since(begun, || Some(one)));
     }
 }

@@ -1,16 +1,23 @@
 //! Failures: what went wrong for the leader went wrong for all, and nothing that was cut is passed off as whole.
 
-use std::{error::Error, fmt, io};
+use std::{
+    convert::Infallible,
+    error::Error,
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
+use bytes::Bytes;
 use http::{Response, header};
-use http_body::SizeHint;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tower::{BoxError, Service};
+use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, Role, SharedError};
 
 use crate::support::{
     assert_idle,
-    body::{Mock, Polled, assert_pending, body, data, frame, layer, now, ready, stack},
+    body::{Mock, Polled, Req, assert_pending, body, data, frame, layer, now, ready, stack},
     get, role, settle,
 };
 
@@ -343,4 +350,69 @@ async fn a_leader_gets_its_response_though_an_extension_panics_when_it_is_cloned
     assert_eq!(role(&own), Role::Forwarded);
     assert_eq!(own.into_body().collect().await.unwrap().to_bytes(), "own");
     assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_leader_whose_followers_were_sent_away_keeps_nothing_that_it_has_read() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    let sent_away = service.call(get("/page"));
+    let head = Response::builder().extension(Fragile);
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    settle().await;
+    let mut body = now(&mut leader).into_body();
+    assert_eq!(handle.stats().waiters, 1);
+    for text in ["once", "upon"] {
+        feed.send(text);
+        assert_eq!(frame(&mut body), data(text));
+        assert_eq!(handle.stats().buffered_bytes, 0);
+    }
+    drop((body, sent_away));
+    assert!(feed.is_dropped());
+    assert_idle(&handle);
+}
+
+/// A body that has promised five bytes, and says with the third that it is at its end.
+struct Cut(Option<Bytes>);
+
+impl Body for Cut {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(if self.0.is_some() { 5 } else { 2 })
+    }
+}
+
+#[tokio::test]
+async fn a_body_whose_one_frame_is_shorter_than_promised_is_a_clean_end_for_nobody() {
+    for company in [false, true] {
+        let layer = layer();
+        let service = layer.layer(service_fn(|_: Req| async {
+            let body = Cut(Some(Bytes::from_static(b"abc")));
+            Ok::<_, BoxError>(Response::new(body))
+        }));
+        let calls = [Some(()), company.then_some(())].into_iter().flatten();
+        let calls: Vec<_> = calls.map(|()| service.clone().call(get("/page"))).collect();
+        for call in calls.into_iter().map(tokio::spawn) {
+            let mut body = call.await.unwrap().unwrap().into_body();
+            let first = body.frame().await.unwrap().unwrap();
+            assert_eq!(first.into_data().unwrap(), "abc");
+            assert!(!body.is_end_stream());
+            let error = body.frame().await.unwrap().unwrap_err();
+            assert!(error.to_string().contains('5'), "{error}");
+        }
+        assert_idle(&layer.handle());
+    }
 }

@@ -1,6 +1,6 @@
 //! A copy is complete and faithful: frames, trailers, hints, and when it begins.
 
-use std::{convert::Infallible, pin::Pin, task::Poll};
+use std::{convert::Infallible, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -365,4 +365,70 @@ fn a_default_body_is_empty() {
         Pin::new(&mut body).poll_frame(&mut cx),
         Poll::Ready(None)
     ));
+}
+
+#[tokio::test]
+async fn a_reader_of_much_that_lies_ready_lets_others_have_their_turn() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(4 << 20));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    settle().await;
+    let feed = origin.call().begin();
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    let part = vec![b'-'; 64 << 10];
+    for _ in 0..32 {
+        feed.bytes(part.clone().into());
+        settle().await;
+        while frame(&mut leader) != Polled::Pending {}
+    }
+    let body = now(&mut follower).into_body();
+    let mut body = tokio_test::task::spawn(body);
+    let (mut read, mut turns) = (0, 0);
+    while read < 2 << 20 {
+        match body.enter(|cx, body| body.poll_frame(cx)) {
+            Poll::Ready(frame) => {
+                let data = frame.unwrap().unwrap().into_data().unwrap();
+                read += data.len();
+            }
+            Poll::Pending => {
+                assert!(body.is_woken(), "it goes on by itself");
+                turns += 1;
+            }
+        }
+    }
+    assert_eq!(turns, 31);
+    // What is left of a body that has ended is nobody's obstacle.
+    feed.end();
+    settle().await;
+    drop((leader, body, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_head_that_nobody_can_join_any_more_is_not_kept() {
+    for outgrows in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(8));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let held = Arc::new(());
+        let head = Response::builder().extension(Arc::clone(&held));
+        let feed = origin.call().begin_with(head, SizeHint::new());
+        let (head, mut body) = now(&mut leader).into_parts();
+        drop(head);
+        assert_eq!(Arc::strong_count(&held), 2, "for those who may come");
+        feed.send("four");
+        assert_eq!(frame(&mut body), data("four"));
+        if outgrows {
+            feed.send("much longer");
+            assert_eq!(frame(&mut body), data("much longer"));
+        } else {
+            feed.end();
+            assert_eq!(frame(&mut body), Polled::End);
+        }
+        assert_eq!(Arc::strong_count(&held), 1);
+        drop(body);
+        assert_idle(&handle);
+    }
 }

@@ -18,3 +18,9 @@ mod sockets;
 mod solo;
 mod window;
 mod wire;
+
+/// First by its name, so that a test that hangs is a failure.
+#[test]
+fn a_hang_is_a_failure() {
+    support::alarm(std::time::Duration::from_secs(300));
+}

@@ -20,8 +20,8 @@ use tower_singleflight::Role;
 
 use crate::support::{
     Count, assert_idle,
-    body::{Feed, Polled, Req, assert_pending, data, frame, layer, now, ready, stack, tasks},
-    get, role, settle,
+    body::{Feed, Polled, Req, assert_pending, data, frame, layer, now, ready, stack},
+    get, role, settle, tasks,
 };
 
 #[tokio::test]

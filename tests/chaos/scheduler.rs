@@ -78,6 +78,8 @@ struct Setting {
     capacity: Option<usize>,
     paths: usize,
     users: u64,
+    /// Percent of callers that are parked before their first poll.
+    parked: u64,
 }
 
 struct Episode {
@@ -114,6 +116,7 @@ impl Setting {
             capacity: rng.pick(&[None, None, None, Some(1), Some(2)]),
             paths: 1 + rng.index(5),
             users: 1 + rng.below(2),
+            parked: rng.pick(&[0, 0, 0, 30]),
         };
         if calm {
             (setting.max_body, setting.max_buffered, setting.max_waiters) =
@@ -225,7 +228,7 @@ impl Episode {
                 asked,
                 stage: Stage::Head(Box::pin(future)),
                 flag: Arc::new(Flag(AtomicBool::new(true))),
-                parked: false,
+                parked: self.rng.chance(self.setting.parked),
             }),
             Err(payload) => {
                 let text = text_of(&*payload);
@@ -441,25 +444,25 @@ impl Episode {
     fn finish(&mut self, runtime: &mut Option<Runtime>) {
         note!(self, "finish");
         self.gates.open_all();
-        let mut idle = 0;
-        while idle < 3 {
-            if let Some(at) = self.woken(true) {
-                idle = 0;
-                let _guard = runtime.as_ref().map(Runtime::enter);
-                self.poll(at);
-                drop(_guard);
-                self.check();
-            } else {
-                idle += 1;
-                if let Some(runtime) = runtime {
-                    runtime.block_on(async {
-                        for _ in 0..4 {
-                            tokio::task::yield_now().await;
-                        }
-                    });
-                }
-            }
+        // Those who are parked stop nobody, but where they hold what others need without the layer too.
+        if self.setting.capacity.is_none() {
+            self.settle(runtime, false);
+            let waiting = self.clients.iter().find(|client| !client.parked);
+            assert!(
+                waiting.is_none(),
+                "it waits for one who is parked: {:#?}\n{:#?}",
+                waiting.map(|client| &client.asked),
+                self.world.records()
+            );
         }
+        while self.rng.chance(50) && !self.clients.is_empty() {
+            let at = self.rng.index(self.clients.len());
+            let client = self.clients.swap_remove(at);
+            note!(self, "drop {}", client.asked.request);
+            drop(client);
+            self.check();
+        }
+        self.settle(runtime, true);
         let left: Vec<_> = self.clients.iter().map(|client| &client.asked).collect();
         assert!(
             left.is_empty(),
@@ -480,6 +483,29 @@ impl Episode {
         );
         if let Some(runtime) = runtime {
             assert_eq!(runtime.metrics().num_alive_tasks(), 0, "a task is left");
+        }
+    }
+
+    /// Polls whoever is woken until nobody is.
+    fn settle(&mut self, runtime: &mut Option<Runtime>, parked: bool) {
+        let mut idle = 0;
+        while idle < 3 {
+            if let Some(at) = self.woken(parked) {
+                idle = 0;
+                let _guard = runtime.as_ref().map(Runtime::enter);
+                self.poll(at);
+                drop(_guard);
+                self.check();
+            } else {
+                idle += 1;
+                if let Some(runtime) = runtime {
+                    runtime.block_on(async {
+                        for _ in 0..4 {
+                            tokio::task::yield_now().await;
+                        }
+                    });
+                }
+            }
         }
     }
 }

@@ -452,3 +452,30 @@ fn a_follower_that_joins_while_the_leader_polls_gets_the_work_driven() {
         Poll::Pending => assert_eq!(block_on(leader).value, 1),
     }
 }
+
+#[test]
+fn outside_tokio_callers_are_quiet_after_the_work_has_woken_itself() {
+    let group = Group::new();
+    let woken = Count::new();
+    let mut wakes_itself = true;
+    let mut leader = group.run("key", || {
+        std::future::poll_fn(move |cx| {
+            if std::mem::take(&mut wakes_itself) {
+                cx.waker().wake_by_ref();
+            }
+            Poll::<u32>::Pending
+        })
+    });
+    let mut follower = group.run("key", || async { 2 });
+    assert!(poll_with(&mut leader, &woken.waker()).is_pending());
+    assert!(poll_with(&mut follower, &woken.waker()).is_pending());
+    for _ in 0..4 {
+        if woken.take() > 0 {
+            assert!(poll_with(&mut leader, &woken.waker()).is_pending());
+            assert!(poll_with(&mut follower, &woken.waker()).is_pending());
+        }
+    }
+    assert_eq!(woken.get(), 0);
+    drop((leader, follower));
+    assert_eq!(group.in_flight(), 0);
+}

@@ -3,7 +3,9 @@
 use tokio::runtime::{Builder, Runtime};
 use tower_singleflight::Group;
 
-use crate::support::{Alive, Cloned, Count, Gate, block_on, panic_of, poll_once, text};
+use crate::support::{
+    Alive, Cloned, Count, Gate, block_on, panic_of, poll_once, settle, tasks, text,
+};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread()
@@ -192,4 +194,27 @@ fn the_value_of_a_spawned_flight_that_nobody_shares_is_never_cloned() {
         assert_eq!(group.in_flight(), 0);
     }
     assert_eq!(clones.get(), 0);
+}
+
+#[tokio::test]
+async fn one_task_drives_a_kept_flight_whoever_leaves_it() {
+    let group = Group::new();
+    let alone = group.spawn("key", std::future::pending::<()>);
+    let joined = group.spawn("key", std::future::pending);
+    assert_eq!(tasks(), 1);
+    drop((alone, joined));
+    assert_eq!((tasks(), group.in_flight()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_task_of_a_flight_that_is_cancelled_ends() {
+    let group = Group::new();
+    let leader = group.run("key", std::future::pending::<()>);
+    let follower = group.run("key", std::future::pending);
+    settle().await;
+    assert_eq!(tasks(), 1);
+    drop((leader, follower));
+    assert_eq!(group.in_flight(), 0);
+    settle().await;
+    assert_eq!(tasks(), 0);
 }

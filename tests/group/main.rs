@@ -21,3 +21,9 @@ mod solo;
 mod try_run;
 mod types;
 mod wakers;
+
+/// First by its name, so that a test that hangs is a failure.
+#[test]
+fn a_hang_is_a_failure() {
+    support::alarm(std::time::Duration::from_secs(60));
+}

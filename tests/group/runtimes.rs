@@ -1,16 +1,19 @@
 //! Whoever joins, from wherever: work stays on a runtime that can run it as its leader's can.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{
-        Arc, Barrier,
+        Arc, Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
 };
 
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle, Id, Runtime},
     sync::oneshot,
 };
 use tower_singleflight::{Group, Run};
@@ -303,5 +306,86 @@ fn callers_from_everywhere_break_no_work_that_needs_tokio() {
     block_on(on_bare).unwrap();
     block_on(within).unwrap();
     assert!(calls.load(Ordering::Relaxed) > 0);
+    assert_eq!(group.in_flight(), 0);
+}
+
+/// Work that tells where each poll of it is.
+fn told(
+    gate: Gate,
+) -> (
+    impl Future<Output = u32> + Send + Unpin,
+    mpsc::Receiver<Option<Id>>,
+) {
+    let (tell, polls) = mpsc::channel();
+    let mut passes = Box::pin(gate.then(1));
+    let work = poll_fn(move |cx| {
+        let here = Handle::try_current().ok().map(|here| here.id());
+        tell.send(here).unwrap();
+        passes.as_mut().poll(cx)
+    });
+    (work, polls)
+}
+
+#[test]
+fn one_who_joins_from_another_runtime_during_the_first_poll_takes_no_work_there() {
+    let (group, leaders, others) = (Numbers::new(), with_timers(), without_timers());
+    let gate = Gate::new();
+    let (mut work, polls) = told(gate.clone());
+    let mut joins = true;
+    let joined = Arc::new(Mutex::new(None));
+    let (inside, place, there) = (group.clone(), Arc::clone(&joined), others.handle().clone());
+    let mut leader = group.run("key", || {
+        poll_fn(move |cx| {
+            let polled = Pin::new(&mut work).poll(cx);
+            if std::mem::take(&mut joins) {
+                let _there = there.enter();
+                *place.lock().unwrap() = Some(join(&inside));
+            }
+            polled
+        })
+    });
+    {
+        let _here = leaders.enter();
+        assert!(poll_once(&mut leader).is_pending());
+    }
+    let joiner = joined.lock().unwrap().take().unwrap();
+    gate.open();
+    assert_eq!(block_on(joiner).value, 1);
+    assert_eq!(block_on(leader).value, 1);
+    let id = leaders.handle().id();
+    assert!(polls.iter().all(|polled| polled == Some(id)));
+    assert_eq!(group.in_flight(), 0);
+}
+
+#[test]
+fn one_who_joins_when_the_leaders_runtime_has_gone_has_the_work_driven_on_its_own() {
+    let (group, gate, gone) = (Numbers::new(), Gate::new(), with_timers());
+    let (ended, end) = mpsc::channel();
+    let pass = gate.clone();
+    let mut leader = {
+        let _in = gone.enter();
+        group.run("key", || async move {
+            pass.pass().await;
+            ended.send(()).unwrap();
+            1
+        })
+    };
+    {
+        let _in = gone.enter();
+        assert!(poll_once(&mut leader).is_pending());
+        drop(join(&group));
+    }
+    gone.shutdown_timeout(Duration::from_secs(20));
+    let own = with_timers();
+    let joiner = {
+        let _in = own.enter();
+        join(&group)
+    };
+    gate.open();
+    // Though nobody polls the callers.
+    let ended = end.recv_timeout(Duration::from_secs(20));
+    assert!(ended.is_ok(), "it is driven by nobody");
+    assert_eq!(block_on(joiner).value, 1);
+    assert_eq!(block_on(leader).value, 1);
     assert_eq!(group.in_flight(), 0);
 }

@@ -7,14 +7,17 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     task::{Poll, RawWaker, RawWakerVTable, Waker},
+    thread,
+    time::Duration,
 };
 
 use tokio::runtime::Builder;
 use tower_singleflight::{Group, Run};
 
-use crate::support::{Count, panic_of, poll_once, poll_with, text};
+use crate::support::{Count, panic_of, poll_once, poll_with, settle, tasks, text};
 
 /// Which of its functions panics, while `armed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,4 +255,86 @@ fn a_followers_panicking_waker_harms_no_leader_whose_runtime_has_gone() {
     bad.disarm();
     assert_eq!((group.in_flight(), group.waiters("key")), (1, 2));
     assert_both_get_it(&group, leader, &joined);
+}
+
+/// A waker that drops another caller of the flight in which it lies: it is cloned and dropped under no lock.
+struct Leaves {
+    now: Fault,
+    other: Mutex<Option<Run<&'static str, u32>>>,
+}
+
+impl Leaves {
+    fn waker(self) -> Waker {
+        static TABLE: RawWakerVTable = RawWakerVTable::new(
+            |data| {
+                leaves(data).act(Fault::Clone);
+                RawWaker::new(data, &TABLE)
+            },
+            |data| leaves(data).act(Fault::Wake),
+            |data| leaves(data).act(Fault::Wake),
+            |data| leaves(data).act(Fault::Drop),
+        );
+        fn leaves(data: *const ()) -> &'static Leaves {
+            // SAFETY: made below, of a reference that lives for ever.
+            unsafe { &*data.cast() }
+        }
+        let data = std::ptr::from_ref::<Self>(Box::leak(Box::new(self))).cast();
+        // SAFETY: what the table does with `data` is safe, on any thread and any number of times.
+        unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }
+    }
+
+    fn act(&self, now: Fault) {
+        if now == self.now {
+            let other = self.other.lock().unwrap().take();
+            drop(other);
+        }
+    }
+}
+
+#[test]
+fn wakers_are_cloned_and_dropped_under_no_lock_of_their_flight() {
+    for now in [Fault::Clone, Fault::Drop] {
+        for leads in [false, true] {
+            let (done, is_done) = mpsc::channel();
+            // On a thread of its own: a deadlock is to fail the test, not to hang it.
+            thread::spawn(move || {
+                let group = Group::new();
+                let mut leader = group.run("key", std::future::pending::<u32>);
+                let mut follower = group.run("key", std::future::pending);
+                // It has left a waker, so its place is freed under the lock.
+                let mut other = group.run("key", std::future::pending);
+                assert!(poll_once(&mut other).is_pending());
+                let caller = if leads { &mut leader } else { &mut follower };
+                let other = Mutex::new(Some(other));
+                let waker = Leaves { now, other }.waker();
+                assert!(poll_with(caller, &waker).is_pending());
+                // Another in its place, and then none.
+                assert!(poll_with(caller, &Count::new().waker()).is_pending());
+                assert!(poll_with(caller, &waker).is_pending());
+                drop((leader, follower));
+                drop(waker);
+                done.send(group.in_flight()).unwrap();
+            });
+            let left = is_done.recv_timeout(Duration::from_secs(20));
+            assert_eq!(left, Ok(0), "{now:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_panicking_waker_of_a_lone_leader_keeps_no_task_from_its_end() {
+    let group = Group::new();
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    // Kept, so a task drives and wakes its one caller.
+    let mut leader = group.spawn("key", || async move {
+        let _ = gate.await;
+        1
+    });
+    let bad = Bad::new(Fault::Wake);
+    assert!(poll_with(&mut leader, &bad.waker()).is_pending());
+    tokio::task::yield_now().await;
+    open.send(()).unwrap();
+    settle().await;
+    assert_eq!((tasks(), group.in_flight()), (0, 0));
+    assert!(matches!(poll_once(&mut leader), Poll::Ready(outcome) if outcome.value == 1));
 }

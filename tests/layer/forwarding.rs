@@ -1,12 +1,19 @@
 //! Followers who may not have the response make their own calls: at once, concurrently, each with its own request.
 
-use bytes::Bytes;
-use http::Response;
-use http_body_util::BodyExt;
-use tower::Layer;
-use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    sync::{Arc, mpsc},
+};
 
-use crate::support::{Origin, all, ask, assert_idle, count, get, request, roles};
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Empty, Full};
+use tokio::sync::Semaphore;
+use tower::{Layer, service_fn};
+use tower_singleflight::{Handle, Role, SingleflightLayer, method_and_uri};
+
+use crate::support::{Origin, all, ask, assert_idle, count, get, request, roles, settle};
 
 /// Answers each with the user it was asked by, for that user alone.
 fn private() -> Origin {
@@ -116,5 +123,53 @@ async fn a_flight_that_is_full_sends_one_more_caller_on_at_once() {
         roles(&all(asked).await),
         [Leader, Follower, Forwarded, Forwarded]
     );
+    assert_idle(&layer.handle());
+}
+
+/// Looks at the table when it is dropped.
+struct Looks {
+    handle: Handle<(Method, Uri)>,
+    seen: mpsc::Sender<usize>,
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let _ = self.seen.send(self.handle.in_flight());
+    }
+}
+
+#[tokio::test]
+async fn the_key_is_free_before_anybody_hears_that_the_response_is_not_for_all() {
+    let layer = SingleflightLayer::with_key(method_and_uri);
+    let gate = Arc::new(Semaphore::new(0));
+    let (seen, saw) = mpsc::channel();
+    let service = {
+        let (handle, gate) = (layer.handle(), Arc::clone(&gate));
+        layer.layer(service_fn(move |_: Request<Empty<Bytes>>| {
+            let looks = Looks {
+                handle: handle.clone(),
+                seen: seen.clone(),
+            };
+            let gate = Arc::clone(&gate);
+            let mut passes = Box::pin(async move { gate.acquire().await.unwrap().forget() });
+            // Dropped with the call, which is when it is known whom its response is for.
+            poll_fn(move |cx| {
+                let _kept = &looks;
+                let response = Response::builder().header("cache-control", "private");
+                let response = response.body(Full::new(Bytes::from("own"))).unwrap();
+                passes
+                    .as_mut()
+                    .poll(cx)
+                    .map(|()| Ok::<_, Infallible>(response))
+            })
+        }))
+    };
+    let asked = [get("/"), get("/")].map(|request| ask(&service, request));
+    gate.add_permits(1);
+    settle().await;
+    assert_eq!(saw.try_recv(), Ok(0));
+    gate.add_permits(1);
+    let got = all(asked).await;
+    assert_eq!(roles(&got), [Role::Leader, Role::Forwarded]);
     assert_idle(&layer.handle());
 }

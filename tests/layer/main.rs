@@ -24,3 +24,9 @@ mod sessions;
 mod shared_errors;
 mod stacks;
 mod task_locals;
+
+/// First by its name, so that a test that hangs is a failure.
+#[test]
+fn a_hang_is_a_failure() {
+    support::alarm(std::time::Duration::from_secs(300));
+}

@@ -1,4 +1,4 @@
-//! A follower that is moved to its own variant's flight in the middle of its poll.
+//! Followers that are moved to the flights of their own variants.
 
 use std::{
     future::Future,
@@ -18,13 +18,14 @@ use bytes::Bytes;
 use http::{Request, Response, request};
 use http_body::SizeHint;
 use http_body_util::{BodyExt, Empty};
+use tokio::task::JoinHandle;
 use tower::Service;
 use tower_singleflight::{Role, SingleflightLayer};
 
 use crate::support::{
     assert_idle,
-    body::{self, Calls, Req, stack},
-    poll_once, role,
+    body::{self, Calls, Req, key, layer, now, stack},
+    poll_once, role, settle,
 };
 
 /// Stops who comes through, says so, and lets it go when it is told to.
@@ -348,4 +349,89 @@ fn a_follower_that_leaves_while_it_moves_and_panics_with_that_keeps_nobody_from_
     answers_second_call(&runtime, follower, &mut origin);
     assert_idle(&handle);
     drop(entered);
+}
+
+#[test]
+fn one_who_joins_in_the_place_of_a_follower_that_has_left_while_it_moved_stays() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let (moving, mover) = gate();
+    let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
+    let leader = service.call(asks_for("gzip"));
+    let leaves = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    mover.until_somebody_comes();
+    drop(leaves);
+    let newcomer = service.call(asks_for("gzip"));
+    mover.let_go();
+    runtime.block_on(async {
+        for (call, part) in [(leader, Role::Leader), (newcomer, Role::Follower)] {
+            let response = tokio::spawn(call).await.unwrap().unwrap();
+            assert_eq!(role(&response), part);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, Bytes::from("gzip"));
+        }
+    });
+    assert_eq!(origin.count(), 1);
+    assert_idle(&handle);
+    drop(entered);
+}
+
+/// Reads a response in a task.
+fn read<F>(call: F) -> JoinHandle<(Role, Bytes)>
+where
+    F: Future<Output = Result<body::Copied, tower::BoxError>> + Send + 'static,
+{
+    tokio::spawn(async {
+        let response = call.await.unwrap();
+        let role = role(&response);
+        let body = response.into_body().collect().await.unwrap();
+        (role, body.to_bytes())
+    })
+}
+
+#[tokio::test]
+async fn a_follower_that_is_moved_to_the_flight_of_a_parked_leader_gets_its_response() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let leader = service.call(asks_for("gzip"));
+    let moved = service.call(asks_for("br"));
+    let gzip = origin.call();
+    assert!(handle.forget(&key()));
+    let mut parked = service.call(asks_for("br"));
+    assert!(poll_once(&mut parked).is_pending());
+    let head = Response::builder().header("vary", "x-variant");
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    let parked = now(&mut parked);
+    gzip.answer(answer("gzip"));
+    let (leader, moved) = (read(leader), read(moved));
+    settle().await;
+    feed.send("br");
+    feed.end();
+    settle().await;
+    assert!(moved.is_finished(), "it waits for its leader");
+    assert_eq!(moved.await.unwrap(), (Role::Follower, Bytes::from("br")));
+    assert_eq!(leader.await.unwrap(), (Role::Leader, Bytes::from("gzip")));
+    assert_eq!(origin.count(), 2);
+    drop(parked);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_follower_that_was_moved_gets_the_response_of_one_who_leads_it_and_is_parked() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let leader = read(service.call(asks_for("gzip")));
+    let moved = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    settle().await;
+    assert_eq!(leader.await.unwrap(), (Role::Leader, Bytes::from("gzip")));
+    let parked = service.call(asks_for("br"));
+    let moved = read(moved);
+    origin.call().answer(answer("br"));
+    settle().await;
+    assert!(moved.is_finished(), "it waits for its leader");
+    assert_eq!(moved.await.unwrap(), (Role::Follower, Bytes::from("br")));
+    assert_eq!(origin.count(), 2);
+    drop(parked);
+    assert_idle(&handle);
 }

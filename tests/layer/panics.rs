@@ -330,6 +330,65 @@ async fn a_follower_whose_key_panics_while_it_moves_to_its_variant_gets_its_resp
     works(&layer, &mut service).await;
 }
 
+/// A key whose clone panics, once each time that it is armed.
+#[derive(Debug)]
+struct BadClone(Arc<AtomicBool>);
+
+impl Clone for BadClone {
+    fn clone(&self) -> Self {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "bang");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl PartialEq for BadClone {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for BadClone {}
+
+impl std::hash::Hash for BadClone {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_panics_while_a_follower_moves_to_its_variant_harms_nobody() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let layer = {
+        let armed = Arc::clone(&armed);
+        SingleflightLayer::with_key(move |_: &request::Parts| Some(BadClone(Arc::clone(&armed))))
+    };
+    let mut service = layer.layer(service_fn(|request: Request<Empty<Bytes>>| async move {
+        let variant = request
+            .headers()
+            .get("x-v")
+            .map(|variant| variant.as_bytes());
+        let variant = Bytes::copy_from_slice(variant.unwrap_or(b"page"));
+        let response = Response::builder().header("vary", "x-v");
+        Ok::<_, Infallible>(response.body(Full::new(variant)).unwrap())
+    }));
+    let variants = [b"a", b"a", b"b", b"b", b"b"];
+    let ask = |variant| support::ask(&service, support::request("GET", "/", &[("x-v", variant)]));
+    let callers = variants.map(|variant| ask(variant));
+    armed.store(true, Ordering::SeqCst);
+    let got = support::all(callers).await;
+    assert!(!armed.load(Ordering::SeqCst), "the key has panicked");
+    assert!(
+        got.iter()
+            .zip(variants)
+            .all(|(got, variant)| got.body == variant[..])
+    );
+    // One of them makes its own call, and of the others one leads.
+    let moved = [Role::Forwarded, Role::Follower].map(|role| support::count(&got[2..], role));
+    assert_eq!(support::roles(&got[..2]), [Role::Leader, Role::Follower]);
+    assert_eq!(moved, [2, 1]);
+    works(&layer, &mut service).await;
+}
+
 #[tokio::test]
 async fn a_forwarded_callers_panic_is_its_own() {
     // The first call is answered for one client alone; of those that are sent on, the first panics.

@@ -5,7 +5,7 @@ use std::{
     error::Error,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -342,4 +342,106 @@ async fn the_documented_ways_to_spawn_a_stack_of_boxed_errors_compile() {
     }
     assert!(boxed.await.unwrap().is_ok());
     assert_idle(&layer.handle());
+}
+
+/// What an error does when it is shared.
+type Hook = Box<dyn FnMut() + Send>;
+
+/// An error with a hook.
+#[derive(Clone)]
+struct Hooked(Arc<Mutex<Hook>>);
+
+impl Hooked {
+    fn new(hook: impl FnMut() + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Box::new(hook))))
+    }
+}
+
+impl ShareError for Hooked {
+    fn share(&mut self) -> Self {
+        let mut hook = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hook();
+        self.clone()
+    }
+}
+
+/// Fails each call with this error, once the gate lets it.
+fn fails_with(
+    error: &Hooked,
+    gate: &Arc<Semaphore>,
+) -> impl Service<Asked, Response = Page, Error = Hooked, Future: Send + 'static>
++ Clone
++ Send
++ Sync
++ 'static {
+    let (error, gate) = (error.clone(), Arc::clone(gate));
+    service_fn(move |_: Asked| {
+        let (error, gate) = (error.clone(), Arc::clone(&gate));
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Err(error)
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_error_that_panics_when_it_is_shared_is_a_panic_for_all_and_keeps_nobody_waiting() {
+    for callers in [1, 4] {
+        // Once for each, also for the leader.
+        for panics_at in 1..=callers {
+            let mut shared = 0;
+            let error = Hooked::new(move || {
+                shared += 1;
+                assert_ne!(shared, panics_at, "an error that is not for all");
+            });
+            let gate = Arc::new(Semaphore::new(0));
+            let layer = SingleflightLayer::new();
+            let mut service = layer.layer(fails_with(&error, &gate));
+            let callers: Vec<_> = (0..callers)
+                .map(|_| tokio::spawn(service.call(get("/"))))
+                .collect();
+            settle().await;
+            gate.add_permits(1);
+            settle().await;
+            for caller in callers {
+                assert!(caller.is_finished(), "it waits for ever");
+                assert!(caller.await.is_err(), "it has panicked");
+            }
+            assert_idle(&layer.handle());
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_while_an_error_is_shared_makes_a_new_call() {
+    for company in [false, true] {
+        let gate = Arc::new(Semaphore::new(0));
+        let asks: Arc<Mutex<Option<Hook>>> = Arc::default();
+        let error = {
+            let asks = Arc::clone(&asks);
+            Hooked::new(move || {
+                let ask = asks.lock().unwrap().take();
+                ask.into_iter().for_each(|mut ask| ask());
+            })
+        };
+        let layer = SingleflightLayer::new();
+        let mut service = layer.layer(fails_with(&error, &gate));
+        let leader = tokio::spawn(service.call(get("/")));
+        let follower = company.then(|| tokio::spawn(service.call(get("/"))));
+        settle().await;
+        let (sender, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        *asks.lock().unwrap() = Some(Box::new(move || {
+            let _ = sender.send(service.call(get("/")));
+        }));
+        gate.add_permits(1);
+        assert!(leader.await.unwrap().is_err());
+        if let Some(follower) = follower {
+            assert!(follower.await.unwrap().is_err());
+        }
+        let newcomer = asked.recv().await.unwrap();
+        assert_eq!(layer.handle().stats().led, 2);
+        gate.add_permits(1);
+        assert!(newcomer.await.is_err());
+        assert_idle(&layer.handle());
+    }
 }

@@ -15,3 +15,9 @@ mod variants;
 mod variants_reference;
 mod write_targets;
 mod writes;
+
+/// First by its name, so that a test that hangs is a failure.
+#[test]
+fn a_hang_is_a_failure() {
+    support::alarm(std::time::Duration::from_secs(300));
+}

@@ -336,13 +336,6 @@ impl Drop for Mock {
 
 // ===== looking =====
 
-/// The tasks of this runtime.
-pub(crate) fn tasks() -> usize {
-    tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks()
-}
-
 /// A frame's data, or what else the body gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Polled {

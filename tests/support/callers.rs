@@ -93,13 +93,6 @@ pub(crate) fn get(uri: &str) -> Request<Empty<Bytes>> {
     request("GET", uri, &[])
 }
 
-/// Lets every task that is woken run, on a runtime of one thread.
-pub(crate) async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Nothing is left in the table, nobody counted, nothing held.
 #[track_caller]
 pub(crate) fn assert_idle<K>(handle: &Handle<K>) {

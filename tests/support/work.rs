@@ -11,6 +11,7 @@ use std::{
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
@@ -161,4 +162,34 @@ pub fn hush(meant: &'static str) {
             usual(info);
         }
     }));
+}
+
+/// The tasks of this runtime.
+pub fn tasks() -> usize {
+    tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks()
+}
+
+/// Lets every task that is woken run, on a runtime of one thread.
+pub async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Fails all tests of this binary if they take so long together: one of them hangs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time that a test hangs is the real one"
+)]
+pub fn alarm(limit: Duration) {
+    thread::spawn(move || {
+        let begun = Instant::now();
+        while let Some(left) = limit.checked_sub(begun.elapsed()) {
+            thread::park_timeout(left);
+        }
+        eprintln!("a test has been hanging for up to {limit:?}");
+        std::process::exit(1);
+    });
 }

@@ -17,8 +17,7 @@ use crate::group::{
     caller::{Caller, Ended},
     flight::Flight,
     runtime::{Location, Runtime, at},
-    table::Table,
-    visit::Entered,
+    table::{Admission, Table},
 };
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
@@ -173,7 +172,7 @@ fn loom_demotion_against_the_leaders_poll() {
         let table: Table<u32, u32, ()> = Table::new();
         let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
-        let Entered::Led(mut leader) = enter() else {
+        let Admission::Leads(mut leader) = enter() else {
             unreachable!("nobody else leads")
         };
         leader.start(|| {
@@ -189,7 +188,7 @@ fn loom_demotion_against_the_leaders_poll() {
                 }
             })
         });
-        let Entered::Joined(follower, ()) = enter() else {
+        let Admission::Follows((follower, ())) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();
@@ -211,7 +210,7 @@ fn loom_demotion_against_the_leaders_leaving() {
         let table: Table<u32, u32, ()> = Table::new();
         let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
-        let Entered::Led(mut leader) = enter() else {
+        let Admission::Leads(mut leader) = enter() else {
             unreachable!("nobody else leads")
         };
         leader.start(|| {
@@ -228,7 +227,7 @@ fn loom_demotion_against_the_leaders_leaving() {
                 }
             })
         });
-        let Entered::Joined(mut follower, ()) = enter() else {
+        let Admission::Follows((mut follower, ())) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();

@@ -14,8 +14,7 @@ use super::support::{Flights, Gate, KEY, followed, join, lead, led};
 use crate::group::{
     Group,
     runtime::{Location, at},
-    table::Table,
-    visit::Entered,
+    table::{Admission, Table},
 };
 
 /// Join against complete: one joins the flight or starts anew, and never gets what had ended before.
@@ -150,7 +149,7 @@ fn loom_who_sees_a_second_caller_sees_that_they_share() {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
         let enter =
             |table: &Table<u32, u32, ()>| table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
-        let Entered::Led(leader) = enter(&table) else {
+        let Admission::Leads(leader) = enter(&table) else {
             unreachable!("nobody else leads")
         };
         let joiner = {

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use loom::{future::block_on, thread};
 
 use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, led};
-use crate::group::{Group, runtime::Runtime, table::Table, visit::Entered};
+use crate::group::{
+    Group,
+    runtime::Runtime,
+    table::{Admission, Table},
+};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
@@ -106,7 +110,8 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
         let table: Table<u32, (), ()> = Table::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
-        let Entered::Led(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join) else {
+        let Admission::Leads(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
+        else {
             unreachable!("there is no other flight");
         };
         leader.keep_on(Runtime::current().expect("a model's thread is within one"));

@@ -12,14 +12,18 @@ use std::{
 use loom::{future::block_on, sync::Mutex, thread};
 
 use super::support::{Gate, KEY, OpenOnDrop, join};
-use crate::group::{caller::Caller, flight::Flight, table::Table, visit::Entered};
+use crate::group::{
+    caller::Caller,
+    flight::Flight,
+    table::{Admission, Table},
+};
 
 type Whole = Caller<u32, u32, ()>;
 
 /// A leader and a follower of a new flight, which has no work yet.
 fn leader_and_follower(table: &Table<u32, u32, ()>) -> (Whole, Whole) {
     let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
-    let (Entered::Led(leader), Entered::Joined(follower, ())) = (enter(), enter()) else {
+    let (Admission::Leads(leader), Admission::Follows((follower, ()))) = (enter(), enter()) else {
         unreachable!("the first leads, the second joins")
     };
     (leader, follower)
@@ -83,7 +87,7 @@ fn loom_a_reader_asks_while_the_task_looks() {
     });
 }
 
-/// Two followers are counted out by another while one of them, told of it, leaves without counting itself out, and the leader
+/// Two followers are counted out by another while one of them, which has seen that, leaves without counting itself out, and the leader
 /// leaves: the work is dropped once nobody is left.
 ///
 /// Catches: `count_out` asks for one caller, not for as many as leave; `leave_uncounted` counts out.
@@ -94,7 +98,8 @@ fn loom_dismissal_against_the_leaders_leaving() {
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
         let (mut leader, mut follower) = leader_and_follower(&table);
-        let Entered::Joined(mut second, ()) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
+        let Admission::Follows((mut second, ())) =
+            table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
         else {
             unreachable!("there is a leader")
         };

@@ -98,6 +98,32 @@ fn loom_runtime_shutdown_against_the_last_caller_of_a_kept_flight() {
     });
 }
 
+/// Spawn joins a kept flight, and leaves, while the runtime that drives that shuts down: the one flight or the other goes on.
+///
+/// Catches: `cancel_if_deserted` doesn't ask whether the flight goes on.
+#[test]
+fn loom_runtime_shutdown_against_one_who_keeps_the_flight() {
+    loom::model(|| {
+        let (group, done) = (Group::new(), Gate::new());
+        let work = || {
+            let (done, mut polled) = (done.clone(), false);
+            move || {
+                poll_fn(move |cx| {
+                    if std::mem::replace(&mut polled, true) {
+                        done.open();
+                        return Poll::Ready(1);
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+            }
+        };
+        drop(at(Location::Dying, || group.spawn(KEY, work())));
+        drop(group.spawn(KEY, work()));
+        block_on(done.pass());
+    });
+}
+
 /// A flight is kept on a living runtime while the one that drives it shuts down: it goes on though everybody leaves.
 ///
 /// Catches: `Task::drop` doesn't move the flight to the keeper's runtime; two joiners both spawn a task.
@@ -201,7 +227,7 @@ fn loom_a_join_outside_against_the_leaders_leaving() {
 /// Catches: `end` publishes the unshared value as one to be cloned.
 #[test]
 fn loom_an_unshared_value_is_handed_over() {
-    struct Unclonable(#[expect(dead_code, reason = "told of its drop")] OpenOnDrop);
+    struct Unclonable(#[expect(dead_code, reason = "reports its drop")] OpenOnDrop);
     impl Clone for Unclonable {
         fn clone(&self) -> Self {
             unreachable!("nobody shares it")

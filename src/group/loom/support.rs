@@ -14,9 +14,9 @@ use loom::{future::AtomicWaker, sync::atomic::AtomicBool};
 
 use crate::group::{
     Group, Outcome, Run,
-    shard::Entry,
-    table::Table,
-    visit::{Entered, Visit},
+    flight::Entry,
+    matching::Match,
+    table::{Admission, Table},
 };
 
 pub(super) const KEY: u32 = 0;
@@ -104,8 +104,8 @@ pub(super) fn follow(group: &Group<u32, u32>) -> Run<u32, u32> {
 }
 
 /// Joins whatever flight there is.
-pub(super) fn join<V>(_: &u32, (): &(), _: &Entry<u32, V, ()>) -> Visit {
-    Visit::Join(())
+pub(super) fn join<V>(_: &u32, (): &(), _: &Entry<u32, V, ()>) -> Match {
+    Match::Join(())
 }
 
 /// Flights as a group's callers enter them, or as those of a floor above: there a leader is never solo.
@@ -137,15 +137,15 @@ impl Flights {
             Self::Table(table) => table,
         };
         let mut caller = match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
-            Entered::Led(mut caller) => {
+            Admission::Leads(mut caller) => {
                 caller.start(work);
                 caller
             }
-            Entered::Joined(caller, ()) => {
+            Admission::Follows((caller, ())) => {
                 caller.promote();
                 caller
             }
-            Entered::Refused(..) => unreachable!("not asked for"),
+            Admission::Refused(..) => unreachable!("not asked for"),
         };
         let led = caller.leads();
         Box::pin(poll_fn(move |cx| {

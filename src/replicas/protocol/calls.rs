@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::replicas::id::Digest;
 
-const PLACES: usize = 4096;
+// Few in tests, whose replicas are many.
+const PLACES: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// A bounded memory: a key has one place, which the next key of that place takes.
 #[derive(Debug, Default)]

@@ -229,11 +229,8 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if let Part::Fetching { from, .. } = &mut entry.part
-            && from.seat == at.seat
-        {
+        if matches!(&entry.part, Part::Fetching { from, .. } if from.seat == at.seat) {
             // Its answer came before this.
-            *from = at;
             return;
         }
         if !matches!(entry.part, Part::Asking { .. }) {
@@ -316,13 +313,17 @@ impl<L: Local> Protocol<L> {
 
     pub(super) fn answered(
         &mut self,
-        to: Address,
+        (to, leader): (Address, Inbox),
         covered: u64,
         took: Duration,
         body: Body,
         now: Time,
     ) {
         let Some((id, at)) = self.own_seat(&to) else {
+            // It gave the seat up, and word of that was lost with a link: the value is kept for nobody.
+            if let Body::Stored(_) = body {
+                self.tell(leader, Message::Leave { to });
+            }
             return;
         };
         self.calls.remember(to.digest, took);
@@ -346,9 +347,9 @@ impl<L: Local> Protocol<L> {
                         let is_it = |old: &&Followed| old.seat == to.seat;
                         *entry.earlier.iter().find(is_it).expect("found just now")
                     }
-                    // Whom to tell that it was fetched is not known before the reply: its value expires.
+                    // As the reply will say.
                     _ => Followed {
-                        inbox: self.inbox,
+                        inbox: leader,
                         flight: to.flight,
                         seat: to.seat,
                     },
@@ -500,11 +501,10 @@ impl<L: Local> Protocol<L> {
             Part::Asking { .. } | Part::Told(_) => None,
         };
         let digest = entry.digest;
-        let own = self.inbox;
         for at in std::mem::take(&mut entry.earlier).into_iter().chain(now) {
             // None twice: one that is fetched may be among the earlier.
             let held = self.seats.remove(&at.seat).is_some();
-            if held && Some(at.seat) != answered && at.inbox != own {
+            if held && Some(at.seat) != answered {
                 let to = at.address(digest);
                 self.tell(at.inbox, Message::Leave { to });
             }

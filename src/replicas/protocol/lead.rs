@@ -234,6 +234,7 @@ impl<L: Local> Protocol<L> {
             let message = match &body {
                 Ok(body) => Message::Answer {
                     to,
+                    from: self.inbox,
                     covered: follower.asked,
                     took,
                     body: body.clone(),

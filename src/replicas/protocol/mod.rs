@@ -375,14 +375,18 @@ impl<L: Local> Protocol<L> {
             let number = self.breaker.beat(now);
             self.tell(self.inbox, Message::Echo { number });
         }
-        while let Some(&(at, id)) = self.timers.first() {
-            if at > now {
-                break;
-            }
+        // Each once: what is due again at once is for the next tick.
+        let mut due = Vec::new();
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
             self.timers.pop_first();
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.due = None;
             }
+            due.push(id);
+        }
+        for id in due {
             self.due_as_follower(id, now);
             self.due_as_leader(id, now);
             self.schedule(id);
@@ -427,10 +431,11 @@ impl<L: Local> Protocol<L> {
             Message::Alone { to, reason } => self.alone(to, reason, now),
             Message::Answer {
                 to,
+                from,
                 covered,
                 took,
                 body,
-            } => self.answered(to, covered, took, body, now),
+            } => self.answered((to, from), covered, took, body, now),
             Message::Echo { number } => {
                 let change = self.breaker.echo(number, now);
                 self.changed(change, now);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Command, Contended, EntryId, Local, Output, Protocol, Reason, Refused, Settings, Time,
-    Unjoined, Verdict,
+    Unjoined, Verdict, Why,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat, ValueId},
@@ -258,7 +258,7 @@ fn a_lease_that_was_lost_is_neither_renewed_nor_released() {
     let mut replica = Replica::new();
     let (entry, flight) = replica.lead();
     replica.protocol.renewed(flight, false);
-    assert_eq!(renewals(&mut replica, 10..350), []);
+    assert!(renewals(&mut replica, 10..350).is_empty());
     replica.protocol.end(entry, NOW);
     assert_eq!(replica.commands(), []);
 }
@@ -338,11 +338,33 @@ fn a_large_answer_whose_link_breaks_is_waited_for_by_nobody() {
 
 fn stored_answer(flight: FlightId, seat: Seat, value: ValueId) -> Message {
     Message::Answer {
+        from: INBOX,
         to: address(flight, seat),
         covered: 1,
         took: Duration::from_secs(1),
         body: Body::Stored(value),
     }
+}
+
+#[test]
+fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
+    let mut replica = Replica::new();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    let (entry, script) = replica.contend();
+    replica.reply(script, Contended::Held { inbox, flight });
+    replica.commands();
+    // Whatever it says now is lost.
+    replica.protocol.unlinked(NOW);
+    let alone = replica.protocol.verdict(entry);
+    assert_eq!(alone, Some(Verdict::Alone(Why::Down)));
+    replica.protocol.linked(NOW);
+    replica.commands();
+    let answer = stored_answer(flight, script.seat, ValueId(9));
+    replica.protocol.message(answer, NOW);
+    let to = address(flight, script.seat);
+    assert_eq!(replica.told(), [Message::Leave { to }]);
+    replica.protocol.end(entry, NOW);
+    replica.nothing_is_left();
 }
 
 #[test]
@@ -411,6 +433,7 @@ fn the_seat_at_a_later_leader_is_left_when_an_earlier_one_answers() {
     let second = replica.script();
     replica.reply(second, held(flights[1]));
     let answer = Message::Answer {
+        from: INBOX,
         to: address(flights[0], first.seat),
         covered: 1,
         took: Duration::from_secs(1),
@@ -421,4 +444,168 @@ fn the_seat_at_a_later_leader_is_left_when_an_earlier_one_answers() {
     assert_eq!(replica.told(), [Message::Leave { to }]);
     replica.protocol.leave(entry, NOW);
     replica.nothing_is_left();
+}
+
+#[test]
+fn a_join_that_was_refused_is_not_answered_again() {
+    let mut replica = Replica::new();
+    let (_, flight) = replica.lead();
+    replica.protocol.forget(KEY);
+    replica.commands();
+    replica.join(flight, Seat(1));
+    replica.commands();
+    replica.join(flight, Seat(1));
+    assert_eq!(replica.told(), []);
+}
+
+#[test]
+fn a_leave_of_another_key_frees_no_seat() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    let to = Address {
+        digest: Digest(KEY.0 + 1),
+        ..address(flight, Seat(1))
+    };
+    replica.protocol.message(Message::Leave { to }, NOW);
+    assert!(replica.protocol.end(entry, NOW), "it is still followed");
+}
+
+#[test]
+fn an_answer_over_the_limit_goes_nowhere() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    assert!(replica.protocol.end(entry, NOW));
+    replica.commands();
+    let answer = Ok(Bytes::from_static(&[0; 65]));
+    replica.protocol.answer(entry, answer, NOW);
+    let alone = Message::Alone {
+        to: address(flight, Seat(1)),
+        reason: Reason::TooLarge,
+    };
+    assert_eq!(replica.commands(), [Command::Tell(INBOX, alone)]);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn an_older_announcement_takes_nothing_back() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    for asked in [5, 3] {
+        let (to, inbox) = (address(flight, Seat(1)), INBOX);
+        let cover = Message::Cover { to, inbox, asked };
+        replica.protocol.message(cover, NOW);
+    }
+    assert!(replica.protocol.end(entry, NOW));
+    replica.protocol.answer(entry, Ok(Bytes::new()), NOW);
+    let told = replica.told();
+    assert!(
+        matches!(told[..], [Message::Answer { covered: 5, .. }]),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
+    let mut replica = Replica::new();
+    let (entry, mut script) = replica.contend();
+    let inbox = INBOX;
+    // Its leaders are gone twice.
+    let gone_twice = |replica: &mut Replica, mut script: Address, first: u128| {
+        for flight in [first, first + 1].map(FlightId) {
+            replica.reply(script, Contended::Held { inbox, flight });
+            let gone = gone(flight, script.seat, inbox);
+            replica.protocol.message(gone, NOW);
+            script = replica.script();
+        }
+        script
+    };
+    script = gone_twice(&mut replica, script, 5);
+    let flight = FlightId(7);
+    replica.reply(script, Contended::Held { inbox, flight });
+    let answer = Message::Answer {
+        to: address(flight, script.seat),
+        from: INBOX,
+        covered: 1,
+        took: Duration::from_secs(1),
+        body: Body::Inline(Bytes::new()),
+    };
+    replica.protocol.message(answer, NOW);
+    assert!(matches!(
+        replica.protocol.verdict(entry),
+        Some(Verdict::Answer { covered: 1, .. })
+    ));
+    replica.commands();
+    replica.protocol.again(entry, 9, NOW);
+    let commands = replica.commands();
+    let [Command::Contend { join, asked: 9, .. }] = commands[..] else {
+        panic!("{commands:?}")
+    };
+    // So often again.
+    gone_twice(&mut replica, join, 8);
+    assert_eq!(replica.protocol.verdict(entry), None);
+}
+
+#[test]
+fn who_joined_an_attempt_that_is_given_up_is_sent_away() {
+    let mut replica = Replica::new();
+    let (_, first) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(first, Contended::Held { inbox, flight });
+    replica
+        .protocol
+        .message(gone(flight, first.seat, inbox), NOW);
+    let second = replica.script();
+    // The store has named it by now, though that is not known here.
+    replica.join(second.flight, Seat(1));
+    let answer = stored_answer(flight, first.seat, ValueId(9));
+    replica.protocol.message(answer, NOW);
+    replica.commands();
+    replica.protocol.fetched(first.seat, None, NOW);
+    let from = replica.protocol.inbox();
+    assert!(replica.told().contains(&gone(second.flight, Seat(1), from)));
+}
+
+#[test]
+fn a_new_flight_of_a_key_shuts_the_older_one() {
+    let mut replica = Replica::new();
+    let (_, flight) = replica.lead();
+    replica.protocol.contend(KEY, None, Open, 2, NOW);
+    let release = Command::Release {
+        digest: KEY,
+        flight,
+    };
+    assert!(replica.commands().contains(&release));
+}
+
+#[test]
+fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    let held = Contended::Held { inbox, flight };
+    replica.reply(script, held);
+    let mut contends = Vec::new();
+    for ms in 10..1000 {
+        let now = Duration::from_millis(ms);
+        replica.protocol.tick(now);
+        for command in replica.commands() {
+            match command {
+                Command::Tell(_, echo @ Message::Echo { .. }) => {
+                    replica.protocol.message(echo, now);
+                }
+                Command::Contend { join, .. } => {
+                    contends.push(ms);
+                    replica.protocol.contended(join.flight, Ok(held), now);
+                }
+                _ => {}
+            }
+        }
+    }
+    // The first after two probes, the others after one each.
+    assert_eq!(contends, [110, 160, 210, 260, 310, 360, 410]);
+    let lost = Some(Verdict::Alone(Why::Lost));
+    assert_eq!(replica.protocol.verdict(entry), lost);
 }

@@ -9,28 +9,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::server::signal;
-
-/// How a replica is started.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// One address; several, with commas between them, of a cluster.
-    pub url: String,
-    /// Whether `url` is a cluster's.
-    pub is_cluster: bool,
-    /// As those of `Replicas`.
-    pub namespace: String,
-    /// At least 32 bytes.
-    pub secret: String,
-    /// As that of `Replicas`.
-    pub patience: Duration,
-    /// As that of `Replicas`.
-    pub lease: Duration,
-    /// As that of `Replicas`.
-    pub down_after: Duration,
-    /// As that of `Replicas`.
-    pub max_body: usize,
-}
+use crate::{server::signal, settings::Settings};
 
 /// A process with one group, whose work takes as long as the caller says.
 #[derive(Debug)]
@@ -66,36 +45,6 @@ pub struct Got {
     pub ended: u64,
 }
 
-// ===== impl Settings =====
-
-impl Settings {
-    /// Those of the scenarios: patience 250 ms, `down_after` 300 ms, a lease of 2 s.
-    #[must_use]
-    pub fn new(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            is_cluster: false,
-            namespace: "replicas-tests/1".to_owned(),
-            secret: "0123456789abcdef0123456789abcdef".to_owned(),
-            patience: Duration::from_millis(250),
-            lease: Duration::from_secs(2),
-            down_after: Duration::from_millis(300),
-            max_body: 1 << 20,
-        }
-    }
-
-    /// For tests in which the store works, however slow the machine is.
-    #[must_use]
-    pub fn patient(self) -> Self {
-        Self {
-            patience: Duration::from_secs(20),
-            down_after: Duration::from_secs(20),
-            lease: Duration::from_secs(20),
-            ..self
-        }
-    }
-}
-
 // ===== impl Replica =====
 
 impl Replica {
@@ -107,17 +56,7 @@ impl Replica {
     #[must_use]
     pub fn start(path: &str, settings: &Settings) -> Self {
         let mut process = Command::new(path)
-            .args([&settings.url, &settings.namespace, &settings.secret])
-            .args(
-                [settings.patience, settings.lease, settings.down_after]
-                    .map(|time| time.as_millis().to_string()),
-            )
-            .arg(settings.max_body.to_string())
-            .arg(if settings.is_cluster {
-                "cluster"
-            } else {
-                "single"
-            })
+            .args(settings.to_args())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

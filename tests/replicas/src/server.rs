@@ -172,16 +172,24 @@ impl Server {
         let deadline = Instant::now() + time;
         while self.keys().await > 0 {
             if Instant::now() > deadline {
-                let mut connection = self.connect().await;
-                let keys: Vec<String> = redis::cmd("KEYS")
-                    .arg("*")
-                    .query_async(&mut connection)
-                    .await
-                    .expect("KEYS");
-                panic!("the store still has {keys:?}");
+                panic!("the store still has {:?}", self.names("*").await);
             }
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The keys that match.
+    ///
+    /// # Panics
+    ///
+    /// If it does not say.
+    pub async fn names(&self, pattern: &str) -> Vec<String> {
+        let mut connection = self.connect().await;
+        redis::cmd("KEYS")
+            .arg(pattern)
+            .query_async(&mut connection)
+            .await
+            .expect("KEYS")
     }
 
     /// Runs a command whose reply does not matter.
@@ -217,6 +225,36 @@ impl Server {
             Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
         });
         counts.collect()
+    }
+
+    async fn info(&self, section: &str, field: &str) -> u64 {
+        let mut connection = self.connect().await;
+        let info: String = redis::cmd("INFO")
+            .arg(section)
+            .query_async(&mut connection)
+            .await
+            .expect("INFO");
+        let mut lines = info.lines();
+        let value = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.and_then(|value| value.parse().ok()).expect("a field")
+    }
+
+    /// How many bytes it was sent.
+    ///
+    /// # Panics
+    ///
+    /// If it does not say.
+    pub async fn received(&self) -> u64 {
+        self.info("stats", "total_net_input_bytes").await
+    }
+
+    /// How much memory it uses, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// If it does not say.
+    pub async fn used_memory(&self) -> u64 {
+        self.info("memory", "used_memory").await
     }
 
     /// Stops the process, which keeps its connections and answers nothing; `false` lets it go on.

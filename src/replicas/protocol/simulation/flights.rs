@@ -23,6 +23,9 @@ pub(super) struct Flight {
     pub(super) entry: Option<EntryId>,
     pub(super) callers: Vec<Caller>,
     pub(super) seats: usize,
+    /// How many have joined from elsewhere, and for how many of them it was promoted.
+    pub(super) joined: usize,
+    pub(super) started: usize,
     pub(super) call: Option<usize>,
     pub(super) over: bool,
 }
@@ -69,6 +72,7 @@ impl Local for LocalFlight {
             return Err(Refusal::Alone(Reason::Full).into());
         }
         flight.seats += 1;
+        flight.joined += 1;
         Ok(SeatGuard(Rc::clone(&self.0)))
     }
 }
@@ -111,6 +115,8 @@ impl World {
                 entry: None,
                 callers: vec![caller],
                 seats: 0,
+                joined: 0,
+                started: 0,
                 call: None,
                 over: false,
             }));
@@ -121,7 +127,8 @@ impl World {
                 .protocol
                 .contend(digest(key), None, local, number + 1, now);
             flight.borrow_mut().entry = Some(entry);
-            replica.by_entry.insert(entry, flight);
+            replica.by_entry.insert(entry, Rc::clone(&flight));
+            self.all.push((at, flight));
         }
         self.drain(at);
     }
@@ -183,7 +190,7 @@ impl World {
         if self.verbose {
             eprintln!("{:>9?}   replica {at} {entry:?}: {verdict:?}", self.now);
         }
-        self.watch_verdict(at, entry);
+        self.watch_verdict(at, entry, &verdict);
         match verdict {
             Verdict::Lead | Verdict::Alone(_) => {
                 let leads = verdict == Verdict::Lead;

@@ -26,7 +26,7 @@ mod rules;
 mod schedule;
 mod world;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, panic::resume_unwind, time::Duration};
 
 use self::world::World;
 use super::Settings;
@@ -76,9 +76,24 @@ fn every_schedule_keeps_the_promises() {
     }
     let schedules = number("REPLICAS_SCHEDULES").unwrap_or(3_000);
     let first = number("REPLICAS_FIRST").unwrap_or(0);
-    for seed in first..first + schedules {
-        World::new(seed, false).run(&mut seen);
-    }
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    std::thread::scope(|scope| {
+        let spread = (0..threads).map(|thread| {
+            scope.spawn(move || {
+                let mut seen = Seen::default();
+                for seed in (first + thread..first + schedules).step_by(threads as usize) {
+                    World::new(seed, false).run(&mut seen);
+                }
+                seen
+            })
+        });
+        for thread in spread.collect::<Vec<_>>() {
+            let part = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            for (what, n) in part.counts {
+                *seen.counts.entry(what).or_default() += n;
+            }
+        }
+    });
     eprintln!("{:?}", seen.counts);
     // Schedules in which little happens would show little.
     for what in ["followed", "takeovers", "slow", "down", "told"] {

@@ -26,7 +26,7 @@ impl World {
                 match output {
                     Output::Command(command) => self.send(at, command),
                     Output::Settled(entry) => self.verdict(at, entry),
-                    Output::Start(_) => {}
+                    Output::Start(SeatGuard(flight)) => flight.borrow_mut().started += 1,
                     Output::Leave(SeatGuard(flight)) => {
                         flight.borrow_mut().seats -= 1;
                         self.cancel_if_deserted(at, &flight);
@@ -38,6 +38,7 @@ impl World {
                 }
             }
         }
+        self.check_started(at);
         let next = self.replicas[at].protocol.next_tick().max(self.now);
         if next < self.replicas[at].ticks && !self.replicas[at].dead {
             self.replicas[at].ticks = next;

@@ -213,6 +213,11 @@ impl World {
                 self.fail(&format!("R6: something is left: {left:?}"));
             }
         }
+        for (at, flight) in &self.all {
+            if !self.replicas[*at].dead && flight.borrow().seats > 0 {
+                self.fail("R6: a seat is held for a follower that has its answer, or has gone");
+            }
+        }
         if self.weather.calm && self.now > ms(2500) {
             self.fail("R6: in a calm it took long until nothing was left");
         }

@@ -6,7 +6,7 @@ use super::{SLACK, settings, world::World};
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
     message::Message,
-    protocol::{Command, EntryId, Time, entry::Part},
+    protocol::{Command, EntryId, Time, Verdict, entry::Part},
 };
 
 /// What has been seen so far.
@@ -23,8 +23,12 @@ pub(super) struct Rules {
     retries: HashMap<(usize, EntryId), u32>,
     /// Which flight of which key was gone, as a replica was told, and when.
     gone: Vec<(usize, Digest, FlightId, Time)>,
+    /// Who has had an answer: from then on it need not be found under the name that it had.
+    had_answer: HashSet<(usize, EntryId)>,
     /// Since when a follower's seat is not at its leader.
     unseated: HashMap<Seat, Time>,
+    /// Since when a leader has a seat for a follower that does not want it.
+    unwanted: HashMap<Seat, Time>,
 }
 
 // ===== impl Rules =====
@@ -45,8 +49,15 @@ impl World {
         match command {
             Command::Contend {
                 join, pass_over, ..
-            } if pass_over.is_some() => {
-                let entry = self.replicas[at].protocol.asked[&join.flight];
+            } => {
+                let protocol = &self.replicas[at].protocol;
+                let entry = protocol.asked[&join.flight];
+                if !protocol.entries[&entry].open {
+                    self.fail("rule 4: a flight that nobody may join contends");
+                }
+                if pass_over.is_none() {
+                    return;
+                }
                 let retries = self.rules.retries.entry((at, entry)).or_default();
                 *retries += 1;
                 if *retries > 2 {
@@ -80,8 +91,11 @@ impl World {
         }
     }
 
-    pub(super) fn watch_verdict(&mut self, at: usize, entry: EntryId) {
+    pub(super) fn watch_verdict(&mut self, at: usize, entry: EntryId, verdict: &Verdict) {
         self.rules.retries.remove(&(at, entry));
+        if let Verdict::Answer { .. } = verdict {
+            self.rules.had_answer.insert((at, entry));
+        }
     }
 
     /// Whose answer it is, if somebody waits for it.
@@ -120,11 +134,21 @@ impl World {
         }
     }
 
+    /// Rule 4: a flight that somebody has joined does not depend on its leader.
+    pub(super) fn check_started(&self, at: usize) {
+        let mut flights = self.replicas[at].flights.iter();
+        if flights.any(|flight| flight.borrow().joined != flight.borrow().started) {
+            self.fail("rule 4: a flight is joined and not promoted");
+        }
+    }
+
     pub(super) fn check_rules(&mut self) {
         self.check_followers();
+        self.check_names();
         self.check_leases();
         if self.weather.gentle && !self.healing {
             self.check_seats();
+            self.check_unwanted();
         }
     }
 
@@ -144,14 +168,65 @@ impl World {
         }
     }
 
-    /// Rule 3: a flight that nobody can join has no lease.
-    fn check_leases(&self) {
-        for replica in &self.replicas {
-            let mut entries = replica.protocol.entries.values();
-            if entries.any(|entry| entry.lease.is_some() && (!entry.open || entry.ended)) {
-                self.fail("rule 3: a flight that can't be joined has a lease");
+    /// Rule 3: a flight can be found as long as the store may name it, and not once it follows another.
+    fn check_names(&self) {
+        for (at, replica) in self.replicas.iter().enumerate() {
+            let p = &replica.protocol;
+            for (id, entry) in &p.entries {
+                let named = p.named.get(&entry.flight) == Some(id);
+                let asks = entry.attempt.is_some() && !self.rules.had_answer.contains(&(at, *id));
+                let calls = entry.began.is_some() && entry.open;
+                let waits = matches!(entry.part, Part::Asking { .. });
+                if asks && (waits || calls) && !named {
+                    self.fail("rule 3: the store may name a flight that can't be found");
+                }
+                if named && matches!(entry.part, Part::Following(_)) {
+                    self.fail("rule 3: a flight can be found that follows another");
+                }
             }
         }
+    }
+
+    /// Rule 3: a flight that nobody can join has no lease. Rule 8: where nothing fails, one that has it keeps it.
+    fn check_leases(&self) {
+        for replica in &self.replicas {
+            for entry in replica.protocol.entries.values() {
+                if entry.lease.is_none() {
+                    continue;
+                }
+                if !entry.open || entry.ended {
+                    self.fail("rule 3: a flight that can't be joined has a lease");
+                }
+                if self.weather.calm && !self.shelf.names(entry.digest, entry.flight, self.now) {
+                    self.fail("rule 8: a flight that leads has lost its lease");
+                }
+            }
+        }
+    }
+
+    /// Rules 3 and 4: a seat that was taken for nobody is given up.
+    fn check_unwanted(&mut self) {
+        let longest = self.weather.longest;
+        let mut unwanted = HashMap::new();
+        for replica in &self.replicas {
+            let entries = replica.protocol.entries.values();
+            for (seat, follower) in entries.flat_map(|entry| &entry.followers) {
+                let at = self
+                    .inboxes
+                    .iter()
+                    .position(|&inbox| inbox == follower.inbox);
+                let follower = &self.replicas[at.expect("one of these")].protocol;
+                if follower.seats.contains_key(seat) {
+                    continue;
+                }
+                let since = *self.rules.unwanted.get(seat).unwrap_or(&self.now);
+                if self.now > since + 4 * longest + SLACK {
+                    self.fail("rule 3: a seat is kept for nobody");
+                }
+                unwanted.insert(*seat, since);
+            }
+        }
+        self.rules.unwanted = unwanted;
     }
 
     /// Rule 4: who can't join is told so.

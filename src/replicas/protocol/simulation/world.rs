@@ -23,6 +23,9 @@ use crate::replicas::{
     shelf::Shelf,
 };
 
+/// More steps than this at one time are a machine that never rests.
+const BUSY: u32 = 10_000;
+
 pub(super) struct Replica {
     pub(super) protocol: Protocol<LocalFlight>,
     pub(super) flights: Vec<FlightRef>,
@@ -47,6 +50,8 @@ pub(super) struct World {
     pub(super) weather: Weather,
     pub(super) now: Time,
     pub(super) step: u64,
+    /// Steps since the clock last moved.
+    pub(super) busy: u32,
     pub(super) events: BinaryHeap<Reverse<(Time, u64, usize)>>,
     pub(super) slots: Vec<Option<Event>>,
     pub(super) free: Vec<usize>,
@@ -61,6 +66,8 @@ pub(super) struct World {
     /// Since when the store does what it is asked; `None` while it does not.
     pub(super) store_well: Option<Time>,
     pub(super) store_ill: Option<Time>,
+    /// All flights that there were, and at which replicas.
+    pub(super) all: Vec<(usize, FlightRef)>,
     pub(super) calls: Vec<Call>,
     /// When somebody last said that a key is to be forgotten.
     pub(super) forgot: Vec<Option<Time>>,
@@ -141,6 +148,10 @@ impl World {
                 break;
             }
             self.events.pop();
+            self.busy = if at > self.now { 0 } else { self.busy + 1 };
+            if self.busy > BUSY {
+                self.fail("it does not come to rest");
+            }
             self.now = at;
             self.step += 1;
             let event = self.slots[slot].take().expect("each slot is used once");

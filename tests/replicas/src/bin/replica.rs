@@ -10,44 +10,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use replicas_tests::Settings;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, stdin},
     sync::watch,
     task::AbortHandle,
     time::sleep,
 };
-use tower_singleflight::{Group, Replicas};
+use tower_singleflight::Group;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [
-        url,
-        namespace,
-        secret,
-        patience,
-        lease,
-        down_after,
-        max_body,
-        kind,
-    ] = &args[..]
-    else {
-        panic!("url, namespace, secret, patience, lease, down_after, max_body, kind")
-    };
-    let ms = |text: &String| Duration::from_millis(text.parse().expect("a number"));
-    let urls: Vec<_> = url.split(',').collect();
-    let replicas = match kind.as_str() {
-        "cluster" => Replicas::redis_cluster(&urls),
-        _ => Replicas::redis(url),
-    };
-    let replicas = replicas
-        .expect("an address")
-        .namespace(namespace)
-        .secret(secret)
-        .patience(ms(patience))
-        .lease(ms(lease))
-        .down_after(ms(down_after))
-        .max_body(max_body.parse().expect("a number"));
+    let replicas = Settings::from_args(&args).replicas();
     // An empty value is not written. It is written when its flight has ended, which is later than its work.
     let encode = |value: &Vec<u8>| {
         let text = String::from_utf8_lossy(value);

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::{CALL, Fleet, LONG, ms, one_at_a_time};
 
 /// Commands that clients sent, beats left out as well as they can be told: a beat is a PUBLISH.
-async fn counts(server: &Server) -> (u64, u64) {
+pub(crate) async fn counts(server: &Server) -> (u64, u64) {
     let counts = server.command_counts().await;
     let of = |name: &str| counts.get(name).copied().unwrap_or(0);
     (of("evalsha") + of("eval"), of("set") + of("get"))

@@ -1,4 +1,5 @@
-//! A group, and in `layer` a layer, across four replicas, each a process, over real servers. The tests run one after the other, since some measure.
+//! A group across four replicas, each a process, and a layer (in `layer` and `layer_long`), over real servers. The tests run one after
+//! the other, since some measure.
 //! `REPLICAS_ROUNDS` asks for more rounds of those that look for a race.
 
 mod bursts;
@@ -6,8 +7,10 @@ mod costs;
 mod far_store;
 mod forgetting;
 mod layer;
+mod layer_long;
 mod leader_fails;
 mod leaving;
+mod measured;
 mod refused;
 mod secrecy;
 mod staleness;

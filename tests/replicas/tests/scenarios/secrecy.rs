@@ -33,7 +33,10 @@ async fn nothing_that_the_store_shows_says_what_is_asked_or_answered() {
     }
 }
 
-async fn watch(monitor: redis::aio::Monitor, shown: std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+pub(crate) async fn watch(
+    monitor: redis::aio::Monitor,
+    shown: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+) {
     let mut lines = monitor.into_on_message::<String>();
     while let Some(line) = next(&mut lines).await {
         shown.lock().unwrap().push(line);

@@ -9,12 +9,17 @@ use std::sync::Arc;
 #[cfg(any(feature = "http", feature = "redis"))]
 use super::flight::Flight;
 #[cfg(feature = "http")]
-use super::shard::Shard;
-use super::{caller::Caller, panic::drop_quietly, shard::Entry, table::Table};
+use super::flight::Shard;
+use super::{
+    caller::Caller,
+    flight::Entry,
+    panic::drop_quietly,
+    table::{Admission, Table},
+};
 
 /// What a caller makes of a flight that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Visit<J = ()> {
+pub(crate) enum Match<J = ()> {
     /// Not mine.
     Pass,
     /// I am one of its callers from now on.
@@ -26,33 +31,28 @@ pub(crate) enum Visit<J = ()> {
 }
 
 /// Looks at flights under the lock: it may compare keys, and link the caller to what a flight carries.
-pub(crate) trait Visitor<K, V, C> {
+pub(crate) trait Matcher<K, V, C> {
     type Joined;
 
-    fn visit(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Visit<Self::Joined>;
+    fn examine(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Match<Self::Joined>;
 
     /// A new flight is to carry `data`.
     fn lead(&mut self, _data: &mut C) {}
 }
 
-pub(crate) enum Entered<K, V, C, J = ()> {
-    /// The caller must [`start`](Caller::start) the work.
-    Led(Caller<K, V, C>),
-    /// The caller must [promote](Caller::promote) the flight.
-    Joined(Caller<K, V, C>, J),
-    /// What the caller came with.
-    Refused(K, C),
-}
+/// `Refused`: the key and the data.
+pub(crate) type MatchAdmission<K, V, C, J> =
+    Admission<Caller<K, V, C>, (Caller<K, V, C>, J), (K, C)>;
 
-// ===== impl Visitor =====
+// ===== impl Matcher =====
 
-impl<K, V, C, F, J> Visitor<K, V, C> for F
+impl<K, V, C, F, J> Matcher<K, V, C> for F
 where
-    F: FnMut(&K, &C, &Entry<K, V, C>) -> Visit<J>,
+    F: FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
 {
     type Joined = J;
 
-    fn visit(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Visit<J> {
+    fn examine(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Match<J> {
         self(key, data, entry)
     }
 }
@@ -60,16 +60,16 @@ where
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight for which `visitor` says so, else leads a new one with `data`, at the first of the `positions`.
+    /// Joins the first flight for which `matcher` says so, else leads a new one with `data`, at the first of the `positions`.
     pub(crate) fn enter<T>(
         &self,
         positions: &[u64],
         key: K,
         mut data: C,
-        visitor: &mut T,
-    ) -> Entered<K, V, C, T::Joined>
+        matcher: &mut T,
+    ) -> MatchAdmission<K, V, C, T::Joined>
     where
-        T: Visitor<K, V, C>,
+        T: Matcher<K, V, C>,
     {
         let shard = self.shard(positions[0]);
         // Declared before the lock, so dropped after it (T4).
@@ -79,19 +79,21 @@ impl<K, V, C> Table<K, V, C> {
         let mut joined = None;
         let mut entries = shard.lock();
         for &position in positions {
-            entries.find(position, |entry| match visitor.visit(&key, &data, entry) {
-                Visit::Pass => false,
-                Visit::Join(join) => {
-                    joined = entry.flight().map(|flight| (Arc::clone(flight), join));
-                    true
-                }
-                Visit::Detach => {
-                    stale.push((position, entry.number()));
-                    false
-                }
-                Visit::Refuse => {
-                    refused = true;
-                    true
+            entries.find(position, |entry| {
+                match matcher.examine(&key, &data, entry) {
+                    Match::Pass => false,
+                    Match::Join(join) => {
+                        joined = entry.flight().map(|flight| (Arc::clone(flight), join));
+                        true
+                    }
+                    Match::Detach => {
+                        stale.push((position, entry.number()));
+                        false
+                    }
+                    Match::Refuse => {
+                        refused = true;
+                        true
+                    }
                 }
             });
             if refused || joined.is_some() {
@@ -100,7 +102,7 @@ impl<K, V, C> Table<K, V, C> {
         }
         if refused {
             drop(entries);
-            return Entered::Refused(key, data);
+            return Admission::Refused((key, data));
         }
         for (position, number) in stale {
             detached.push(entries.remove(position, number));
@@ -111,13 +113,13 @@ impl<K, V, C> Table<K, V, C> {
             drop(entries);
             // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
             drop_quietly((key, data, detached));
-            return Entered::Joined(caller, join);
+            return Admission::Follows((caller, join));
         }
-        visitor.lead(&mut data);
+        matcher.lead(&mut data);
         let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data, false));
         drop(entries);
         drop_quietly(detached);
-        Entered::Led(caller)
+        Admission::Leads(caller)
     }
 }
 
@@ -163,7 +165,7 @@ impl<K, V, C> Flight<K, V, C> {
         self: &Arc<Self>,
         agreed: impl FnOnce(&Self) -> Result<(), E>,
     ) -> Result<Caller<K, V, C>, Option<E>> {
-        let entries = self.link().shard.lock();
+        let mut entries = self.link().shard.lock();
         if !entries.is_linked(self.link()) {
             return Err(None);
         }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     audit::Original,
     buffer::Place,
-    group::{self, Entry, Visit, Visitor},
+    group::{Admission, Entry, Match, MatchAdmission, Matcher},
     rules::Variant,
     shared::Flights,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Candidate<'a, K> {
 }
 
 /// What became of a candidate.
-pub(crate) enum Entered<K> {
+pub(crate) enum Admitted<K> {
     /// It must start the flight's work.
     Leads(Caller<K>),
     Waits(Caller<K>),
@@ -49,10 +49,10 @@ pub(crate) enum Entered<K> {
 }
 
 /// How a candidate joins a flight.
-pub(crate) enum Joined {
-    Leads,
-    Waits(usize),
-    Begins(Place, Arc<response::Parts>),
+pub(crate) enum JoinedAs {
+    Leader,
+    Waiting(usize),
+    Reader(Place, Arc<response::Parts>),
 }
 
 // ===== impl Candidate =====
@@ -81,22 +81,22 @@ impl<'a, K: Eq> Candidate<'a, K> {
     /// Joins the flight that is for this request, or leads a new one with `data`.
     ///
     /// Finding a flight and being counted there are one step, so whatever the flight decides it decides for all who are counted.
-    pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Entered<K> {
+    pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Admitted<K> {
         self.names = self.flights.varying.names(data.hash);
         match self.enter_table(data) {
-            group::Entered::Led(inner) => Entered::Leads(Caller::leader(inner)),
-            group::Entered::Joined(inner, Joined::Leads) => {
+            Admission::Leads(inner) => Admitted::Leads(Caller::leader(inner)),
+            Admission::Follows((inner, JoinedAs::Leader)) => {
                 let mut caller = Caller::leader(inner);
                 caller.take_lead();
-                Entered::Leads(caller)
+                Admitted::Leads(caller)
             }
-            group::Entered::Joined(inner, Joined::Waits(slot)) => {
-                Entered::Waits(Caller::waiter(inner, slot))
+            Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
+                Admitted::Waits(Caller::waiter(inner, slot))
             }
-            group::Entered::Joined(inner, Joined::Begins(place, head)) => {
-                Entered::Begins(Caller::reader(inner, place), head)
+            Admission::Follows((inner, JoinedAs::Reader(place, head))) => {
+                Admitted::Begins(Caller::reader(inner, place), head)
             }
-            group::Entered::Refused(..) => self.original.map_or(Entered::Full, Entered::Audits),
+            Admission::Refused(_) => self.original.map_or(Admitted::Full, Admitted::Audits),
         }
     }
 
@@ -113,20 +113,22 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
         self.variant = variant;
         match self.enter_table(data) {
-            group::Entered::Led(mut inner) => {
+            Admission::Leads(mut inner) => {
                 inner.give_up_lead();
                 Some(Caller::waiter(inner, 0))
             }
-            group::Entered::Joined(inner, Joined::Waits(slot)) => Some(Caller::waiter(inner, slot)),
-            group::Entered::Joined(..) => unreachable!("whoever is moved waits"),
-            group::Entered::Refused(..) => None,
+            Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
+                Some(Caller::waiter(inner, slot))
+            }
+            Admission::Follows(_) => unreachable!("whoever is moved waits"),
+            Admission::Refused(_) => None,
         }
     }
 
     fn enter_table(
         &mut self,
         mut data: HttpFlight<K>,
-    ) -> group::Entered<(), (), HttpFlight<K>, Joined> {
+    ) -> MatchAdmission<(), (), HttpFlight<K>, JoinedAs> {
         let table = &self.flights.table;
         let hash = data.hash;
         loop {
@@ -142,54 +144,58 @@ impl<'a, K: Eq> Candidate<'a, K> {
             };
             match entered {
                 // Once more, now that it is known by which fields the key varies.
-                group::Entered::Refused((), back) if self.names.is_some() => data = back,
+                Admission::Refused(((), back)) if self.names.is_some() => data = back,
                 entered => return entered,
             }
         }
     }
 }
 
-impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
-    type Joined = Joined;
+impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
+    type Joined = JoinedAs;
 
-    fn visit(
+    fn examine(
         &mut self,
         (): &(),
         mine: &HttpFlight<K>,
         entry: &Entry<(), (), HttpFlight<K>>,
-    ) -> Visit<Joined> {
+    ) -> Match<JoinedAs> {
         let Some(flight) = entry.flight() else {
-            return Visit::Pass;
+            return Match::Pass;
         };
         let theirs = &flight.data;
         if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
-            return Visit::Pass;
+            return Match::Pass;
         }
-        if !theirs.is_fresh(&self.flights.writes, self.now) {
-            return Visit::Detach;
+        if !self.flights.is_fresh(theirs, self.now) {
+            return Match::Detach;
         }
         let mut state = theirs.state.lock();
         if state.is_closed || state.is_silent(self.now, theirs.max_silence) {
-            return Visit::Detach;
+            return Match::Detach;
         }
         let headers = &self.head.as_ref().expect("it is in no flight yet").headers;
         match &state.variant {
             Some((variant, _)) if !variant.matches(headers) => {
                 if self.variant.is_some() {
-                    return Visit::Pass;
+                    return Match::Pass;
                 }
                 self.names = Some(Arc::clone(variant.names()));
-                return Visit::Refuse;
+                return Match::Refuse;
             }
             _ => {}
         }
+        #[cfg(feature = "redis")]
+        if state.contending.is_too_late(self.number) {
+            return Match::Detach;
+        }
         if flight.callers() >= self.max_waiters {
-            return Visit::Refuse;
+            return Match::Refuse;
         }
         let leads = matches!(state.stage, Stage::Unled);
         if !self.is_moved && !leads && self.flights.audit.draw() {
             self.original = Some(state.original(&theirs.counters));
-            return Visit::Refuse;
+            return Match::Refuse;
         }
         state.is_joined = true;
         state.asked_by(self.number);
@@ -197,14 +203,14 @@ impl<K: Eq> Visitor<(), (), HttpFlight<K>> for Candidate<'_, K> {
         match &state.stage {
             Stage::Unled if !self.is_moved => {
                 state.lead(place);
-                Visit::Join(Joined::Leads)
+                Match::Join(JoinedAs::Leader)
             }
             Stage::Shared(response) if !self.is_moved => {
-                Visit::Join(Joined::Begins(place, Arc::clone(response)))
+                Match::Join(JoinedAs::Reader(place, Arc::clone(response)))
             }
             _ => {
                 let head = self.head.take().expect("looked at just now");
-                Visit::Join(Joined::Waits(state.wait(head, place, self.number)))
+                Match::Join(JoinedAs::Waiting(state.wait(head, place, self.number)))
             }
         }
     }

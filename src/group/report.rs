@@ -6,11 +6,11 @@ use std::{cell::Cell, thread::LocalKey};
 use super::panic::{caught, drop_quietly};
 
 /// Calls an observer. What it panics with the hook has reported.
-pub(crate) fn tell<T>(observer: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn report<T>(observer: impl FnOnce() -> T) -> Option<T> {
     caught(observer).map_err(drop_quietly).ok()
 }
 
-/// A span whose end is told like all else.
+/// A span whose end is reported like all else.
 #[cfg(feature = "tracing")]
 pub(crate) struct Span(pub(crate) tracing::Span);
 
@@ -18,7 +18,7 @@ pub(crate) struct Span(pub(crate) tracing::Span);
 #[cfg(feature = "tracing")]
 pub(crate) struct Entered<'a>(Option<tracing::span::Entered<'a>>);
 
-/// What a recorder is told of a metric, once.
+/// What a recorder learns of a metric, once.
 #[cfg(feature = "metrics")]
 pub(crate) struct Description {
     pub(crate) name: &'static str,
@@ -40,11 +40,11 @@ pub(crate) enum Kind {
 #[cfg(feature = "tracing")]
 impl Span {
     pub(crate) fn new(make: impl FnOnce() -> tracing::Span) -> Self {
-        Self(tell(make).unwrap_or_else(tracing::Span::none))
+        Self(report(make).unwrap_or_else(tracing::Span::none))
     }
 
     pub(crate) fn enter(&self) -> Entered<'_> {
-        Entered(tell(|| self.0.enter()))
+        Entered(report(|| self.0.enter()))
     }
 }
 
@@ -52,7 +52,7 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         let span = std::mem::replace(&mut self.0, tracing::Span::none());
-        tell(|| drop(span));
+        report(|| drop(span));
     }
 }
 
@@ -60,13 +60,13 @@ impl Drop for Span {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let entered = self.0.take();
-        tell(|| drop(entered));
+        report(|| drop(entered));
     }
 }
 
 // ===== metrics =====
 
-/// Tells the current recorder of a value, and first what `metrics` mean if `last` is another recorder: one that is installed
+/// Reports a value to the current recorder, and first what `metrics` mean if `last` is another recorder: one that is installed
 /// late, or for a thread alone, learns it too.
 #[cfg(feature = "metrics")]
 pub(crate) fn record(
@@ -74,23 +74,23 @@ pub(crate) fn record(
     last: &'static LocalKey<Cell<usize>>,
     value: impl FnOnce(),
 ) {
-    tell(|| {
+    report(|| {
         metrics::with_recorder(|recorder| {
             // An address is compared, never read.
             let address = std::ptr::from_ref(recorder).cast::<()>() as usize;
             if last.replace(address) != address {
                 for metric in metrics {
-                    metric.tell(recorder);
+                    metric.describe(recorder);
                 }
             }
         });
     });
-    tell(value);
+    report(value);
 }
 
 #[cfg(feature = "metrics")]
 impl Description {
-    fn tell(&self, recorder: &dyn metrics::Recorder) {
+    fn describe(&self, recorder: &dyn metrics::Recorder) {
         let (name, unit, help) = (self.name.into(), Some(self.unit), self.help.into());
         match self.kind {
             Kind::Counter => recorder.describe_counter(name, unit, help),
