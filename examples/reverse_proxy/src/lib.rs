@@ -76,8 +76,8 @@
 //!
 //! # Logs
 //!
-//! `RUST_LOG` chooses what is logged, `info` by default: `reverse_proxy=debug`, or `tower_singleflight=debug` for what becomes
-//! of each request in the layer. `--access-log` adds a line for each request. Neither has queries, which hold secrets.
+//! `RUST_LOG` chooses what is logged, `info` by default: `reverse_proxy=debug`, or `tower_singleflight=trace` for what becomes
+//! of each request in the layer, and why. `--access-log` adds a line for each request. Neither has queries, which hold secrets.
 
 #![forbid(unsafe_code)]
 
