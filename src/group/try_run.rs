@@ -25,6 +25,9 @@ impl<K, T, E> Group<K, Result<T, Arc<E>>> {
     /// As [`run`](Self::run), for work that can fail: the key is borrowed, the error is put into an [`Arc`] for you, and
     /// the result can be used with `?`.
     ///
+    /// The work must own what it uses: it goes on when its caller leaves. Where rustc says that `self` or the key does not live
+    /// long enough, clone it before the closure, and move the clone in.
+    ///
     /// Use `run` where you want to know who led: the group is the same. A group whose keys are themselves borrowed, such as
     /// `&'static str`, takes `&"key"`.
     ///

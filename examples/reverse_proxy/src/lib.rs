@@ -69,14 +69,15 @@
 //!
 //! # The admin port
 //!
-//! `/` is the page, `/stats` and `/metrics` have its numbers, `POST /forget?uri=/path`, `/forget?all=true` and
-//! `/enabled?on=false` act. It asks for no password, so bind it to an address that strangers can't reach. Pages of other sites
-//! can't reach it through the operator's browser: it answers to addresses, localhost and the names of `--admin-host`.
+//! `/` is the page, and `/stats` and `/metrics` have its numbers. The Grafana dashboard in `examples/dashboards` shows those of the
+//! layer. `POST /forget?uri=/path`, `/forget?all=true` and `/enabled?on=false` act. The port asks for no password, so bind it to an
+//! address that strangers can't reach. Pages of other sites can't reach it through the operator's browser: it answers to addresses,
+//! localhost and the names of `--admin-host`.
 //!
 //! # Logs
 //!
-//! `RUST_LOG` chooses what is logged, `info` by default: `reverse_proxy=debug`, or `tower_singleflight=debug` for what becomes
-//! of each request in the layer. `--access-log` adds a line for each request. Neither has queries, which hold secrets.
+//! `RUST_LOG` chooses what is logged, `info` by default: `reverse_proxy=debug`, or `tower_singleflight=trace` for what becomes
+//! of each request in the layer, and why. `--access-log` adds a line for each request. Neither has queries, which hold secrets.
 
 #![forbid(unsafe_code)]
 

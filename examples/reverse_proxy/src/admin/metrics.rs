@@ -7,10 +7,13 @@ use std::{
 
 use axum::{extract::State, http::header, response::IntoResponse};
 
+use tower_singleflight::Stats;
+
 use super::Admin;
 use crate::replicas::Numbers;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const LAYER: &str = "layer=\"reverse_proxy\"";
 /// Microseconds, each the end of a bucket of the latencies.
 const ENDS: [u64; 15] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
@@ -37,17 +40,7 @@ impl Admin {
             ("reverse_proxy_upstream_failures_total", "Upstream calls answered with 502 or 504.", counters.failures.get()),
             ("reverse_proxy_upstream_retries_total", "Second tries, after a connection that had been used before broke.", counters.retries.get()),
             ("reverse_proxy_upstream_broken_bodies_total", "Responses of the upstream whose body broke off.", counters.broken_bodies.get()),
-            ("singleflight_led_total", "Requests that were sent on and could be joined.", stats.led),
             ("singleflight_joined_total", "Requests that joined another's flight.", stats.joined),
-            ("singleflight_followed_total", "Requests that got the copy of another's response.", stats.followed),
-            ("singleflight_forwarded_total", "Requests that made their own call after all.", stats.forwarded),
-            ("singleflight_bypassed_total", "Requests that were never to be coalesced.", stats.bypassed),
-            ("singleflight_audit_same_total", "Audited requests that got the same answer as the call that they could have shared.", stats.audit_same),
-            ("singleflight_audit_differed_total", "Audited requests that got another answer.", stats.audit_differed),
-            ("singleflight_audit_unknown_total", "Audited requests of which that is not known.", stats.audit_unknown),
-            ("singleflight_in_flight", "Flights that a new caller could join.", stats.in_flight as u64),
-            ("singleflight_waiters", "Callers that have not yet got all that they asked for.", stats.waiters as u64),
-            ("singleflight_buffered_bytes", "Bytes set aside for copies of bodies.", stats.buffered_bytes as u64),
             ("singleflight_enabled", "Whether requests are coalesced.", u64::from(self.is_enabled())),
         ];
         for (name, help, value) in single {
@@ -64,6 +57,7 @@ impl Admin {
             text.sample(name, &format!("{{class=\"{class}xx\"}}"), count.get());
         }
 
+        text.layer(&stats);
         if let Some(replicas) = Numbers::of(&stats) {
             text.replicas(&replicas);
         }
@@ -104,6 +98,39 @@ impl Text {
         };
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    /// By the names and labels of the library's feature `metrics`, so that its dashboard shows them.
+    fn layer(&mut self, stats: &Stats) {
+        let name = "singleflight_requests_total";
+        self.family(name, "Requests, by what became of them.");
+        for (role, count) in [
+            ("leader", stats.led),
+            ("follower", stats.followed),
+            ("forwarded", stats.forwarded),
+            ("bypassed", stats.bypassed),
+        ] {
+            self.sample(name, &format!("{{{LAYER},role=\"{role}\"}}"), count);
+        }
+        let name = "singleflight_audits_total";
+        self.family(name, "Audited requests, by what came of it.");
+        for (result, count) in [
+            ("same", stats.audit_same),
+            ("differed", stats.audit_differed),
+            ("unknown", stats.audit_unknown),
+        ] {
+            self.sample(name, &format!("{{{LAYER},result=\"{result}\"}}"), count);
+        }
+        #[rustfmt::skip]
+        let gauges = [
+            ("singleflight_flights", "Flights that a new caller could join.", stats.in_flight),
+            ("singleflight_waiters", "Callers that have not yet got all that they asked for.", stats.waiters),
+            ("singleflight_buffered_bytes", "Bytes set aside for copies of bodies.", stats.buffered_bytes),
+        ];
+        for (name, help, value) in gauges {
+            self.family(name, help);
+            self.sample(name, &format!("{{{LAYER}}}"), value);
+        }
     }
 
     fn replicas(&mut self, replicas: &Numbers) {

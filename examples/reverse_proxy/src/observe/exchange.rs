@@ -110,7 +110,8 @@ impl Drop for AccessLine {
             path = self.path,
             status,
             bytes = self.bytes,
-            ms = self.began.elapsed().as_secs_f64() * 1e3,
+            // To the microsecond.
+            ms = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e3,
             role = role.as_deref().unwrap_or("none"),
             whole = self.whole,
         );

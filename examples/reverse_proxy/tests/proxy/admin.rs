@@ -55,11 +55,11 @@ async fn metrics_events_and_the_page_are_served() {
     world.get("/").await.unwrap();
     let (_, metrics) = world.operate(Method::GET, "/metrics").await;
     for line in [
-        "# TYPE singleflight_led_total counter",
-        "singleflight_led_total 1",
+        "# TYPE singleflight_requests_total counter",
+        "singleflight_requests_total{layer=\"reverse_proxy\",role=\"leader\"} 1",
         "reverse_proxy_upstream_calls_total 1",
         "# TYPE singleflight_waiters gauge",
-        "singleflight_waiters 0",
+        "singleflight_waiters{layer=\"reverse_proxy\"} 0",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{metrics}");
     }
