@@ -318,7 +318,8 @@ async fn a_follower_that_waits_for_its_leader_wakes_it_and_itself_and_yields_eac
         assert_eq!(poll(&mut follower, &follows), Poll::Ready(part.into()));
     }
     for (had, part) in [(&["0.", "1."][..], "3."), (&["2."], "4.")] {
-        (leads.take(), follows.take());
+        leads.take();
+        follows.take();
         assert!(poll(&mut follower, &follows).is_pending());
         assert_eq!(follows.take(), 1, "it yields");
         // The leader reads, so there is room for one more.
