@@ -19,7 +19,7 @@ use crate::{
     error::{BoxError, ShareError},
     flight::{
         Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, LeaderSlot,
-        MOVES, Oneshot, Own, Work,
+        MAX_MOVES, Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
     key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
@@ -119,7 +119,7 @@ where
         ReqBody: Body + Send + 'static,
         ResBody: InnerBody,
     {
-        if moves <= MOVES {
+        if moves <= MAX_MOVES {
             return self.coalesce(request, moves);
         }
         let call = Oneshot::begin(&mut self.inner, request);

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! 1. What was paid is what the frames were charged, and what was paid in advance for frames to come. A frame is charged its
-//!    price, or its bytes alone where a known length was reserved, or nothing while it passes.
+//! 1. The amount paid equals the charges of the frames and what was paid in advance. A frame is charged its price; its bytes alone
+//!    if its length was reserved; nothing if it is handed straight on.
 //! 2. What is alive because of the frames is little more than their prices: their bytes, a quarter of these where they were
 //!    compacted and as much again where they were not, the places of `CHEAP_FRAMES`, and the buffer of a small first frame.
 //! 3. Nothing of the user's is dropped here: it goes to `spent`.
@@ -21,7 +21,7 @@ use super::{
     prefix::Prefix,
 };
 
-/// So many frames are held at the price of their bytes alone.
+/// At most so many frames are held at the price of their bytes alone.
 const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
 
 /// Beyond, a shorter frame is also charged its place: a body in millions of tiny frames must not hold a multiple of what the
@@ -46,7 +46,8 @@ pub(super) struct Frames {
     compactor: Compactor,
     /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
     spent: Vec<Content>,
-    /// One more of them: what was compacted last, and is taken before the next comes.
+    /// The original of the frame that was compacted last, to be dropped outside the lock as well; beside `spent` it costs no
+    /// allocation.
     replaced: Option<Bytes>,
 }
 
@@ -64,8 +65,8 @@ pub(super) enum Content {
     Trailers(Box<HeaderMap>),
 }
 
-/// What the places of so many frames take beyond those that are held for their bytes alone. Bare, and so half the price:
-/// a body of many short lines is not to be over `max_body` for its lines.
+/// The bytes that the places of frames beyond `CHEAP_FRAMES` take. A bare place is half of `PLACE`, so that a body of many short
+/// lines does not exceed `max_body` by its places alone.
 pub(super) fn places(frames: usize) -> usize {
     frames.saturating_sub(CHEAP_FRAMES) * size_of::<Held>()
 }

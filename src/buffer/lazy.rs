@@ -26,8 +26,8 @@ impl LazyBuffer {
         }
     }
 
-    /// If it was ever used.
-    pub(crate) fn made(&self) -> Option<&SharedBuffer> {
+    /// The buffer, if it was ever used.
+    pub(crate) fn get(&self) -> Option<&SharedBuffer> {
         self.made.get().map(Box::as_ref)
     }
 }

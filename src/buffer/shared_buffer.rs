@@ -5,8 +5,8 @@
 //! 1. While the buffer is `Whole` it holds every frame from the first, so whoever joins can read from the start.
 //! 2. A reader gets frames in their order and without a gap, then the end that the source had. One for whom a frame is gone
 //!    hears so; it never gets a clean end.
-//! 3. What is held is paid for from the budget (by `frames`, which says what counts), but for one frame in transit, which a
-//!    caller without the layer holds as well.
+//! 3. What is held is paid for from the budget (by `frames`, which says what counts), except one frame in transit, which a caller
+//!    would hold without the layer too.
 //! 4. Only a whole buffer is filled ahead of its readers. Else a frame is pulled when a reader has asked for it.
 //! 5. In a `Window` one reader sets the pace: the leader, and when that has left, the fastest. No frame that it has not had
 //!    is given up, and the source is no further than `max_body`, and the frame at that edge, ahead of it.
@@ -49,8 +49,8 @@ pub(crate) struct SharedBuffer {
     pacer: Option<Place>,
     /// How many frames the fastest reader has asked for.
     asked: u64,
-    /// Whether somebody has asked in vain, because the source waits for the reader that sets the pace.
-    unheard: bool,
+    /// Whether a reader has asked in vain, because the source waits for the reader that sets the pace.
+    unserved: bool,
     end: Option<End>,
     /// Followers read no further, for this reason.
     cut: Option<SharedError>,
@@ -138,7 +138,7 @@ impl SharedBuffer {
             followers: Slab::new(),
             pacer: Some(Place::Leader),
             asked: 0,
-            unheard: false,
+            unserved: false,
             end: None,
             cut: None,
         }
@@ -333,7 +333,7 @@ impl SharedBuffer {
             let fits = !self.frames.outgrows(len, max_body);
             return (fits && self.frames.pay(price, max_buffered)).then_some(price);
         }
-        // A promised length was paid for with the head; and kept, though there be nothing left for the frames' places.
+        // A promised length was paid for with the head; the body stays whole even if the budget has nothing for the frames' places.
         if self.frames.pay(price - len, max_buffered) {
             return Some(price);
         }
@@ -578,13 +578,13 @@ impl SharedBuffer {
         if self.pacer.is_none() {
             self.pacer = Some(place);
             // Whoever had asked has left, and the source does not go on for that.
-            self.unheard = true;
+            self.unserved = true;
         }
         let paced = self.pacer != Some(place) && self.is_paced();
         if paced {
-            self.unheard = true;
+            self.unserved = true;
         } else {
-            asked |= std::mem::take(&mut self.unheard);
+            asked |= std::mem::take(&mut self.unserved);
         }
         Read::Wait { asked, paced }
     }
@@ -1005,6 +1005,46 @@ mod tests {
             model.apply(op);
         }
         assert_eq!((model.pushed.len(), model.readers[0].behind), (3, false));
+    }
+
+    #[test]
+    fn one_who_takes_the_place_of_a_leader_that_has_left_is_not_cut() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        for op in [Op::Join, Op::Leave(0), Op::Lead(0), Op::Join] {
+            model.apply(op);
+        }
+        for op in [Op::Push(8), Op::Push(8), Op::Push(8), Op::Push(8)] {
+            // The other reads ahead of it.
+            for op in [Op::Read(1), Op::Read(1), op] {
+                model.apply(op);
+            }
+        }
+        assert_eq!((model.pushed.len(), model.readers[0].behind), (2, false));
+    }
+
+    #[test]
+    fn a_source_is_as_far_ahead_of_its_leader_as_max_body_and_no_further() {
+        let limits = Limits {
+            max_body: 16,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), Op::Push(8), Op::Push(8), leader] {
+            model.apply(op);
+        }
+        for op in [follower, follower, follower, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 3);
+        for op in [leader, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 4);
     }
 
     #[test]

@@ -71,6 +71,13 @@
 //!
 //! [RFC 10008]: https://www.rfc-editor.org/rfc/rfc10008
 
+// | file | what it holds |
+// | --- | --- |
+// | `layer`, `service`, `future` | the layer, its service and that one's future |
+// | `buffer` | a body of which something was read ahead, up to `max` |
+// | `budget` | `max_buffered`: the bytes that all requests have read ahead |
+// | `framing` | whether a request's head agrees with its body |
+// | `body` | `BufferedBody`, `BodyBytes` and the trailers in a request's extensions |
 mod body;
 mod budget;
 mod buffer;

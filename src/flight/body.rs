@@ -31,13 +31,12 @@ where
         let eager = self.flight.callers() == 0 || self.flight.is_shared();
         let state = self.flight.data.state.lock();
         let buffer = &state.buffer;
-        // All bytes are there: the end may be as well, and the flight be over no later than its last byte is read.
+        // All bytes have come. If the end is there too, the flight is over before its last byte is read.
         let complete = buffer.expected() == Some(buffer.received());
         buffer.may_pull(eager || complete)
     }
 
-    /// The source has nothing more at the moment. One that has given all its bytes may still have to say that it has
-    /// ended; nobody need join for that.
+    /// The source is pending. If all promised bytes have come, only its end is missing, and nobody need join for that.
     pub(super) fn pause(&self) {
         let complete = {
             let state = self.flight.data.state.lock();

@@ -100,8 +100,8 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
     }
 
-    /// As `enter`, for a follower for whom the response of its flight is not. It waits in another flight, that of its own variant if
-    /// the response varies, which the first of its callers to be polled leads where it is new. `None` where that is full.
+    /// As `enter`, for a follower that may not have its flight's response. It waits in another flight: its variant's, if the
+    /// response varies. If that is new, the first of its callers to be polled leads it. `None` if it is full.
     pub(crate) fn enter_moved(
         mut self,
         variant: Option<Variant>,

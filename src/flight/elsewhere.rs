@@ -382,13 +382,13 @@ impl<X, ResBody, E> WorkContext<X, ResBody, E>
 where
     X: KeyExtractor,
 {
-    /// The caller of this number has been moved to `flight`, which nobody leads yet: if there is an answer for both, it is there.
-    pub(super) fn hand_on(&self, flight: &Flight<X::Key>, number: Number) {
+    /// A caller has been moved to `flight`. If nobody leads that, and there is an answer for all its callers, it is there.
+    pub(super) fn hand_on(&self, flight: &Flight<X::Key>) {
         let Some(contender) = &self.contender else {
             return;
         };
         let others = contender.others.lock();
-        let Some(answer) = others.as_ref().filter(|answer| number.0 < answer.covered) else {
+        let Some(answer) = others.as_ref() else {
             return;
         };
         let Some(replicated) = self.shared.flights.replicated() else {

@@ -51,7 +51,7 @@ pub(crate) use self::{
     identity::Identity,
     inner::{Inner, InnerBody},
     leader::{LeaderResponse, LeaderSlot},
-    moving_on::{Again, FollowerBody, MOVES},
+    moving_on::{Again, FollowerBody, MAX_MOVES},
     reader::{ReadBody, Reader},
     state::{Decision, Flight, HttpFlight, State},
     work::Work,

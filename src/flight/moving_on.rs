@@ -45,8 +45,8 @@ const SAME: [HeaderName; 5] = [
     CONTENT_ENCODING,
 ];
 
-/// So many times a caller moves on to what may be another's flight. Then it calls alone.
-pub(crate) const MOVES: u8 = 1;
+/// A caller moves on so often to what may be another's flight. Then it calls alone.
+pub(crate) const MAX_MOVES: u8 = 1;
 
 /// What a follower needs to call again.
 pub(crate) struct Again<S, X, ReqBody>

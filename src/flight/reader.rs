@@ -16,8 +16,8 @@ use crate::{
     observe,
 };
 
-/// So many bytes are read without a pause by who is further behind, while the body streams. Then other readers have their
-/// turn, who may still wait for their first.
+/// A reader that is further behind than this yields after so many bytes, while the body streams: others may still wait for
+/// their first.
 const BURST: usize = 64 << 10;
 
 /// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
@@ -104,7 +104,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
             };
             self.burst = 0;
             match polled {
-                // Asked at the second look, it is in the place of one who has left in between.
+                // On the second pass: the reader that set the pace has left meanwhile, and this one takes its place.
                 _ if asked => self.caller.flight().wake_driver(),
                 None => {}
                 Some(Poll::Pending) if !paced => {

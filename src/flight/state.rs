@@ -7,8 +7,8 @@
 //!
 //! 1. A follower has a place in `followers` from the moment in which it is counted until it has found what was decided for
 //!    it, or leaves. Its request's head lies there, so that whoever decides can see it.
-//! 2. What is decided for a follower is in `stage`, for all alike, or in its place, where it was moved. Nobody finds that while
-//!    others are being moved: who is moved would lead the flight of its variant, which might end before the others are there.
+//! 2. A follower's decision is `stage`, or its own place if it was moved. No follower reads it while others are being moved: one
+//!    that was moved might otherwise lead, and end, its variant's flight before the others are there.
 //! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
 //!    it is no reader any more, and whoever decided counts it out, before it is woken.
 //! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is notified.
@@ -256,8 +256,8 @@ impl<K> State<K> {
         all || !matches!(self.followers[slot], FollowerState::Here { .. })
     }
 
-    /// Takes a follower out that leaves, and leaves the buffer for it, unless it was dismissed. Both under one lock: else who
-    /// leads in between would get the place that is then left. `true`: [others wait for it](SharedBuffer::leave).
+    /// Removes a follower that leaves, and its place in the buffer unless it was dismissed. Both under one lock: a caller that
+    /// takes the lead in between could otherwise be given the place that is then freed. `true`: the other readers must be woken.
     pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, Option<bool>) {
         let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
@@ -290,7 +290,7 @@ impl<K> State<K> {
         !self.is_decided() && !self.is_dismissed(slot)
     }
 
-    /// What is decided for the follower in `slot`, which gives the slot up with that. `place`: where it then is among the readers.
+    /// Takes the follower out of `slot`, if there is a decision for it. Returns the decision, and its place among the readers.
     pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
         if !self.is_decided_for(slot) {
             return None;
@@ -319,7 +319,8 @@ impl<K> State<K> {
         Some((decision, place))
     }
 
-    /// The caller at this place among the readers leads the flight (S5): it gets the leader's place, and whoever had that gets its.
+    /// The caller at this place among the readers leads the flight (S5). It takes the leader's place; a follower that had that takes
+    /// this one.
     pub(crate) fn lead(&mut self, mine: Place) {
         self.stage = Stage::Called;
         let first = self

@@ -27,7 +27,7 @@ use crate::{
     shared::Shared,
 };
 
-/// So many followers are looked at under one lock.
+/// At most so many followers are looked at under one lock.
 const CHUNK: usize = 32;
 
 /// What is to become of a response.
@@ -283,7 +283,7 @@ where
                 // It has given way to a buffer that somebody shares.
                 return true;
             }
-            // One that lies in the table where only its variant looks stays that variant's, though its response be for all.
+            // A flight at a variant's position stays that variant's, even if this response has no `Vary`.
             let old = variant.and_then(|variant| state.variant.replace(variant));
             let others: Vec<_> = match &of {
                 Some(_) => state.followers.iter().map(|(slot, _)| slot).collect(),
@@ -422,7 +422,7 @@ where
         let caller = candidate.enter_moved(variant, data)?;
         #[cfg(feature = "redis")]
         {
-            self.hand_on(caller.flight(), number);
+            self.hand_on(caller.flight());
             flights.one_more(caller.flight(), number);
         }
         if caller.flight().is_shared() {

@@ -30,7 +30,7 @@ use crate::{
     buffer::PrefixHasher, error::SharedError, key::KeyExtractor, observe::FlightEnd, shared::Shared,
 };
 
-/// So many frames are pulled in one poll.
+/// At most so many frames are pulled in one poll.
 const BURST: usize = 32;
 
 #[pin_project(PinnedDrop)]
@@ -171,8 +171,8 @@ where
                 Opened::Streams => news = true,
             }
         }
-        // Readers are woken when the source has nothing more at the moment, not for each frame; nor does one that always
-        // has more keep them, and the thread, for longer than a burst.
+        // Readers are woken when the source is pending, not for each frame. A source that is always ready is interrupted after a
+        // burst, so that the readers and the thread get their turn.
         let mut burst = 0;
         let over = loop {
             if !context.may_pull() {

@@ -71,8 +71,8 @@ impl<K, V, C> Entries<K, V, C> {
 }
 
 impl<K, V> Entries<K, V, ()> {
-    /// The flight of this number, of which nobody but its leader knew if it was solo; and the leader finds it aside (T5).
-    pub(super) fn whole(
+    /// The flight of this number. A solo one becomes a [`Flight`] first, and is left aside for its leader (T5).
+    pub(super) fn make_whole(
         &mut self,
         shard: &Arc<Shard<K, V, ()>>,
         hash: u64,
@@ -92,14 +92,14 @@ impl<K, V> Entries<K, V, ()> {
         Some(flight)
     }
 
-    /// As `whole`, of all.
-    pub(super) fn all_whole(&mut self, shard: &Arc<Shard<K, V, ()>>) {
+    /// Makes all solo flights whole, as `make_whole` does.
+    pub(super) fn make_all_whole(&mut self, shard: &Arc<Shard<K, V, ()>>) {
         let places: Vec<_> = self
             .iter()
             .map(|entry| (entry.hash(), entry.number()))
             .collect();
         for (hash, number) in places {
-            self.whole(shard, hash, number);
+            self.make_whole(shard, hash, number);
         }
     }
 }

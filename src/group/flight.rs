@@ -44,7 +44,7 @@ use super::{
 };
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
 
-/// See the [module docs](self). `C` is what a floor above keeps in the flight.
+/// See the [module docs](self). `C` is what the code that builds on the table, such as the HTTP layer, keeps in the flight.
 // In this order: at the end every caller reads `ending`, and then lowers the reference count that lies before all this. If
 // the state lay between, that would not be one cache line.
 #[repr(C)]
@@ -179,7 +179,7 @@ impl<K, V, C> Flight<K, V, C> {
         self.link.unlink().is_some()
     }
 
-    /// As `detach`, where `agreed`, which is asked when nobody can join at that moment, says yes. Whether it did.
+    /// Detaches if `agreed`, called while nobody can join, returns `true`. Returns whether it did.
     #[cfg(feature = "redis")]
     pub(super) fn detach_if(&self, agreed: impl FnOnce() -> bool) -> bool {
         self.link.unlink_if(agreed).is_ok()
@@ -227,22 +227,22 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     fn publish(&self, ending: Ending<V>, own: Option<WorkResult<V>>) {
-        let (wakers, nobodys) = {
+        let (wakers, unclaimed) = {
             let mut state = self.state();
             state.work = WorkState::Gone;
             let set = self.ending.set(ending);
             debug_assert!(set.is_ok(), "a flight ends once");
-            let nobodys = match state.leaderless {
+            let unclaimed = match state.leaderless {
                 true => own,
                 false => mem::replace(&mut state.own, own),
             };
             let mut wakers = state.slots.close();
             // The task may have found the work taken, and have parked.
             wakers.push(state.task.take());
-            (wakers, nobodys)
+            (wakers, unclaimed)
         };
         wakers.wake();
-        drop_quietly(nobodys);
+        drop_quietly(unclaimed);
     }
 
     /// Takes what is for the leader alone.
@@ -343,7 +343,7 @@ impl<K, V, C> Flight<K, V, C> {
             return (waker, None, Wakers::default());
         }
         let wakers = match state.driver {
-            Driver::Callers if state.is_leaders() => state.slots.take_all(),
+            Driver::Callers if state.must_be_polled_by_leader() => state.slots.take_all(),
             _ => Wakers::default(),
         };
         state.leaderless = true;

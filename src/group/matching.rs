@@ -1,4 +1,4 @@
-//! The table as a floor above enters it: its flights carry data, by which a caller chooses, and none is solo.
+//! The table as the HTTP layer enters it: its flights carry data, by which a caller chooses, and none is solo.
 //!
 //! Flights of one key may lie at several positions, all of them in the shard of the key's hash.
 //!
@@ -160,7 +160,7 @@ impl<K, V, C> Flight<K, V, C> {
         self.join_if(|_| Ok::<_, ()>(())).ok()
     }
 
-    /// As `join`, where `agreed`, which is asked under the shard's lock, says yes. `Err`: why not; `None` where nobody may.
+    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. `Err`: why not; `None` if nobody may join.
     pub(crate) fn join_if<E>(
         self: &Arc<Self>,
         agreed: impl FnOnce(&Self) -> Result<(), E>,

@@ -8,20 +8,20 @@
 //! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
 //! | `value` | [`ShareValue`], what work may give |
 //! | `table` | key to flight: lead or join, forget |
-//! | `shard` | one lock of it, and the entries behind that, whatever they hold |
-//! | `entries` | what the table holds of flights in a shard |
+//! | `shard` | one lock of the table, and the entries behind it, whatever they hold |
+//! | `entries` | how flights are linked in a shard, and how a solo one becomes whole |
 //! | `solo` | a flight whose leader is alone: an entry and nothing else |
-//! | `solo_leader` | that leader |
-//! | `replicated` | the same across replicas: contend for the lead before the work, or take another's value |
+//! | `solo_leader` | the leader of a solo flight |
+//! | `replicated` | a group across replicas: contend for the lead before the work, or take another's value |
 //! | `codec` | [`Codec`], how values are written for other replicas |
-//! | `matching` | the same for flights that carry something, as a floor above enters them |
+//! | `matching` | lead or join a flight that carries data, chosen by that data: how the HTTP layer uses the table |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
-//! | `task` | that task |
+//! | `task` | the task that drives a shared flight |
 //! | `flight` | one flight: how it ends and who leaves it, with the invariants |
 //! | `state` | what its lock guards: the work, who drives it, where the callers wait |
 //! | `cancel` | dropping work that nobody waits for |
-//! | `wakers` | where the callers' wakers are kept |
+//! | `wakers` | where the callers' wakers are kept, and in which order they are woken |
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
 //! | `name` | what a group is called by those who observe it |

@@ -340,7 +340,7 @@ where
         }
         let led = self.caller.leads();
         let polled = self.caller.poll(cx);
-        // Looked for behind the waker, or a value that has come meanwhile would be missed.
+        // Checked after the waker is left, or a value that has come meanwhile would be missed.
         if let Some(outcome) = self.take_elsewhere() {
             return Poll::Ready(outcome);
         }

@@ -5,7 +5,7 @@ use std::{cell::Cell, thread::LocalKey};
 
 use super::panic::{caught, drop_quietly};
 
-/// Calls an observer. What it panics with the hook has reported.
+/// Calls an observer. The panic hook has already reported its panic.
 pub(crate) fn report<T>(observer: impl FnOnce() -> T) -> Option<T> {
     caught(observer).map_err(drop_quietly).ok()
 }
@@ -66,8 +66,8 @@ impl Drop for Entered<'_> {
 
 // ===== metrics =====
 
-/// Reports a value to the current recorder, and first what `metrics` mean if `last` is another recorder: one that is installed
-/// late, or for a thread alone, learns it too.
+/// Reports a value to the current recorder. If that is not `last`, it gets the descriptions of `metrics` first: so does one that
+/// is installed late, or for a thread alone.
 #[cfg(feature = "metrics")]
 pub(crate) fn record(
     metrics: &[Description],

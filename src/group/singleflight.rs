@@ -85,9 +85,9 @@ use crate::replicas::{ReplicaStats, Replicas};
 ///
 /// While its leader is alone, the leader polls the work. As soon as a second caller joins, a Tokio task does, so that a
 /// leader which is dropped, or kept without being polled, stops nobody. The task runs on the runtime within which the work
-/// was made or first polled, because the work may need its timers and sockets; on the second caller's, where that was
-/// outside Tokio, or in a task that has not polled it yet. Outside Tokio whichever caller is polled drives the work, and
-/// there is an example of that, `threads`.
+/// was made or first polled, because the work may need its timers and sockets. If it was made outside Tokio, or in a task that
+/// has not polled it yet, the task runs on the second caller's runtime. Outside Tokio whichever caller is polled drives the
+/// work: see the example `threads`.
 ///
 /// So the runtime of a leader must be running: one that is neither run nor dropped (a current-thread runtime between two
 /// `block_on`s) stalls the flights that it drives, for callers on other runtimes too. When it shuts down, the callers go on
@@ -104,7 +104,7 @@ pub struct Group<K, V> {
 struct Shared<K, V> {
     table: Table<K, V, ()>,
     name: Name,
-    /// All flights are here where it is. Set before the first caller, or never.
+    /// If set, all flights are in it, and the table is not used. Set before the first caller, or never.
     #[cfg(feature = "redis")]
     replicated: OnceLock<Replicated<K, V>>,
 }
@@ -173,13 +173,13 @@ impl<K, V> Group<K, V> {
     /// Without the store the group works as it does without this: a caller that leads waits for the store at most
     /// [`patience`](Replicas::patience), and not at all while it is known to be down. A caller that gets another replica's value has
     /// an [`Outcome`](super::Outcome) with `shared`, and without `led`. [`forget`](Self::forget) reaches the other replicas by
-    /// message, as soon as that is there.
+    /// message, when that arrives.
     ///
     /// Work is called as ever, but the future that it gives is first polled when it is known that this replica leads; where
     /// another does, it is dropped without having been polled.
     ///
-    /// The clones of the group have the same replicas. Call it before the group has its first caller, within a Tokio runtime that has its I/O and time drivers enabled, in which the
-    /// connection then lives; or its first caller's runtime is that.
+    /// The clones of the group have the same replicas. Call it before the group has its first caller. If that is within a Tokio
+    /// runtime with I/O and time enabled, the connection lives there; otherwise in the first caller's runtime.
     ///
     /// # Panics
     ///
@@ -234,8 +234,8 @@ impl<K, V> Group<K, V> {
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end although every caller
     /// leaves. A task drives it, whether or not the result is awaited: on the runtime that [drives it
-    /// already](Self#who-drives-the-work), else on the current one. When the former shuts down, the flight moves to the
-    /// latter, and with that it ends.
+    /// already](Self#who-drives-the-work), else on the current one. If the driving runtime shuts down, the flight moves to the
+    /// current one; if that shuts down too, the flight is cancelled.
     ///
     /// ```
     /// use tower_singleflight::Group;

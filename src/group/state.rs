@@ -98,15 +98,16 @@ impl<V, S> State<V, S> {
     pub(super) fn take_work_as(&mut self, leads: bool) -> Option<Work<V>> {
         let may = match self.driver {
             Driver::Leader => leads,
-            Driver::Callers => leads || !self.is_leaders(),
+            Driver::Callers => leads || !self.must_be_polled_by_leader(),
             Driver::Task => false,
         };
         if may { self.take_work() } else { None }
     }
 
     /// Whether callers must leave the work to its leader, which has not polled it yet (F9).
-    pub(super) fn is_leaders(&self) -> bool {
-        !self.leaderless && matches!(&self.work, WorkState::Idle(work) if work.is_leaders())
+    pub(super) fn must_be_polled_by_leader(&self) -> bool {
+        !self.leaderless
+            && matches!(&self.work, WorkState::Idle(work) if work.must_be_polled_by_leader())
     }
 
     /// Notes a wake-up of the work. A caller that is polling it left its waker before this, and may park after it: so

@@ -27,7 +27,7 @@ use super::{
 /// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs some 20 KB.
 const SHARDS: usize = 64;
 
-/// `key -> flight`. Under a floor above a key may have several flights, see [`matching`](super::matching).
+/// `key -> flight`. In the HTTP layer a key may have several flights: see [`matching`](super::matching).
 pub(crate) struct Table<K, V, C> {
     pub(super) shards: Box<[Arc<Shard<K, V, C>>]>,
     hasher: RandomState,
@@ -134,7 +134,7 @@ impl<K, V> Table<K, V, ()> {
             return Admission::Leads(lead(shard, &mut entries, key));
         };
         let number = entry.number();
-        let flight = entries.whole(shard, hash, number);
+        let flight = entries.make_whole(shard, hash, number);
         let flight = flight.expect("found under this lock");
         flight.count_in(keep);
         let caller = Caller::follower(flight);
@@ -153,7 +153,7 @@ impl<K, V> Table<K, V, ()> {
         };
         let number = entry.number();
         // Before the entry goes, so that its leader finds the flight aside (T5).
-        let found = entries.whole(shard, hash, number).is_some();
+        let found = entries.make_whole(shard, hash, number).is_some();
         let unlinked = entries.remove(hash, number);
         drop(entries);
         drop(unlinked);
@@ -164,7 +164,7 @@ impl<K, V> Table<K, V, ()> {
     pub(super) fn detach_all(&self) -> usize {
         let detach = |shard: &Arc<Shard<K, V, ()>>| {
             let mut entries = shard.lock();
-            entries.all_whole(shard);
+            entries.make_all_whole(shard);
             let all = entries.take_all();
             drop(entries);
             all.len()

@@ -47,7 +47,7 @@ struct Follower {
 pub(crate) struct Wakers {
     first: Option<Waker>,
     more: Vec<Waker>,
-    /// Of a flight that has ended.
+    /// The followers of a flight that has ended, taken as a whole.
     followers: Option<Box<Followers>>,
 }
 

@@ -91,7 +91,7 @@ impl<V> Work<V> {
     }
 
     /// Whether only the leader may poll the work, which may need a runtime that nobody else knows yet.
-    pub(super) fn is_leaders(&self) -> bool {
+    pub(super) fn must_be_polled_by_leader(&self) -> bool {
         matches!(self.0.home(), Home::Task)
     }
 

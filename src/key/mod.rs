@@ -2,6 +2,18 @@
 //!
 //! [`KeyExtractor`] is the hook, [`RequestKeyExtractor`] the default, [`method_and_uri`] the bare alternative.
 
+// | file | what it holds |
+// | --- | --- |
+// | `extractor` | `KeyExtractor` and `method_and_uri` |
+// | `request` | the default key, and its extractor |
+// | `and` | the default key and one of the user's |
+// | `ignored` | which request fields the default key leaves out |
+// | `forwarded` | of `Forwarded`, what may be left out |
+// | `named` | the fields that `Connection` names |
+// | `host` | the host of a request, split for comparison |
+// | `target` | the request's URI, as a key keeps it |
+// | `digest` | the keyed digest of a key's parts |
+// | `may_differ` | in which fields two requests of one key may differ |
 mod and;
 mod digest;
 mod extractor;

@@ -75,6 +75,15 @@
 //! [the HTML standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //! [gRPC]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
+// | file | what it holds |
+// | --- | --- |
+// | `request` | which requests make their own call |
+// | `response` | which responses may be shared |
+// | `vary` | which requests a response is for: `Vary`, and what counts as if it named more |
+// | `length` | `Content-Length`, and what a body promises |
+// | `client` | the fields that describe a client or hold its address |
+// | `directives` | lists in fields: `Cache-Control`, and plain tokens |
+// | `fields`, `packing` | a copy of fields, for comparison |
 mod client;
 mod directives;
 mod fields;

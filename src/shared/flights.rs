@@ -149,8 +149,8 @@ impl<K> Flights<K> {
         assert!(set.is_ok(), "the layer has its replicas already");
     }
 
-    /// Makes room for the buffer of `flight`: nobody can join the other flights any more whose leader is alone, and those
-    /// keep nothing but what their leader has not had. `false` if there are none.
+    /// Makes room for the buffer of `flight`: closes the other flights whose leader is alone, and drops what that leader has
+    /// read. `false` if there are none.
     pub(crate) fn make_room_for(&self, flight: &Arc<Flight<K>>) -> bool {
         if !self.counters.budget.has_lone() {
             return false;
@@ -159,7 +159,7 @@ impl<K> Flights<K> {
         for flight in others.filter(|other| !Arc::ptr_eq(other, flight)) {
             let given = {
                 let mut state = flight.data.state.lock();
-                let buffer = state.buffer.made();
+                let buffer = state.buffer.get();
                 let gives = !state.is_joined && buffer.is_some_and(|it| it.is_kept_for_nobody());
                 gives.then(|| {
                     state.buffer.outgrow(&[]);

@@ -10,8 +10,8 @@
 //! | `varying` | by which request fields the responses of a key vary |
 //! | `unshareable` | the keys whose responses may not be shared |
 //! | `write_target` | which URIs are one, for a write |
+//! | `writes` | which targets were written, and when |
 //! | `replicated` | where flights meet those of other replicas |
-//! | `writes` | which of them were written, and when |
 
 mod audit_share;
 mod flights;

@@ -6,7 +6,7 @@ use http::response;
 
 use crate::{buffer::Limits, cache_status::CacheStatus, rules};
 
-/// `share_when`.
+/// The function that `share_when` sets.
 pub(crate) type Policy = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
 
 #[derive(Clone)]

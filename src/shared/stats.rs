@@ -21,7 +21,7 @@ const STRIPES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
-    /// The layer's.
+    /// The layer's name.
     pub(crate) name: Arc<Name>,
     pub(crate) budget: Arc<Budget>,
 }
@@ -92,7 +92,7 @@ pub(crate) enum Event {
     Followed,
     Bypassed(Bypass),
     AuditSame,
-    /// In this.
+    /// What differed.
     AuditDiffered(&'static str),
     AuditUnknown,
 }

@@ -23,7 +23,7 @@ pub(crate) struct Resource<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostHash(u64);
 
-/// The places that belong to a resource. A request that names no host meets those that name any.
+/// The places of a resource. A request that names no host shares places with every host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteTarget {
     /// Those that a reader looks at.
@@ -240,12 +240,12 @@ fn remove_dot_segments(path: &mut [u8]) -> usize {
 
 // ===== hash =====
 
-/// Takes letters for their lower case, and some other bytes for each other.
+/// Maps letters to lower case, and merges some other bytes.
 const LOWERCASE: u64 = 0x2020_2020_2020_2020;
 
 struct Mixed {
     hash: u64,
-    /// The highest bit of each byte that was a `.` or `%`; of a byte behind one it may be set as well.
+    /// The highest bit of each byte that was a `.` or `%`; it may also be set for the byte after one.
     marks: u64,
 }
 
@@ -265,7 +265,7 @@ fn mix(seed: u64, bytes: &[u8], case: u64) -> Mixed {
         mixed.add(u64::from_le_bytes(*first), case);
         rest = tail;
     }
-    // Of the last eight some may have had their turn.
+    // The last eight may overlap those before.
     mixed.add(u64::from_le_bytes(*last), case);
     mixed
 }

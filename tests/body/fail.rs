@@ -361,7 +361,7 @@ async fn a_leader_whose_followers_were_sent_away_keeps_nothing_that_it_has_read(
     let feed = origin.call().begin_with(head, SizeHint::new());
     settle().await;
     let mut body = now(&mut leader).into_body();
-    assert_eq!(handle.stats().waiters, 1);
+    assert_eq!((handle.stats().waiters, handle.stats().in_flight), (1, 0));
     for text in ["once", "upon"] {
         feed.send(text);
         assert_eq!(frame(&mut body), data(text));

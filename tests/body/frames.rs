@@ -1,17 +1,22 @@
 //! A copy is complete and faithful: frames, trailers, hints, and when it begins.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, mpsc},
+    task::{Context, Poll},
+};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, StreamBody};
-use tower::{Layer, Service, service_fn};
-use tower_singleflight::{ResponseBody, Role};
+use tower::{BoxError, Layer, Service, service_fn};
+use tower_singleflight::{Handle, ResponseBody, Role};
 
 use crate::support::{
     assert_idle,
-    body::{Polled, Req, assert_pending, data, frame, layer, now, stack},
+    body::{Key, Polled, Req, assert_pending, body, data, frame, layer, now, stack},
     get, role, settle,
 };
 
@@ -431,4 +436,110 @@ async fn a_head_that_nobody_can_join_any_more_is_not_kept() {
         drop(body);
         assert_idle(&handle);
     }
+}
+
+#[tokio::test]
+async fn a_flight_is_over_no_later_than_its_last_byte_is_read() {
+    for (says_so, company) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let follower = company.then(|| service.call(get("/page")));
+        let feed = origin.call().begin_known(4);
+        settle().await;
+        let mut body = now(&mut leader).into_body();
+        feed.send("page");
+        if says_so {
+            feed.end();
+        }
+        settle().await;
+        assert_eq!(frame(&mut body), data("page"));
+        assert_eq!(handle.in_flight(), 0);
+        assert_eq!(
+            (body.is_end_stream(), feed.is_dropped()),
+            (says_so, says_so)
+        );
+        drop((body, follower));
+        assert_idle(&handle);
+    }
+}
+
+/// Gives its four bytes, and looks at the table when it is polled again and when it is dropped.
+struct Looks {
+    data: Option<Bytes>,
+    handle: Handle<Key>,
+    seen: mpsc::Sender<usize>,
+}
+
+impl Body for Looks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.data.is_none() {
+            self.seen.send(self.handle.in_flight()).unwrap();
+        }
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        self.seen.send(self.handle.in_flight()).unwrap();
+    }
+}
+
+/// Whoever has read what there is may look at that moment, from another thread.
+#[tokio::test]
+async fn the_key_is_free_before_the_last_byte_or_the_end_can_be_read() {
+    for is_known in [false, true] {
+        let (seen, saw) = mpsc::channel();
+        let layer = layer();
+        let handle = layer.handle();
+        let service = service_fn({
+            let handle = handle.clone();
+            move |_: Req| {
+                let (handle, seen) = (handle.clone(), seen.clone());
+                let data = Some(Bytes::from("page"));
+                let head = Response::builder();
+                let head = match is_known {
+                    true => head.header(header::CONTENT_LENGTH, 4),
+                    false => head,
+                };
+                let response = head.body(Looks { data, handle, seen }).unwrap();
+                async { Ok::<_, BoxError>(response) }
+            }
+        });
+        let mut service = layer.layer(service);
+        let calls = [(); 2].map(|()| tokio::spawn(service.call(get("/page"))));
+        for call in calls {
+            let body = call.await.unwrap().unwrap().into_body();
+            assert_eq!(body.collect().await.unwrap().to_bytes(), "page");
+        }
+        let [at_the_end, dropped] = [saw.recv().unwrap(), saw.recv().unwrap()];
+        assert_eq!((at_the_end, dropped), (usize::from(!is_known), 0));
+        assert_idle(&handle);
+    }
+}
+
+/// Whoever asks while the body is dropped finds no flight whose answer has been given.
+#[tokio::test]
+async fn nobody_joins_a_leader_whose_whole_response_was_there_with_its_head() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let (feed, mut body) = body(SizeHint::with_exact(0));
+    body.finish();
+    let (asked, asks) = mpsc::channel();
+    let mut inside = service.clone();
+    feed.on_drop(move || asked.send(inside.call(get("/page"))).unwrap());
+    origin.call().answer(Response::new(body));
+    assert_eq!(role(&now(&mut leader)), Role::Leader);
+    let newcomer = asks.recv().unwrap();
+    assert_eq!((handle.stats().led, handle.stats().joined), (2, 0));
+    drop(newcomer);
+    assert_idle(&handle);
 }

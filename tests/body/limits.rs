@@ -6,11 +6,14 @@ use http::{Response, header};
 use http_body::SizeHint;
 use http_body_util::BodyExt;
 use tower::Service;
-use tower_singleflight::Role;
+use tower_singleflight::{ResponseBody, Role};
 
 use crate::support::{
     assert_idle,
-    body::{Polled, assert_pending, data, frame, key, layer, now, ready, stack},
+    body::{
+        Calls, Feed, Layered, Mock, Polled, assert_pending, data, frame, key, layer, now, ready,
+        stack,
+    },
     get, role, settle,
 };
 
@@ -465,5 +468,69 @@ async fn a_follower_that_has_its_head_waits_for_the_body_without_a_limit() {
     assert_eq!(frame(&mut follower), Polled::End);
     assert_eq!(origin.count(), 1);
     drop(leader);
+    assert_idle(&handle);
+}
+
+/// A leader that is alone in a flight, has read this much, and keeps it for those who may come.
+async fn lone(
+    service: &mut Layered,
+    origin: &mut Calls,
+    uri: &str,
+    text: &'static str,
+) -> (Feed, ResponseBody<Mock>) {
+    let mut leader = service.call(get(uri));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin();
+    let mut body = now(&mut leader).into_body();
+    feed.send(text);
+    assert_eq!(frame(&mut body), data(text));
+    (feed, body)
+}
+
+#[tokio::test]
+async fn what_a_lone_leader_keeps_gives_way_to_a_flight_that_somebody_shares() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
+    let unanswered = service.call(get("/unanswered"));
+    let _call = origin.call();
+    let (feed, mut alone) = lone(&mut service, &mut origin, "/alone", "alone.").await;
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (2, 6));
+    let calls = [(); 2].map(|()| service.call(get("/page")));
+    let page = origin.call().begin_known(6);
+    settle().await;
+    // Nobody can join what has given way; who has no head yet keeps nothing.
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (2, 6));
+    let [mut leader, mut follower] = calls.map(|mut call| now(&mut call).into_body());
+    page.send("pa");
+    page.send("ge..");
+    page.end();
+    settle().await;
+    for body in [&mut leader, &mut follower] {
+        assert_eq!(frame(body), data("pa"));
+        assert_eq!(frame(body), data("ge.."));
+        assert_eq!(frame(body), Polled::End);
+    }
+    feed.send("goes on");
+    assert_eq!(frame(&mut alone), data("goes on"));
+    assert_eq!(origin.count(), 3);
+    drop((unanswered, alone, leader, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn what_a_lone_leader_keeps_gives_way_to_the_next_frame_of_another() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
+    let (_feed, alone) = lone(&mut service, &mut origin, "/alone", "alone.").await;
+    let (feed, mut leader) = lone(&mut service, &mut origin, "/page", "pa").await;
+    assert_eq!(handle.stats().buffered_bytes, 8);
+    feed.send("ge");
+    assert_eq!(frame(&mut leader), data("ge"));
+    // The other's copy has gone, and this one is whole.
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (1, 4));
+    let mut follower = now(&mut service.call(get("/page"))).into_body();
+    for part in ["pa", "ge"] {
+        assert_eq!(frame(&mut follower), data(part));
+    }
+    assert_eq!(origin.count(), 2);
+    drop((alone, leader, follower));
     assert_idle(&handle);
 }

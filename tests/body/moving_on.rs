@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, request, response};
-use http_body::SizeHint;
+use http_body::{Body, SizeHint};
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{ResponseBody, Role, SingleflightLayer};
@@ -307,4 +307,30 @@ async fn a_follower_whose_request_is_gone_ends_with_an_error() {
     );
     drop((leader, slow));
     assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_second_response_that_is_not_as_long_as_the_first_has_promised_is_no_clean_end() {
+    for rest in [&["0.1.2"][..], &["0.1.2.3.4.5."], &["0.1.2.3.", "4.5."]] {
+        let head = Response::builder().header("content-length", 10);
+        let mut all = behind(head).await;
+        // A flight of its own is not asked for its length: the follower calls alone.
+        all.handle.set_enabled(false);
+        assert_eq!(frame(&mut all.slow), Polled::Pending);
+        let head = Response::builder().header("content-length", 10);
+        let feed = all.origin.call().begin_with(head, SizeHint::new());
+        rest.iter().for_each(|part| feed.send(part));
+        feed.end();
+        let mut got = String::from("0.");
+        let end = loop {
+            assert!(!all.slow.is_end_stream());
+            match frame(&mut all.slow) {
+                Polled::Data(data) => got.push_str(std::str::from_utf8(&data).unwrap()),
+                end => break end,
+            }
+        };
+        assert!(is_error(&end, "changed"), "{end:?} after {got}");
+        assert!("0.1.2.3.4.".starts_with(&got), "{got}");
+        all.end();
+    }
 }

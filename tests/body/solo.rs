@@ -273,3 +273,22 @@ async fn two_leaders_of_different_keys_do_not_meet() {
     assert!(feeds.iter().all(Feed::is_dropped));
     assert_idle(&handle);
 }
+
+#[tokio::test]
+async fn a_leader_alone_is_not_woken_for_what_its_own_poll_has_found() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin();
+    let mut body = now(&mut leader).into_body();
+    let woken = Count::new();
+    for text in ["once", "upon"] {
+        feed.send(text);
+        let waker = woken.waker();
+        let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(&waker));
+        assert!(polled.is_ready());
+        assert_eq!(woken.get(), 0);
+    }
+    drop((body, feed));
+    assert_idle(&handle);
+}

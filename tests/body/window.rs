@@ -1,12 +1,20 @@
 //! A body that outgrows `max_body` goes on in a window, and whoever falls out of that calls again.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http_body::Body;
 use http_body_util::BodyExt;
 use tower::Service;
-use tower_singleflight::Role;
+use tower_singleflight::{ResponseBody, Role};
 
 use crate::support::{
-    assert_idle,
-    body::{Calls, Key, Layered, Polled, assert_pending, data, frame, key, layer, now, stack},
+    Count, assert_idle,
+    body::{
+        Calls, Key, Layered, Mock, Polled, assert_pending, data, frame, key, layer, now, stack,
+    },
     get, role, settle,
 };
 
@@ -250,5 +258,79 @@ async fn a_leader_alone_never_falls_out_of_the_window() {
     }
     feed.end();
     assert_eq!(reading.await.unwrap().len(), 1_000);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_is_woken_when_the_reader_that_sets_the_pace_leaves() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let [mut leader, mut follower] = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    for part in ["0.", "1.", "2.", "3."] {
+        for body in [&mut leader, &mut follower] {
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        feed.send(part);
+        settle().await;
+        for body in [&mut leader, &mut follower] {
+            assert_eq!(frame(body), data(part));
+        }
+    }
+    let woken = Count::new();
+    let waker = woken.waker();
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(&mut follower).poll_frame(&mut cx).is_pending());
+    settle().await;
+    assert_eq!(woken.take(), 0);
+    drop(leader);
+    assert_eq!(woken.get(), 1, "it sets the pace now");
+    assert_eq!(frame(&mut follower), Polled::Pending);
+    feed.send("4.");
+    settle().await;
+    assert_eq!(frame(&mut follower), data("4."));
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_for_its_leader_wakes_it_and_itself_and_yields_each_time() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let [mut leader, mut follower] = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    let (leads, follows) = (Count::new(), Count::new());
+    let poll = |body: &mut ResponseBody<Mock>, count: &Count| {
+        let waker = count.waker();
+        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
+        polled.map(|frame| frame.unwrap().unwrap().into_data().unwrap())
+    };
+    for part in ["0.", "1.", "2."] {
+        assert!(poll(&mut follower, &follows).is_pending());
+        feed.send(part);
+        settle().await;
+        assert_eq!(poll(&mut follower, &follows), Poll::Ready(part.into()));
+    }
+    for (had, part) in [(&["0.", "1."][..], "3."), (&["2."], "4.")] {
+        (leads.take(), follows.take());
+        assert!(poll(&mut follower, &follows).is_pending());
+        assert_eq!(follows.take(), 1, "it yields");
+        // The leader reads, so there is room for one more.
+        for had in had {
+            assert_eq!(poll(&mut leader, &leads), Poll::Ready((*had).into()));
+        }
+        assert!(poll(&mut follower, &follows).is_pending());
+        assert_eq!(origin.count(), 1, "it does not move on");
+        feed.send(part);
+        settle().await;
+        assert_eq!(poll(&mut follower, &follows), Poll::Ready(part.into()));
+    }
+    drop((leader, follower));
     assert_idle(&handle);
 }

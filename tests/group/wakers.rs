@@ -307,10 +307,10 @@ fn wakers_are_cloned_and_dropped_under_no_lock_of_their_flight() {
                 let caller = if leads { &mut leader } else { &mut follower };
                 let other = Mutex::new(Some(other));
                 let waker = Leaves { now, other }.waker();
-                assert!(poll_with(caller, &waker).is_pending());
-                // Another in its place, and then none.
+                // In another's place, and then another in its place.
                 assert!(poll_with(caller, &Count::new().waker()).is_pending());
                 assert!(poll_with(caller, &waker).is_pending());
+                assert!(poll_with(caller, &Count::new().waker()).is_pending());
                 drop((leader, follower));
                 drop(waker);
                 done.send(group.in_flight()).unwrap();
@@ -337,4 +337,22 @@ async fn a_panicking_waker_of_a_lone_leader_keeps_no_task_from_its_end() {
     settle().await;
     assert_eq!((tasks(), group.in_flight()), (0, 0));
     assert!(matches!(poll_once(&mut leader), Poll::Ready(outcome) if outcome.value == 1));
+}
+
+#[test]
+fn a_caller_whose_waker_panics_when_dropped_leaves_all_the_same() {
+    let group = Group::new();
+    let mut leader = group.run("key", std::future::pending::<u32>);
+    let mut follower = group.run("key", std::future::pending);
+    let bad = Bad::new(Fault::Drop);
+    for caller in [&mut leader, &mut follower] {
+        // What is dropped when the call ends is this waker itself, not the clone that lies in the flight.
+        let waker = std::mem::ManuallyDrop::new(bad.waker());
+        assert!(poll_with(caller, &waker).is_pending());
+    }
+    drop(leader);
+    assert_eq!(group.waiters("key"), 1);
+    drop(follower);
+    assert_eq!(group.in_flight(), 0);
+    bad.disarm();
 }

@@ -20,12 +20,12 @@ use http_body::SizeHint;
 use http_body_util::{BodyExt, Empty};
 use tokio::task::JoinHandle;
 use tower::Service;
-use tower_singleflight::{Role, SingleflightLayer};
+use tower_singleflight::{Handle, Role, SingleflightLayer};
 
 use crate::support::{
-    assert_idle,
+    Count, assert_idle,
     body::{self, Calls, Req, key, layer, now, stack},
-    poll_once, role, settle,
+    poll_once, poll_with, role, settle,
 };
 
 /// Stops who comes through, says so, and lets it go when it is told to.
@@ -132,7 +132,14 @@ fn layer_that_stops(
 }
 
 /// Polls on a thread of its own: a poll that goes round and round is to fail the test, not to hang it.
-fn poll_apart<F>(mut future: F) -> F
+fn poll_apart<F>(future: F) -> F
+where
+    F: Future + Send + Unpin + 'static,
+{
+    poll_apart_with(future, Waker::noop().clone())
+}
+
+fn poll_apart_with<F>(mut future: F, waker: Waker) -> F
 where
     F: Future + Send + Unpin + 'static,
 {
@@ -140,7 +147,7 @@ where
     let runtime = tokio::runtime::Handle::current();
     thread::spawn(move || {
         let _entered = runtime.enter();
-        let poll = poll_once(&mut future);
+        let poll = poll_with(&mut future, &waker);
         let _ = send.send((poll.is_pending(), future));
     });
     let polled = polled.recv_timeout(Duration::from_secs(20));
@@ -274,7 +281,10 @@ fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_wait
     drop(leader);
     origin.call().answer(answer("gzip"));
     mover.until_somebody_comes();
-    let follower = poll_apart(follower);
+    let woken = Count::new();
+    let follower = poll_apart_with(follower, woken.waker());
+    // There is no place for its waker.
+    assert_eq!(woken.get(), 1);
     mover.let_go();
     answers_second_call(&runtime, follower, &mut origin);
     assert_idle(&handle);
@@ -393,6 +403,13 @@ where
 
 #[tokio::test]
 async fn a_follower_that_is_moved_to_the_flight_of_a_parked_leader_gets_its_response() {
+    for audit in [0.0, 1.0] {
+        is_moved_to_the_flight_of_a_parked_leader(audit).await;
+    }
+}
+
+/// Whoever is moved is not audited.
+async fn is_moved_to_the_flight_of_a_parked_leader(audit: f64) {
     let (mut service, mut origin, handle) = stack(&layer());
     let leader = service.call(asks_for("gzip"));
     let moved = service.call(asks_for("br"));
@@ -403,6 +420,7 @@ async fn a_follower_that_is_moved_to_the_flight_of_a_parked_leader_gets_its_resp
     let head = Response::builder().header("vary", "x-variant");
     let feed = origin.call().begin_with(head, SizeHint::new());
     let parked = now(&mut parked);
+    handle.set_audit(audit);
     gzip.answer(answer("gzip"));
     let (leader, moved) = (read(leader), read(moved));
     settle().await;
@@ -434,4 +452,98 @@ async fn a_follower_that_was_moved_gets_the_response_of_one_who_leads_it_and_is_
     assert_eq!(origin.count(), 2);
     drop(parked);
     assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn of_two_who_were_moved_the_second_leads_if_the_first_has_left() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let leader = read(service.call(asks_for("gzip")));
+    let first = service.call(asks_for("br"));
+    let second = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    settle().await;
+    drop(first);
+    let second = read(second);
+    settle().await;
+    origin.call().answer(answer("br"));
+    assert_eq!(leader.await.unwrap(), (Role::Leader, Bytes::from("gzip")));
+    assert_eq!(second.await.unwrap(), (Role::Forwarded, Bytes::from("br")));
+    assert_eq!(origin.count(), 2);
+    assert_idle(&handle);
+}
+
+/// Without a runtime the follower polls the flight that it is moved out of, and then the other.
+#[test]
+fn a_follower_that_is_moved_by_its_own_poll_is_woken_by_the_flight_in_which_it_then_is() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let leader = service.call(asks_for("gzip"));
+    let mut moved = service.call(asks_for("br"));
+    assert!(handle.forget(&key()));
+    let parked = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    let woken = Count::new();
+    assert!(poll_with(&mut moved, &woken.waker()).is_pending());
+    woken.take();
+    origin.call().answer(answer("br"));
+    assert_eq!(woken.get(), 1);
+    assert_eq!(role(&now(&mut moved)), Role::Follower);
+    drop((leader, parked, moved));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn whoever_is_moved_or_leads_the_moved_is_not_audited() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let leader = read(service.call(asks_for("gzip")));
+    let moved = [(); 2].map(|()| service.call(asks_for("br")));
+    handle.set_audit(1.0);
+    origin.call().answer(answer("gzip"));
+    settle().await;
+    let newcomer = service.call(asks_for("br"));
+    origin.call().answer(answer("br"));
+    let moved = moved.map(read);
+    for moved in moved {
+        assert_eq!(moved.await.unwrap(), (Role::Follower, Bytes::from("br")));
+    }
+    assert_eq!(read(newcomer).await.unwrap().0, Role::Leader);
+    assert_eq!(leader.await.unwrap().0, Role::Leader);
+    assert_eq!((origin.count(), handle.stats().audited), (2, 0));
+    assert_idle(&handle);
+}
+
+/// In a request's extensions. Asks the layer how it is when it is dropped.
+#[derive(Clone)]
+struct Asks(Handle<Key>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let _ = self.0.in_flight();
+    }
+}
+
+#[test]
+fn the_request_of_one_who_has_left_while_it_moved_is_dropped_under_no_lock() {
+    let (done, is_done) = mpsc::channel();
+    // A deadlock is to fail the test, not to hang it.
+    thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).build().unwrap();
+        let _entered = runtime.enter();
+        let (moving, mover) = gate();
+        let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
+        let leader = service.call(asks_for("gzip"));
+        let mut request = asks_for("br");
+        request.extensions_mut().insert(Asks(handle.clone()));
+        let leaves = service.call(request);
+        origin.call().answer(answer("gzip"));
+        mover.until_somebody_comes();
+        drop(leaves);
+        mover.let_go();
+        let response = runtime.block_on(leader).unwrap();
+        assert_eq!(role(&response), Role::Leader);
+        drop(response);
+        assert_idle(&handle);
+        done.send(()).unwrap();
+    });
+    assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(()));
 }

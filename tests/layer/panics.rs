@@ -336,8 +336,19 @@ struct BadClone(Arc<AtomicBool>);
 
 impl Clone for BadClone {
     fn clone(&self) -> Self {
-        assert!(!self.0.swap(false, Ordering::SeqCst), "bang");
+        if self.0.swap(false, Ordering::SeqCst) {
+            std::panic::panic_any(BadPayload);
+        }
         Self(Arc::clone(&self.0))
+    }
+}
+
+/// What that panics with, whose drop panics too.
+struct BadPayload;
+
+impl Drop for BadPayload {
+    fn drop(&mut self) {
+        panic!("bang");
     }
 }
 

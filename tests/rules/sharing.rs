@@ -5,7 +5,7 @@ use http::Response;
 use tower::Layer;
 use tower_singleflight::{KeyExtractor, Role, SingleflightLayer, method_and_uri, rules};
 
-use crate::support::{Fields, Origin, all, ask, assert_idle, request, roles};
+use crate::support::{Fields, Origin, all, ask, assert_idle, get, request, roles};
 
 /// A response, by its status and its fields.
 type Row<'a> = (u16, Fields<'a>);
@@ -261,4 +261,36 @@ async fn a_403_to_a_follower_that_was_moved_to_its_own_variant_is_its_alone() {
     assert_eq!(roles(&got), [Leader, Forwarded, Forwarded, Forwarded]);
     assert_eq!(origin.calls(), 4);
     assert_idle(&layer.handle());
+}
+
+/// A key, all of whose values have one hash.
+#[derive(Clone, PartialEq, Eq)]
+struct Crowded(String);
+
+impl std::hash::Hash for Crowded {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(0);
+    }
+}
+
+#[tokio::test]
+async fn keys_of_one_hash_share_nothing() {
+    let origin = Origin::new(|request| Response::new(Bytes::from(request.uri.path().to_owned())));
+    let layer = SingleflightLayer::with_key(|request: &http::request::Parts| {
+        Some(Crowded(request.uri.path().to_owned()))
+    });
+    let service = layer.layer(origin.clone());
+    let paths = ["/a", "/b", "/a", "/b"];
+    let asked = paths.map(|path| ask(&service, get(path)));
+    let handle = layer.handle();
+    assert_eq!(
+        (handle.in_flight(), handle.waiters(&Crowded("/a".into()))),
+        (2, 2)
+    );
+    origin.open();
+    let got = all(asked).await;
+    assert!(got.iter().zip(paths).all(|(got, path)| got.body == path));
+    let (leader, follower) = (Role::Leader, Role::Follower);
+    assert_eq!(roles(&got), [leader, leader, follower, follower]);
+    assert_idle(&handle);
 }

@@ -203,3 +203,30 @@ async fn a_shareable_answer_to_one_that_was_sent_on_clears_the_memory() {
     assert_eq!(roles(&all(second).await), LED);
     assert_idle(&layer.handle());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_shareable_response_of_an_earlier_flight_clears_the_memory() {
+    let (origin, private) = sessions();
+    let layer = SingleflightLayer::new();
+    let service = layer.layer(origin.clone());
+    let earlier = ask(&service, get("/"));
+    origin.until_inside(1).await;
+    assert_eq!(layer.handle().forget_all(), 1);
+    let later = ask(&service, get("/"));
+    origin.until_inside(2).await;
+    // The origin answers in the order in which it was asked. First what is for one alone is remembered.
+    private.store(true, Ordering::SeqCst);
+    origin.admit(1);
+    assert_eq!(earlier.await.unwrap().role, Role::Leader);
+    let apart = ask(&service, get("/"));
+    origin.until_inside(2).await;
+    assert_eq!(layer.handle().stats().forwarded, 1);
+    private.store(false, Ordering::SeqCst);
+    origin.admit(1);
+    assert_eq!(later.await.unwrap().role, Role::Leader);
+    let burst = [(); 2].map(|()| ask(&service, get("/")));
+    origin.open();
+    assert_eq!(roles(&all(burst).await), [Role::Leader, Role::Follower]);
+    assert_eq!(apart.await.unwrap().role, Role::Forwarded);
+    assert_idle(&layer.handle());
+}

@@ -326,3 +326,40 @@ async fn a_write_detaches_a_flight_whose_body_is_still_coming() {
     );
     assert_idle(&layer.handle());
 }
+
+#[tokio::test]
+async fn a_flight_of_those_who_were_moved_to_their_variant_is_older_than_a_write_too() {
+    let reads = Origin::page_with("vary", "x-variant");
+    let writes = Origin::page();
+    writes.open();
+    let both = {
+        let reads = reads.clone();
+        tower::service_fn(
+            move |request: http::Request<http_body_util::Empty<Bytes>>| {
+                let origin = match *request.method() {
+                    http::Method::GET => &reads,
+                    _ => &writes,
+                };
+                tower::Service::call(&mut origin.clone(), request)
+            },
+        )
+    };
+    let key = RequestKeyExtractor::new().ignore_header("x-variant".parse().unwrap());
+    let layer = SingleflightLayer::with_extractor(key);
+    let service = layer.layer(both);
+    let get = |variant: &[u8]| ask(&service, request("GET", "/", &[("x-variant", variant)]));
+    let (leader, moved) = (get(b"a"), get(b"b"));
+    reads.until_inside(1).await;
+    reads.admit(1);
+    assert_eq!(leader.await.unwrap().role, Role::Leader);
+    // That of the moved one.
+    reads.until_inside(1).await;
+    let written = ask(&service, request("POST", "/", &[])).await.unwrap();
+    assert_eq!(written.head.status, StatusCode::OK);
+    let newcomer = get(b"b");
+    reads.until_inside(2).await;
+    reads.open();
+    assert_eq!(moved.await.unwrap().role, Role::Forwarded);
+    assert_eq!(newcomer.await.unwrap().role, Role::Leader);
+    assert_idle(&layer.handle());
+}

@@ -429,6 +429,15 @@ pub(crate) fn short(call: usize, _: &Request<String>) -> Response<Bytes> {
     Response::new(call.to_string().into())
 }
 
+/// A response that varies by the user agent, and says which.
+pub(crate) fn by_agent(_: usize, request: &Request<String>) -> Response<Bytes> {
+    let agent = &request.headers()["user-agent"];
+    let mut response = Response::new(Bytes::copy_from_slice(agent.as_bytes()));
+    let vary = HeaderValue::from_static("user-agent");
+    response.headers_mut().insert("vary", vary);
+    response
+}
+
 pub(crate) fn count(all: &[Got], role: Role) -> usize {
     all.iter().filter(|got| got.role == role).count()
 }

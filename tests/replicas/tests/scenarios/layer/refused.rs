@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Response};
 use replicas_tests::{Kind, Server, Settings};
 use tower_singleflight::Role;
 
 use super::{
-    Fleet, Got, Says, Takes, count, get, made, page, percentile, show, slowest, with_agent,
+    Fleet, Got, Says, Takes, by_agent, count, get, made, page, percentile, show, slowest,
+    with_agent,
 };
 use crate::{CALL, SLACK, ms, one_at_a_time};
 
@@ -83,29 +84,19 @@ async fn a_response_with_an_error_status_costs_one_call() {
     assert_eq!(fleet.calls(), 1);
 }
 
-fn agent(request: &Request<String>) -> Bytes {
-    Bytes::copy_from_slice(request.headers()["user-agent"].as_bytes())
-}
-
-fn varies(_: usize, request: &Request<String>) -> Response<Bytes> {
-    let mut response = Response::new(agent(request));
-    let vary = HeaderValue::from_static("user-agent");
-    response.headers_mut().insert("vary", vary);
-    response
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_that_varies_costs_a_call_for_each_kind_of_request() {
     let _turn = one_at_a_time().await;
     let server = Server::start(Kind::Redis).await;
     let settings = Settings::new(&server.url());
-    let fleet = Fleet::start(&settings, Takes::Time(CALL), varies).await;
+    let fleet = Fleet::start(&settings, Takes::Time(CALL), by_agent).await;
     // In the second burst it is known that the response varies.
     for burst in 1..=2 {
         let all = fleet.burst(250, with_agent).await;
         show("of two kinds", &all);
         for (caller, got) in all.iter().enumerate() {
-            assert_eq!(got.body, agent(&with_agent(caller)));
+            let request = with_agent(caller);
+            assert_eq!(got.body, request.headers()["user-agent"].as_bytes());
         }
         assert_eq!(fleet.calls(), 2 * burst, "{:?}", fleet.stats());
         server.is_empty_within(ms(1000)).await;
