@@ -14,7 +14,7 @@ use super::{
 use crate::{
     key::{KeyExtractor, MayDiffer},
     observe::CallerSpan,
-    rules::{self, Fields},
+    rules,
     shared::Shared,
 };
 
@@ -41,8 +41,7 @@ impl Auditor {
         may_differ: MayDiffer,
         span: CallerSpan,
     ) -> Box<Self> {
-        let mut fields = Fields::default();
-        shared.keep_differing(request.headers(), may_differ, &mut fields);
+        let fields = shared.differing(request.headers(), may_differ);
         Box::new(Self {
             original,
             method: request.method().clone(),

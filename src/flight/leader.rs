@@ -47,18 +47,14 @@ impl<B, E> LeaderSlot<B, E> {
         has_credentials: bool,
         may_differ: MayDiffer,
     ) -> Arc<Self> {
-        let mut slot = Arc::new(Self {
+        Arc::new(Self {
             request: LeaderRequest {
                 method: request.method().clone(),
                 has_credentials,
-                fields: Fields::default(),
+                fields: shared.differing(request.headers(), may_differ),
             },
             response: Mutex::new(None),
-        });
-        // Filled where it stays: it is large.
-        let leaders = &mut Arc::get_mut(&mut slot).expect("made just now").request;
-        shared.keep_differing(request.headers(), may_differ, &mut leaders.fields);
-        slot
+        })
     }
 
     pub(crate) fn leave(&self, response: Result<LeaderResponse<B>, E>) {

@@ -4,68 +4,49 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 
-use super::packing::{lengths, pack, unpack};
+use super::packing::{lengths, unpack};
 
 /// Names and values one after the other: a clone of each `HeaderValue` may cost an allocation of its own.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Fields {
-    inline: [u8; INLINE],
-    filled: usize,
-    /// The first that found no room, and all that came after it.
-    spilled: Vec<u8>,
+    packed: Vec<u8>,
 }
 
-/// The bytes that most requests' fields need; with more, an allocator has no place ready for what they lie in.
-const INLINE: usize = 640;
+/// The bytes that most requests' fields need.
+const USUAL: usize = 384;
 
 // ===== impl Fields =====
 
 impl Fields {
-    /// Adds the fields of which `keep` says so.
-    pub(crate) fn keep(&mut self, headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) {
+    /// The fields for which `keep` returns `true`.
+    pub(crate) fn of(headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) -> Self {
+        let mut fields = Self::default();
         for (name, value) in headers {
             if keep(name) {
-                self.push(name.as_str().as_bytes(), value.as_bytes());
+                fields.push(name.as_str().as_bytes(), value.as_bytes());
             }
         }
+        fields
     }
 
     #[inline]
     fn push(&mut self, name: &[u8], value: &[u8]) {
-        if self.spilled.is_empty() {
-            if let Some(len) = pack(&mut self.inline[self.filled..], name, value) {
-                self.filled += len;
-                return;
-            }
+        if self.packed.capacity() == 0 {
+            self.packed.reserve(USUAL);
         }
-        self.spill(name, value);
-    }
-
-    #[cold]
-    fn spill(&mut self, name: &[u8], value: &[u8]) {
         for part in [&lengths(name, value), name, value] {
-            self.spilled.extend_from_slice(part);
+            self.packed.extend_from_slice(part);
         }
     }
 
     /// The names and values, in their order.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        pairs(&self.inline[..self.filled]).chain(pairs(&self.spilled))
+        pairs(&self.packed)
     }
 }
 
 fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || unpack(&mut rest))
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self {
-            inline: [0; INLINE],
-            filled: 0,
-            spilled: Vec::new(),
-        }
-    }
 }
 
 /// Shows nothing: the values may be credentials.
@@ -93,24 +74,22 @@ mod tests {
         for (name, value) in [("a", "1"), ("b", ""), ("a", "2"), ("c", "3")] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let mut fields = Fields::default();
-        fields.keep(&headers, |name| name != "c");
+        let fields = Fields::of(&headers, |name| name != "c");
         assert_eq!(values(&fields, "a"), [b"1", b"2"]);
         assert_eq!(values(&fields, "b"), [b""]);
         assert!(values(&fields, "c").is_empty());
     }
 
     #[test]
-    fn values_beyond_the_room_keep_their_order() {
-        let long = "v".repeat(INLINE / 2);
+    fn many_long_values_keep_their_order() {
+        let long = "v".repeat(USUAL);
         let mut headers = HeaderMap::new();
         let all = [&long[..], "1", &long, "2", &long, "3"];
         for value in all {
             headers.append("a", value.parse().expect("a value"));
             headers.append("b", HeaderValue::from_static("x"));
         }
-        let mut fields = Fields::default();
-        fields.keep(&headers, |_| true);
+        let fields = Fields::of(&headers, |_| true);
         assert_eq!(values(&fields, "a"), all.map(str::as_bytes));
     }
 }

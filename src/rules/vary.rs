@@ -235,9 +235,7 @@ mod tests {
     }
 
     fn fields(lines: &[(&'static str, &[u8])]) -> Fields {
-        let mut fields = Fields::default();
-        fields.keep(&headers(lines), |_| true);
-        fields
+        Fields::of(&headers(lines), |_| true)
     }
 
     fn names(names: &[&'static str]) -> Arc<[HeaderName]> {

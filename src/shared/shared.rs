@@ -37,16 +37,11 @@ impl<X: KeyExtractor> Shared<X> {
         self.default_key().is_none_or(|key| key.may_leave_out(name))
     }
 
-    /// Keeps the fields in which an identical request may differ. `may_differ`: what the making of the key has found out.
-    pub(crate) fn keep_differing(
-        &self,
-        headers: &HeaderMap,
-        mut may_differ: MayDiffer,
-        kept: &mut Fields,
-    ) {
-        kept.keep(headers, |name| {
+    /// The fields in which an identical request may differ. `may_differ`: what the making of the key has found out.
+    pub(crate) fn differing(&self, headers: &HeaderMap, mut may_differ: MayDiffer) -> Fields {
+        Fields::of(headers, |name| {
             may_differ.pop().unwrap_or_else(|| self.may_differ(name))
-        });
+        })
     }
 }
 
