@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 #[cfg(feature = "redis")]
-use super::elsewhere::Contender;
+use super::contender::Contender;
 use super::{leader::LeaderSlot, state::Flight};
 use crate::{key::KeyExtractor, shared::Shared};
 

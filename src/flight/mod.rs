@@ -13,7 +13,8 @@
 //! | `verdict` | what the call's failure or head means for those who wait |
 //! | `body` | what the body's frames and end mean for them, and for those who read |
 //! | `audit` | what of its answer is for those who are audited |
-//! | `elsewhere` | the flight's part across replicas (feature `redis`) |
+//! | `contender` | the flight's part in the protocol across replicas (feature `redis`) |
+//! | `elsewhere` | what a flight does across replicas (feature `redis`) |
 //! | `leader` | what the work and its leader have in common: the request's fields, the response |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
@@ -24,6 +25,8 @@ mod body;
 mod call;
 mod caller;
 mod candidate;
+#[cfg(feature = "redis")]
+mod contender;
 mod context;
 #[cfg(feature = "redis")]
 mod elsewhere;
@@ -39,8 +42,6 @@ mod state;
 mod verdict;
 mod work;
 
-#[cfg(feature = "redis")]
-pub(crate) use self::elsewhere::{Contender, FromReplica};
 #[cfg(not(feature = "redis"))]
 pub(crate) use self::state::Number;
 pub(crate) use self::{
@@ -56,3 +57,5 @@ pub(crate) use self::{
     state::{Decision, Flight, HttpFlight, State},
     work::Work,
 };
+#[cfg(feature = "redis")]
+pub(crate) use self::{contender::Contender, elsewhere::FromReplica};

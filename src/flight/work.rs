@@ -13,8 +13,6 @@ use http_body::Body;
 use pin_project::{pin_project, pinned_drop};
 use tower_service::Service;
 
-#[cfg(feature = "redis")]
-use super::elsewhere::{Contender, Elsewhere};
 use super::{
     call::Oneshot,
     caller::drop_unread,
@@ -24,6 +22,8 @@ use super::{
     state::Flight,
     verdict::{Opened, Verdict},
 };
+#[cfg(feature = "redis")]
+use super::{contender::Contender, elsewhere::Elsewhere};
 #[cfg(feature = "redis")]
 use crate::replicas::http::RemoteBody;
 use crate::{
