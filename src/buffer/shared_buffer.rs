@@ -883,7 +883,9 @@ mod tests {
 
         fn lead(&mut self, reader: usize) {
             let is_led = self.readers.iter().any(|one| one.place == Place::Leader);
-            if is_led || !self.pushed.is_empty() || self.ended {
+            // Where nobody leads there is no source yet, and nobody has read.
+            let is_begun = self.asked > 0 || self.pulled || !self.pushed.is_empty();
+            if is_led || is_begun || self.ended {
                 return;
             }
             let index = reader % self.readers.len();
