@@ -350,36 +350,3 @@ impl<K, V, C> Flight<K, V, C> {
         (waker, state.own.take(), wakers)
     }
 }
-
-#[cfg(all(test, feature = "http", not(loom)))]
-mod tests {
-    use std::{future::pending, sync::Arc};
-
-    use super::super::{
-        matching::Match,
-        runtime::Runtime,
-        table::{Admission, Table},
-    };
-
-    #[tokio::test]
-    async fn a_kept_flight_that_is_released_when_its_callers_have_left_is_cancelled_at_once() {
-        let table: Table<u32, (), ()> = Table::new();
-        let mut passes = |_: &_, (): &_, _: &_| Match::<()>::Pass;
-        let Admission::Leads(mut leader) = table.enter(&[table.hash(&0)], 0, (), &mut passes)
-        else {
-            unreachable!("there is no other flight")
-        };
-        let alive = Arc::new(());
-        let held = Arc::clone(&alive);
-        leader.keep_on(Runtime::current().expect("a test's runtime"));
-        leader.start(|| async move {
-            let _held = held;
-            pending().await
-        });
-        let flight = Arc::clone(leader.flight());
-        drop(leader);
-        assert_eq!((table.len(), Arc::strong_count(&alive)), (1, 2));
-        flight.release();
-        assert_eq!((table.len(), Arc::strong_count(&alive)), (0, 1));
-    }
-}

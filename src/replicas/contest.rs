@@ -17,7 +17,8 @@ use tokio::{
 use super::{
     hub::{Hub, LocalFlight},
     id::Digest,
-    protocol::{EntryId, Reason, Verdict},
+    message::Reason,
+    protocol::{EntryId, Verdict},
 };
 
 /// One local flight's part across replicas, held by its work. Dropping it gives up: the lease is released, and followers elsewhere

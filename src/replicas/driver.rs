@@ -6,18 +6,13 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    hub::{Driven, Hub},
+    hub::{Driven, Hub, Start},
     id::{Digest, FlightId, Inbox, Seat, ValueId},
     message::{self, Message},
     protocol::{Command, Refused},
     secret::Sealer,
     store::{Broken, Link, Listener, Reply, Request, Store},
 };
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Makes the task: the only place that knows which store it is.
-pub(super) type Start = Box<dyn Fn(Driven) -> Task + Send + Sync>;
 
 /// The pause between two tries to connect.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,10 +38,6 @@ type Pending = Pin<Box<dyn Future<Output = (Reason, Result<Reply, Broken>)> + Se
 pub(super) fn starter<S: Store>(store: S, sealer: Sealer) -> Start {
     let (store, sealer) = (Arc::new(store), Arc::new(sealer));
     Box::new(move |driven| Box::pin(drive(driven, Arc::clone(&store), Arc::clone(&sealer))))
-}
-
-pub(super) fn boxed(start: &Start, driven: Driven) -> Task {
-    start(driven)
 }
 
 async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +15,6 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
-    driver::{self, Start},
     id,
     protocol::{Command, EntryId, Local, Output, Protocol, Settings, Time, Unjoined},
 };
@@ -21,6 +22,12 @@ use crate::{
     group::{caught, drop_quietly},
     sync::Mutex,
 };
+
+/// The task that talks to the store.
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Makes that task: all that knows which store it is.
+pub(super) type Start = Box<dyn Fn(Driven) -> Task + Send + Sync>;
 
 /// A local flight, as the protocol across replicas sees it.
 pub(crate) trait LocalFlight: Send + Sync {
@@ -200,7 +207,7 @@ impl Hub {
         }
         // Made here: a task that is dropped before its first poll says so as well.
         let driven = Driven(Arc::clone(self));
-        runtime.spawn(driver::boxed(&self.start, driven));
+        runtime.spawn((self.start)(driven));
     }
 
     /// What is to be sent, in order.

@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::{
     id::{self, Digest, FlightId, Inbox, Seat, ValueId},
-    protocol::Reason,
     secret::Sealer,
 };
 
@@ -21,6 +20,16 @@ pub(crate) const INLINE: usize = 64 << 10;
 
 /// A longer message is none of ours.
 const LONGEST: usize = INLINE + 256;
+
+/// Why a follower at another replica is to make a call of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    Unshareable = 0,
+    TooLarge = 1,
+    Failed = 2,
+    Full = 3,
+}
 
 /// Which flight and which seat a message is about, and of which key both are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +109,16 @@ pub(crate) enum Body {
     Inline(Bytes),
     /// In the store, under this name.
     Stored(ValueId),
+}
+
+// ===== impl Reason =====
+
+impl Reason {
+    pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
+
+    pub(crate) fn of(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|&reason| reason as u8 == code)
+    }
 }
 
 // ===== impl Message =====

@@ -83,7 +83,8 @@ pub(crate) use self::{
     contest::Contest,
     hub::{LocalFlight, RemoteSeat},
     id::Digest,
-    protocol::{EntryId, Reason, Refusal, Unjoined, Verdict},
+    message::Reason,
+    protocol::{EntryId, Refusal, Unjoined, Verdict},
     settings::Site,
 };
 pub use self::{

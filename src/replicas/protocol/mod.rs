@@ -54,7 +54,7 @@ use self::{
 };
 use super::{
     id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
-    message::{Address, Message},
+    message::{Address, Message, Reason},
 };
 
 /// Time since some moment of this replica's own; never compared with another's.
@@ -111,16 +111,6 @@ pub(crate) enum Refusal {
     Gone,
     /// None would: it makes a call of its own.
     Alone(Reason),
-}
-
-/// Why a leader tells a follower to make a call of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Reason {
-    Unshareable = 0,
-    TooLarge = 1,
-    Failed = 2,
-    Full = 3,
 }
 
 /// What the leader of a local flight is told.
@@ -544,16 +534,6 @@ impl<L: Local> Protocol<L> {
 impl<S> From<Refusal> for Unjoined<S> {
     fn from(why: Refusal) -> Self {
         Self { why, spare: None }
-    }
-}
-
-// ===== impl Reason =====
-
-impl Reason {
-    pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
-
-    pub(crate) fn of(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|&reason| reason as u8 == code)
     }
 }
 
