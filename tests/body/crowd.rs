@@ -148,9 +148,8 @@ async fn crowd(leader: Manner, known: bool, random: &mut Rng) {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     assert_eq!((handle.in_flight(), handle.stats().forwarded), (0, 0));
     drop(kept);
-    // Until the server has noticed.
-    until(|| handle.stats().waiters == 0).await;
-    assert_eq!(handle.stats().buffered_bytes, 0);
+    // Until the server has noticed. Who leaves is counted out first, and gives its bytes back then.
+    until(|| handle.stats().waiters == 0 && handle.stats().buffered_bytes == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
