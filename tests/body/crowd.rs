@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tower_singleflight::SingleflightLayer;
 
 use crate::support::{
-    Rng,
+    Rng, is_idle,
     sockets::{Client, serve, until},
 };
 
@@ -149,7 +149,7 @@ async fn crowd(leader: Manner, known: bool, random: &mut Rng) {
     assert_eq!((handle.in_flight(), handle.stats().forwarded), (0, 0));
     drop(kept);
     // Until the server has noticed. Who leaves is counted out first, and gives its bytes back then.
-    until(|| handle.stats().waiters == 0 && handle.stats().buffered_bytes == 0).await;
+    until(|| is_idle(&handle)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

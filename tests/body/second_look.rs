@@ -22,7 +22,7 @@ use tower_singleflight::ResponseBody;
 use crate::support::{
     Count, assert_idle,
     body::{Feed, Mock, Polled, assert_pending, body, data, frame, key, layer, now, stack},
-    get, settle,
+    get, is_idle, settle,
     sockets::until,
     wire::{Connection, Framing, serve},
 };
@@ -159,6 +159,6 @@ async fn a_connection_closes_behind_a_body_that_ends_between_two_looks_of_hypers
     assert_eq!(answer.body, b"hello");
     assert!(client.is_in_step(), "the connection stays open");
     drop(leader);
-    until(|| handle.stats().waiters == 0).await;
+    until(|| is_idle(&handle)).await;
     assert_idle(&handle);
 }

@@ -13,7 +13,10 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc;
 use tower_singleflight::{Handle, RequestKey, SingleflightLayer};
 
-use crate::support::sockets::{Client, serve, until};
+use crate::support::{
+    is_idle,
+    sockets::{Client, serve, until},
+};
 
 type Item = Result<Frame<Bytes>, std::io::Error>;
 
@@ -74,7 +77,7 @@ async fn next(body: &mut hyper::body::Incoming) -> Bytes {
 }
 
 async fn nothing_left(handle: &Handle<RequestKey>) {
-    until(|| handle.stats().waiters == 0).await;
+    until(|| is_idle(handle)).await;
     let stats = handle.stats();
     assert_eq!((stats.in_flight, stats.buffered_bytes), (0, 0));
 }

@@ -29,7 +29,10 @@ use tokio::{
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_singleflight::{Handle, RequestKey, Role, SharedError, SingleflightLayer};
 
-use crate::support::wire::{Broken, Connection, Message, serve};
+use crate::support::{
+    is_idle,
+    wire::{Broken, Connection, Message, serve},
+};
 
 type Page = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
@@ -214,7 +217,7 @@ impl World {
         }
         drop(connections);
         assert_eq!(self.calls.load(Ordering::SeqCst), 3);
-        until(|| self.handle.stats().waiters == 0).await;
+        until(|| is_idle(&self.handle)).await;
         assert_eq!(self.handle.in_flight(), 0);
         messages.try_into().expect("four of them")
     }
@@ -484,7 +487,7 @@ async fn over_http_2_a_wrong_length_fails_no_stream() {
             BODY
         );
     }
-    until(|| world.handle.stats().waiters == 0).await;
+    until(|| is_idle(&world.handle)).await;
     assert_eq!(world.handle.in_flight(), 0);
 }
 

@@ -93,6 +93,12 @@ pub(crate) fn get(uri: &str) -> Request<Empty<Bytes>> {
     request("GET", uri, &[])
 }
 
+/// Whether nobody is there and nothing is held. On several threads these come one after the other.
+pub(crate) fn is_idle<K>(handle: &Handle<K>) -> bool {
+    let stats = handle.stats();
+    (stats.in_flight, stats.waiters, stats.buffered_bytes) == (0, 0, 0)
+}
+
 /// Nothing is left in the table, nobody counted, nothing held.
 #[track_caller]
 pub(crate) fn assert_idle<K>(handle: &Handle<K>) {
