@@ -187,14 +187,19 @@ where
 
     /// An answer that has come for others in the flight that this one's callers were in.
     fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
-        if let Some(Answer::Response(remote)) = Answer::read(body)
-            && self.other_variant(&remote).is_none()
-            && let Some(head) = self.head_of(remote.head, &remote.body)
-        {
-            self.end_for_covered(covered);
-            return Elsewhere::Response(head, remote.body);
+        let Some(Answer::Response(remote)) = Answer::read(body) else {
+            return Elsewhere::Call;
+        };
+        if self.other_variant(&remote).is_some() {
+            return Elsewhere::Call;
         }
-        Elsewhere::Call
+        match self.head_of(remote.head, &remote.body) {
+            Some(head) => {
+                self.end_for_covered(covered);
+                Elsewhere::Response(head, remote.body)
+            }
+            None => Elsewhere::Call,
+        }
     }
 
     /// What this flight's request is in the fields by which the response varies, if that is something else.
