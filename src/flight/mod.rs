@@ -11,6 +11,7 @@
 //! | `work` | what a flight does: the call, the verdict on its head, the body |
 //! | `context` | what the parts of this work have in common |
 //! | `verdict` | what the call's failure or head means for those who wait |
+//! | `moves` | moving followers to the flights of their own variants |
 //! | `body` | what the body's frames and end mean for them, and for those who read |
 //! | `audit` | what of its answer is for those who are audited |
 //! | `contender` | the flight's part in the protocol across replicas (feature `redis`) |
@@ -36,6 +37,7 @@ mod follower;
 mod identity;
 mod inner;
 mod leader;
+mod moves;
 mod moving_on;
 mod reader;
 mod state;

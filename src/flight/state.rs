@@ -144,6 +144,14 @@ pub(crate) enum Decision<K> {
     Fail(Box<request::Parts>, Box<dyn Any + Send>),
 }
 
+/// Counts out those who were dismissed (S3).
+pub(super) fn count_out<K>(flight: &Arc<Flight<K>>, dismissed: usize) {
+    if dismissed > 0 {
+        flight.data.counters.leave(dismissed);
+        flight.count_out(dismissed);
+    }
+}
+
 // ===== impl State =====
 
 impl<K> State<K> {

@@ -6,16 +6,15 @@
 use std::{any::Any, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{HeaderName, Response, request, response};
+use http::{Response, request, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
     audit::Taken,
-    candidate::Candidate,
     context::{Pulled, WorkContext},
     leader::LeaderResponse,
-    state::{Flight, FollowerState, Number, Stage},
+    state::{Flight, Stage, count_out},
 };
 use crate::{
     buffer::{PrefixHasher, Room},
@@ -24,11 +23,7 @@ use crate::{
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant, Vary},
-    shared::Shared,
 };
-
-/// At most so many followers are looked at under one lock.
-const CHUNK: usize = 32;
 
 /// What is to become of a response.
 pub(super) enum Verdict<B> {
@@ -70,13 +65,6 @@ pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
 pub(super) fn dismiss<K>(flight: &Arc<Flight<K>>, stage: Stage) {
     let dismissed = flight.data.state.lock().dismiss_all(stage);
     count_out(flight, dismissed);
-}
-
-fn count_out<K>(flight: &Arc<Flight<K>>, dismissed: usize) {
-    if dismissed > 0 {
-        flight.data.counters.leave(dismissed);
-        flight.count_out(dismissed);
-    }
 }
 
 // ===== impl Head =====
@@ -301,134 +289,6 @@ where
         self.move_all(&others, Some(of.names()), &differs);
         data.state.lock().stage = Stage::Shared(head);
         true
-    }
-
-    /// Moves those who have asked too late for another replica's response to a new flight, in a flight that nobody joins any more.
-    #[cfg(feature = "redis")]
-    pub(super) fn move_late(&self, covered: u64) {
-        let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
-        let slots: Vec<_> = {
-            let state = self.flight.data.state.lock();
-            state.followers.iter().map(|(slot, _)| slot).collect()
-        };
-        self.move_all(&slots, None, &is_late);
-    }
-
-    /// From now on the flight is that of its leader's variant, `own`: all others are moved to those of theirs, and need not wait for a
-    /// response that is not for them. Those below `covered` come first.
-    #[cfg(feature = "redis")]
-    pub(super) fn move_others(&self, own: &Variant, covered: u64) {
-        let data = &self.flight.data;
-        let varying = &self.shared.flights.varying;
-        let varying = varying.insert(data.hash, own.names());
-        let (mut waiting, _old) = {
-            let mut state = data.state.lock();
-            let waiting = state.followers.iter();
-            let waiting = waiting.filter_map(|(slot, follower)| match follower {
-                FollowerState::Here { number, .. } => Some((number.0 >= covered, slot)),
-                _ => None,
-            });
-            let waiting: Vec<_> = waiting.collect();
-            (waiting, state.variant.replace((own.clone(), varying)))
-        };
-        waiting.sort_unstable();
-        let slots: Vec<_> = waiting.into_iter().map(|(_, slot)| slot).collect();
-        let differs = |head: &request::Parts, _| !own.matches(&head.headers);
-        self.move_all(&slots, Some(own.names()), &differs);
-        self.flight.wake_callers();
-    }
-
-    /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
-    /// these names. One whose key panics with that makes its own call, and is no matter of the others.
-    fn move_all(
-        &self,
-        slots: &[usize],
-        names: Option<&Arc<[HeaderName]>>,
-        moves: &dyn Fn(&request::Parts, Number) -> bool,
-    ) {
-        self.flight.data.state.lock().is_moving = true;
-        for chunk in slots.chunks(CHUNK) {
-            self.move_followers(chunk, names, moves);
-        }
-        self.flight.data.state.lock().is_moving = false;
-    }
-
-    fn move_followers(
-        &self,
-        slots: &[usize],
-        names: Option<&Arc<[HeaderName]>>,
-        moves: &dyn Fn(&request::Parts, Number) -> bool,
-    ) {
-        let data = &self.flight.data;
-        let dismissed: Vec<_> = {
-            let mut state = data.state.lock();
-            let moves = |slot: &usize| match state.followers.get(*slot) {
-                Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
-                _ => false,
-            };
-            let others: Vec<_> = slots.iter().copied().filter(moves).collect();
-            let dismiss = |slot| Some((slot, state.dismiss(slot)?));
-            others.into_iter().filter_map(dismiss).collect()
-        };
-        count_out(&self.flight, dismissed.len());
-        let now = Instant::now();
-        for (slot, (head, number)) in dismissed {
-            let mut head = Some(*head);
-            let (moved, reason) = match caught(|| self.move_head(names, &mut head, number, now)) {
-                Ok(moved) => (moved, Reason::Full),
-                Err(payload) => {
-                    drop_quietly(payload);
-                    (None, Reason::Leaderless)
-                }
-            };
-            let found = moved.unwrap_or_else(|| {
-                let head = head.expect("a request that is not moved is still here");
-                FollowerState::Forwarded(Box::new(head), reason)
-            });
-            let late = {
-                let mut state = data.state.lock();
-                match state.followers.get_mut(slot) {
-                    Some(follower @ FollowerState::Moving) => {
-                        *follower = found;
-                        None
-                    }
-                    _ => Some(found),
-                }
-            };
-            // Its caller has left, and its request's drop is the user's.
-            drop_quietly(late);
-        }
-    }
-
-    /// Lets a follower wait in the flight of its own variant. `None` if that is full.
-    fn move_head(
-        &self,
-        names: Option<&Arc<[HeaderName]>>,
-        head: &mut Option<request::Parts>,
-        number: Number,
-        now: Instant,
-    ) -> Option<FollowerState<X::Key>> {
-        let Shared {
-            flights, settings, ..
-        } = &*self.shared;
-        let old = &self.flight.data;
-        let request = head.as_ref()?;
-        let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
-        let method = request.method.clone();
-        let data = self
-            .shared
-            .new_flight(old.hash, old.key.clone(), method, now);
-        let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
-        let caller = candidate.enter_moved(variant, data)?;
-        #[cfg(feature = "redis")]
-        {
-            self.hand_on(caller.flight());
-            flights.one_more(caller.flight(), number);
-        }
-        if caller.flight().is_shared() {
-            caller.promote();
-        }
-        Some(FollowerState::Moved(caller))
     }
 
     /// Which requests of this key the response is for, if not for all.
