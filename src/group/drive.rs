@@ -112,11 +112,15 @@ impl<K, V, C> Flight<K, V, C> {
         let driver = state.driver;
         let again = mem::take(&mut state.rewake);
         let spawn_on = match driver {
-            // Somebody has joined, or the work has been polled within a runtime for the first time (F9).
-            Driver::Task | Driver::Callers if polled_as != Driver::Task => {
-                work.runtime().or_else(|| state.handover.take())
+            _ if polled_as == Driver::Task => None,
+            // Somebody has joined; or a kept flight's leader has left, and has spawned the task itself.
+            Driver::Task => {
+                let here = state.handover.take();
+                here.map(|here| work.runtime().unwrap_or(here))
             }
-            _ => None,
+            // The work has been polled within a runtime for the first time (F9).
+            Driver::Callers => work.runtime(),
+            Driver::Leader => None,
         };
         state.work = WorkState::Idle(work);
         if let Some(runtime) = spawn_on {
