@@ -107,10 +107,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 // On the second pass: the reader that set the pace has left meanwhile, and this one takes its place.
                 _ if asked => self.caller.flight().wake_driver(),
                 None => {}
-                Some(Poll::Pending) if !paced => {
-                    self.yielded = false;
-                    return Poll::Pending;
-                }
+                Some(Poll::Pending) if !paced => return Poll::Pending,
                 Some(Poll::Pending) if self.yielded => return Poll::Ready(Next::MoveOn),
                 Some(Poll::Pending) => {
                     self.yielded = true;
