@@ -69,13 +69,12 @@ impl<K> Reader<K> {
 
     /// `None`: others have their turn.
     fn read(&mut self) -> Option<Read> {
-        let (read, _spent) = {
+        let read = {
             let mut state = self.caller.flight().data.state.lock();
             if self.burst >= BURST && state.buffer.is_behind(self.caller.place(), BURST as u64) {
                 return None;
             }
-            let read = state.buffer.read(self.caller.place());
-            (read, state.buffer.take_spent())
+            state.buffer.read(self.caller.place())
         };
         observe::settle();
         Some(read)
