@@ -119,10 +119,13 @@ impl Drop for Asking {
 
 #[test]
 fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
-    for followers in [0, 1] {
-        for ends in [true, false] {
+    // Of the larger nothing is given up before its end.
+    let limits = [10, 100];
+    let all = limits.map(|max_body| [0, 1].map(|followers| (max_body, followers)));
+    for (max_body, followers) in all.into_iter().flatten() {
+        for (ends, leader_first) in [(true, true), (false, true), (false, false)] {
             within_a_minute(move || {
-                let layer = layer().max_body(10);
+                let layer = layer().max_body(max_body);
                 let (mut service, mut origin, handle) = stack(&layer);
                 let again = Arc::new(Mutex::new(None));
                 let mut leader = service.call(get("/page"));
@@ -139,14 +142,42 @@ fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
                     feed.end();
                     assert_eq!(frame(&mut leader), Polled::End);
                 }
-                drop(leader);
-                drop(follower);
+                if leader_first {
+                    drop(leader);
+                    drop(follower);
+                } else {
+                    drop(follower);
+                    drop(leader);
+                }
                 assert!(feed.is_dropped());
                 *again.lock().unwrap() = None;
                 assert_idle(&handle);
             });
         }
     }
+}
+
+#[test]
+fn a_frame_that_gives_way_to_another_flight_and_asks_for_its_own_key_finds_no_lock_held() {
+    within_a_minute(|| {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
+        let again = Arc::new(Mutex::new(None));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let feed = origin.call().begin();
+        let mut leader = now(&mut leader).into_body();
+        feed.bytes(Bytes::from_owner(Asking(again.clone(), *b"page")));
+        assert_eq!(frame(&mut leader), data("page"));
+        assert_eq!(handle.stats().buffered_bytes, 4);
+        let mut others = [(); 2].map(|()| service.call(get("/other")));
+        *again.lock().unwrap() = Some(service);
+        let other = origin.call().begin_known(6);
+        now(&mut others[0]);
+        assert_eq!(origin.count(), 3, "the frame has gone, and has asked");
+        drop((leader, others));
+        assert!(feed.is_dropped() && other.is_dropped());
+        assert_idle(&handle);
+    });
 }
 
 /// A body whose every poll asks the layer again.
