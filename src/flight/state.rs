@@ -196,13 +196,13 @@ impl<K> State<K> {
         unwanted.then(|| mem::take(&mut self.stage))
     }
 
-    /// Dismisses all followers that wait (S3): gives how many of them are to be counted out. None, where they were before.
+    /// Dismisses all followers that wait (S3), in a closed flight: gives how many are to be counted out. None, where they were
+    /// before.
     pub(crate) fn dismiss_all(&mut self, stage: Stage) -> usize {
         if matches!(self.stage, Stage::Refused(_) | Stage::Failed(_)) {
             return 0;
         }
         self.stage = stage;
-        self.is_closed = true;
         let mut dismissed = 0;
         for (_, follower) in &self.followers {
             if let FollowerState::Here { place, .. } = follower {
