@@ -32,9 +32,8 @@ impl<K, V, C> Entries<K, V, C> {
         hash: u64,
         key: K,
         data: C,
-        keep: bool,
     ) -> Arc<Flight<K, V, C>> {
-        let flight = Arc::new(Flight::new(self.next(shard, hash), data, keep));
+        let flight = Arc::new(Flight::new(self.next(shard, hash), data));
         self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));
         flight
     }
@@ -86,7 +85,7 @@ impl<K, V> Entries<K, V, ()> {
         let link = || Link::new(shard, hash, number);
         let work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
         let state = State::new(work, solo.waker);
-        let flight = Arc::new(Flight::with_state(link(), (), false, state));
+        let flight = Arc::new(Flight::with_state(link(), (), state));
         *held = Held::Whole(Arc::clone(&flight));
         self.put_aside(&link(), Held::Whole(Arc::clone(&flight)));
         Some(flight)

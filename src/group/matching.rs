@@ -108,7 +108,7 @@ impl<K, V, C> Table<K, V, C> {
             detached.push(entries.remove(position, number));
         }
         if let Some((flight, join)) = joined {
-            flight.count_in(false);
+            flight.count_in();
             let caller = Caller::follower(flight);
             drop(entries);
             // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
@@ -116,7 +116,7 @@ impl<K, V, C> Table<K, V, C> {
             return Admission::Follows((caller, join));
         }
         matcher.lead(&mut data);
-        let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data, false));
+        let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data));
         drop(entries);
         drop_quietly(detached);
         Admission::Leads(caller)
@@ -137,7 +137,7 @@ impl<K, V, C> Table<K, V, C> {
             flight.is_some_and(|flight| matches(entry.key(), &flight.data))
         });
         let flight = Arc::clone(entry?.flight()?);
-        flight.count_in(false);
+        flight.count_in();
         Some(Caller::follower(flight))
     }
 
@@ -170,7 +170,7 @@ impl<K, V, C> Flight<K, V, C> {
             return Err(None);
         }
         agreed(self)?;
-        self.count_in(false);
+        self.count_in();
         Ok(Caller::follower(Arc::clone(self)))
     }
 }

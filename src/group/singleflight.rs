@@ -394,7 +394,7 @@ where
             )));
         }
         let hash = self.shared.table.hash(&key);
-        let caller = match self.shared.table.enter_kept(hash, key) {
+        let caller = match self.shared.table.enter_whole(hash, key) {
             Admission::Leads(mut caller) => {
                 caller.start(work);
                 caller

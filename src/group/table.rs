@@ -102,18 +102,18 @@ impl<K, V> Table<K, V, ()> {
     where
         K: Eq,
     {
-        self.enter_as(hash, key, false, |shard, entries, key| {
+        self.enter_as(hash, key, |shard, entries, key| {
             SoloLeader::new(entries.link_solo(shard, hash, key))
         })
     }
 
-    /// Joins the flight of `key`, or leads a new one: either goes on to its end though every caller leaves.
-    pub(super) fn enter_kept(&self, hash: u64, key: K) -> GroupAdmission<K, V, Caller<K, V, ()>>
+    /// Joins the flight of `key`, or leads a new one that is whole from the start.
+    pub(super) fn enter_whole(&self, hash: u64, key: K) -> GroupAdmission<K, V, Caller<K, V, ()>>
     where
         K: Eq,
     {
-        self.enter_as(hash, key, true, |shard, entries, key| {
-            Caller::leader(entries.link_whole(shard, hash, key, (), true))
+        self.enter_as(hash, key, |shard, entries, key| {
+            Caller::leader(entries.link_whole(shard, hash, key, ()))
         })
     }
 
@@ -122,7 +122,6 @@ impl<K, V> Table<K, V, ()> {
         &self,
         hash: u64,
         key: K,
-        keep: bool,
         lead: impl FnOnce(&Arc<Shard<K, V, ()>>, &mut Entries<K, V, ()>, K) -> L,
     ) -> GroupAdmission<K, V, L>
     where
@@ -136,7 +135,7 @@ impl<K, V> Table<K, V, ()> {
         let number = entry.number();
         let flight = entries.make_whole(shard, hash, number);
         let flight = flight.expect("found under this lock");
-        flight.count_in(keep);
+        flight.count_in();
         let caller = Caller::follower(flight);
         drop(entries);
         // Here, not by the end of this function: if its drop panics then, the caller that is given back is leaked.
