@@ -314,7 +314,7 @@ impl SharedBuffer {
     }
 
     /// Whether a frame of this length is more than the response has promised.
-    pub(crate) fn exceeds(&self, len: usize) -> bool {
+    fn exceeds(&self, len: usize) -> bool {
         self.expected
             .is_some_and(|expected| self.received + len as u64 > expected)
     }
@@ -466,12 +466,11 @@ impl SharedBuffer {
 
     /// The source gives more than was promised, with a frame of this length: followers get an error instead of what is
     /// left, the leader goes on.
-    pub(crate) fn cut_followers(&mut self, len: usize) {
+    fn cut_followers(&mut self, len: usize) {
         if let Some(expected) = self.expected.take() {
             let received = self.received + len as u64;
             self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
         }
-        self.outgrow(&[]);
     }
 
     /// The source has ended. Fewer bytes than promised are a failure.
@@ -782,19 +781,15 @@ mod tests {
             if let Some(frame) = refused {
                 assert!(self.whole, "only a whole buffer refuses a frame");
                 self.whole = false;
-                if exceeds {
-                    self.buffer.cut_followers(len);
-                } else {
-                    let mut prefixes = Vec::new();
-                    if self.is_shared() {
-                        let hasher = self.hasher.insert(PrefixHasher::new());
-                        for data in self.buffer.whole_data() {
-                            hasher.append(&data);
-                            prefixes.push(hasher.prefix());
-                        }
+                let mut prefixes = Vec::new();
+                if self.is_shared() {
+                    let hasher = self.hasher.insert(PrefixHasher::new());
+                    for data in self.buffer.whole_data() {
+                        hasher.append(&data);
+                        prefixes.push(hasher.prefix());
                     }
-                    self.buffer.outgrow(&prefixes);
                 }
+                self.buffer.outgrow(&prefixes);
                 let prefix = self.follow(&frame);
                 let pushed = self.buffer.push(frame, SizeHint::new(), prefix);
                 assert!(pushed.is_ok(), "a window refuses no frame");
