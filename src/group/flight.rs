@@ -102,11 +102,7 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     #[inline]
-    pub(super) fn with_state(
-        link: Link<K, V, C>,
-        data: C,
-        state: FlightState<K, V, C>,
-    ) -> Self {
+    pub(super) fn with_state(link: Link<K, V, C>, data: C, state: FlightState<K, V, C>) -> Self {
         Self {
             link,
             callers: AtomicUsize::new(1),

@@ -334,18 +334,21 @@ mod tests {
     }
 
     #[test]
-    fn one_who_is_refused_leaves_the_flights_as_they_are() {
+    fn one_who_is_refused_looks_no_further_and_leaves_the_flights_as_they_are() {
         let table = Table::new();
-        let first = enter(&table, 0, (), Match::Pass);
-        let second = enter(&table, 1, (), Match::Pass);
-        let mut refuse_first = |_: &_, (): &_, entry: &Entry<_, (), ()>| match entry.key() {
-            0 => Match::<()>::Refuse,
-            _ => Match::Detach,
+        let flights = [0, 1, 2].map(|key| enter(&table, key, (), Match::Pass));
+        let mut seen = 0;
+        let mut refuse_second = |_: &_, (): &_, _: &Entry<_, (), ()>| {
+            seen += 1;
+            match seen {
+                1 => Match::<()>::Detach,
+                _ => Match::Refuse,
+            }
         };
-        let refused = table.enter(&[0], 2, (), &mut refuse_first);
-        assert!(matches!(refused, Admission::Refused((2, ()))));
-        assert_eq!(table.len(), 2);
-        drop((first, second));
+        let refused = table.enter(&[0], 3, (), &mut refuse_second);
+        assert!(matches!(refused, Admission::Refused((3, ()))));
+        assert_eq!((seen, table.len()), (2, 3));
+        drop(flights);
         assert_eq!(table.len(), 0);
     }
 
