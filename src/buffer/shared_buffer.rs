@@ -589,9 +589,7 @@ impl SharedBuffer {
     }
 
     pub(crate) fn is_end_for(&self, place: Place) -> bool {
-        matches!(self.end, Some(End::Complete))
-            && self.cursor(place).frames == self.frames.next()
-            && (self.cut.is_none() || place == Place::Leader)
+        matches!(self.end, Some(End::Complete)) && self.cursor(place).frames == self.frames.next()
     }
 
     pub(crate) fn size_hint_for(&self, place: Place) -> SizeHint {
@@ -912,7 +910,9 @@ mod tests {
                     if self.ended => {}
                 // Nor anything but its end after trailers.
                 Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
-                Op::Pull => self.pulled |= self.may_pull(),
+                Op::Pull if self.may_pull() => self.pulled = true,
+                // It is asked in vain, and waits to be woken again.
+                Op::Pull => self.is_woken = false,
                 Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
                 Op::Trailers => {
                     let pushed = self.pushed.len();
@@ -1049,6 +1049,27 @@ mod tests {
             model.apply(op);
         }
         assert_eq!(model.pushed.len(), 4);
+    }
+
+    #[test]
+    fn the_fastest_follower_sets_the_pace_where_the_leader_has_left() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let push = Op::Push(4);
+        for op in [Op::Join, Op::Join, push, push, Op::Read(1), Op::Leave(0)] {
+            model.apply(op);
+        }
+        // The last to join is the first now, and has read nothing.
+        let (slow, fast) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Push(8), fast, fast, fast, Op::Push(8), fast] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 4);
+        assert!(!model.readers[1].behind && model.readers[0].behind);
+        model.apply(slow);
     }
 
     #[test]
