@@ -110,7 +110,6 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 Some(Poll::Pending) if self.yielded => return Poll::Ready(Next::MoveOn),
                 Some(Poll::Pending) => {
                     self.yielded = true;
-                    self.caller.flight().wake_leader();
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }

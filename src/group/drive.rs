@@ -66,12 +66,6 @@ impl<K, V, C> Flight<K, V, C> {
         wakers.wake();
     }
 
-    /// Wakes the leader alone.
-    pub(crate) fn wake_leader(&self) {
-        let waker = self.state().slots.take_leader();
-        Wakers::one(waker).wake();
-    }
-
     /// Lets the task that drives the work poll it once more. Where callers drive, the caller that asks does so itself, or
     /// another is at it, which may have looked already.
     pub(crate) fn wake_driver(&self) {
