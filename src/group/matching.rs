@@ -223,12 +223,13 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
             mpsc,
         },
+        task::{Context, Waker},
         thread,
         time::Duration,
     };
 
     use super::*;
-    use crate::group::runtime::Runtime;
+    use crate::group::{panic::caught, runtime::Runtime};
 
     type Examine<K, C> = fn(&K, &C, &Entry<K, (), C>) -> Match;
 
@@ -318,6 +319,21 @@ mod tests {
             drop((first, second));
             assert_eq!(table.len(), 0);
         }
+    }
+
+    /// It would abort the process.
+    #[test]
+    fn what_a_flight_carries_is_not_dropped_while_its_last_caller_panics() {
+        let (table, armed) = (Table::new(), Arc::new(AtomicUsize::new(0)));
+        let entered = enter(&table, (), Bad(Arc::clone(&armed)), Match::Pass);
+        let Admission::Leads(mut leader) = entered else {
+            unreachable!("there is no other flight")
+        };
+        leader.start(|| async { panic!("bad work") });
+        armed.store(1, Ordering::Relaxed);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(caught(|| leader.poll(&mut cx).is_ready()).is_err());
+        assert_eq!((armed.load(Ordering::Relaxed), table.len()), (0, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, request, response};
+use http::{HeaderMap, HeaderValue, Request, Response, request, response};
 use http_body::{Body, SizeHint};
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, service_fn};
@@ -307,6 +307,25 @@ async fn a_follower_whose_request_is_gone_ends_with_an_error() {
     );
     drop((leader, slow));
     assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn the_trailers_of_a_second_response_come_after_the_bytes_that_the_first_has_promised() {
+    let head = || Response::builder().header("content-length", 10);
+    let mut all = behind(head()).await;
+    all.handle.set_enabled(false);
+    assert_eq!(frame(&mut all.slow), Polled::Pending);
+    let feed = (all.origin.call()).begin_with(head(), SizeHint::new());
+    feed.send("0.1.2.3.4.");
+    assert_eq!(frame(&mut all.slow), data("1.2.3.4."));
+    assert!(!all.slow.is_end_stream());
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", HeaderValue::from_static("1"));
+    feed.trailers(trailers.clone());
+    feed.end();
+    assert_eq!(frame(&mut all.slow), Polled::Trailers(trailers));
+    assert_eq!(frame(&mut all.slow), Polled::End);
+    all.end();
 }
 
 #[tokio::test]
