@@ -1073,6 +1073,29 @@ mod tests {
     }
 
     #[test]
+    fn one_who_sets_the_pace_in_the_place_of_another_asks_for_the_frame_that_it_had_asked_for() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), leader, follower] {
+            model.apply(op);
+        }
+        for op in [Op::Push(8), leader, follower, leader, Op::Leave(0)] {
+            model.apply(op);
+        }
+        // The source has heard the leader, and looks when it has left.
+        model.apply(Op::Pull);
+        assert!(!model.pulled && !model.is_woken);
+        model.apply(Op::Read(0));
+        assert!(model.is_woken);
+        model.apply(Op::Push(8));
+        assert_eq!(model.pushed.len(), 3);
+    }
+
+    #[test]
     fn one_frame_at_a_time_is_held_that_was_not_paid_for() {
         let limits = Limits {
             max_body: 100,
