@@ -45,7 +45,7 @@ enum Kind<B> {
     /// As it came. Boxed, so that other bodies are no larger for it.
     Audited(Pin<Box<AuditedBody<B>>>),
     /// All that there is.
-    Whole(Frame<Bytes>),
+    OneFrame(Frame<Bytes>),
     /// Through the flight.
     Shared(Box<dyn ReadBody>),
 }
@@ -65,9 +65,9 @@ impl<B> ResponseBody<B> {
         }
     }
 
-    pub(crate) fn whole(frame: Option<Frame<Bytes>>) -> Self {
+    pub(crate) fn one_frame(frame: Option<Frame<Bytes>>) -> Self {
         Self {
-            kind: frame.map_or(Kind::Empty, Kind::Whole),
+            kind: frame.map_or(Kind::Empty, Kind::OneFrame),
         }
     }
 
@@ -103,7 +103,7 @@ where
                 }));
             }
             KindProj::Audited(body) => return body.as_mut().poll_frame(cx),
-            KindProj::Whole(frame) => {
+            KindProj::OneFrame(frame) => {
                 let frame = std::mem::replace(frame, Frame::data(Bytes::new()));
                 Some(Ok(frame))
             }
@@ -123,7 +123,7 @@ where
             Kind::Empty => true,
             Kind::Inner(body) => body.is_end_stream(),
             Kind::Audited(body) => body.is_end_stream(),
-            Kind::Whole(_) => false,
+            Kind::OneFrame(_) => false,
             Kind::Shared(reader) => reader.is_end_stream(),
         }
     }
@@ -133,7 +133,7 @@ where
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Inner(body) => body.size_hint(),
             Kind::Audited(body) => body.size_hint(),
-            Kind::Whole(frame) => {
+            Kind::OneFrame(frame) => {
                 SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
             }
             Kind::Shared(reader) => reader.size_hint(),
@@ -154,7 +154,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
             Kind::Empty => "Empty",
             Kind::Inner(_) => "Inner",
             Kind::Audited(_) => "Audited",
-            Kind::Whole(_) => "Whole",
+            Kind::OneFrame(_) => "OneFrame",
             Kind::Shared(_) => "Shared",
         };
         f.debug_struct("ResponseBody")

@@ -90,7 +90,7 @@ impl<K> Handle<K> {
     pub fn forget_all(&self) -> usize {
         #[cfg(feature = "redis")]
         if let Some(replicated) = self.flights.replicated() {
-            replicated.site.forget_all();
+            replicated.client.forget_all();
         }
         self.forget_if(|_| true)
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 #[cfg(feature = "redis")]
 use crate::{
-    replicas::{KeyBytes, Replicas, Site},
+    replicas::{KeyBytes, ReplicaClient, Replicas},
     shared::Replicated,
 };
 
@@ -380,12 +380,12 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     }
 
     #[cfg(feature = "redis")]
-    pub(crate) fn across<F>(self, site: Site, write: F) -> Self
+    pub(crate) fn across<F>(self, client: ReplicaClient, write: F) -> Self
     where
         F: Fn(&X::Key, &mut KeyBytes) + Send + Sync + 'static,
     {
         let extractor = Arc::clone(&self.shared.extractor);
-        let replicated = Replicated::new(site, extractor, write);
+        let replicated = Replicated::new(client, extractor, write);
         self.shared.flights.set_replicated(replicated);
         self
     }

@@ -8,16 +8,16 @@ use http::{
     response,
 };
 
-use super::digest::Digest;
+use super::digest::BodyDigest;
 use crate::{
     key::RequestKeyExtractor,
     observe::{CallerSpan, Difference},
     rules::{self, Fields},
 };
 
-pub(super) struct Answer {
+pub(super) struct ResponseSummary {
     pub(super) head: Head,
-    pub(super) body: Digest,
+    pub(super) body: BodyDigest,
     /// `None`: whoever read the body did not ask for them.
     pub(super) trailers: Option<HeaderMap>,
 }
@@ -28,17 +28,17 @@ pub(super) struct Head {
 }
 
 /// Which fields of a response may differ though nothing is amiss.
-pub(super) struct Natural(pub(super) RequestKeyExtractor);
+pub(super) struct IgnoredFields(pub(super) RequestKeyExtractor);
 
 /// What there is to compare when an auditor has ended.
-pub(super) struct Audited {
+pub(super) struct AuditedRequest {
     pub(super) path: String,
     pub(super) span: CallerSpan,
     /// Those in which it may differ from the leader's.
     pub(super) request: Fields,
-    pub(super) natural: Natural,
+    pub(super) ignored: IgnoredFields,
     /// `None`: it did not come whole.
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<ResponseSummary>,
 }
 
 /// The names of the request fields in which two requests differ.
@@ -66,14 +66,14 @@ impl Head {
     }
 }
 
-// ===== impl Answer =====
+// ===== impl ResponseSummary =====
 
-impl Answer {
-    pub(super) fn difference(&self, other: &Self, natural: &Natural) -> Option<Difference> {
+impl ResponseSummary {
+    pub(super) fn difference(&self, other: &Self, ignored: &IgnoredFields) -> Option<Difference> {
         let (head, others) = (&self.head, &other.head);
-        let mut fields = natural.differing(&head.headers, &others.headers);
+        let mut fields = ignored.differing(&head.headers, &others.headers);
         if let (Some(trailers), Some(others)) = (&self.trailers, &other.trailers) {
-            fields.extend(natural.differing(trailers, others));
+            fields.extend(ignored.differing(trailers, others));
         }
         let difference = Difference {
             status: head.status != others.status,
@@ -84,9 +84,9 @@ impl Answer {
     }
 }
 
-// ===== impl Natural =====
+// ===== impl IgnoredFields =====
 
-impl Natural {
+impl IgnoredFields {
     fn differing<'a>(&self, one: &'a HeaderMap, two: &'a HeaderMap) -> BTreeSet<&'a str> {
         let is_named = |headers, name: &HeaderName| {
             rules::tokens(headers, &CONNECTION)

@@ -7,8 +7,8 @@ use http::{HeaderMap, Method, Request, response};
 use http_body::{Body, Frame};
 
 use super::{
-    answer::{Answer, Audited, Head, Natural},
-    digest::BodyDigest,
+    answer::{AuditedRequest, Head, IgnoredFields, ResponseSummary},
+    digest::BodyHasher,
     original::Original,
 };
 use crate::{
@@ -26,9 +26,9 @@ pub(crate) struct Auditor {
     method: Method,
     head: Option<Head>,
     expected: Option<u64>,
-    body: BodyDigest,
+    body: BodyHasher,
     /// Until it has ended (A2).
-    audited: Option<Audited>,
+    audited: Option<AuditedRequest>,
 }
 
 // ===== impl Auditor =====
@@ -47,12 +47,12 @@ impl Auditor {
             method: request.method().clone(),
             head: None,
             expected: None,
-            body: BodyDigest::new(),
-            audited: Some(Audited {
+            body: BodyHasher::new(),
+            audited: Some(AuditedRequest {
                 path: request.uri().path().to_owned(),
                 span,
                 request: fields,
-                natural: Natural(shared.default_key().cloned().unwrap_or_default()),
+                ignored: IgnoredFields(shared.default_key().cloned().unwrap_or_default()),
                 answer: None,
             }),
         })
@@ -85,7 +85,7 @@ impl Auditor {
 
     fn finish(&mut self, trailers: Option<HeaderMap>) {
         let body = self.body.finish();
-        let answer = self.head.take().map(|head| Answer {
+        let answer = self.head.take().map(|head| ResponseSummary {
             head,
             body,
             trailers,
@@ -93,7 +93,7 @@ impl Auditor {
         self.end(answer);
     }
 
-    fn end(&mut self, answer: Option<Answer>) {
+    fn end(&mut self, answer: Option<ResponseSummary>) {
         if let Some(mut audited) = self.audited.take() {
             audited.answer = answer;
             self.original.audited(audited);

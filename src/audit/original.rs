@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, response};
 
 use super::{
-    answer::{Answer, Audited, Head, request_fields},
-    digest::BodyDigest,
+    answer::{AuditedRequest, Head, ResponseSummary, request_fields},
+    digest::BodyHasher,
 };
 use crate::{
     observe,
@@ -21,17 +21,17 @@ use crate::{
 /// Where it is dropped before it has ended, nothing is known of the flight's answer.
 pub(crate) struct Original {
     counters: Arc<Counters>,
-    state: Mutex<State>,
+    state: Mutex<OriginalState>,
 }
 
-struct State {
+struct OriginalState {
     /// What there was of the body when the first auditor came, to be hashed outside the flight's lock.
     unhashed: Vec<Bytes>,
-    body: BodyDigest,
+    body: BodyHasher,
     trailers: HeaderMap,
-    ending: Option<Arc<Ending>>,
+    outcome: Option<Arc<OriginalOutcome>>,
     /// Auditors that have ended before (A2).
-    waiting: Vec<Audited>,
+    waiting: Vec<AuditedRequest>,
 }
 
 /// Whom a flight's answer is for.
@@ -41,11 +41,11 @@ pub(crate) struct Recipients {
     pub(crate) request: Fields,
 }
 
-enum Ending {
+enum OriginalOutcome {
     /// It is its leader's alone.
     Private,
     /// `None`: it did not come whole.
-    Shared(Recipients, Option<Answer>),
+    Shared(Recipients, Option<ResponseSummary>),
 }
 
 // ===== impl Original =====
@@ -59,11 +59,11 @@ impl Original {
     ) -> Arc<Self> {
         Arc::new(Self {
             counters,
-            state: Mutex::new(State {
+            state: Mutex::new(OriginalState {
                 unhashed: data,
-                body: BodyDigest::new(),
+                body: BodyHasher::new(),
                 trailers: trailers.unwrap_or_default(),
-                ending: None,
+                outcome: None,
                 waiting: Vec::new(),
             }),
         })
@@ -84,12 +84,12 @@ impl Original {
 
     /// The rules gave the answer to nobody but its leader.
     pub(crate) fn refuse(&self) {
-        self.end(|_| Ending::Private);
+        self.end(|_| OriginalOutcome::Private);
     }
 
     /// The answer has not come whole.
     pub(crate) fn lose(&self, recipients: Recipients) {
-        self.end(|_| Ending::Shared(recipients, None));
+        self.end(|_| OriginalOutcome::Shared(recipients, None));
     }
 
     /// The whole answer is there.
@@ -98,45 +98,45 @@ impl Original {
         self.end(|state| {
             state.catch_up();
             if !rules::trailers_may_be_shared(&state.trailers) {
-                return Ending::Private;
+                return OriginalOutcome::Private;
             }
-            let answer = Answer {
+            let answer = ResponseSummary {
                 head,
                 body: state.body.finish(),
                 trailers: Some(mem::take(&mut state.trailers)),
             };
-            Ending::Shared(recipients, Some(answer))
+            OriginalOutcome::Shared(recipients, Some(answer))
         });
     }
 
-    fn end(&self, ending: impl FnOnce(&mut State) -> Ending) {
-        let (ending, waiting) = {
+    fn end(&self, outcome: impl FnOnce(&mut OriginalState) -> OriginalOutcome) {
+        let (outcome, waiting) = {
             let mut state = self.state.lock();
-            let ending = Arc::new(ending(&mut state));
+            let outcome = Arc::new(outcome(&mut state));
             state.unhashed = Vec::new();
-            state.ending = Some(Arc::clone(&ending));
-            (ending, mem::take(&mut state.waiting))
+            state.outcome = Some(Arc::clone(&outcome));
+            (outcome, mem::take(&mut state.waiting))
         };
         for audited in waiting {
-            self.conclude(&ending, &audited);
+            self.conclude(&outcome, &audited);
         }
     }
 
     /// An auditor has ended.
-    pub(super) fn audited(&self, audited: Audited) {
-        let ending = {
+    pub(super) fn audited(&self, audited: AuditedRequest) {
+        let outcome = {
             let mut state = self.state.lock();
-            let Some(ending) = &state.ending else {
+            let Some(outcome) = &state.outcome else {
                 return state.waiting.push(audited);
             };
-            Arc::clone(ending)
+            Arc::clone(outcome)
         };
-        self.conclude(&ending, &audited);
+        self.conclude(&outcome, &audited);
     }
 
-    fn conclude(&self, ending: &Ending, audited: &Audited) {
-        let (recipients, original) = match ending {
-            Ending::Shared(recipients, original) if recipients.hold(&audited.request) => {
+    fn conclude(&self, outcome: &OriginalOutcome, audited: &AuditedRequest) {
+        let (recipients, original) = match outcome {
+            OriginalOutcome::Shared(recipients, original) if recipients.hold(&audited.request) => {
                 (recipients, original)
             }
             // A3
@@ -146,12 +146,12 @@ impl Original {
         let (Some(original), Some(answer)) = (original, &audited.answer) else {
             return counters.count(Event::AuditUnknown);
         };
-        match original.difference(answer, &audited.natural) {
+        match original.difference(answer, &audited.ignored) {
             None => counters.count(Event::AuditSame),
             Some(difference) => {
                 counters.count(Event::AuditDiffered(difference.what()));
                 let request_fields = request_fields(&recipients.request, &audited.request);
-                let Audited { span, path, .. } = audited;
+                let AuditedRequest { span, path, .. } = audited;
                 observe::differs(&counters.name, span, path, &difference, &request_fields);
             }
         }
@@ -161,7 +161,7 @@ impl Original {
 impl Drop for Original {
     fn drop(&mut self) {
         let state = self.state.get_mut();
-        if state.ending.is_none() {
+        if state.outcome.is_none() {
             for _ in mem::take(&mut state.waiting) {
                 self.counters.count(Event::AuditUnknown);
             }
@@ -169,9 +169,9 @@ impl Drop for Original {
     }
 }
 
-// ===== impl State =====
+// ===== impl OriginalState =====
 
-impl State {
+impl OriginalState {
     fn catch_up(&mut self) {
         self.body.append_all(&mem::take(&mut self.unhashed));
     }

@@ -29,12 +29,12 @@ const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
 const TINY: usize = if cfg!(test) { 32 } else { 512 };
 
 /// A frame's place in a queue that doubles as it grows.
-const PLACE: usize = 2 * size_of::<Held>();
+const PLACE: usize = 2 * size_of::<HeldFrame>();
 
 /// A queue of frames that are paid for.
 #[derive(Debug)]
 pub(super) struct Frames {
-    queue: VecDeque<Held>,
+    queue: VecDeque<HeldFrame>,
     prefixes: VecDeque<Prefix>,
     /// The index of `queue[0]` in the whole body.
     first: u64,
@@ -52,7 +52,7 @@ pub(super) struct Frames {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldFrame {
     pub(super) content: Content,
     /// What it was charged from the budget.
     pub(super) charge: usize,
@@ -68,7 +68,7 @@ pub(super) enum Content {
 /// The bytes that the places of frames beyond `CHEAP_FRAMES` take. A bare place is half of `PLACE`, so that a body of many short
 /// lines does not exceed `max_body` by its places alone.
 pub(super) fn places(frames: usize) -> usize {
-    frames.saturating_sub(CHEAP_FRAMES) * size_of::<Held>()
+    frames.saturating_sub(CHEAP_FRAMES) * size_of::<HeldFrame>()
 }
 
 // ===== impl Frames =====
@@ -123,7 +123,7 @@ impl Frames {
         debug_assert_eq!(self.prefixes.len(), self.queue.len());
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &HeldFrame> {
         self.queue.iter()
     }
 
@@ -210,7 +210,7 @@ impl Frames {
             Some(prefix) => self.prefixes.push_back(prefix),
             None => self.prefixes.clear(),
         }
-        self.queue.push_back(Held { content, charge });
+        self.queue.push_back(HeldFrame { content, charge });
         len
     }
 
@@ -228,7 +228,7 @@ impl Frames {
     }
 
     pub(super) fn take_oldest(&mut self) -> Option<Content> {
-        let Held { content, charge } = self.queue.pop_front()?;
+        let HeldFrame { content, charge } = self.queue.pop_front()?;
         self.prefixes.pop_front();
         self.first += 1;
         self.held -= content.len();

@@ -20,5 +20,5 @@ pub(crate) use self::{
     budget::Budget,
     lazy::LazyBuffer,
     prefix::{Prefix, PrefixHasher},
-    shared_buffer::{Limits, Place, Read, Room},
+    shared_buffer::{Limits, Read, ReaderId, Room},
 };

@@ -46,12 +46,12 @@ pub(crate) struct SharedBuffer {
     leader: Option<Cursor>,
     followers: Slab<Cursor>,
     /// B5. `None` where that reader has left: the next that waits at the front takes its place.
-    pacer: Option<Place>,
+    pacer: Option<ReaderId>,
     /// How many frames the fastest reader has asked for.
     asked: u64,
     /// Whether a reader has asked in vain, because the source waits for the reader that sets the pace.
     unserved: bool,
-    end: Option<End>,
+    end: Option<BodyEnd>,
     /// Followers read no further, for this reason.
     cut: Option<SharedError>,
 }
@@ -74,7 +74,7 @@ pub(crate) enum Room {
 
 /// Whose cursor it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ReaderId {
     Leader,
     Follower(usize),
 }
@@ -115,7 +115,7 @@ enum Mode {
 }
 
 #[derive(Debug)]
-enum End {
+enum BodyEnd {
     Complete,
     Failed(SharedError),
 }
@@ -136,7 +136,7 @@ impl SharedBuffer {
             mode: Mode::Whole,
             leader: Some(Cursor::default()),
             followers: Slab::new(),
-            pacer: Some(Place::Leader),
+            pacer: Some(ReaderId::Leader),
             asked: 0,
             unserved: false,
             end: None,
@@ -178,7 +178,7 @@ impl SharedBuffer {
     }
 
     /// Whether so many bytes or more wait for the reader at `place`, and the source goes on.
-    pub(crate) fn is_behind(&self, place: Place, bytes: u64) -> bool {
+    pub(crate) fn is_behind(&self, place: ReaderId, bytes: u64) -> bool {
         self.end.is_none() && self.received - self.cursor(place).had.bytes >= bytes
     }
 
@@ -193,23 +193,23 @@ impl SharedBuffer {
     // ===== readers =====
 
     /// One more reader, from the first frame on. Only while the buffer is whole (B1).
-    pub(crate) fn join(&mut self) -> Place {
+    pub(crate) fn join(&mut self) -> ReaderId {
         self.frames.share();
-        Place::Follower(self.followers.insert(Cursor::default()))
+        ReaderId::Follower(self.followers.insert(Cursor::default()))
     }
 
     /// The reader at `place` takes the place of the leader, who has left before the first frame.
-    pub(crate) fn lead(&mut self, place: Place) {
+    pub(crate) fn lead(&mut self, place: ReaderId) {
         self.leave(place);
         self.leader = Some(Cursor::default());
-        self.pacer = Some(Place::Leader);
+        self.pacer = Some(ReaderId::Leader);
     }
 
     /// `true`: the others wait for a reader that has left, and must be woken.
-    pub(crate) fn leave(&mut self, place: Place) -> bool {
+    pub(crate) fn leave(&mut self, place: ReaderId) -> bool {
         match place {
-            Place::Leader => self.leader = None,
-            Place::Follower(index) => drop(self.followers.try_remove(index)),
+            ReaderId::Leader => self.leader = None,
+            ReaderId::Follower(index) => drop(self.followers.try_remove(index)),
         }
         let paced = self.pacer == Some(place);
         if paced {
@@ -224,21 +224,21 @@ impl SharedBuffer {
     }
 
     /// What the reader at `place` has had so far.
-    pub(crate) fn had(&self, place: Place) -> Prefix {
+    pub(crate) fn had(&self, place: ReaderId) -> Prefix {
         self.cursor(place).had
     }
 
-    fn cursor(&self, place: Place) -> &Cursor {
+    fn cursor(&self, place: ReaderId) -> &Cursor {
         match place {
-            Place::Leader => self.leader.as_ref().expect("a reader has a cursor"),
-            Place::Follower(index) => &self.followers[index],
+            ReaderId::Leader => self.leader.as_ref().expect("a reader has a cursor"),
+            ReaderId::Follower(index) => &self.followers[index],
         }
     }
 
-    fn cursor_mut(&mut self, place: Place) -> &mut Cursor {
+    fn cursor_mut(&mut self, place: ReaderId) -> &mut Cursor {
         match place {
-            Place::Leader => self.leader.as_mut().expect("a reader has a cursor"),
-            Place::Follower(index) => &mut self.followers[index],
+            ReaderId::Leader => self.leader.as_mut().expect("a reader has a cursor"),
+            ReaderId::Follower(index) => &mut self.followers[index],
         }
     }
 
@@ -298,7 +298,7 @@ impl SharedBuffer {
             // Of work that was cancelled while it was polled.
             Mode::Discarded => self.frames.waste(frame),
             Mode::Whole => {
-                let Some(charge) = self.pay_whole(len) else {
+                let Some(charge) = self.pay_to_stay_whole(len) else {
                     return Err(frame);
                 };
                 self.add(frame, hint, charge, true, None);
@@ -320,7 +320,7 @@ impl SharedBuffer {
     }
 
     /// What a frame of this length was charged, if the buffer can stay whole with it.
-    fn pay_whole(&mut self, len: usize) -> Option<usize> {
+    fn pay_to_stay_whole(&mut self, len: usize) -> Option<usize> {
         if self.exceeds(len) {
             return None;
         }
@@ -376,7 +376,7 @@ impl SharedBuffer {
     }
 
     /// The data that is held while everything is, to be hashed outside the lock.
-    pub(crate) fn whole_data(&self) -> Vec<Bytes> {
+    pub(crate) fn held_data(&self) -> Vec<Bytes> {
         let data = |content: &Content| match content {
             Content::Data(data) => data.clone(),
             Content::Trailers(_) => Bytes::new(),
@@ -398,8 +398,8 @@ impl SharedBuffer {
     /// Whether followers get the whole body that the response has promised.
     pub(crate) fn is_complete(&self) -> bool {
         let is_over = match &self.end {
-            Some(End::Complete) => true,
-            Some(End::Failed(_)) => false,
+            Some(BodyEnd::Complete) => true,
+            Some(BodyEnd::Failed(_)) => false,
             None => self.expected == Some(self.received),
         };
         is_over && self.cut.is_none()
@@ -407,7 +407,7 @@ impl SharedBuffer {
 
     /// All frames of a body that has come to its end, if they are all here, and everybody may have them.
     #[cfg(feature = "redis")]
-    pub(crate) fn whole_frames(&self) -> Option<Vec<Frame<Bytes>>> {
+    pub(crate) fn frames_for_all(&self) -> Option<Vec<Frame<Bytes>>> {
         let has_all = self
             .expected
             .is_none_or(|expected| expected == self.received);
@@ -423,7 +423,7 @@ impl SharedBuffer {
         frames.map(frame).collect()
     }
 
-    /// From now on the buffer is a window. `prefixes`: of the [data](Self::whole_data) up to the end of each frame; none
+    /// From now on the buffer is a window. `prefixes`: of the [data](Self::held_data) up to the end of each frame; none
     /// where nobody shares (B6).
     pub(crate) fn outgrow(&mut self, prefixes: &[Prefix]) {
         if self.mode != Mode::Whole {
@@ -447,7 +447,7 @@ impl SharedBuffer {
                 .followers
                 .iter()
                 .max_by_key(|(_, cursor)| cursor.frames);
-            self.pacer = fastest.map(|(index, _)| Place::Follower(index));
+            self.pacer = fastest.map(|(index, _)| ReaderId::Follower(index));
         }
         if std::mem::take(&mut self.reserved) {
             // What was paid in advance for frames that nobody will keep.
@@ -480,9 +480,9 @@ impl SharedBuffer {
         self.end = Some(match self.expected {
             Some(expected) if expected != self.received => {
                 let received = self.received;
-                End::Failed(SharedError::new(LengthMismatch { expected, received }))
+                BodyEnd::Failed(SharedError::new(LengthMismatch { expected, received }))
             }
-            _ => End::Complete,
+            _ => BodyEnd::Complete,
         });
         if self.readers() <= 1 {
             self.outgrow(&[]);
@@ -492,7 +492,7 @@ impl SharedBuffer {
     /// The source has failed: so do its readers, after the frames so far.
     pub(crate) fn fail(&mut self, error: SharedError) {
         self.hint = SizeHint::new();
-        self.end = Some(End::Failed(error));
+        self.end = Some(BodyEnd::Failed(error));
     }
 
     /// Nobody will read: everything that is held, and paid for, to be dropped outside the lock.
@@ -513,9 +513,9 @@ impl SharedBuffer {
 
     // ===== reading =====
 
-    pub(crate) fn read(&mut self, place: Place) -> Read {
+    pub(crate) fn read(&mut self, place: ReaderId) -> Read {
         match &self.cut {
-            Some(error) if place != Place::Leader => return Read::Failed(error.clone()),
+            Some(error) if place != ReaderId::Leader => return Read::Failed(error.clone()),
             _ => {}
         }
         let cursor = *self.cursor(place);
@@ -530,7 +530,7 @@ impl SharedBuffer {
         let prefix = self.frames.prefix(index);
         match self.frames.get(index) {
             Some(Content::Trailers(trailers))
-                if place != Place::Leader && !rules::trailers_may_be_shared(trailers) =>
+                if place != ReaderId::Leader && !rules::trailers_may_be_shared(trailers) =>
             {
                 return Read::Failed(SharedError::new(PrivateTrailers));
             }
@@ -558,14 +558,14 @@ impl SharedBuffer {
             return Read::Frame(frame);
         }
         match &self.end {
-            Some(End::Complete) => Read::End,
-            Some(End::Failed(error)) => Read::Failed(error.clone()),
+            Some(BodyEnd::Complete) => Read::End,
+            Some(BodyEnd::Failed(error)) => Read::Failed(error.clone()),
             None => self.wait(place, cursor.frames + 1),
         }
     }
 
     /// The reader at `place` waits at the front for the frame that is this one of all.
-    fn wait(&mut self, place: Place, wanted: u64) -> Read {
+    fn wait(&mut self, place: ReaderId, wanted: u64) -> Read {
         let mut asked = wanted > self.asked;
         self.asked = self.asked.max(wanted);
         if self.mode != Mode::Window {
@@ -589,20 +589,20 @@ impl SharedBuffer {
         Read::Wait { asked, paced }
     }
 
-    pub(crate) fn is_end_for(&self, place: Place) -> bool {
-        matches!(self.end, Some(End::Complete))
+    pub(crate) fn is_end_for(&self, place: ReaderId) -> bool {
+        matches!(self.end, Some(BodyEnd::Complete))
             && self.cursor(place).frames == self.frames.next()
-            && (self.cut.is_none() || place == Place::Leader)
+            && (self.cut.is_none() || place == ReaderId::Leader)
     }
 
-    pub(crate) fn size_hint_for(&self, place: Place) -> SizeHint {
+    pub(crate) fn size_hint_for(&self, place: ReaderId) -> SizeHint {
         let had = self.cursor(place).had.bytes;
         if let Some(expected) = self.expected {
             return SizeHint::with_exact(expected.saturating_sub(had));
         }
         let unread = self.received.saturating_sub(had);
         // With a known length HTTP/1.1 has no place for trailers, so a server may know it only once none can come.
-        let lasts = matches!(self.end, Some(End::Complete)) && !self.frames.has_trailers();
+        let lasts = matches!(self.end, Some(BodyEnd::Complete)) && !self.frames.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
         match self.hint.upper() {
@@ -656,7 +656,7 @@ mod tests {
     }
 
     struct Reader {
-        place: Place,
+        place: ReaderId,
         frames: usize,
         behind: bool,
     }
@@ -709,7 +709,7 @@ mod tests {
                 pushed: Vec::new(),
                 trailers: None,
                 readers: vec![Reader {
-                    place: Place::Leader,
+                    place: ReaderId::Leader,
                     frames: 0,
                     behind: false,
                 }],
@@ -749,7 +749,10 @@ mod tests {
             if pulls {
                 assert!(self.asked > self.pushed.len(), "B4");
             }
-            let leader = self.readers.iter().find(|one| one.place == Place::Leader);
+            let leader = self
+                .readers
+                .iter()
+                .find(|one| one.place == ReaderId::Leader);
             if let (true, false, Some(leader)) = (pulls, self.whole, leader) {
                 let ahead = &self.pushed[leader.frames..];
                 let bytes: usize = ahead.iter().sum();
@@ -788,7 +791,7 @@ mod tests {
                     let mut prefixes = Vec::new();
                     if self.is_shared() {
                         let hasher = self.hasher.insert(PrefixHasher::new());
-                        for data in self.buffer.whole_data() {
+                        for data in self.buffer.held_data() {
                             hasher.append(&data);
                             prefixes.push(hasher.prefix());
                         }
@@ -813,7 +816,11 @@ mod tests {
             let held = frames.held();
             let late: usize = self.late.iter().sum();
             assert!(held <= self.limits.max_body + last + late);
-            if let Some(leader) = self.readers.iter().find(|one| one.place == Place::Leader) {
+            if let Some(leader) = self
+                .readers
+                .iter()
+                .find(|one| one.place == ReaderId::Leader)
+            {
                 assert!(
                     frames.first() <= leader.frames as u64,
                     "a leader is never cut"
@@ -839,7 +846,7 @@ mod tests {
                     if let Ok(data) = frame.into_data() {
                         assert_eq!(data, vec![at as u8; self.pushed[at]], "B2");
                     }
-                    assert!(place == Place::Leader || !self.cut);
+                    assert!(place == ReaderId::Leader || !self.cut);
                     self.readers[index].frames += 1;
                 }
                 Read::End => {
@@ -848,13 +855,13 @@ mod tests {
                 }
                 Read::Failed(_) => {
                     assert!(!is_end);
-                    if place == Place::Leader || !self.cut {
+                    if place == ReaderId::Leader || !self.cut {
                         assert!(self.ended && self.failed && at == self.pushed.len(), "B2");
                     }
                 }
                 Read::FellBehind => {
                     assert!(!is_end && !self.whole, "B1");
-                    assert!(place != Place::Leader && !paced, "B5");
+                    assert!(place != ReaderId::Leader && !paced, "B5");
                     assert!(behind);
                 }
                 Read::Wait {
@@ -889,7 +896,7 @@ mod tests {
         }
 
         fn lead(&mut self, reader: usize) {
-            let is_led = self.readers.iter().any(|one| one.place == Place::Leader);
+            let is_led = self.readers.iter().any(|one| one.place == ReaderId::Leader);
             // Where nobody leads there is no source yet, and nobody has read.
             let is_begun = self.asked > 0 || self.pulled || !self.pushed.is_empty();
             if is_led || is_begun || self.ended {
@@ -897,7 +904,7 @@ mod tests {
             }
             let index = reader % self.readers.len();
             self.buffer.lead(self.readers[index].place);
-            self.readers[index].place = Place::Leader;
+            self.readers[index].place = ReaderId::Leader;
             assert_eq!(self.buffer.readers(), self.readers.len());
         }
 

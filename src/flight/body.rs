@@ -134,13 +134,13 @@ where
         hasher: &mut Option<PrefixHasher>,
     ) -> ControlFlow<()> {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
+        self.refuse_elsewhere(crate::replicas::NotShared::TooLarge);
         self.flight.release();
         let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
             let state = self.flight.data.state.lock();
             let is_shared = state.buffer.readers() > 1 && !state.buffer.exceeds(len);
-            is_shared.then(|| state.buffer.whole_data())
+            is_shared.then(|| state.buffer.held_data())
         };
         let prefixes = data.map(|data| {
             let hasher = hasher.insert(PrefixHasher::new());
@@ -172,8 +172,8 @@ where
     pub(super) fn refuse_followers(&self, reason: Reason) -> ControlFlow<()> {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::Reason::TooLarge,
-            _ => crate::replicas::Reason::Unshareable,
+            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
+            _ => crate::replicas::NotShared::Unshareable,
         });
         self.flight.release();
         let (taken, closed) = {

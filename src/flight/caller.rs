@@ -10,7 +10,7 @@ use http::request;
 
 use super::state::{Decision, Flight, FollowerState, HttpFlight, State};
 use crate::{
-    buffer::Place,
+    buffer::ReaderId,
     group::{self, Runtime},
     observe,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Caller<K> {
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
-    Reads(Place),
+    Reads(ReaderId),
     /// A follower that waits for its head, in this slot (S1).
     Waits(usize),
     /// Others have counted it out (S3).
@@ -64,11 +64,11 @@ impl<K> Caller<K> {
     }
 
     pub(super) fn leader(inner: group::Caller<(), (), HttpFlight<K>>) -> Self {
-        Self::new(inner, Part::Reads(Place::Leader))
+        Self::new(inner, Part::Reads(ReaderId::Leader))
     }
 
     /// A follower of whom the head is there.
-    pub(super) fn reader(inner: group::Caller<(), (), HttpFlight<K>>, place: Place) -> Self {
+    pub(super) fn reader(inner: group::Caller<(), (), HttpFlight<K>>, place: ReaderId) -> Self {
         Self::new(inner, Part::Reads(place))
     }
 
@@ -82,7 +82,7 @@ impl<K> Caller<K> {
     }
 
     /// Its place among those who read the body.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> ReaderId {
         match self.part {
             Part::Reads(place) => place,
             _ => unreachable!("only a reader asks"),

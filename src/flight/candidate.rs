@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::Original,
-    buffer::Place,
+    buffer::ReaderId,
     group::{Admission, Entry, Match, MatchAdmission, Matcher},
     rules::Variant,
     shared::Flights,
@@ -52,7 +52,7 @@ pub(crate) enum Admitted<K> {
 pub(crate) enum JoinedAs {
     Leader,
     Waiting(usize),
-    Reader(Place, Arc<response::Parts>),
+    Reader(ReaderId, Arc<response::Parts>),
 }
 
 // ===== impl Candidate =====
@@ -225,7 +225,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if self.is_moved {
             let head = self.head.take().expect("it is in no flight yet");
             state.stage = Stage::Unled;
-            let slot = state.wait(head, Place::Leader, self.number);
+            let slot = state.wait(head, ReaderId::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     group,
     key::KeyExtractor,
     replicas::{
-        Answering, Contest, Digest, LocalFlight, Reason, Refusal, RemoteSeat, Unjoined,
+        Answering, Contest, Digest, LocalFlight, NotShared, Refusal, RemoteSeat, Unjoined,
         http::variant_name,
     },
     rules::Variant,
@@ -92,7 +92,7 @@ impl Contender {
             None => {
                 let is_variant = variant.is_some();
                 let contested =
-                    variant.map_or(name, |own| variant_name(&replicated.site, name, &own));
+                    variant.map_or(name, |own| variant_name(&replicated.client, name, &own));
                 Part::Waits {
                     contest: contend(shared, replicated, flight, contested),
                     is_variant,
@@ -132,7 +132,7 @@ pub(super) fn contend<X: KeyExtractor>(
     });
     let target = replicated.target(&flight.data.key);
     let asked = flight.data.state.lock().contending.asked;
-    let contest = replicated.site.contend(name, Some(target), seen, asked);
+    let contest = replicated.client.contend(name, Some(target), seen, asked);
     // Whoever joins from here on says so itself.
     let now = {
         let mut state = flight.data.state.lock();
@@ -140,7 +140,7 @@ pub(super) fn contend<X: KeyExtractor>(
         state.contending.asked
     };
     if now > asked {
-        replicated.site.one_more(contest.id(), now - 1);
+        replicated.client.one_more(contest.id(), now - 1);
     }
     contest
 }
@@ -158,7 +158,7 @@ where
         };
         let now = Instant::now();
         if flights.unshareable.contains(flight.data.hash, now) {
-            let why = Refusal::Alone(Reason::Unshareable);
+            let why = Refusal::Alone(NotShared::Unshareable);
             return Err(unjoined(why, (flight, flights)));
         }
         let joined = flight.join_if(|flight| {
@@ -171,7 +171,7 @@ where
                 return Err(Refusal::Gone);
             }
             if flight.callers() >= self.max_waiters {
-                return Err(Refusal::Alone(Reason::Full));
+                return Err(Refusal::Alone(NotShared::Full));
             }
             state.is_joined = true;
             Ok(())

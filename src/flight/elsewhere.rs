@@ -24,9 +24,9 @@ use crate::{
     key::KeyExtractor,
     observe,
     replicas::{
-        Answering, Digest, Reason, Verdict, Why,
+        AloneReason, Answering, ContestOutcome, Digest, NotShared,
         http::{
-            Answer, RemoteBody, Response as Remote, variant_name, variant_values, write_failure,
+            RemoteAnswer, RemoteBody, RemoteResponse, variant_name, variant_values, write_failure,
             write_response,
         },
     },
@@ -62,7 +62,7 @@ impl<K> Flights<K> {
     pub(crate) fn number(&self) -> Number {
         Number(
             self.replicated()
-                .map_or(0, |replicated| replicated.site.number()),
+                .map_or(0, |replicated| replicated.client.number()),
         )
     }
 
@@ -73,7 +73,7 @@ impl<K> Flights<K> {
         };
         let entry = flight.data.state.lock().contending.entry;
         if let Some(entry) = entry {
-            replicated.site.one_more(entry, number.0);
+            replicated.client.one_more(entry, number.0);
         }
     }
 }
@@ -87,7 +87,7 @@ impl<K> State<K> {
             return None;
         };
         Some(Whole {
-            frames: self.buffer.whole_frames()?,
+            frames: self.buffer.frames_for_all()?,
             head: Arc::clone(head),
             variant: self.variant.as_ref().map(own),
         })
@@ -121,7 +121,7 @@ where
                     return Poll::Ready(Elsewhere::Call);
                 }
             };
-            let Poll::Ready(verdict) = contest.poll_verdict(cx) else {
+            let Poll::Ready(verdict) = contest.poll_outcome(cx) else {
                 contender.put(Part::Waits {
                     contest,
                     is_variant,
@@ -129,13 +129,13 @@ where
                 return Poll::Pending;
             };
             let (body, covered) = match verdict {
-                Verdict::Lead => {
+                ContestOutcome::Lead => {
                     contender.put(Part::Calls(contest));
                     return Poll::Ready(Elsewhere::Call);
                 }
-                Verdict::Alone(why) => {
+                ContestOutcome::Alone(why) => {
                     contender.put(Part::Calls(contest));
-                    if why == Why::Told(Reason::Unshareable) {
+                    if why == AloneReason::Told(NotShared::Unshareable) {
                         // There will be nothing to share here either.
                         let (_, taken) = verdict::close(&self.flight);
                         self.conclude(taken);
@@ -145,10 +145,10 @@ where
                     }
                     return Poll::Ready(Elsewhere::Call);
                 }
-                Verdict::Answer { body, covered } => (body, covered),
+                ContestOutcome::Answer { body, covered } => (body, covered),
             };
-            match Answer::read(&body) {
-                Some(Answer::Failure(text)) => {
+            match RemoteAnswer::read(&body) {
+                Some(RemoteAnswer::Failure(text)) => {
                     if let Some(error) = error_of(text) {
                         drop(contest);
                         self.end_for_covered(covered);
@@ -156,7 +156,7 @@ where
                         return Poll::Ready(Elsewhere::Failed);
                     }
                 }
-                Some(Answer::Response(remote)) => {
+                Some(RemoteAnswer::Response(remote)) => {
                     if let Some(own) = self.other_variant(&remote) {
                         if let (false, Some((_, values))) = (is_variant, remote.vary) {
                             drop(contest);
@@ -187,7 +187,7 @@ where
 
     /// An answer that has come for others in the flight that this one's callers were in.
     fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
-        let Some(Answer::Response(remote)) = Answer::read(body) else {
+        let Some(RemoteAnswer::Response(remote)) = RemoteAnswer::read(body) else {
             return Elsewhere::Call;
         };
         if self.other_variant(&remote).is_some() {
@@ -203,16 +203,16 @@ where
     }
 
     /// What this flight's request is in the fields by which the response varies, if that is something else.
-    fn other_variant(&self, remote: &Remote) -> Option<Variant> {
+    fn other_variant(&self, remote: &RemoteResponse) -> Option<Variant> {
         let (names, values) = remote.vary.as_ref()?;
         let own = Variant::of_fields(Arc::clone(names), &self.slot.request.fields);
-        let site = &self.replicated().site;
-        (variant_values(site, &own) != *values).then_some(own)
+        let client = &self.replicated().client;
+        (variant_values(client, &own) != *values).then_some(own)
     }
 
     fn contend_as(&self, request: Digest, own: &Variant) -> Part {
         let replicated = self.replicated();
-        let name = variant_name(&replicated.site, request, own);
+        let name = variant_name(&replicated.client, request, own);
         Part::Waits {
             contest: contend(&self.shared, replicated, &self.flight, name),
             is_variant: true,
@@ -248,13 +248,13 @@ where
     E: 'static,
 {
     /// The call has failed: what others get, to be given to them when everybody here has it.
-    pub(super) fn failure(&self, error: &E) -> Option<(Answering, Result<Bytes, Reason>)> {
+    pub(super) fn failure(&self, error: &E) -> Option<(Answering, Result<Bytes, NotShared>)> {
         let answering = self.end_elsewhere()?;
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
         // To show it is the user's.
         let text = error.and_then(|error| caught(|| error.to_string()).ok());
-        let limit = self.shared.flights.replicated()?.site.max_body();
-        let answer = text.map_or(Err(Reason::Failed), |text| write_failure(&text, limit));
+        let limit = self.shared.flights.replicated()?.client.max_body();
+        let answer = text.map_or(Err(NotShared::Failed), |text| write_failure(&text, limit));
         Some((answering, answer))
     }
 }
@@ -276,7 +276,7 @@ where
             return;
         };
         let variant = flight.data.state.lock().variant.as_ref().map(own);
-        let values = variant.map(|variant| variant_values(&replicated.site, &variant));
+        let values = variant.map(|variant| variant_values(&replicated.client, &variant));
         if values != Some(answer.values) {
             return;
         }
@@ -305,7 +305,7 @@ where
     }
 
     /// Followers elsewhere make calls of their own.
-    pub(super) fn refuse_elsewhere(&self, reason: Reason) {
+    pub(super) fn refuse_elsewhere(&self, reason: NotShared) {
         if let Some(answering) = self.end_elsewhere() {
             answering.answer(Err(reason));
         }
@@ -315,10 +315,15 @@ where
     pub(super) fn answer_elsewhere(&self, answering: Answering, whole: Option<Whole>) {
         let replicated = self.shared.flights.replicated();
         let replicated = replicated.expect("only then a flight contends");
-        let written = whole.ok_or(Reason::Failed).and_then(|whole| {
+        let written = whole.ok_or(NotShared::Failed).and_then(|whole| {
             let vary = whole.variant.as_ref();
-            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.site, own)));
-            write_response(&whole.head, vary, &whole.frames, replicated.site.max_body())
+            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.client, own)));
+            write_response(
+                &whole.head,
+                vary,
+                &whole.frames,
+                replicated.client.max_body(),
+            )
         });
         answering.answer(written);
     }

@@ -20,7 +20,7 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use crate::{
     Handle, RequestKey, ResponseBody, Role, SingleflightLayer,
     error::BoxError,
-    replicas::{MemoryStore, Site},
+    replicas::{MemoryStore, ReplicaClient},
 };
 
 const CALL: Duration = Duration::from_millis(300);
@@ -101,7 +101,8 @@ impl Fleet {
             running: AtomicUsize::new(0),
         });
         let replica = |_| {
-            let layer = set(SingleflightLayer::new()).across(Site::in_memory(&store), |_, _| ());
+            let layer =
+                set(SingleflightLayer::new()).across(ReplicaClient::in_memory(&store), |_, _| ());
             let inner = Arc::clone(&origin);
             let inner = tower::service_fn(move |request| Arc::clone(&inner).call(request));
             Replica {
@@ -566,7 +567,7 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
         .map(|_| {
             let key = |request: &http::request::Parts| Some(request.uri.path().to_owned());
             let layer = SingleflightLayer::with_key(key)
-                .across(Site::in_memory(&store), |path, bytes| {
+                .across(ReplicaClient::in_memory(&store), |path, bytes| {
                     bytes.part(path.as_bytes())
                 });
             let calls = Arc::clone(&calls);

@@ -28,11 +28,11 @@ use super::caller::Caller;
 use crate::replicas::EntryId;
 use crate::{
     audit::Original,
-    buffer::{LazyBuffer, Place},
+    buffer::{LazyBuffer, ReaderId},
     group,
-    observe::{Reason, Trace},
+    observe::{FlightTrace, Reason},
     rules::Variant,
-    shared::{Counters, Varying},
+    shared::{Counters, VariantGuard},
     sync::Mutex,
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct HttpFlight<K> {
     pub(crate) max_silence: Duration,
     pub(crate) state: Mutex<State<K>>,
     /// After the state: it reports what that gives back when it is dropped.
-    pub(crate) trace: Trace,
+    pub(crate) trace: FlightTrace,
 }
 
 /// How far a flight's request and response have come.
@@ -61,7 +61,7 @@ pub(crate) struct State<K> {
     pub(crate) stage: Stage,
     pub(crate) is_closed: bool,
     /// Which requests the flight's response is for, as far as that is known.
-    pub(crate) variant: Option<(Variant, Varying)>,
+    pub(crate) variant: Option<(Variant, VariantGuard)>,
     /// Those for whom nothing is decided yet, or who have not found it (S1).
     pub(crate) followers: Slab<FollowerState<K>>,
     /// Whether some of them are being moved (S2).
@@ -123,7 +123,7 @@ pub(crate) enum FollowerState<K> {
     /// For it is decided what `stage` says.
     Here {
         head: Box<request::Parts>,
-        place: Place,
+        place: ReaderId,
         number: Number,
     },
     /// The response is shared, but not for it: it is being moved.
@@ -182,7 +182,7 @@ impl<K> State<K> {
     /// The flight's answer, for one more who is audited.
     pub(crate) fn original(&mut self, counters: &Arc<Counters>) -> Arc<Original> {
         let buffer = &self.buffer;
-        let new = || Original::new(Arc::clone(counters), buffer.whole_data(), buffer.trailers());
+        let new = || Original::new(Arc::clone(counters), buffer.held_data(), buffer.trailers());
         Arc::clone(self.original.get_or_insert_with(new))
     }
 
@@ -233,7 +233,7 @@ impl<K> State<K> {
     }
 
     /// Adds a follower that waits for its head.
-    pub(crate) fn wait(&mut self, head: request::Parts, place: Place, number: Number) -> usize {
+    pub(crate) fn wait(&mut self, head: request::Parts, place: ReaderId, number: Number) -> usize {
         let head = Box::new(head);
         self.followers.insert(FollowerState::Here {
             head,
@@ -299,15 +299,17 @@ impl<K> State<K> {
     }
 
     /// Takes the follower out of `slot`, if there is a decision for it. Returns the decision, and its place among the readers.
-    pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
+    pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, ReaderId)> {
         if !self.is_decided_for(slot) {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
             FollowerState::Here { head, place, .. } => (head, place),
-            FollowerState::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
+            FollowerState::Moved(caller) => {
+                return Some((Decision::Move(caller), ReaderId::Leader));
+            }
             FollowerState::Forwarded(head, reason) => {
-                return Some((Decision::Forward(head, reason), Place::Leader));
+                return Some((Decision::Forward(head, reason), ReaderId::Leader));
             }
             FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
@@ -320,7 +322,7 @@ impl<K> State<K> {
             }
             Stage::Unled => {
                 self.lead(place);
-                return Some((Decision::Lead(head), Place::Leader));
+                return Some((Decision::Lead(head), ReaderId::Leader));
             }
             Stage::Called => unreachable!("looked at just now"),
         };
@@ -329,18 +331,18 @@ impl<K> State<K> {
 
     /// The caller at this place among the readers leads the flight (S5). It takes the leader's place; a follower that had that takes
     /// this one.
-    pub(crate) fn lead(&mut self, mine: Place) {
+    pub(crate) fn lead(&mut self, mine: ReaderId) {
         self.stage = Stage::Called;
         let first = self
             .followers
             .iter_mut()
             .find_map(|(_, follower)| match follower {
-                FollowerState::Here { place, .. } if *place == Place::Leader => Some(place),
+                FollowerState::Here { place, .. } if *place == ReaderId::Leader => Some(place),
                 _ => None,
             });
         match first {
             Some(first) => *first = mine,
-            None if mine == Place::Leader => {}
+            None if mine == ReaderId::Leader => {}
             // It has left.
             None => self.buffer.lead(mine),
         }

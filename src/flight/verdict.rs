@@ -172,8 +172,8 @@ where
     fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::Reason::TooLarge,
-            _ => crate::replicas::Reason::Unshareable,
+            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
+            _ => crate::replicas::NotShared::Unshareable,
         });
         let (_, taken) = close(&self.flight);
         let response = Response::from_parts(parts, body);

@@ -112,7 +112,7 @@ where
                             dress(
                                 shared.as_ref(),
                                 parts,
-                                ResponseBody::whole(frame),
+                                ResponseBody::one_frame(frame),
                                 *disposition,
                             )
                         }

@@ -12,7 +12,7 @@ use crate::{
     audit::Auditor,
     flight::{Again, Caller, Follower, LeaderSlot, Oneshot},
     key::KeyExtractor,
-    observe::Wait,
+    observe::WaitTimer,
     role::Disposition,
     shared::Shared,
 };
@@ -69,7 +69,7 @@ where
     },
     Follow {
         follower: Option<Follower<S, X, ReqBody>>,
-        since: Wait,
+        since: WaitTimer,
         deadline: Option<Instant>,
         /// Made when it is first needed.
         sleep: Option<Pin<Box<Sleep>>>,
@@ -141,7 +141,7 @@ where
         // The clock is read only where somebody wants it.
         let shared = follower.own.service.shared();
         let timeout = shared.settings.wait_timeout;
-        let since = Wait::begin(&shared.flights.counters.name);
+        let since = WaitTimer::begin(&shared.flights.counters.name);
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
         let state = State::Follow {
             follower: Some(follower),

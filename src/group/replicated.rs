@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     replicas::{
-        Contest, Digest, EntryId, KeyBytes, LocalFlight, Reason, Refusal, RemoteSeat, ReplicaStats,
-        Replicas, Site, Unjoined, Verdict,
+        Contest, ContestOutcome, Digest, EntryId, KeyBytes, LocalFlight, NotShared, Refusal,
+        RemoteSeat, ReplicaClient, ReplicaStats, Replicas, Unjoined,
     },
     sync::Mutex,
 };
@@ -36,7 +36,7 @@ use crate::{
 /// The flights of a group across replicas.
 pub(super) struct Replicated<K, V> {
     table: Table<K, V, Data<V>>,
-    site: Site,
+    client: ReplicaClient,
     codec: Arc<dyn Codec<K, V>>,
 }
 
@@ -84,16 +84,16 @@ impl<K, V> Replicated<K, V> {
         Self::at(replicas.open("group"), codec)
     }
 
-    pub(super) fn at(site: Site, codec: impl Codec<K, V>) -> Self {
+    pub(super) fn at(client: ReplicaClient, codec: impl Codec<K, V>) -> Self {
         Self {
             table: Table::new(),
-            site,
+            client,
             codec: Arc::new(codec),
         }
     }
 
     pub(super) fn stats(&self) -> ReplicaStats {
-        self.site.stats()
+        self.client.stats()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -104,7 +104,7 @@ impl<K, V> Replicated<K, V> {
     where
         Q: Hash + ?Sized,
     {
-        self.site.target(|bytes| key.hash(&mut Feed(bytes)))
+        self.client.target(|bytes| key.hash(&mut Feed(bytes)))
     }
 
     pub(super) fn forget<Q>(&self, key: &Q) -> bool
@@ -113,14 +113,14 @@ impl<K, V> Replicated<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         // First: nobody joins from elsewhere while nobody here may.
-        self.site.forget_target(self.target(key));
+        self.client.forget_target(self.target(key));
         let hash = self.table.hash(key);
         let found = self.table.find(hash, |other| other.borrow() == key);
         found.is_some_and(|flight| flight.detach())
     }
 
     pub(super) fn forget_all(&self) -> usize {
-        self.site.forget_all();
+        self.client.forget_all();
         self.table.all().filter(|flight| flight.detach()).count()
     }
 
@@ -152,7 +152,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        let number = self.site.number();
+        let number = self.client.number();
         let hash = self.table.hash(&key);
         let found = self.table.join(hash, |other, crossing| {
             *other == key && crossing.joined_by(number)
@@ -160,7 +160,7 @@ where
         let caller = match found {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
-                let name = self.site.key(|bytes| self.codec.key(&key, bytes));
+                let name = self.client.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Crossing::new(number));
                 let mut matcher = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
@@ -208,7 +208,7 @@ where
         drop(spare);
         joined();
         if let Some(entry) = caller.flight().data.entry() {
-            self.site.one_more(entry, number);
+            self.client.one_more(entry, number);
         }
         caller
     }
@@ -230,18 +230,18 @@ where
             let work = work();
             let seen = Arc::new(Seen(Weak::clone(&flight)));
             let asked = crossing.asked();
-            let contest = self.site.contend(name, Some(target), seen, asked);
+            let contest = self.client.contend(name, Some(target), seen, asked);
             // Whoever joins from here on says so itself.
             let now = crossing.contends_as(contest.id());
             if now > asked {
-                self.site.one_more(contest.id(), now - 1);
+                self.client.one_more(contest.id(), now - 1);
             }
             cross(work, contest, crossing, flight, codec)
         });
     }
 }
 
-/// The work of a flight: to contend, and then to do what the verdict says.
+/// The work of a flight: to contend, and then to do what the outcome says.
 async fn cross<K, V, Fut>(
     work: Fut,
     mut contest: Contest,
@@ -254,7 +254,7 @@ where
     V: Clone + 'static,
     Fut: Future<Output = V>,
 {
-    while let Verdict::Answer { body, covered } = contest.verdict().await {
+    while let ContestOutcome::Answer { body, covered } = contest.outcome().await {
         // Its bytes can't be read: the work is done here, and nobody elsewhere waits for that.
         let Some(value) = codec.decode(&body) else {
             break;
@@ -273,7 +273,7 @@ where
     let value = work.await;
     if let Some(answering) = contest.end() {
         let body = codec.encode(&value).map(Into::into);
-        answering.answer(body.ok_or(Reason::Unshareable));
+        answering.answer(body.ok_or(NotShared::Unshareable));
     }
     value
 }

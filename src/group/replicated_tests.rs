@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Group, replicated::Replicated, run::Run};
-use crate::replicas::{MemoryStore, Request, Site};
+use crate::replicas::{MemoryStore, ReplicaClient, Request};
 
 type Pages = Group<String, String>;
 
@@ -52,7 +52,10 @@ impl Fleet {
     fn replica(store: &MemoryStore) -> Pages {
         let encode = |value: &String| (!value.is_empty()).then(|| value.clone().into_bytes());
         let decode = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        Group::new().across(Replicated::at(Site::in_memory(store), (encode, decode)))
+        Group::new().across(Replicated::at(
+            ReplicaClient::in_memory(store),
+            (encode, decode),
+        ))
     }
 
     async fn connected(&self) {

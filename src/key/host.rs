@@ -13,7 +13,7 @@ pub(crate) struct Host<'a> {
     /// `:port`, as written.
     pub(super) port: &'a [u8],
     /// The name and the port.
-    whole: &'a [u8],
+    full: &'a [u8],
 }
 
 // ===== impl Host =====
@@ -42,7 +42,7 @@ impl<'a> Host<'a> {
             userinfo,
             name,
             port,
-            whole: rest,
+            full: rest,
         }
     }
 
@@ -55,7 +55,7 @@ impl<'a> Host<'a> {
     /// Whether a `Host` field says nothing but what this, the host of the URI, says.
     pub(super) fn is_repeated_by(&self, field: &[u8]) -> bool {
         // Most are spelled alike.
-        field == self.whole || {
+        field == self.full || {
             let field = Host::parse(field);
             field.userinfo.is_empty()
                 && field.name.eq_ignore_ascii_case(self.name)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_host_is_split_into_what_compares_without_case_and_the_rest() {
-        for (whole, userinfo, name, port) in [
+        for (full, userinfo, name, port) in [
             ("a.b", "", "a.b", ""),
             ("a.b:80", "", "a.b", ":80"),
             ("a.b:", "", "a.b", ":"),
@@ -80,10 +80,10 @@ mod tests {
             ("[::1", "", "[::1", ""),
             ("", "", "", ""),
         ] {
-            let host = Host::parse(whole.as_bytes());
-            assert_eq!(host.userinfo, userinfo.as_bytes(), "{whole}");
-            assert_eq!(host.name, name.as_bytes(), "{whole}");
-            assert_eq!(host.port, port.as_bytes(), "{whole}");
+            let host = Host::parse(full.as_bytes());
+            assert_eq!(host.userinfo, userinfo.as_bytes(), "{full}");
+            assert_eq!(host.name, name.as_bytes(), "{full}");
+            assert_eq!(host.port, port.as_bytes(), "{full}");
         }
     }
 }

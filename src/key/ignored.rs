@@ -35,7 +35,7 @@ pub(super) struct Ignored<'a> {
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Treatment {
     Key,
     /// The key, as one that the request's own `Connection` names.
     Named,
@@ -150,16 +150,16 @@ impl<'a> Ignored<'a> {
     /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
     /// matter of course (`Connection: keep-alive`).
     #[inline(always)]
-    pub(super) fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> Treatment {
         let listed = Listed::of(name.as_bytes());
         if listed == Listed::HopByHop {
-            return Place::Nowhere;
+            return Treatment::Nowhere;
         }
         match self.named {
-            Some(named) if named.contains(name) => Place::Named,
-            _ if listed == Listed::Convention || self.user.contains(name) => Place::Nowhere,
-            _ if listed == Listed::Forwarded => Place::Forwarded,
-            _ => Place::Key,
+            Some(named) if named.contains(name) => Treatment::Named,
+            _ if listed == Listed::Convention || self.user.contains(name) => Treatment::Nowhere,
+            _ if listed == Listed::Forwarded => Treatment::Forwarded,
+            _ => Treatment::Key,
         }
     }
 }
@@ -244,7 +244,7 @@ mod tests {
         let request: HeaderMap = connection.iter().map(line).collect();
         let named = request.values().any(names_fields);
         let named = named.then(|| Named::by(&request));
-        Ignored::new(&names, named.as_ref()).place(name) == Place::Nowhere
+        Ignored::new(&names, named.as_ref()).place(name) == Treatment::Nowhere
     }
 
     #[test]

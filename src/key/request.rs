@@ -3,12 +3,12 @@ use std::{fmt, hash, sync::Arc};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
-use super::digest::{Digest, Sink, Writer};
+use super::digest::{KeyDigest, Sink, Writer};
 use super::forwarded;
 use super::host::Host;
-use super::ignored::{Ignored, Names, Place};
+use super::ignored::{Ignored, Names, Treatment};
 use super::named::{Named, names_fields};
-use super::target::Target;
+use super::target::RequestTarget;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
@@ -127,7 +127,7 @@ struct Lists {
 
 /// What is in the key of a request beside its head.
 #[derive(Clone, Copy)]
-struct Body<'a> {
+struct KeyBody<'a> {
     bytes: &'a [u8],
     trailers: Option<&'a HeaderMap>,
 }
@@ -138,8 +138,8 @@ struct Body<'a> {
 #[derive(Clone)]
 pub struct RequestKey {
     method: Method,
-    target: Target,
-    digest: Digest,
+    target: RequestTarget,
+    digest: KeyDigest,
 }
 
 // ===== impl RequestKeyExtractor =====
@@ -235,7 +235,7 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Place::Key
+        Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Treatment::Key
             || !self.lists.coalesced.is_empty() && is_framing(name)
     }
 
@@ -266,7 +266,7 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            target: Target::of(request),
+            target: RequestTarget::of(request),
             digest: writer.finish(),
         }
     }
@@ -308,7 +308,7 @@ impl RequestKeyExtractor {
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
         // Whether it comes here follows from the method, which comes first.
-        let body = Body::of(request);
+        let body = KeyBody::of(request);
         if let Some(body) = body {
             body.write(writer);
         }
@@ -320,20 +320,20 @@ impl RequestKeyExtractor {
         for (header, value) in headers {
             let name = header.as_str();
             let mut place = ignored.place(name);
-            if place == Place::Key && body.is_some() && is_framing(header) {
-                place = Place::Nowhere;
+            if place == Treatment::Key && body.is_some() && is_framing(header) {
+                place = Treatment::Nowhere;
             }
-            see(name, value, place != Place::Key);
-            if place == Place::Nowhere {
+            see(name, value, place != Treatment::Key);
+            if place == Treatment::Nowhere {
                 are_named |= name == "connection" && names_fields(value);
                 continue;
             }
-            if place == Place::Forwarded
+            if place == Treatment::Forwarded
                 && *addresses_alone.get_or_insert_with(|| forwarded::holds_addresses_alone(headers))
             {
                 continue;
             }
-            if place == Place::Named {
+            if place == Treatment::Named {
                 writer.named();
             }
             let is_repeated = || {
@@ -342,7 +342,7 @@ impl RequestKeyExtractor {
             };
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if place == Place::Named || !is_repeated() {
+            } else if place == Treatment::Named || !is_repeated() {
                 writer.part(name.as_bytes());
                 Host::parse(value.as_bytes()).write(writer);
             }
@@ -382,9 +382,9 @@ impl Sink for &mut KeyBytes {
     }
 }
 
-// ===== impl Body =====
+// ===== impl KeyBody =====
 
-impl<'a> Body<'a> {
+impl<'a> KeyBody<'a> {
     /// `None` for GET and HEAD, which are not coalesced with a body.
     fn of(request: &'a request::Parts) -> Option<Self> {
         if may_have_key(&request.method) {

@@ -17,7 +17,7 @@ use super::host::Host;
 
 /// A URI in bytes of its own, without a user and password: a key holds no credential in clear. Their hash is in its digest.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct RequestTarget {
     /// In front of the URI lies the `Host` field, where the URI names no host.
     text: Box<[u8]>,
     host: u32,
@@ -43,9 +43,9 @@ fn text(host: &[u8], uri: &Uri, part: impl Fn(&str) -> &str) -> Vec<u8> {
     text
 }
 
-// ===== impl Target =====
+// ===== impl RequestTarget =====
 
-impl Target {
+impl RequestTarget {
     pub(super) fn of(request: &request::Parts) -> Self {
         let uri = &request.uri;
         let host = match uri.authority() {
@@ -113,7 +113,7 @@ mod tests {
             ("http://a.b/u@c", "http://a.b/u@c"),
         ] {
             let request = http::Request::get(uri).body(()).unwrap();
-            let target = Target::of(&request.into_parts().0);
+            let target = RequestTarget::of(&request.into_parts().0);
             assert_eq!(target.uri().to_string(), expected);
         }
     }

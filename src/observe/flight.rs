@@ -19,7 +19,7 @@ use crate::group::Name;
 use crate::group::{Span, report};
 
 /// Reports one flight, from its call to its end.
-pub(crate) struct Trace {
+pub(crate) struct FlightTrace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     layer: Arc<Name>,
     #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -52,13 +52,13 @@ struct Settles;
 
 /// Tells of a call that panics before there is a future.
 struct Calling<'a> {
-    trace: &'a Trace,
+    trace: &'a FlightTrace,
     called: bool,
 }
 
-// ===== impl Trace =====
+// ===== impl FlightTrace =====
 
-impl Trace {
+impl FlightTrace {
     /// Of a flight that may begin `now`.
     pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
         Self {
@@ -168,7 +168,7 @@ impl Trace {
 
 /// The last of a flight: its copy has been dropped.
 #[cfg(feature = "metrics")]
-impl Drop for Trace {
+impl Drop for FlightTrace {
     fn drop(&mut self) {
         settle();
     }

@@ -70,14 +70,14 @@ pub(crate) fn settle() {
 }
 
 /// How long a follower waits; no clock is read where nobody wants to know.
-pub(crate) struct Wait {
+pub(crate) struct WaitTimer {
     #[cfg(feature = "metrics")]
     layer: Arc<Name>,
     #[cfg(feature = "metrics")]
     since: tokio::time::Instant,
 }
 
-impl Wait {
+impl WaitTimer {
     pub(crate) fn begin(layer: &Arc<Name>) -> Self {
         Self {
             #[cfg(feature = "metrics")]

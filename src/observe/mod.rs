@@ -22,8 +22,8 @@ mod request;
 
 pub(crate) use self::{
     audit::{BodyDifference, Difference, audited, differs},
-    flight::{FlightEnd, Trace},
-    gauges::{Wait, buffered, released, settle, waiter_came, waiter_went},
+    flight::{FlightEnd, FlightTrace},
+    gauges::{WaitTimer, buffered, released, settle, waiter_came, waiter_went},
     request::{CallerSpan, Reason, bypassed, followed, led},
 };
 

@@ -17,8 +17,8 @@ use tokio::{
 use super::{
     hub::{Hub, LocalFlight},
     id::Digest,
-    message::Reason,
-    protocol::{EntryId, Verdict},
+    message::NotShared,
+    protocol::{ContestOutcome, EntryId},
 };
 
 /// One local flight's part across replicas, held by its work. Dropping it gives up: the lease is released, and followers elsewhere
@@ -43,7 +43,7 @@ pub(crate) struct Answering {
 
 impl Contest {
     /// Contends for the key `digest`; the local callers below `asked` have asked. `target`: by what name
-    /// [`Site::forget_target`](super::Site::forget_target) finds the flight.
+    /// [`ReplicaClient::forget_target`](super::ReplicaClient::forget_target) finds the flight.
     pub(super) fn new(
         hub: &Arc<Hub>,
         digest: Digest,
@@ -60,23 +60,23 @@ impl Contest {
         }
     }
 
-    /// By what [`Site::one_more`](super::Site::one_more) knows it.
+    /// By what [`ReplicaClient::one_more`](super::ReplicaClient::one_more) knows it.
     pub(crate) fn id(&self) -> EntryId {
         self.id
     }
 
-    /// Waits for the verdict, at most `patience` for the store and as long for another replica as that one is alive.
-    pub(crate) async fn verdict(&mut self) -> Verdict {
-        poll_fn(|cx| self.poll_verdict(cx)).await
+    /// Waits for the outcome, at most `patience` for the store and as long for another replica as that one is alive.
+    pub(crate) async fn outcome(&mut self) -> ContestOutcome {
+        poll_fn(|cx| self.poll_outcome(cx)).await
     }
 
-    /// See [`verdict`](Self::verdict).
-    pub(crate) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+    /// See [`outcome`](Self::outcome).
+    pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<ContestOutcome> {
         let (hub, id) = (&self.hub, self.id);
         loop {
-            if let Some(verdict) = hub.poll(id, cx.waker(), |protocol| protocol.verdict(id)) {
+            if let Some(outcome) = hub.poll(id, cx.waker(), |protocol| protocol.outcome(id)) {
                 self.timer = None;
-                return Poll::Ready(verdict);
+                return Poll::Ready(outcome);
             }
             if Handle::try_current().is_err() {
                 // Nothing here keeps the time: that is left to the driver.
@@ -134,11 +134,11 @@ impl fmt::Debug for Contest {
 
 impl Answering {
     /// What followers elsewhere get; or why they get nothing.
-    pub(crate) fn answer(mut self, answer: Result<Bytes, Reason>) {
+    pub(crate) fn answer(mut self, answer: Result<Bytes, NotShared>) {
         self.send(answer);
     }
 
-    fn send(&mut self, answer: Result<Bytes, Reason>) {
+    fn send(&mut self, answer: Result<Bytes, NotShared>) {
         self.answered = true;
         let id = self.id;
         self.hub
@@ -149,7 +149,7 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if !self.answered {
-            self.send(Err(Reason::Failed));
+            self.send(Err(NotShared::Failed));
         }
     }
 }

@@ -24,7 +24,7 @@ const DEAF: Duration = Duration::from_secs(1);
 const UNDER_WAY: usize = 4096;
 
 /// Whose reply it is.
-enum Reason {
+enum ReplyTo {
     Contend(FlightId),
     Renew(FlightId),
     Put(ValueId),
@@ -33,7 +33,7 @@ enum Reason {
     Nobody,
 }
 
-type Pending = Pin<Box<dyn Future<Output = (Reason, Result<Reply, Broken>)> + Send>>;
+type Pending = Pin<Box<dyn Future<Output = (ReplyTo, Result<Reply, Broken>)> + Send>>;
 
 pub(super) fn starter<S: Store>(store: S, sealer: Sealer) -> Start {
     let (store, sealer) = (Arc::new(store), Arc::new(sealer));
@@ -131,7 +131,7 @@ impl<L: Link> Session<'_, L> {
         }
     }
 
-    fn request(&self, command: Command) -> (Reason, Request) {
+    fn request(&self, command: Command) -> (ReplyTo, Request) {
         let inbox = self.inbox;
         match command {
             Command::Contend {
@@ -147,7 +147,7 @@ impl<L: Link> Session<'_, L> {
                     pass_over,
                     join,
                 };
-                (Reason::Contend(to.flight), request)
+                (ReplyTo::Contend(to.flight), request)
             }
             Command::Renew { digest, flight } => {
                 let request = Request::Renew {
@@ -155,7 +155,7 @@ impl<L: Link> Session<'_, L> {
                     inbox,
                     flight,
                 };
-                (Reason::Renew(flight), request)
+                (ReplyTo::Renew(flight), request)
             }
             Command::Release { digest, flight } => {
                 let request = Request::Release {
@@ -163,7 +163,7 @@ impl<L: Link> Session<'_, L> {
                     inbox,
                     flight,
                 };
-                (Reason::Nobody, request)
+                (ReplyTo::Nobody, request)
             }
             Command::Put {
                 value,
@@ -171,47 +171,47 @@ impl<L: Link> Session<'_, L> {
                 body,
             } => {
                 let sealed = message::seal_value(value, digest, &body, self.sealer);
-                (Reason::Put(value), Request::Put(value, sealed))
+                (ReplyTo::Put(value), Request::Put(value, sealed))
             }
             Command::Fetch {
                 value,
                 digest,
                 seat,
-            } => (Reason::Fetch(value, digest, seat), Request::Fetch(value)),
-            Command::Delete(value) => (Reason::Nobody, Request::Delete(value)),
+            } => (ReplyTo::Fetch(value, digest, seat), Request::Fetch(value)),
+            Command::Delete(value) => (ReplyTo::Nobody, Request::Delete(value)),
             Command::Tell(to, message) => {
                 let whose = match &message {
-                    Message::Probe { to, .. } => Reason::Probe(to.seat),
-                    _ => Reason::Nobody,
+                    Message::Probe { to, .. } => ReplyTo::Probe(to.seat),
+                    _ => ReplyTo::Nobody,
                 };
                 (whose, Request::Tell(to, message.seal(self.sealer)))
             }
             Command::TellAll(message) => {
-                (Reason::Nobody, Request::TellAll(message.seal(self.sealer)))
+                (ReplyTo::Nobody, Request::TellAll(message.seal(self.sealer)))
             }
         }
     }
 
-    fn reply(&self, whose: Reason, reply: Reply) {
+    fn reply(&self, whose: ReplyTo, reply: Reply) {
         let sealer = self.sealer;
         self.hub.act(|protocol, now| match (whose, reply) {
-            (Reason::Contend(flight), Reply::Contended(contended)) => {
+            (ReplyTo::Contend(flight), Reply::Contended(contended)) => {
                 protocol.contended(flight, Ok(contended), now);
             }
-            (Reason::Contend(flight), _) => protocol.contended(flight, Err(Refused), now),
-            (Reason::Renew(flight), Reply::Renewed(is_ours)) => protocol.renewed(flight, is_ours),
-            (Reason::Put(value), Reply::Done) => protocol.stored(value, Ok(())),
-            (Reason::Put(value), _) => {
+            (ReplyTo::Contend(flight), _) => protocol.contended(flight, Err(Refused), now),
+            (ReplyTo::Renew(flight), Reply::Renewed(is_ours)) => protocol.renewed(flight, is_ours),
+            (ReplyTo::Put(value), Reply::Done) => protocol.stored(value, Ok(())),
+            (ReplyTo::Put(value), _) => {
                 protocol.stored(value, Err(Refused));
                 protocol.failed(now);
             }
-            (Reason::Fetch(value, digest, seat), Reply::Fetched(sealed)) => {
+            (ReplyTo::Fetch(value, digest, seat), Reply::Fetched(sealed)) => {
                 let body =
                     sealed.and_then(|sealed| message::open_value(value, digest, &sealed, sealer));
                 protocol.fetched(seat, body, now);
             }
-            (Reason::Fetch(.., seat), _) => protocol.fetched(seat, None, now),
-            (Reason::Probe(seat), Reply::Heard(Some(receivers))) => {
+            (ReplyTo::Fetch(.., seat), _) => protocol.fetched(seat, None, now),
+            (ReplyTo::Probe(seat), Reply::Heard(Some(receivers))) => {
                 protocol.heard(seat, receivers, now);
             }
             (_, Reply::Refused) => protocol.failed(now),

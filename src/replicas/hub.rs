@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     id,
-    protocol::{Command, EntryId, Local, Output, Protocol, Settings, Time, Unjoined},
+    protocol::{Command, EntryId, Local, Output, Protocol, ProtocolSettings, Time, Unjoined},
 };
 use crate::{
     group::{caught, drop_quietly},
@@ -73,7 +73,7 @@ struct State {
 // ===== impl Hub =====
 
 impl Hub {
-    pub(super) fn new(settings: Settings, start: Start) -> Arc<Self> {
+    pub(super) fn new(settings: ProtocolSettings, start: Start) -> Arc<Self> {
         let beat = settings.beat;
         let hub = Arc::new(Self {
             state: Mutex::new(State {

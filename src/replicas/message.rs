@@ -21,10 +21,10 @@ pub(crate) const INLINE: usize = 64 << 10;
 /// A longer message is none of ours.
 const LONGEST: usize = INLINE + 256;
 
-/// Why a follower at another replica is to make a call of its own.
+/// AloneReason a follower at another replica is to make a call of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Reason {
+pub(crate) enum NotShared {
     Unshareable = 0,
     TooLarge = 1,
     Failed = 2,
@@ -77,7 +77,7 @@ pub(crate) enum Message {
     /// There is nothing to wait for: make a call of your own.
     Alone {
         to: Address,
-        reason: Reason,
+        reason: NotShared,
     },
     /// The answer for callers below `covered`, which a call of so long has given, at `from`.
     Answer {
@@ -85,7 +85,7 @@ pub(crate) enum Message {
         from: Inbox,
         covered: u64,
         took: Duration,
-        body: Body,
+        body: AnswerBody,
     },
 
     // To oneself.
@@ -105,15 +105,15 @@ pub(crate) enum Message {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Body {
+pub(crate) enum AnswerBody {
     Inline(Bytes),
     /// In the store, under this name.
     Stored(ValueId),
 }
 
-// ===== impl Reason =====
+// ===== impl NotShared =====
 
-impl Reason {
+impl NotShared {
     pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
 
     pub(crate) fn of(code: u8) -> Option<Self> {
@@ -190,16 +190,16 @@ impl Message {
                 body,
             } => {
                 let kind = match body {
-                    Body::Inline(_) => 8,
-                    Body::Stored(_) => 9,
+                    AnswerBody::Inline(_) => 8,
+                    AnswerBody::Stored(_) => 9,
                 };
                 address(kind, to);
                 out.extend(from.0.to_be_bytes());
                 out.extend(covered.to_be_bytes());
                 out.extend((took.as_micros() as u64).to_be_bytes());
                 match body {
-                    Body::Inline(bytes) => out.extend_from_slice(bytes),
-                    Body::Stored(value) => out.extend(value.0.to_be_bytes()),
+                    AnswerBody::Inline(bytes) => out.extend_from_slice(bytes),
+                    AnswerBody::Stored(value) => out.extend(value.0.to_be_bytes()),
                 }
             }
             Self::Echo { number } => {
@@ -219,7 +219,7 @@ impl Message {
     }
 
     fn read(plain: &Bytes, joined: Option<FlightId>) -> Option<Self> {
-        let mut rest = Reader(plain);
+        let mut rest = Decoder(plain);
         let kind = rest.take::<1>()?[0];
         // What the script adds belongs to a join and to nothing else.
         if joined.is_some() != (kind == 1) {
@@ -255,7 +255,7 @@ impl Message {
             },
             7 => Self::Alone {
                 to: rest.address()?,
-                reason: Reason::of(rest.take::<1>()?[0])?,
+                reason: NotShared::of(rest.take::<1>()?[0])?,
             },
             8 | 9 => Self::Answer {
                 to: rest.address()?,
@@ -263,8 +263,8 @@ impl Message {
                 covered: rest.u64()?,
                 took: Duration::from_micros(rest.u64()?),
                 body: match kind {
-                    8 => Body::Inline(plain.slice_ref(std::mem::take(&mut rest.0))),
-                    _ => Body::Stored(ValueId(rest.u128()?)),
+                    8 => AnswerBody::Inline(plain.slice_ref(std::mem::take(&mut rest.0))),
+                    _ => AnswerBody::Stored(ValueId(rest.u128()?)),
                 },
             },
             10 => Self::Echo {
@@ -307,11 +307,11 @@ fn value_name(value: ValueId, digest: Digest) -> [u8; 32] {
     name
 }
 
-// ===== Reader =====
+// ===== Decoder =====
 
-struct Reader<'a>(&'a [u8]);
+struct Decoder<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl Decoder<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -360,10 +360,11 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         let body = prop_oneof![
-            prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| Body::Inline(bytes.into())),
-            any::<u128>().prop_map(|value| Body::Stored(ValueId(value))),
+            prop::collection::vec(any::<u8>(), 0..300)
+                .prop_map(|bytes| AnswerBody::Inline(bytes.into())),
+            any::<u128>().prop_map(|value| AnswerBody::Stored(ValueId(value))),
         ];
-        let reason = prop::sample::select(Reason::ALL.to_vec());
+        let reason = prop::sample::select(NotShared::ALL.to_vec());
         prop_oneof![
             (address(), any::<u128>(), any::<u64>()).prop_map(|(to, inbox, asked)| {
                 Message::Cover {
@@ -473,7 +474,7 @@ mod tests {
             from: Inbox(4),
             covered: 1,
             took: Duration::ZERO,
-            body: Body::Inline(Bytes::from_static(b"location: /private/page")),
+            body: AnswerBody::Inline(Bytes::from_static(b"location: /private/page")),
         };
         let sealed = answer.seal(&ours());
         assert!(!sealed.windows(8).any(|part| {

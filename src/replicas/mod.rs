@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `settings` | [`Replicas`], what a user says, and [`Site`], where an owner's flights meet those of other replicas |
+//! | `settings` | [`Replicas`], what a user says, and [`ReplicaClient`], through which an owner of flights uses them |
 //! | `contest` | [`Contest`], and `Answering`: what the work of one local flight holds |
 //! | `hub` | the protocol under a lock, and what it asks of a local flight: [`LocalFlight`], [`RemoteSeat`] |
 //! | `driver` | the task that talks to the store |
@@ -21,20 +21,20 @@
 //! A [`Group`](crate::Group) across replicas is such an owner; see `group::replicated`. Its flights stay what they are, with four
 //! additions.
 //!
-//! **Before the call.** Each caller takes a [`number`](Site::number) when it asks. The leader of a local flight calls
-//! [`contend`](Site::contend) with the digest of its key before it makes its call, and awaits the [`Verdict`]:
+//! **Before the call.** Each caller takes a [`number`](ReplicaClient::number) when it asks. The leader of a local flight calls
+//! [`contend`](ReplicaClient::contend) with the digest of its key before it makes its call, and awaits the [`ContestOutcome`]:
 //!
-//! * [`Lead`](Verdict::Lead), [`Alone`](Verdict::Alone): make the call. It may have followers at other replicas in both cases. Of
-//!   `Why::Told` the reason says what else follows: after [`Reason::Unshareable`] local followers need not wait for this leader's
+//! * [`Lead`](ContestOutcome::Lead), [`Alone`](ContestOutcome::Alone): make the call. It may have followers at other replicas in both cases. Of
+//!   `AloneReason::Told` the reason says what else follows: after [`NotShared::Unshareable`] local followers need not wait for this leader's
 //!   head, since there is nothing to share.
-//! * [`Answer`](Verdict::Answer): another replica's answer, for the callers whose numbers are below `covered`. The leader there had
+//! * [`Answer`](ContestOutcome::Answer): another replica's answer, for the callers whose numbers are below `covered`. The leader there had
 //!   been told of them while its call was in flight; of the others it had not, and they must not get it. If nobody but covered
 //!   callers can have joined, which is to be decided under the lock under which callers join, the flight is over: drop the
 //!   [`Contest`]. Else give the answer to those whom it covers and call [`again`](Contest::again), for the others.
 //!   An answer that the owner can't read, or that varies by what this leader's request has otherwise, is none: it makes the call, or
 //!   drops the contest and contends under another digest.
 //!
-//! **Joins here.** A caller that joins a local flight passes its number to [`one_more`](Site::one_more). It raises the largest number
+//! **Joins here.** A caller that joins a local flight passes its number to [`one_more`](ReplicaClient::one_more). It raises the largest number
 //! of the flight under the lock under which it joins, so that `contend` and `again` are called with one more than the largest.
 //! While the flight leads this costs a lock and no message.
 //!
@@ -51,10 +51,10 @@
 //! `answer(Err(reason))` come at once, and the call goes on for local callers alone. A work that is dropped before its end drops the
 //! contest with it, which releases the key and sends followers on.
 //!
-//! **Forgetting** calls [`forget_target`](Site::forget_target), or [`forget_all`](Site::forget_all), before the local flights are
+//! **Forgetting** calls [`forget_target`](ReplicaClient::forget_target), or [`forget_all`](ReplicaClient::forget_all), before the local flights are
 //! detached. A flight has one target beside its key; what another replica forgets comes as [`LocalFlight::detach`].
 //!
-//! Locks nest in one order: the protocol's, then a shard's, then a flight's. Never call a [`Site`] or [`Contest`] under one of the
+//! Locks nest in one order: the protocol's, then a shard's, then a flight's. Never call a [`ReplicaClient`] or [`Contest`] under one of the
 //! latter.
 
 mod contest;
@@ -78,14 +78,14 @@ mod store;
 #[cfg(feature = "http")]
 pub(crate) use self::contest::Answering;
 #[cfg(feature = "http")]
-pub(crate) use self::protocol::Why;
+pub(crate) use self::protocol::AloneReason;
 pub(crate) use self::{
     contest::Contest,
     hub::{LocalFlight, RemoteSeat},
     id::Digest,
-    message::Reason,
-    protocol::{EntryId, Refusal, Unjoined, Verdict},
-    settings::Site,
+    message::NotShared,
+    protocol::{ContestOutcome, EntryId, Refusal, Unjoined},
+    settings::ReplicaClient,
 };
 pub use self::{
     error::ReplicasError,

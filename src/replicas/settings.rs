@@ -9,7 +9,7 @@ use super::{
     hub::{Hub, LocalFlight},
     id::Digest,
     message::INLINE,
-    protocol::{EntryId, Settings},
+    protocol::{EntryId, ProtocolSettings},
     redis::{Endpoint, RedisStore},
     secret::{Digester, KeyBytes, LEAST, Sealer, Secret},
     store::Store,
@@ -43,7 +43,7 @@ pub struct Replicas {
     endpoint: Endpoint,
     namespace: Option<String>,
     secret: Option<Secret>,
-    settings: Settings,
+    settings: ProtocolSettings,
 }
 
 /// What has become of the flights of one replica, and how the store does.
@@ -71,7 +71,7 @@ pub struct ReplicaStats {
 }
 
 /// Where the local flights of one owner meet those of the other replicas. The last of its clones to go ends the connection.
-pub(crate) struct Site {
+pub(crate) struct ReplicaClient {
     hub: Arc<Hub>,
     keys: Digester,
     targets: Digester,
@@ -120,7 +120,7 @@ impl Replicas {
             endpoint,
             namespace: None,
             secret: None,
-            settings: Settings {
+            settings: ProtocolSettings {
                 patience: Duration::from_millis(50),
                 lease: Duration::from_secs(3),
                 probe: Duration::from_millis(500),
@@ -195,27 +195,27 @@ impl Replicas {
     /// # Panics
     ///
     /// Without a namespace or a secret.
-    pub(crate) fn open(self, purpose: &'static str) -> Site {
+    pub(crate) fn open(self, purpose: &'static str) -> ReplicaClient {
         let namespace = self
             .namespace
             .expect("replicas need a namespace: `Replicas::namespace`");
         let secret = self
             .secret
             .expect("replicas need a secret: `Replicas::secret`");
-        let Settings {
+        let ProtocolSettings {
             lease, value_life, ..
         } = self.settings;
         let store = RedisStore::new(self.endpoint, &namespace, lease, value_life);
-        Site::new(store, &namespace, &secret, self.settings, purpose)
+        ReplicaClient::new(store, &namespace, &secret, self.settings, purpose)
     }
 }
 
 #[cfg(test)]
-impl Site {
+impl ReplicaClient {
     /// One replica of those that share a store in memory; with `down_after` 300 ms and a lease of 2 s.
     pub(crate) fn in_memory(store: &super::memory::MemoryStore) -> Self {
         let replicas = Replicas::redis("redis://nowhere").expect("an address");
-        let settings = Settings {
+        let settings = ProtocolSettings {
             down_after: Duration::from_millis(300),
             lease: Duration::from_secs(2),
             ..replicas.settings
@@ -239,24 +239,24 @@ impl fmt::Debug for Replicas {
     }
 }
 
-// ===== impl Site =====
+// ===== impl ReplicaClient =====
 
-impl Site {
+impl ReplicaClient {
     pub(crate) fn new(
         store: impl Store,
         namespace: &str,
         secret: &Secret,
-        settings: Settings,
+        settings: ProtocolSettings,
         purpose: &'static str,
     ) -> Self {
-        let whole = format!("{purpose} {namespace}");
-        let sealer: Sealer = secret.sealer(&whole);
+        let purpose_and_namespace = format!("{purpose} {namespace}");
+        let sealer: Sealer = secret.sealer(&purpose_and_namespace);
         Self {
             #[cfg(feature = "http")]
             max_body: settings.max_body,
             hub: Hub::new(settings, driver::starter(store, sealer)),
-            keys: secret.digester("keys", &whole),
-            targets: secret.digester("targets", &whole),
+            keys: secret.digester("keys", &purpose_and_namespace),
+            targets: secret.digester("targets", &purpose_and_namespace),
         }
     }
 
@@ -331,7 +331,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for ReplicaClient {
     fn drop(&mut self) {
         self.hub.end();
     }

@@ -37,6 +37,6 @@ pub(crate) use self::{
     settings::Settings,
     shared::Shared,
     stats::{Counters, Event},
-    varying::Varying,
+    varying::VariantGuard,
     write_target::{HostHash, Resource},
 };

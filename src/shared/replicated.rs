@@ -7,11 +7,11 @@ use http::request;
 use super::write_target::Resource;
 use crate::{
     key::KeyExtractor,
-    replicas::{Digest, KeyBytes, ReplicaStats, Site, http::request_name},
+    replicas::{Digest, KeyBytes, ReplicaClient, ReplicaStats, http::request_name},
 };
 
 pub(crate) struct Replicated<K> {
-    pub(crate) site: Site,
+    pub(crate) client: ReplicaClient,
     names: Box<dyn WriteKey<K>>,
 }
 
@@ -20,7 +20,7 @@ trait WriteKey<K>: Send + Sync {
     fn write(&self, request: &request::Parts, key: &K, bytes: &mut KeyBytes);
 
     /// By what flights of this key are forgotten.
-    fn target(&self, site: &Site, key: &K) -> Digest;
+    fn target(&self, client: &ReplicaClient, key: &K) -> Digest;
 }
 
 /// The parts of the default key, if the extractor has one, and those that the user writes.
@@ -32,47 +32,48 @@ struct Names<X, F> {
 // ===== impl Replicated =====
 
 impl<K> Replicated<K> {
-    pub(crate) fn new<X, F>(site: Site, extractor: Arc<X>, own: F) -> Self
+    pub(crate) fn new<X, F>(client: ReplicaClient, extractor: Arc<X>, own: F) -> Self
     where
         X: KeyExtractor<Key = K>,
         F: Fn(&K, &mut KeyBytes) + Send + Sync + 'static,
     {
         Self {
-            site,
+            client,
             names: Box::new(Names { extractor, own }),
         }
     }
 
     pub(crate) fn stats(&self) -> ReplicaStats {
-        self.site.stats()
+        self.client.stats()
     }
 
     /// The name of a request's flights at all replicas.
     pub(crate) fn name(&self, request: &request::Parts, key: &K) -> Digest {
-        request_name(&self.site, &request.method, |bytes| {
+        request_name(&self.client, &request.method, |bytes| {
             self.names.write(request, key, bytes);
         })
     }
 
     /// By what flights of this key are forgotten.
     pub(crate) fn target(&self, key: &K) -> Digest {
-        self.names.target(&self.site, key)
+        self.names.target(&self.client, key)
     }
 
     /// Call it before the local flights are detached.
     pub(crate) fn forget(&self, key: &K) {
-        self.site.forget_target(self.target(key));
+        self.client.forget_target(self.target(key));
     }
 
     /// Flights of a resource that has been written. Call it before the local flights are detached.
     pub(crate) fn written(&self, resource: &Resource<'_>) {
-        self.site.forget_target(of_resource(&self.site, resource));
+        self.client
+            .forget_target(of_resource(&self.client, resource));
     }
 }
 
 /// Hosts are left out, as a request may name none: two that have the same path cost each other at most a call.
-fn of_resource(site: &Site, resource: &Resource<'_>) -> Digest {
-    site.target(|bytes| resource.parts(|part| bytes.part(part)))
+fn of_resource(client: &ReplicaClient, resource: &Resource<'_>) -> Digest {
+    client.target(|bytes| resource.parts(|part| bytes.part(part)))
 }
 
 // ===== impl Names =====
@@ -89,10 +90,10 @@ where
         (self.own)(key, bytes);
     }
 
-    fn target(&self, site: &Site, key: &X::Key) -> Digest {
+    fn target(&self, client: &ReplicaClient, key: &X::Key) -> Digest {
         match X::default_part(key) {
-            Some(default) => of_resource(site, &Resource::new(default.uri(), None)),
-            None => site.target(|bytes| (self.own)(key, bytes)),
+            Some(default) => of_resource(client, &Resource::new(default.uri(), None)),
+            None => client.target(|bytes| (self.own)(key, bytes)),
         }
     }
 }

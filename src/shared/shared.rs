@@ -10,7 +10,7 @@ use crate::{
     buffer::LazyBuffer,
     flight::{HttpFlight, State},
     key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
-    observe::Trace,
+    observe::FlightTrace,
     rules::Fields,
     sync::Mutex,
 };
@@ -63,7 +63,7 @@ impl<X: KeyExtractor> Shared<X> {
             hash,
             key,
             method,
-            trace: Trace::new(&flights.counters.name, now),
+            trace: FlightTrace::new(&flights.counters.name, now),
             epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),

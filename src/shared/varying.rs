@@ -13,23 +13,23 @@ use http::HeaderName;
 
 use crate::sync::Mutex;
 
-/// Known for as long as there is a flight for one variant of the key, so that a request finds the flight of its own variant
+/// VaryingKey for as long as there is a flight for one variant of the key, so that a request finds the flight of its own variant
 /// without a look at the others.
 #[derive(Default)]
 pub(crate) struct VaryingKeys {
     /// How many there are, so that the usual answer costs no lock.
     len: AtomicUsize,
-    keys: Mutex<HashMap<u64, Known>>,
+    keys: Mutex<HashMap<u64, VaryingKey>>,
 }
 
-struct Known {
+struct VaryingKey {
     /// As the last response said.
     names: Arc<[HeaderName]>,
     flights: usize,
 }
 
 /// A flight for one variant of a key.
-pub(crate) struct Varying {
+pub(crate) struct VariantGuard {
     keys: Arc<VaryingKeys>,
     hash: u64,
 }
@@ -47,25 +47,25 @@ impl VaryingKeys {
     }
 
     /// There is one flight more.
-    pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> Varying {
+    pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> VariantGuard {
         let mut keys = self.keys.lock();
-        let known = keys.entry(hash).or_insert_with(|| Known {
+        let known = keys.entry(hash).or_insert_with(|| VaryingKey {
             names: Arc::clone(names),
             flights: 0,
         });
         known.names = Arc::clone(names);
         known.flights += 1;
         self.len.store(keys.len(), Ordering::Release);
-        Varying {
+        VariantGuard {
             keys: Arc::clone(self),
             hash,
         }
     }
 }
 
-// ===== impl Varying =====
+// ===== impl VariantGuard =====
 
-impl Drop for Varying {
+impl Drop for VariantGuard {
     fn drop(&mut self) {
         let mut keys = self.keys.keys.lock();
         let Some(known) = keys.get_mut(&self.hash) else {
@@ -83,9 +83,9 @@ impl Drop for Varying {
     }
 }
 
-impl fmt::Debug for Varying {
+impl fmt::Debug for VariantGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Varying").finish_non_exhaustive()
+        f.debug_struct("VariantGuard").finish_non_exhaustive()
     }
 }
 

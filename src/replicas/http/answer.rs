@@ -14,18 +14,18 @@ use super::{
         read_byte, read_fields, read_names, read_part, write_fields, write_names, write_part,
     },
 };
-use crate::replicas::{Digest, Reason};
+use crate::replicas::{Digest, NotShared};
 
 /// What another replica's call has given.
 #[derive(Debug)]
-pub(crate) enum Answer {
-    Response(Response),
+pub(crate) enum RemoteAnswer {
+    Response(RemoteResponse),
     /// The call has failed, with an error of this text.
     Failure(String),
 }
 
 #[derive(Debug)]
-pub(crate) struct Response {
+pub(crate) struct RemoteResponse {
     pub(crate) head: response::Parts,
     /// The names of the fields that it varies by, and what the leader's request had there: see
     /// [`variant_values`](super::variant_values).
@@ -54,11 +54,11 @@ pub(crate) fn write_response<'a>(
     vary: Option<(&[HeaderName], Digest)>,
     frames: impl IntoIterator<Item = &'a Frame<Bytes>>,
     limit: usize,
-) -> Result<Bytes, Reason> {
+) -> Result<Bytes, NotShared> {
     let mut out = vec![RESPONSE];
     let version = VERSIONS.iter().position(|&known| known == head.version);
     // One that is not known yet is none that can be told.
-    out.push(version.ok_or(Reason::Failed)? as u8);
+    out.push(version.ok_or(NotShared::Failed)? as u8);
     out.extend_from_slice(&head.status.as_u16().to_be_bytes());
     out.push(vary.is_some().into());
     if let Some((names, values)) = vary {
@@ -71,7 +71,7 @@ pub(crate) fn write_response<'a>(
             out.push(DATA);
             // Before the copy: a body may be many times the limit.
             if data.len() > limit.saturating_sub(out.len()) {
-                return Err(Reason::TooLarge);
+                return Err(NotShared::TooLarge);
             }
             write_part(data, &mut out);
         } else if let Some(trailers) = frame.trailers_ref() {
@@ -83,36 +83,36 @@ pub(crate) fn write_response<'a>(
 }
 
 /// Writes a failure.
-pub(crate) fn write_failure(text: &str, limit: usize) -> Result<Bytes, Reason> {
+pub(crate) fn write_failure(text: &str, limit: usize) -> Result<Bytes, NotShared> {
     let mut out = vec![FAILURE];
     out.extend_from_slice(text.as_bytes());
     within(out, limit)
 }
 
-fn within(out: Vec<u8>, limit: usize) -> Result<Bytes, Reason> {
+fn within(out: Vec<u8>, limit: usize) -> Result<Bytes, NotShared> {
     match out.len() <= limit {
         true => Ok(out.into()),
-        false => Err(Reason::TooLarge),
+        false => Err(NotShared::TooLarge),
     }
 }
 
-// ===== impl Answer =====
+// ===== impl RemoteAnswer =====
 
-impl Answer {
+impl RemoteAnswer {
     /// `None` for what can't be read. The frames share the memory of `answer`.
     pub(crate) fn read(answer: &Bytes) -> Option<Self> {
         let mut rest = &answer[..];
         match read_byte(&mut rest)? {
-            RESPONSE => Response::read(answer, rest).map(Self::Response),
+            RESPONSE => RemoteResponse::read(answer, rest).map(Self::Response),
             FAILURE => Some(Self::Failure(String::from_utf8(rest.to_vec()).ok()?)),
             _ => None,
         }
     }
 }
 
-// ===== impl Response =====
+// ===== impl RemoteResponse =====
 
-impl Response {
+impl RemoteResponse {
     fn read(answer: &Bytes, mut rest: &[u8]) -> Option<Self> {
         let rest = &mut rest;
         let version = *VERSIONS.get(usize::from(read_byte(rest)?))?;
@@ -176,9 +176,9 @@ mod tests {
         Frame::trailers(HeaderMap::from_iter([line]))
     }
 
-    fn read(answer: &Bytes) -> Response {
-        match Answer::read(answer) {
-            Some(Answer::Response(response)) => response,
+    fn read(answer: &Bytes) -> RemoteResponse {
+        match RemoteAnswer::read(answer) {
+            Some(RemoteAnswer::Response(response)) => response,
             other => panic!("{other:?}"),
         }
     }
@@ -250,21 +250,21 @@ mod tests {
         let write = |limit| write_response(&head(&[]), None, &frames, limit);
         assert!(write(exact.len()).is_ok());
         for limit in [0, 50, exact.len() - 1] {
-            assert_eq!(write(limit), Err(Reason::TooLarge));
+            assert_eq!(write(limit), Err(NotShared::TooLarge));
         }
         let fields = head(&[("a", &[b'a'; 100])]);
         assert_eq!(
             write_response(&fields, None, [], 100),
-            Err(Reason::TooLarge)
+            Err(NotShared::TooLarge)
         );
-        assert_eq!(write_failure("no", 2), Err(Reason::TooLarge));
+        assert_eq!(write_failure("no", 2), Err(NotShared::TooLarge));
     }
 
     #[test]
     fn a_failure_is_its_text() {
         let written = write_failure("no such host", 100).expect("it fits");
-        let read = Answer::read(&written);
-        assert!(matches!(read, Some(Answer::Failure(text)) if text == "no such host"));
+        let read = RemoteAnswer::read(&written);
+        assert!(matches!(read, Some(RemoteAnswer::Failure(text)) if text == "no such host"));
     }
 
     #[test]
@@ -292,8 +292,8 @@ mod tests {
             let mut changed = written.to_vec();
             let at = at.index(changed.len());
             changed[at] ^= 1 << bit;
-            let _ = Answer::read(&changed.into());
-            let _ = Answer::read(&written.slice(..cut.index(written.len())));
+            let _ = RemoteAnswer::read(&changed.into());
+            let _ = RemoteAnswer::read(&written.slice(..cut.index(written.len())));
         }
     }
 }

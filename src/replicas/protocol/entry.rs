@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Local, Settings, Time, Verdict};
+use super::{ContestOutcome, Local, ProtocolSettings, Time};
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
     message::Address,
@@ -14,7 +14,7 @@ pub(super) struct Entry<L: Local> {
     pub(super) local: L,
     /// Callers below this number have asked.
     pub(super) asked: u64,
-    pub(super) part: Part,
+    pub(super) phase: Phase,
     /// The script under way.
     pub(super) attempt: Option<Attempt>,
     /// The name of the last attempt to lead.
@@ -44,7 +44,7 @@ pub(super) struct Entry<L: Local> {
 
 /// What the local leader waits for.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(super) enum Phase {
     /// The store's reply, until then.
     Asking { until: Time },
     /// Another replica's answer.
@@ -55,8 +55,8 @@ pub(super) enum Part {
         covered: u64,
         until: Time,
     },
-    /// Nothing more; the verdict, until it is taken.
-    Told(Option<Verdict>),
+    /// Nothing more; the outcome, until it is taken.
+    Told(Option<ContestOutcome>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,7 @@ impl<L: Local> Entry<L> {
             target,
             local,
             asked,
-            part: Part::Told(None),
+            phase: Phase::Told(None),
             attempt: None,
             flight: FlightId(0),
             budget,
@@ -138,7 +138,7 @@ impl<L: Local> Entry<L> {
 
     /// Whether its local leader waits for something.
     pub(super) fn waits(&self) -> bool {
-        !matches!(self.part, Part::Told(_))
+        !matches!(self.phase, Phase::Told(_))
     }
 
     /// The seat that an address is of, if it is one of this entry's. A seat whose reply is under way is in a flight that is
@@ -148,9 +148,9 @@ impl<L: Local> Entry<L> {
             return None;
         }
         let is_it = |at: &Followed| at.seat == to.seat && at.flight == to.flight;
-        match &self.part {
-            Part::Following(following) if is_it(&following.at) => return Some(SeatAt::Now),
-            Part::Asking { .. } if self.attempt.is_some_and(|a| a.join.seat == to.seat) => {
+        match &self.phase {
+            Phase::Following(following) if is_it(&following.at) => return Some(SeatAt::Now),
+            Phase::Asking { .. } if self.attempt.is_some_and(|a| a.join.seat == to.seat) => {
                 return Some(SeatAt::Asked);
             }
             _ => {}
@@ -164,18 +164,18 @@ impl<L: Local> Entry<L> {
         }
     }
 
-    pub(super) fn next_due(&self, settings: &Settings) -> Option<Time> {
-        let part = match &self.part {
-            Part::Asking { until } | Part::Fetching { until, .. } => Some(*until),
-            Part::Following(following) => Some(match self.asked > following.announced {
+    pub(super) fn next_due(&self, settings: &ProtocolSettings) -> Option<Time> {
+        let phase = match &self.phase {
+            Phase::Asking { until } | Phase::Fetching { until, .. } => Some(*until),
+            Phase::Following(following) => Some(match self.asked > following.announced {
                 true => following.probe_at.min(following.cover_from),
                 false => following.probe_at,
             }),
-            Part::Told(_) => None,
+            Phase::Told(_) => None,
         };
         let oldest = self.followers.values().map(|follower| follower.heard).min();
         let silent = oldest.map(|heard| heard + settings.silent());
-        [part, self.lease, silent].into_iter().flatten().min()
+        [phase, self.lease, silent].into_iter().flatten().min()
     }
 }
 
@@ -188,7 +188,7 @@ pub(super) enum SeatAt {
     Earlier,
 }
 
-impl Settings {
+impl ProtocolSettings {
     /// How long a follower may be silent.
     pub(super) fn silent(&self) -> Duration {
         SILENT_PROBES * self.probe

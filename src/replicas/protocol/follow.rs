@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Command, Contended, EntryId, Local, Orphan, Protocol, Reason, Refused, Time, Verdict, Why,
-    entry::{Attempt, Entry, Followed, Following, Part, SeatAt},
+    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Orphan, Protocol,
+    Refused, Time,
+    entry::{Attempt, Entry, Followed, Following, Phase, SeatAt},
 };
 use crate::replicas::{
     id::{FlightId, Inbox, Seat},
-    message::{Address, Body, Message},
+    message::{Address, AnswerBody, Message},
 };
 
 /// How often an entry contends again because its leader was gone.
@@ -43,7 +44,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let Part::Following(following) = &mut entry.part else {
+        let Phase::Following(following) = &mut entry.phase else {
             return;
         };
         if entry.asked > following.announced && now >= following.cover_from {
@@ -62,13 +63,13 @@ impl<L: Local> Protocol<L> {
             return;
         };
         let why = match (up, entry.open) {
-            (false, _) => Some(Why::Down),
+            (false, _) => Some(AloneReason::Down),
             // Nobody else may join it, and its key may have a newer flight.
-            (true, false) => Some(Why::Lost),
-            (true, true) => entry.budget.is_zero().then_some(Why::Slow),
+            (true, false) => Some(AloneReason::Lost),
+            (true, true) => entry.budget.is_zero().then_some(AloneReason::Slow),
         };
         if let Some(why) = why {
-            self.settle(id, Verdict::Alone(why), now);
+            self.settle(id, ContestOutcome::Alone(why), now);
             return;
         }
         // Of an answer that came before its reply.
@@ -95,7 +96,7 @@ impl<L: Local> Protocol<L> {
             asked,
             gone: None,
         });
-        entry.part = Part::Asking {
+        entry.phase = Phase::Asking {
             until: now + entry.budget,
         };
         self.named.insert(join.flight, id);
@@ -114,16 +115,16 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match &entry.part {
-            Part::Following(Following { at, .. }) | Part::Fetching { from: at, .. } => {
+        match &entry.phase {
+            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => {
                 entry.earlier.push(*at);
             }
-            Part::Asking { .. } | Part::Told(_) => {}
+            Phase::Asking { .. } | Phase::Told(_) => {}
         }
         if pass_over.is_some() {
             entry.retries += 1;
             if entry.retries > RETRIES {
-                self.settle(id, Verdict::Alone(Why::Lost), now);
+                self.settle(id, ContestOutcome::Alone(AloneReason::Lost), now);
                 return;
             }
         }
@@ -168,7 +169,7 @@ impl<L: Local> Protocol<L> {
             Err(Refused) => {
                 self.seats.remove(&attempt.join.seat);
                 if self.entries.get(&id).is_some_and(Entry::waits) {
-                    self.settle(id, Verdict::Alone(Why::Down), now);
+                    self.settle(id, ContestOutcome::Alone(AloneReason::Down), now);
                 }
                 self.failed(now);
             }
@@ -216,9 +217,9 @@ impl<L: Local> Protocol<L> {
         } else {
             entry.lease = Some(now + self.settings.lease / 3);
         }
-        if matches!(self.entries[&id].part, Part::Asking { .. }) {
+        if matches!(self.entries[&id].phase, Phase::Asking { .. }) {
             self.counts.takeovers += u64::from(over);
-            self.settle(id, Verdict::Lead, now);
+            self.settle(id, ContestOutcome::Lead, now);
         }
     }
 
@@ -229,11 +230,11 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if matches!(&entry.part, Part::Fetching { from, .. } if from.seat == at.seat) {
+        if matches!(&entry.phase, Phase::Fetching { from, .. } if from.seat == at.seat) {
             // Its answer came before this.
             return;
         }
-        if !matches!(entry.part, Part::Asking { .. }) {
+        if !matches!(entry.phase, Phase::Asking { .. }) {
             self.undo(
                 attempt.join,
                 Ok(Contended::Held {
@@ -254,7 +255,7 @@ impl<L: Local> Protocol<L> {
             entry.heard = now;
         }
         let heard = entry.heard;
-        entry.part = Part::Following(Following {
+        entry.phase = Phase::Following(Following {
             at,
             probe_at: now + self.settings.probe,
             probed: known,
@@ -263,7 +264,7 @@ impl<L: Local> Protocol<L> {
         });
         if known {
             if now.saturating_sub(heard) >= patience {
-                self.settle(id, Verdict::Alone(Why::Lost), now);
+                self.settle(id, ContestOutcome::Alone(AloneReason::Lost), now);
                 return;
             }
             let to = at.address(entry.digest);
@@ -280,7 +281,7 @@ impl<L: Local> Protocol<L> {
         };
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.heard = now;
-            if let Part::Following(following) = &mut entry.part {
+            if let Phase::Following(following) = &mut entry.phase {
                 following.probed = false;
             }
         }
@@ -293,8 +294,8 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match (&entry.part, &mut entry.attempt, at) {
-            (Part::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
+        match (&entry.phase, &mut entry.attempt, at) {
+            (Phase::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
                 self.ask_again(id, Some(to.flight), now);
             }
             (_, Some(attempt), SeatAt::Asked) => attempt.gone = Some((from, to.flight)),
@@ -302,10 +303,15 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    pub(super) fn alone(&mut self, to: Address, reason: Reason, now: Time) {
+    pub(super) fn alone(&mut self, to: Address, reason: NotShared, now: Time) {
         match self.own_seat(&to) {
             Some((id, SeatAt::Now | SeatAt::Asked)) => {
-                self.settle_by(id, Verdict::Alone(Why::Told(reason)), Some(to.seat), now);
+                self.settle_by(
+                    id,
+                    ContestOutcome::Alone(AloneReason::Told(reason)),
+                    Some(to.seat),
+                    now,
+                );
             }
             Some((_, SeatAt::Earlier)) | None => {}
         }
@@ -316,33 +322,33 @@ impl<L: Local> Protocol<L> {
         (to, leader): (Address, Inbox),
         covered: u64,
         took: Duration,
-        body: Body,
+        body: AnswerBody,
         now: Time,
     ) {
         let Some((id, at)) = self.own_seat(&to) else {
             // It gave the seat up, and word of that was lost with a link: the value is kept for nobody.
-            if let Body::Stored(_) = body {
+            if let AnswerBody::Stored(_) = body {
                 self.tell(leader, Message::Leave { to });
             }
             return;
         };
         self.calls.remember(to.digest, took);
         match body {
-            Body::Inline(body) => {
-                let verdict = match body.len() <= self.settings.max_body {
-                    true => Verdict::Answer { body, covered },
-                    false => Verdict::Alone(Why::Told(Reason::TooLarge)),
+            AnswerBody::Inline(body) => {
+                let outcome = match body.len() <= self.settings.max_body {
+                    true => ContestOutcome::Answer { body, covered },
+                    false => ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
                 };
-                self.settle_by(id, verdict, Some(to.seat), now);
+                self.settle_by(id, outcome, Some(to.seat), now);
             }
-            Body::Stored(value) => {
+            AnswerBody::Stored(value) => {
                 let Some(entry) = self.entries.get_mut(&id) else {
                     return;
                 };
-                let from = match (&entry.part, at) {
+                let from = match (&entry.phase, at) {
                     // Another seat's, which is as good.
-                    (Part::Fetching { .. }, _) => return,
-                    (Part::Following(following), SeatAt::Now) => following.at,
+                    (Phase::Fetching { .. }, _) => return,
+                    (Phase::Following(following), SeatAt::Now) => following.at,
                     (_, SeatAt::Earlier) => {
                         let is_it = |old: &&Followed| old.seat == to.seat;
                         *entry.earlier.iter().find(is_it).expect("found just now")
@@ -354,11 +360,11 @@ impl<L: Local> Protocol<L> {
                         seat: to.seat,
                     },
                 };
-                if let (Part::Following(following), SeatAt::Earlier) = (&entry.part, at) {
+                if let (Phase::Following(following), SeatAt::Earlier) = (&entry.phase, at) {
                     entry.earlier.push(following.at);
                 }
                 let until = now + self.settings.down_after;
-                entry.part = Part::Fetching {
+                entry.phase = Phase::Fetching {
                     from,
                     covered,
                     until,
@@ -381,7 +387,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        let Part::Fetching { from, covered, .. } = entry.part else {
+        let Phase::Fetching { from, covered, .. } = entry.phase else {
             return;
         };
         if from.seat != seat {
@@ -389,9 +395,13 @@ impl<L: Local> Protocol<L> {
         }
         match body {
             Some(body) if body.len() <= self.settings.max_body => {
-                self.settle(id, Verdict::Answer { body, covered }, now);
+                self.settle(id, ContestOutcome::Answer { body, covered }, now);
             }
-            Some(_) => self.settle(id, Verdict::Alone(Why::Told(Reason::TooLarge)), now),
+            Some(_) => self.settle(
+                id,
+                ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
+                now,
+            ),
             None => self.ask_again(id, Some(from.flight), now),
         }
     }
@@ -404,7 +414,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        if let Part::Following(following) = &entry.part
+        if let Phase::Following(following) = &entry.phase
             && following.at.seat == seat
             && receivers == 0
         {
@@ -424,18 +434,18 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match &mut entry.part {
-            Part::Asking { until } if now >= *until => {
+        match &mut entry.phase {
+            Phase::Asking { until } if now >= *until => {
                 let asked = entry.attempt.map_or(now, |attempt| attempt.sent);
-                self.settle(id, Verdict::Alone(Why::Slow), now);
+                self.settle(id, ContestOutcome::Alone(AloneReason::Slow), now);
                 let change = self.breaker.in_vain(asked, now);
                 self.changed(change, now);
             }
-            Part::Fetching { until, from, .. } if now >= *until => {
+            Phase::Fetching { until, from, .. } if now >= *until => {
                 let flight = from.flight;
                 self.ask_again(id, Some(flight), now);
             }
-            Part::Following(following) if now >= following.probe_at => {
+            Phase::Following(following) if now >= following.probe_at => {
                 if following.probed {
                     self.ask_again(id, None, now);
                     return;
@@ -447,33 +457,35 @@ impl<L: Local> Protocol<L> {
                 self.tell(at, Message::Probe { to, inbox });
                 self.announce(id, now);
             }
-            Part::Following(_) => self.announce(id, now),
-            Part::Asking { .. } | Part::Fetching { .. } | Part::Told(_) => {}
+            Phase::Following(_) => self.announce(id, now),
+            Phase::Asking { .. } | Phase::Fetching { .. } | Phase::Told(_) => {}
         }
     }
 
-    // ===== the verdict =====
+    // ===== the outcome =====
 
     /// Tells the local leader, once (P4), and leaves the seats that it has elsewhere.
-    pub(super) fn settle(&mut self, id: EntryId, verdict: Verdict, now: Time) {
-        self.settle_by(id, verdict, None, now);
+    pub(super) fn settle(&mut self, id: EntryId, outcome: ContestOutcome, now: Time) {
+        self.settle_by(id, outcome, None, now);
     }
 
     /// As `settle`, where the leader of `seat` has spoken, and has forgotten the seat with that.
-    fn settle_by(&mut self, id: EntryId, verdict: Verdict, seat: Option<Seat>, now: Time) {
-        match &verdict {
-            Verdict::Lead => self.counts.led += 1,
-            Verdict::Answer { .. } => self.counts.followed += 1,
-            Verdict::Alone(Why::Slow) => self.counts.slow += 1,
-            Verdict::Alone(Why::Down) => self.counts.down += 1,
-            Verdict::Alone(Why::Short) => self.counts.short += 1,
-            Verdict::Alone(Why::Told(_) | Why::Lost) => self.counts.told += 1,
+    fn settle_by(&mut self, id: EntryId, outcome: ContestOutcome, seat: Option<Seat>, now: Time) {
+        match &outcome {
+            ContestOutcome::Lead => self.counts.led += 1,
+            ContestOutcome::Answer { .. } => self.counts.followed += 1,
+            ContestOutcome::Alone(AloneReason::Slow) => self.counts.slow += 1,
+            ContestOutcome::Alone(AloneReason::Down) => self.counts.down += 1,
+            ContestOutcome::Alone(AloneReason::Short) => self.counts.short += 1,
+            ContestOutcome::Alone(AloneReason::Told(_) | AloneReason::Lost) => {
+                self.counts.told += 1
+            }
         }
         self.withdraw(id, seat);
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if let Verdict::Answer { .. } = verdict {
+        if let ContestOutcome::Answer { .. } = outcome {
             // It makes no call: nobody is to join one, or to wait for one.
             let flight = entry.flight;
             self.named.remove(&flight);
@@ -482,7 +494,7 @@ impl<L: Local> Protocol<L> {
             entry.began = Some(now);
         }
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.part = Part::Told(Some(verdict));
+            entry.phase = Phase::Told(Some(outcome));
         }
         self.out.push(super::Output::Settled(id));
         self.schedule(id);
@@ -496,9 +508,9 @@ impl<L: Local> Protocol<L> {
         if let Some(attempt) = &entry.attempt {
             self.seats.remove(&attempt.join.seat);
         }
-        let now = match &entry.part {
-            Part::Following(Following { at, .. }) | Part::Fetching { from: at, .. } => Some(*at),
-            Part::Asking { .. } | Part::Told(_) => None,
+        let now = match &entry.phase {
+            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => Some(*at),
+            Phase::Asking { .. } | Phase::Told(_) => None,
         };
         let digest = entry.digest;
         for at in std::mem::take(&mut entry.earlier).into_iter().chain(now) {

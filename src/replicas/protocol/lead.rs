@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Unjoined, entry::Follower,
+    Command, EntryId, Local, NotShared, Output, Protocol, Refusal, Time, Unjoined, entry::Follower,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox},
-    message::{Address, Body, Message},
+    message::{Address, AnswerBody, Message},
 };
 
 /// Replicas that may follow one flight.
@@ -34,7 +34,7 @@ impl<L: Local> Protocol<L> {
         let joined = if !entry.open || entry.ended {
             Err(Refusal::Gone.into())
         } else if entry.followers.len() >= FOLLOWERS {
-            Err(Refusal::Alone(Reason::Full).into())
+            Err(Refusal::Alone(NotShared::Full).into())
         } else {
             entry.local.join()
         };
@@ -207,7 +207,7 @@ impl<L: Local> Protocol<L> {
     }
 
     /// What followers elsewhere get, and the end of the entry.
-    pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, Reason>, now: Time) {
+    pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, NotShared>, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -215,7 +215,7 @@ impl<L: Local> Protocol<L> {
         let (digest, flight) = (entry.digest, entry.flight);
         let took = entry.began.map_or(now, |began| now.saturating_sub(began));
         let answer = match answer {
-            Ok(body) if body.len() > self.settings.max_body => Err(Reason::TooLarge),
+            Ok(body) if body.len() > self.settings.max_body => Err(NotShared::TooLarge),
             other => other,
         };
         let stored = match &answer {
@@ -224,7 +224,7 @@ impl<L: Local> Protocol<L> {
             }
             _ => None,
         };
-        let body = answer.map(|body| stored.map_or(Body::Inline(body), Body::Stored));
+        let body = answer.map(|body| stored.map_or(AnswerBody::Inline(body), AnswerBody::Stored));
         for (seat, follower) in followers {
             let to = Address {
                 digest,

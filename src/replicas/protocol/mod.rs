@@ -49,12 +49,12 @@ use bytes::Bytes;
 use self::{
     breaker::{Breaker, Change},
     calls::Calls,
-    entry::{Entry, Followed, Part},
-    values::Value,
+    entry::{Entry, Followed, Phase},
+    values::StoredAnswer,
 };
 use super::{
     id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
-    message::{Address, Message, Reason},
+    message::{Address, Message, NotShared},
 };
 
 /// Time since some moment of this replica's own; never compared with another's.
@@ -64,7 +64,7 @@ pub(crate) type Time = Duration;
 const WORTH: u32 = 4;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct ProtocolSettings {
     pub(crate) patience: Duration,
     pub(crate) lease: Duration,
     /// How often a follower asks whether its seat is there.
@@ -104,29 +104,29 @@ pub(crate) struct Unjoined<S> {
     pub(crate) spare: Option<S>,
 }
 
-/// Why a follower from elsewhere may not join.
+/// AloneReason a follower from elsewhere may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Another flight would do: it contends again.
     Gone,
     /// None would: it makes a call of its own.
-    Alone(Reason),
+    Alone(NotShared),
 }
 
 /// What the leader of a local flight is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ContestOutcome {
     /// It leads for all replicas: make the call.
     Lead,
     /// Make the call, without the others.
-    Alone(Why),
+    Alone(AloneReason),
     /// Another replica's answer, for the callers below this number. For the others: [`Protocol::again`].
     Answer { body: Bytes, covered: u64 },
 }
 
-/// Why a local flight makes its call without the others.
+/// AloneReason a local flight makes its call without the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum AloneReason {
     /// The store took longer than `patience`.
     Slow,
     /// The store is not in use.
@@ -134,7 +134,7 @@ pub(crate) enum Why {
     /// Calls of this key are too short to be worth it.
     Short,
     /// The leader said so.
-    Told(Reason),
+    Told(NotShared),
     /// Those who led it are gone, time and again.
     Lost,
 }
@@ -143,7 +143,7 @@ pub(crate) enum Why {
 #[derive(Debug)]
 pub(crate) enum Output<L: Local> {
     Command(Command),
-    /// There is a verdict for the entry's leader.
+    /// There is an outcome for the entry's leader.
     Settled(EntryId),
     /// A place that has been taken: from now on the flight depends on it too.
     Start(L::Seat),
@@ -217,7 +217,7 @@ pub(crate) struct Counts {
 
 /// One replica. See the [module docs](self).
 pub(crate) struct Protocol<L: Local> {
-    settings: Settings,
+    settings: ProtocolSettings,
     ids: Ids,
     inbox: Inbox,
     entries: BTreeMap<EntryId, Entry<L>>,
@@ -231,7 +231,7 @@ pub(crate) struct Protocol<L: Local> {
     /// Scripts under way whose replies are for an entry.
     asked: HashMap<FlightId, EntryId>,
     orphans: HashMap<FlightId, Orphan>,
-    values: HashMap<ValueId, Value>,
+    values: HashMap<ValueId, StoredAnswer>,
     /// Who has yet to fetch which value.
     takers: HashMap<Seat, ValueId>,
     timers: BTreeSet<(Time, EntryId)>,
@@ -251,7 +251,7 @@ struct Orphan {
 // ===== impl Protocol =====
 
 impl<L: Local> Protocol<L> {
-    pub(crate) fn new(settings: Settings, mut ids: Ids) -> Self {
+    pub(crate) fn new(settings: ProtocolSettings, mut ids: Ids) -> Self {
         Self {
             inbox: Inbox(ids()),
             breaker: Breaker::new(settings.patience, settings.down_after),
@@ -341,7 +341,7 @@ impl<L: Local> Protocol<L> {
         let waiting = self.entries.iter().filter(|(_, entry)| entry.waits());
         let waiting: Vec<_> = waiting.map(|(&id, _)| id).collect();
         for id in waiting {
-            self.settle(id, Verdict::Alone(Why::Down), now);
+            self.settle(id, ContestOutcome::Alone(AloneReason::Down), now);
         }
     }
 
@@ -446,7 +446,7 @@ impl<L: Local> Protocol<L> {
 
     // ===== entries =====
 
-    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The verdict may be
+    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The outcome may be
     /// there at once. `target`: another name of it, for [`forget`](Self::forget).
     pub(crate) fn contend(
         &mut self,
@@ -469,7 +469,7 @@ impl<L: Local> Protocol<L> {
             self.by_digest.entry(name).or_default().push(id);
         }
         if self.is_short(digest) {
-            self.settle(id, Verdict::Alone(Why::Short), now);
+            self.settle(id, ContestOutcome::Alone(AloneReason::Short), now);
         } else {
             self.ask(id, None, now);
         }
@@ -483,10 +483,10 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The verdict, once.
-    pub(crate) fn verdict(&mut self, id: EntryId) -> Option<Verdict> {
-        match &mut self.entries.get_mut(&id)?.part {
-            Part::Told(verdict) => verdict.take(),
+    /// The outcome, once.
+    pub(crate) fn outcome(&mut self, id: EntryId) -> Option<ContestOutcome> {
+        match &mut self.entries.get_mut(&id)?.phase {
+            Phase::Told(outcome) => outcome.take(),
             _ => None,
         }
     }
@@ -499,11 +499,11 @@ impl<L: Local> Protocol<L> {
         if entry.waits() {
             self.withdraw(id, None);
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.part = Part::Told(None);
+                entry.phase = Phase::Told(None);
             }
         }
         self.release(id);
-        self.answer(id, Err(Reason::Failed), now);
+        self.answer(id, Err(NotShared::Failed), now);
     }
 
     /// Takes an entry out, and what names it (P7).

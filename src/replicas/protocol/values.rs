@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Command, Local, Protocol, Reason, Refused, Time};
+use super::{Command, Local, NotShared, Protocol, Refused, Time};
 use crate::replicas::{
     id::{Digest, Inbox, Seat, ValueId},
     message::{Address, Message},
 };
 
 /// An answer in the store, or on its way there.
-pub(super) struct Value {
+pub(super) struct StoredAnswer {
     /// Who has yet to fetch it, and what each is told once it is there: in a cluster a message may overtake it.
     takers: BTreeMap<Seat, (Inbox, Message)>,
     is_stored: bool,
@@ -21,7 +21,7 @@ pub(super) struct Value {
 impl<L: Local> Protocol<L> {
     pub(super) fn store(&mut self, digest: Digest, body: Bytes, now: Time) -> ValueId {
         let value = ValueId((self.ids)());
-        let known = Value {
+        let known = StoredAnswer {
             takers: BTreeMap::new(),
             is_stored: false,
             until: now + self.settings.value_life,
@@ -105,7 +105,7 @@ impl<L: Local> Protocol<L> {
         self.forget_values(|_, known| known.until <= now);
     }
 
-    fn forget_values(&mut self, mut is_to_go: impl FnMut(ValueId, &Value) -> bool) {
+    fn forget_values(&mut self, mut is_to_go: impl FnMut(ValueId, &StoredAnswer) -> bool) {
         let values = &mut self.values;
         let before = values.len();
         values.retain(|&value, known| !is_to_go(value, known));
@@ -118,6 +118,6 @@ impl<L: Local> Protocol<L> {
 fn too_large(to: Address) -> Message {
     Message::Alone {
         to,
-        reason: Reason::TooLarge,
+        reason: NotShared::TooLarge,
     }
 }

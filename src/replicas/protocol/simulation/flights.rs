@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{digest, event::Event, ms, world::World};
 use crate::replicas::{
     id::Inbox,
-    protocol::{EntryId, Local, Reason, Refusal, Time, Unjoined, Verdict},
+    protocol::{ContestOutcome, EntryId, Local, NotShared, Refusal, Time, Unjoined},
 };
 
 /// What a real flight does, as far as the protocol can tell.
@@ -69,7 +69,7 @@ impl Local for LocalFlight {
             return Err(Refusal::Gone.into());
         }
         if flight.callers.len() + flight.seats >= flight.max_waiters {
-            return Err(Refusal::Alone(Reason::Full).into());
+            return Err(Refusal::Alone(NotShared::Full).into());
         }
         flight.seats += 1;
         flight.joined += 1;
@@ -180,21 +180,21 @@ impl World {
             .retain(|flight| !flight.borrow().over);
     }
 
-    pub(super) fn verdict(&mut self, at: usize, entry: EntryId) {
-        let Some(verdict) = self.replicas[at].protocol.verdict(entry) else {
+    pub(super) fn settled(&mut self, at: usize, entry: EntryId) {
+        let Some(outcome) = self.replicas[at].protocol.outcome(entry) else {
             return;
         };
         let Some(flight) = self.replicas[at].by_entry.get(&entry).map(Rc::clone) else {
-            self.fail("a verdict for nobody")
+            self.fail("an outcome for nobody")
         };
         if self.verbose {
-            eprintln!("{:>9?}   replica {at} {entry:?}: {verdict:?}", self.now);
+            eprintln!("{:>9?}   replica {at} {entry:?}: {outcome:?}", self.now);
         }
-        self.watch_verdict(at, entry, &verdict);
-        match verdict {
-            Verdict::Lead | Verdict::Alone(_) => {
-                let leads = verdict == Verdict::Lead;
-                self.check_verdict(at, &flight.borrow(), &verdict);
+        self.watch_outcome(at, entry, &outcome);
+        match outcome {
+            ContestOutcome::Lead | ContestOutcome::Alone(_) => {
+                let leads = outcome == ContestOutcome::Lead;
+                self.check_outcome(at, &flight.borrow(), &outcome);
                 let call = self.calls.len();
                 let key = flight.borrow().key;
                 flight.borrow_mut().call = Some(call);
@@ -212,7 +212,7 @@ impl World {
                 let ends = self.now + self.rng.between(ms(0), longest);
                 self.at(ends, Event::CallEnds { replica: at, call });
             }
-            Verdict::Answer { body, covered } => {
+            ContestOutcome::Answer { body, covered } => {
                 let call =
                     u32::from_be_bytes(*body.first_chunk().expect("as it was made")) as usize;
                 let inbox = self.replicas[at].protocol.inbox();
@@ -320,9 +320,9 @@ impl World {
         self.drain(at);
     }
 
-    pub(super) fn outcome(&mut self, call: usize) -> Result<Bytes, Reason> {
+    pub(super) fn outcome(&mut self, call: usize) -> Result<Bytes, NotShared> {
         if !self.rng.chance(self.weather.shareable) {
-            return Err(Reason::Unshareable);
+            return Err(NotShared::Unshareable);
         }
         let len = [4, 40, 80][[0, 0, 0, 1, 1, 2][self.rng.below(6) as usize]];
         let mut body = vec![0; len];

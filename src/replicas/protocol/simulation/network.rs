@@ -25,7 +25,7 @@ impl World {
             for output in out {
                 match output {
                     Output::Command(command) => self.send(at, command),
-                    Output::Settled(entry) => self.verdict(at, entry),
+                    Output::Settled(entry) => self.settled(at, entry),
                     Output::Start(SeatGuard(flight)) => flight.borrow_mut().started += 1,
                     Output::Leave(SeatGuard(flight)) => {
                         flight.borrow_mut().seats -= 1;
