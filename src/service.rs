@@ -22,10 +22,10 @@ use crate::{
         MAX_MOVES, Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
-    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
+    key::{KeyExtractor, RequestKeyExtractor},
     observe::{CallerSpan, Reason},
     role::Disposition,
-    rules::{self, Bypass},
+    rules::{self, Bypass, Fields},
     shared::{Event, Shared},
 };
 
@@ -145,7 +145,7 @@ where
         let Identity {
             key,
             has_credentials,
-            may_differ,
+            differing,
         } = match Identity::of(&self.shared, &parts, &body) {
             Ok(identity) => identity,
             Err(bypass) => return self.bypass(parts, body, bypass),
@@ -183,11 +183,11 @@ where
             Admitted::Leads(caller) => {
                 flights.counters.count(Event::Led);
                 let (span, led) = (CallerSpan::current(), Disposition::Led);
-                self.lead(caller, request, has_credentials, may_differ, &span, led)
+                self.lead(caller, request, has_credentials, differing, &span, led)
             }
             Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
             Admitted::Full => self.call_apart(request, Reason::Full, None),
-            Admitted::Audits(original) => self.call_audited(request, may_differ, original),
+            Admitted::Audits(original) => self.call_audited(request, differing, original),
             Admitted::Waits(_) => unreachable!("its head would be where it waits"),
         }
     }
@@ -281,7 +281,7 @@ where
     fn call_audited<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
-        may_differ: MayDiffer,
+        differing: Fields,
         original: Arc<Original>,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
@@ -290,7 +290,7 @@ where
         let span = CallerSpan::current();
         self.count_forwarded(&span, Reason::Audit);
         let body = Arc::clone(&original);
-        let auditor = Auditor::new(original, &self.shared, &request, may_differ, span);
+        let auditor = Auditor::new(original, &self.shared, &request, differing, span);
         let call = Oneshot::begin(&mut self.inner, request);
         // Only now, so that the call waits for nothing.
         body.catch_up();
@@ -310,15 +310,9 @@ where
         ResBody: InnerBody,
     {
         let has_credentials = rules::RequestFields::of(request.headers()).credentials;
-        let (may_differ, forwarded) = (MayDiffer::default(), Disposition::Forwarded);
-        self.lead(
-            caller,
-            request,
-            has_credentials,
-            may_differ,
-            span,
-            forwarded,
-        )
+        let differing = self.shared.differing(request.headers());
+        let forwarded = Disposition::Forwarded;
+        self.lead(caller, request, has_credentials, differing, span, forwarded)
     }
 
     fn lead<ReqBody, ResBody>(
@@ -326,7 +320,7 @@ where
         mut caller: Caller<X::Key>,
         request: Request<ReqBody>,
         has_credentials: bool,
-        may_differ: MayDiffer,
+        differing: Fields,
         span: &CallerSpan,
         disposition: Disposition,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
@@ -343,7 +337,7 @@ where
             // It waited for somebody to lead.
             caller.promote();
         }
-        let slot = LeaderSlot::new(&self.shared, &request, has_credentials, may_differ);
+        let slot = LeaderSlot::new(request.method().clone(), has_credentials, differing);
         caller.start(|| {
             let trace = &flight.data.trace;
             trace.begin(span, &request);

@@ -3,15 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, response};
+use http::{Method, Response, response};
 use http_body::Frame;
 
-use crate::{
-    key::{KeyExtractor, MayDiffer},
-    rules::Fields,
-    shared::Shared,
-    sync::Mutex,
-};
+use crate::{rules::Fields, sync::Mutex};
 
 pub(crate) struct LeaderSlot<B, E> {
     /// Here, beside the response, it costs no allocation.
@@ -41,17 +36,12 @@ pub(crate) enum LeaderResponse<B> {
 // ===== impl LeaderSlot =====
 
 impl<B, E> LeaderSlot<B, E> {
-    pub(crate) fn new<X: KeyExtractor, ReqBody>(
-        shared: &Shared<X>,
-        request: &Request<ReqBody>,
-        has_credentials: bool,
-        may_differ: MayDiffer,
-    ) -> Arc<Self> {
+    pub(crate) fn new(method: Method, has_credentials: bool, fields: Fields) -> Arc<Self> {
         Arc::new(Self {
             request: LeaderRequest {
-                method: request.method().clone(),
+                method,
                 has_credentials,
-                fields: shared.differing(request.headers(), may_differ),
+                fields,
             },
             response: Mutex::new(None),
         })

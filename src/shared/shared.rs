@@ -9,7 +9,7 @@ use super::{flights::Flights, settings::Settings};
 use crate::{
     buffer::LazyBuffer,
     flight::{HttpFlight, State},
-    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
+    key::{KeyExtractor, RequestKeyExtractor},
     observe::FlightTrace,
     rules::Fields,
     sync::Mutex,
@@ -37,11 +37,9 @@ impl<X: KeyExtractor> Shared<X> {
         self.default_key().is_none_or(|key| key.may_leave_out(name))
     }
 
-    /// The fields in which an identical request may differ. `may_differ`: what the making of the key has found out.
-    pub(crate) fn differing(&self, headers: &HeaderMap, mut may_differ: MayDiffer) -> Fields {
-        Fields::of(headers, |name| {
-            may_differ.pop().unwrap_or_else(|| self.may_differ(name))
-        })
+    /// The fields in which an identical request may differ.
+    pub(crate) fn differing(&self, headers: &HeaderMap) -> Fields {
+        Fields::of(headers, |name| self.may_differ(name))
     }
 }
 
