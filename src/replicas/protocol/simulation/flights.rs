@@ -11,7 +11,7 @@ use crate::replicas::{
 };
 
 /// What a real flight does, as far as the protocol can tell.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flight {
     pub(super) key: usize,
     /// Whether a caller may join here.
@@ -45,6 +45,7 @@ pub(super) struct LocalFlight(pub(super) FlightRef);
 #[derive(Clone)]
 pub(super) struct SeatGuard(pub(super) FlightRef);
 
+#[derive(Default)]
 pub(super) struct Call {
     pub(super) key: usize,
     pub(super) replica: usize,
@@ -56,6 +57,16 @@ pub(super) struct Call {
     pub(super) ended_at: Time,
     /// How many callers of each follower's inbox the leader had been told of when it ended.
     pub(super) told: HashMap<Inbox, u64>,
+}
+
+// ===== impl Flight =====
+
+impl Flight {
+    /// Nobody joins it any more.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+        self.linked = false;
+    }
 }
 
 // ===== impl LocalFlight =====
@@ -112,13 +123,8 @@ impl World {
                 linked: true,
                 max_waiters,
                 began: now,
-                entry: None,
                 callers: vec![caller],
-                seats: 0,
-                joined: 0,
-                started: 0,
-                call: None,
-                over: false,
+                ..Flight::default()
             }));
             let replica = &mut self.replicas[at];
             replica.flights.push(Rc::clone(&flight));
@@ -159,8 +165,7 @@ impl World {
             return;
         }
         state.over = true;
-        state.open = false;
-        state.linked = false;
+        state.close();
         let (entry, call) = (state.entry.take(), state.call);
         drop(state);
         if let Some(call) = call {
@@ -202,13 +207,10 @@ impl World {
                     key,
                     replica: at,
                     leads,
-                    ended: None,
-                    gone: false,
                     began: self.now,
-                    ended_at: Time::ZERO,
-                    told: HashMap::new(),
+                    ..Call::default()
                 });
-                let longest = ms([5, 60, 400][self.rng.below(3) as usize]);
+                let longest = ms(self.rng.pick([5, 60, 400]));
                 let ends = self.now + self.rng.between(ms(0), longest);
                 self.at(ends, Event::CallEnds { replica: at, call });
             }
@@ -257,8 +259,7 @@ impl World {
                 } else {
                     // Whoever has joined from elsewhere found no call here.
                     state.over = true;
-                    state.open = false;
-                    state.linked = false;
+                    state.close();
                     state.entry = None;
                     drop(state);
                     self.replicas[at].by_entry.remove(&entry);
@@ -324,7 +325,7 @@ impl World {
         if !self.rng.chance(self.weather.shareable) {
             return Err(NotShared::Unshareable);
         }
-        let len = [4, 40, 80][[0, 0, 0, 1, 1, 2][self.rng.below(6) as usize]];
+        let len = self.rng.pick([4, 4, 4, 40, 40, 80]);
         let mut body = vec![0; len];
         body[..4].copy_from_slice(&(call as u32).to_be_bytes());
         Ok(body.into())
