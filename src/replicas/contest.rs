@@ -53,7 +53,7 @@ impl Contest {
     ) -> Self {
         hub.ensure_driven();
         Self {
-            id: hub.contend(digest, target, flight, asked),
+            id: hub.act(|protocol, now| protocol.contend(digest, target, flight, asked, now)),
             hub: Arc::clone(hub),
             timer: None,
             ended: false,

@@ -45,9 +45,6 @@ pub(crate) trait RemoteSeat: Send + Sync {
     fn start(&self);
 }
 
-#[derive(Clone)]
-pub(super) struct Flight(Arc<dyn LocalFlight>);
-
 pub(crate) struct Hub {
     state: Mutex<State>,
     /// There are commands, or an earlier tick.
@@ -61,7 +58,7 @@ pub(crate) struct Hub {
 }
 
 struct State {
-    protocol: Protocol<Flight>,
+    protocol: Protocol<Arc<dyn LocalFlight>>,
     wakers: HashMap<EntryId, Waker>,
     commands: Vec<Command>,
     /// What the driver sleeps until.
@@ -104,7 +101,10 @@ impl Hub {
     }
 
     /// Lets `event` happen, and does here what follows but needs no store.
-    pub(super) fn act<T>(&self, event: impl FnOnce(&mut Protocol<Flight>, Time) -> T) -> T {
+    pub(super) fn act<T>(
+        &self,
+        event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>, Time) -> T,
+    ) -> T {
         let now = self.now();
         let mut wakers = Vec::new();
         let mut starts = Vec::new();
@@ -142,7 +142,7 @@ impl Hub {
         for seat in starts {
             drop_quietly(caught(|| seat.start()));
         }
-        for Flight(flight) in detached {
+        for flight in detached {
             drop_quietly(caught(|| flight.detach()));
         }
         for waker in wakers {
@@ -162,7 +162,7 @@ impl Hub {
         &self,
         id: EntryId,
         waker: &Waker,
-        event: impl FnOnce(&mut Protocol<Flight>) -> Option<T>,
+        event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>) -> Option<T>,
     ) -> Option<T> {
         let waker = waker.clone();
         let mut state = self.state.lock();
@@ -179,16 +179,6 @@ impl Hub {
     pub(super) fn forget_waker(&self, id: EntryId) {
         let waker = self.state.lock().wakers.remove(&id);
         drop(waker);
-    }
-
-    pub(super) fn contend(
-        &self,
-        digest: id::Digest,
-        target: Option<id::Digest>,
-        flight: Arc<dyn LocalFlight>,
-        asked: u64,
-    ) -> EntryId {
-        self.act(|protocol, now| protocol.contend(digest, target, Flight(flight), asked, now))
     }
 
     // ===== the driver's side =====
@@ -248,12 +238,12 @@ impl Drop for Driven {
     }
 }
 
-// ===== impl Flight =====
+// ===== impl LocalFlight =====
 
-impl Local for Flight {
+impl Local for Arc<dyn LocalFlight> {
     type Seat = Arc<dyn RemoteSeat>;
 
     fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>> {
-        self.0.join()
+        (**self).join()
     }
 }

@@ -47,7 +47,7 @@ pub struct Replicas {
 }
 
 /// What has become of the flights of one replica, and how the store does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicaStats {
     /// Flights that led for all replicas.
@@ -314,20 +314,7 @@ impl ReplicaClient {
     }
 
     pub(crate) fn stats(&self) -> ReplicaStats {
-        self.hub.act(|protocol, _| {
-            let counts = protocol.counts();
-            ReplicaStats {
-                led: counts.led,
-                followed: counts.followed,
-                takeovers: counts.takeovers,
-                alone_slow: counts.slow,
-                alone_down: counts.down,
-                alone_short: counts.short,
-                alone_told: counts.told,
-                is_up: protocol.is_up(),
-                round_trip: protocol.round_trip(),
-            }
-        })
+        self.hub.act(|protocol, _| protocol.stats())
     }
 }
 

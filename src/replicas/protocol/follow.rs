@@ -218,7 +218,7 @@ impl<L: Local> Protocol<L> {
             entry.lease = Some(now + self.settings.lease / 3);
         }
         if matches!(self.entries[&id].phase, Phase::Asking { .. }) {
-            self.counts.takeovers += u64::from(over);
+            self.stats.takeovers += u64::from(over);
             self.settle(id, ContestOutcome::Lead, now);
         }
     }
@@ -438,8 +438,9 @@ impl<L: Local> Protocol<L> {
             Phase::Asking { until } if now >= *until => {
                 let asked = entry.attempt.map_or(now, |attempt| attempt.sent);
                 self.settle(id, ContestOutcome::Alone(AloneReason::Slow), now);
-                let change = self.breaker.in_vain(asked, now);
-                self.changed(change, now);
+                if self.breaker.in_vain(asked, now) {
+                    self.open_breaker(now);
+                }
             }
             Phase::Fetching { until, from, .. } if now >= *until => {
                 let flight = from.flight;
@@ -472,13 +473,13 @@ impl<L: Local> Protocol<L> {
     /// As `settle`, where the leader of `seat` has spoken, and has forgotten the seat with that.
     fn settle_by(&mut self, id: EntryId, outcome: ContestOutcome, seat: Option<Seat>, now: Time) {
         match &outcome {
-            ContestOutcome::Lead => self.counts.led += 1,
-            ContestOutcome::Answer { .. } => self.counts.followed += 1,
-            ContestOutcome::Alone(AloneReason::Slow) => self.counts.slow += 1,
-            ContestOutcome::Alone(AloneReason::Down) => self.counts.down += 1,
-            ContestOutcome::Alone(AloneReason::Short) => self.counts.short += 1,
+            ContestOutcome::Lead => self.stats.led += 1,
+            ContestOutcome::Answer { .. } => self.stats.followed += 1,
+            ContestOutcome::Alone(AloneReason::Slow) => self.stats.alone_slow += 1,
+            ContestOutcome::Alone(AloneReason::Down) => self.stats.alone_down += 1,
+            ContestOutcome::Alone(AloneReason::Short) => self.stats.alone_short += 1,
             ContestOutcome::Alone(AloneReason::Told(_) | AloneReason::Lost) => {
-                self.counts.told += 1
+                self.stats.alone_told += 1
             }
         }
         self.withdraw(id, seat);

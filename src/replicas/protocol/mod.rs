@@ -47,12 +47,13 @@ use std::{
 use bytes::Bytes;
 
 use self::{
-    breaker::{Breaker, Change},
+    breaker::Breaker,
     calls::Calls,
     entry::{Entry, Followed, Phase},
     values::StoredAnswer,
 };
 use super::{
+    ReplicaStats,
     id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
     message::{Address, Message, NotShared},
 };
@@ -203,18 +204,6 @@ pub(crate) enum Contended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
-/// Local flights, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) led: u64,
-    pub(crate) followed: u64,
-    pub(crate) takeovers: u64,
-    pub(crate) slow: u64,
-    pub(crate) down: u64,
-    pub(crate) short: u64,
-    pub(crate) told: u64,
-}
-
 /// One replica. See the [module docs](self).
 pub(crate) struct Protocol<L: Local> {
     settings: ProtocolSettings,
@@ -238,7 +227,7 @@ pub(crate) struct Protocol<L: Local> {
     next_beat: Time,
     breaker: Breaker,
     calls: Calls,
-    counts: Counts,
+    stats: ReplicaStats,
     out: Vec<Output<L>>,
 }
 
@@ -269,7 +258,7 @@ impl<L: Local> Protocol<L> {
             timers: BTreeSet::new(),
             next_beat: Time::ZERO,
             calls: Calls::default(),
-            counts: Counts::default(),
+            stats: ReplicaStats::default(),
             out: Vec::new(),
         }
     }
@@ -278,16 +267,16 @@ impl<L: Local> Protocol<L> {
         self.inbox
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
+    pub(crate) fn stats(&self) -> ReplicaStats {
+        ReplicaStats {
+            is_up: self.is_up(),
+            round_trip: self.breaker.round_trip(),
+            ..self.stats
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.breaker.is_up()
-    }
-
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.breaker.round_trip()
     }
 
     /// How long the store has not answered.
@@ -325,12 +314,7 @@ impl<L: Local> Protocol<L> {
 
     /// A request of another kind than a contender's has failed.
     pub(crate) fn failed(&mut self, now: Time) {
-        let change = self.breaker.in_vain(now, now);
-        self.changed(change, now);
-    }
-
-    fn changed(&mut self, change: Change, now: Time) {
-        if change == Change::Opens {
+        if self.breaker.in_vain(now, now) {
             self.open_breaker(now);
         }
     }
@@ -427,8 +411,9 @@ impl<L: Local> Protocol<L> {
                 body,
             } => self.answered((to, from), covered, took, body, now),
             Message::Echo { number } => {
-                let change = self.breaker.echo(number, now);
-                self.changed(change, now);
+                if self.breaker.echo(number, now) {
+                    self.open_breaker(now);
+                }
             }
             Message::Forget { from, name } if from != self.inbox => self.forgotten(name),
             Message::ForgetAll { from } if from != self.inbox => self.all_forgotten(),

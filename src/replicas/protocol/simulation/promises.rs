@@ -232,14 +232,14 @@ impl World {
         note("served", self.served as u64);
         note("calls", self.calls.len() as u64);
         for replica in &self.replicas {
-            let counts = replica.protocol.counts();
-            note("led", counts.led);
-            note("followed", counts.followed);
-            note("takeovers", counts.takeovers);
-            note("slow", counts.slow);
-            note("down", counts.down);
-            note("short", counts.short);
-            note("told", counts.told);
+            let stats = replica.protocol.stats();
+            note("led", stats.led);
+            note("followed", stats.followed);
+            note("takeovers", stats.takeovers);
+            note("slow", stats.alone_slow);
+            note("down", stats.alone_down);
+            note("short", stats.alone_short);
+            note("told", stats.alone_told);
         }
     }
 }
