@@ -1,6 +1,9 @@
 //! Which URIs a write is to: what compares as one although its spellings differ.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use http::{HeaderValue, Uri, header::HOST, request};
 
@@ -134,7 +137,7 @@ impl HostHash {
     }
 
     fn new(authority: &[u8]) -> Self {
-        Self(mix(1, Host::parse(authority).name, LOWERCASE).hash)
+        Self(hash(Host::parse(authority).name.to_ascii_lowercase()))
     }
 }
 
@@ -144,34 +147,24 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn slot(path: u64, host: u64) -> usize {
-    (step(path, host) >> 16) as usize % SLOTS
+    hash((path, host)) as usize % SLOTS
+}
+
+/// Made collisions cost whoever makes them a call.
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 // ===== spellings (RFC 3986 section 6.2.2) =====
 
-/// So long a path or query is rewritten without an allocation.
-const SHORT: usize = 512;
-
 /// The hash of a path or query without percent-encodings and dot segments. That `%2F` becomes `/` as well, and that a
 /// query may be taken for a path, costs two targets at most a call.
 fn canonical(seed: u64, bytes: &[u8]) -> u64 {
-    let mixed = mix(seed, bytes, 0);
-    if mixed.is_plain() {
-        mixed.hash
-    } else {
-        canonical_of_other(seed, bytes)
-    }
-}
-
-#[cold]
-fn canonical_of_other(seed: u64, bytes: &[u8]) -> u64 {
-    if bytes.len() <= SHORT {
-        let mut buffer = [0; SHORT];
-        let buffer = &mut buffer[..bytes.len()];
-        buffer.copy_from_slice(bytes);
-        mix(seed, rewrite(buffer), 0).hash
-    } else {
-        mix(seed, rewrite(&mut bytes.to_vec()), 0).hash
+    match bytes.iter().any(|byte| matches!(byte, b'%' | b'.')) {
+        true => hash((seed, rewrite(&mut bytes.to_vec()))),
+        false => hash((seed, bytes)),
     }
 }
 
@@ -236,61 +229,6 @@ fn remove_dot_segments(path: &mut [u8]) -> usize {
         read = end;
     }
     written
-}
-
-// ===== hash =====
-
-/// Maps letters to lower case, and merges some other bytes.
-const LOWERCASE: u64 = 0x2020_2020_2020_2020;
-
-struct Mixed {
-    hash: u64,
-    /// The highest bit of each byte that was a `.` or `%`; it may also be set for the byte after one.
-    marks: u64,
-}
-
-/// Eight bytes a step; made collisions cost whoever makes them a call. `case` is set in each eight.
-fn mix(seed: u64, bytes: &[u8], case: u64) -> Mixed {
-    let mut mixed = Mixed {
-        hash: step(seed, bytes.len() as u64),
-        marks: 0,
-    };
-    let Some(last) = bytes.last_chunk() else {
-        let fold = |word, byte: &u8| word << 8 | u64::from(*byte);
-        mixed.add(bytes.iter().fold(0, fold), case);
-        return mixed;
-    };
-    let mut rest = bytes;
-    while let Some((first, tail)) = rest.split_first_chunk() {
-        mixed.add(u64::from_le_bytes(*first), case);
-        rest = tail;
-    }
-    // The last eight may overlap those before.
-    mixed.add(u64::from_le_bytes(*last), case);
-    mixed
-}
-
-impl Mixed {
-    fn add(&mut self, word: u64, case: u64) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        let holds = |byte: u8| {
-            // A byte of zeros borrows from the bit above.
-            let word = word ^ (ONES * u64::from(byte));
-            word.wrapping_sub(ONES) & !word & (ONES << 7)
-        };
-        self.marks |= holds(b'%') | holds(b'.');
-        self.hash = step(self.hash, word | case);
-    }
-
-    fn is_plain(&self) -> bool {
-        self.marks == 0
-    }
-}
-
-/// The upper bits of a product depend on all of its factors.
-fn step(hash: u64, word: u64) -> u64 {
-    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    product ^ product >> 32
 }
 
 #[cfg(test)]
@@ -472,15 +410,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_is_plain_is_what_needs_no_rewriting(bytes in "[a-z/]{0,12}[.%]?[a-z/]{0,12}") {
-            let plain = mix(7, bytes.as_bytes(), 0);
-            prop_assert_eq!(plain.is_plain(), !bytes.contains(['.', '%']));
-            if rewritten(&bytes) == bytes {
-                prop_assert_eq!(canonical_of_other(7, bytes.as_bytes()), plain.hash);
-            }
-        }
-
         #[test]
         fn a_write_is_seen_however_long_its_host_and_path_are(
             host in "[a-z0-9.-]{1,20}|\\[[0-9a-f:]{2,12}\\]",
