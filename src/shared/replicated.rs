@@ -12,34 +12,36 @@ use crate::{
 
 pub(crate) struct Replicated<K> {
     pub(crate) client: ReplicaClient,
-    names: Box<dyn WriteKey<K>>,
+    write: Box<Write<K>>,
+    target: Box<dyn Fn(&ReplicaClient, &K) -> Digest + Send + Sync>,
 }
 
-/// Writes keys as bytes that are the same at all replicas.
-trait WriteKey<K>: Send + Sync {
-    fn write(&self, request: &request::Parts, key: &K, bytes: &mut KeyBytes);
-
-    /// By what flights of this key are forgotten.
-    fn target(&self, client: &ReplicaClient, key: &K) -> Digest;
-}
-
-/// The parts of the default key, if the extractor has one, and those that the user writes.
-struct Names<X, F> {
-    extractor: Arc<X>,
-    own: F,
-}
+/// Writes a key as bytes that are the same at all replicas.
+type Write<K> = dyn Fn(&request::Parts, &K, &mut KeyBytes) + Send + Sync;
 
 // ===== impl Replicated =====
 
 impl<K> Replicated<K> {
-    pub(crate) fn new<X, F>(client: ReplicaClient, extractor: Arc<X>, own: F) -> Self
+    /// A key is the parts of the default one, if the extractor has that, and those that the user writes.
+    pub(crate) fn new<X, F>(client: ReplicaClient, extractor: Arc<X>, user: F) -> Self
     where
         X: KeyExtractor<Key = K>,
         F: Fn(&K, &mut KeyBytes) + Send + Sync + 'static,
     {
+        let user = Arc::new(user);
+        let write_user = Arc::clone(&user);
         Self {
             client,
-            names: Box::new(Names { extractor, own }),
+            write: Box::new(move |request, key, bytes| {
+                if let Some(default) = extractor.default_key() {
+                    default.write_shared(request, bytes);
+                }
+                write_user(key, bytes);
+            }),
+            target: Box::new(move |client, key| match X::default_part(key) {
+                Some(default) => of_resource(client, &Resource::new(default.uri(), None)),
+                None => client.target(|bytes| user(key, bytes)),
+            }),
         }
     }
 
@@ -50,13 +52,13 @@ impl<K> Replicated<K> {
     /// The name of a request's flights at all replicas.
     pub(crate) fn name(&self, request: &request::Parts, key: &K) -> Digest {
         request_name(&self.client, &request.method, |bytes| {
-            self.names.write(request, key, bytes);
+            (self.write)(request, key, bytes);
         })
     }
 
     /// By what flights of this key are forgotten.
     pub(crate) fn target(&self, key: &K) -> Digest {
-        self.names.target(&self.client, key)
+        (self.target)(&self.client, key)
     }
 
     /// Call it before the local flights are detached.
@@ -74,26 +76,4 @@ impl<K> Replicated<K> {
 /// Hosts are left out, as a request may name none: two that have the same path cost each other at most a call.
 fn of_resource(client: &ReplicaClient, resource: &Resource<'_>) -> Digest {
     client.target(|bytes| resource.parts(|part| bytes.part(part)))
-}
-
-// ===== impl Names =====
-
-impl<X, F> WriteKey<X::Key> for Names<X, F>
-where
-    X: KeyExtractor,
-    F: Fn(&X::Key, &mut KeyBytes) + Send + Sync,
-{
-    fn write(&self, request: &request::Parts, key: &X::Key, bytes: &mut KeyBytes) {
-        if let Some(default) = self.extractor.default_key() {
-            default.write_shared(request, bytes);
-        }
-        (self.own)(key, bytes);
-    }
-
-    fn target(&self, client: &ReplicaClient, key: &X::Key) -> Digest {
-        match X::default_part(key) {
-            Some(default) => of_resource(client, &Resource::new(default.uri(), None)),
-            None => client.target(|bytes| (self.own)(key, bytes)),
-        }
-    }
 }
