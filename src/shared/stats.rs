@@ -1,11 +1,8 @@
 //! What a layer counts.
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -193,15 +190,8 @@ impl Counters {
     fn stripe(&self) -> &Stripe {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            static MINE: Cell<Option<usize>> = const { Cell::new(None) };
+            static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
         }
-        let mine = MINE.with(|mine| {
-            mine.get().unwrap_or_else(|| {
-                let next = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
-                mine.set(Some(next));
-                next
-            })
-        });
-        &self.stripes[mine]
+        &self.stripes[MINE.with(|mine| *mine)]
     }
 }
