@@ -50,6 +50,23 @@ enum Kind<B> {
     Shared(Box<dyn ReadBody>),
 }
 
+/// The next frame of a body, its data as [`Bytes`]: without a copy if it is of these already.
+pub(crate) fn poll_bytes<B>(
+    body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    body.poll_frame(cx).map(|frame| {
+        frame.map(|frame| match frame {
+            Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+            Err(error) => Err(error.into()),
+        })
+    })
+}
+
 // ===== impl ResponseBody =====
 
 impl<B> ResponseBody<B> {
@@ -93,15 +110,7 @@ where
         let mut kind = self.project().kind;
         let last = match kind.as_mut().project() {
             KindProj::Empty => return Poll::Ready(None),
-            KindProj::Inner(body) => {
-                let frame = ready!(body.poll_frame(cx));
-                return Poll::Ready(frame.map(|frame| match frame {
-                    Ok(frame) => {
-                        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-                    }
-                    Err(error) => Err(error.into()),
-                }));
-            }
+            KindProj::Inner(body) => return poll_bytes(body, cx),
             KindProj::Audited(body) => return body.as_mut().poll_frame(cx),
             KindProj::OneFrame(frame) => {
                 let frame = std::mem::replace(frame, Frame::data(Bytes::new()));

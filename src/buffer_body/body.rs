@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use http::{HeaderMap, request};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use super::buffer::{self, Buffer};
-use crate::error::BoxError;
+use super::buffer::Buffer;
+use crate::{body::poll_bytes, error::BoxError};
 
 /// The body of a request, whole: in the extensions of a request whose body [`BufferBody`](super::BufferBody) has read
 /// to its end. See the [module docs](super).
@@ -109,10 +109,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
-            KindProj::Untouched(body) => {
-                let frame = ready!(body.poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map(buffer::into_bytes).map_err(Into::into)))
-            }
+            KindProj::Untouched(body) => poll_bytes(body, cx),
             KindProj::Read(buffer) => buffer.as_mut().poll_frame(cx),
         }
     }

@@ -27,13 +27,13 @@ impl BufferBodyLayer {
         }
     }
 
-    /// How many bytes of all requests together are held. Default: 64 MiB.
+    /// How many bytes of all requests together are held. Default: 64 MiB. Call it before you clone the layer.
     ///
     /// Counted are bytes that have come, not those that are announced, until the service below takes them or the request
     /// is dropped: a request that waits for another's response counts as well. A body that finds no room reaches the
     /// service below as it comes.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
-        self.budget.max = bytes;
+        self.budget = Budget::new(bytes);
         self
     }
 }

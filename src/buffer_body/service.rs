@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::{
     body::{BodyBytes, BufferedBody},
-    budget::{Budget, Reservation},
+    budget::Budget,
     buffer::Buffer,
     framing,
     future::{Reading, ResponseFuture},
@@ -87,7 +87,7 @@ where
         ResponseFuture::read(Reading {
             service: self.inner.clone(),
             parts,
-            buffer: Box::pin(Buffer::new(body, Reservation::new(self.budget.clone()))),
+            buffer: Box::pin(Buffer::new(body, self.budget.clone())),
             max: self.max,
             patience: None,
         })

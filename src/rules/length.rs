@@ -90,7 +90,7 @@ fn stated(headers: &HeaderMap) -> Stated {
     }
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

@@ -96,7 +96,7 @@ mod vary;
 pub(crate) use client::CLIENT_ADDRESS;
 pub(crate) use directives::{is_tchar, members, tokens};
 pub(crate) use fields::Fields;
-pub(crate) use length::{correct_length, expected};
+pub(crate) use length::{correct_length, decimal, expected};
 pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, RequestFields, invalidates, is_safe};
 pub use response::shareable;
