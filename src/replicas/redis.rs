@@ -339,28 +339,13 @@ impl Config {
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
             }
             Request::Put(value, sealed) => {
-                cmd = redis::cmd("SET");
-                cmd.arg(self.value(*value))
-                    .arg(&sealed[..])
-                    .arg("PX")
-                    .arg(self.value_ms);
+                cmd = Cmd::set(self.value(*value), &sealed[..]);
+                cmd.arg("PX").arg(self.value_ms);
             }
-            Request::Fetch(value) => {
-                cmd = redis::cmd("GET");
-                cmd.arg(self.value(*value));
-            }
-            Request::Delete(value) => {
-                cmd = redis::cmd("DEL");
-                cmd.arg(self.value(*value));
-            }
-            Request::Tell(inbox, sealed) => {
-                cmd = redis::cmd("PUBLISH");
-                cmd.arg(self.inbox(*inbox)).arg(&sealed[..]);
-            }
-            Request::TellAll(sealed) => {
-                cmd = redis::cmd("PUBLISH");
-                cmd.arg(self.all()).arg(&sealed[..]);
-            }
+            Request::Fetch(value) => cmd = Cmd::get(self.value(*value)),
+            Request::Delete(value) => cmd = Cmd::del(self.value(*value)),
+            Request::Tell(inbox, sealed) => cmd = Cmd::publish(self.inbox(*inbox), &sealed[..]),
+            Request::TellAll(sealed) => cmd = Cmd::publish(self.all(), &sealed[..]),
         }
         (cmd, script)
     }
