@@ -12,19 +12,19 @@ use pin_project::pin_project;
 
 use crate::{audit::AuditedBody, error::BoxError, flight::ReadBody};
 
-/// The body of a response that has passed the layer: the inner service's own, or a reader of a copy that is shared.
+/// The body of a response that has passed the layer: the inner service's body, or a copy of one that is shared.
 ///
 /// # Errors
 ///
-/// Those of the inner body. Of a body that several callers could share they come as a
-/// [`SharedError`](crate::SharedError), which leads to the original. Three more can end a copy: the source gave another
-/// number of bytes than it had announced; its trailers set a cookie, or are for the leader alone in another way; or this
-/// caller read a body over [`max_body`](crate::SingleflightLayer::max_body) at another pace than the rest, called again, and
-/// got another response. A body that was not received whole never ends as if it were.
+/// Those of the inner body. If several callers could share it, they get a [`SharedError`](crate::SharedError), which
+/// leads to the original. A copy has three more: the source sent more or fewer bytes than it had announced; the
+/// trailers set a cookie, or are otherwise for the leader only; or this caller read a body over
+/// [`max_body`](crate::SingleflightLayer::max_body) at another pace than the rest, called again, and got a different
+/// response. A body that did not arrive completely never ends as if it had.
 ///
 /// # Cancel safety
 ///
-/// A frame is given once it has come, so a poll loses nothing. Dropping the body leaves the flight, as dropping the
+/// No frame is lost when a poll is cancelled. Dropping the body leaves the flight, as dropping the
 /// [`ResponseFuture`](crate::future::ResponseFuture) does.
 ///
 /// # Panics
@@ -44,7 +44,7 @@ enum Kind<B> {
     Inner(#[pin] B),
     /// As it came. Boxed, so that other bodies are no larger for it.
     Audited(Pin<Box<AuditedBody<B>>>),
-    /// All that there is.
+    /// The only frame.
     OneFrame(Frame<Bytes>),
     /// Through the flight.
     Shared(Box<dyn ReadBody>),
@@ -122,7 +122,7 @@ where
                 None => None,
             },
         };
-        // What was read to its end is given up at once.
+        // A body that has ended frees what it holds at once.
         kind.set(Kind::Empty);
         Poll::Ready(last)
     }
