@@ -14,13 +14,13 @@ use pin_project::pin_project;
 use super::buffer::Buffer;
 use crate::{body::poll_bytes, error::BoxError};
 
-/// The body of a request, whole: in the extensions of a request whose body [`BufferBody`](super::BufferBody) has read
+/// The complete body of a request, in the extensions of a request whose body [`BufferBody`](super::BufferBody) has read
 /// to its end. See the [module docs](super).
 ///
-/// A key function finds it there, and so does any other service below.
+/// Key functions and all services below can read it there.
 ///
-/// It may be a slice of the connection's read buffer. What you keep for longer than the request, in a key for
-/// example, copy or hash.
+/// It may be a slice of the connection's read buffer. If you keep it longer than the request, in a key for example,
+/// copy or hash it.
 ///
 /// # Example
 ///
@@ -28,18 +28,15 @@ use crate::{body::poll_bytes, error::BoxError};
 /// use http::{Method, request};
 /// use tower_singleflight::{BodyBytes, SingleflightLayer};
 ///
-/// // Equal searches are one call; anything else that comes by POST is left alone.
-/// let layer = SingleflightLayer::with_key(|request: &request::Parts| {
-///     let BodyBytes(body) = request.extensions.get()?;
-///     let is_search = request.method == Method::POST && request.uri.path() == "/search";
-///     is_search.then(|| body.to_vec())
-/// });
+/// // Identical searches are one call; any other POST is left alone. let layer = SingleflightLayer::with_key(|request:
+/// &request::Parts| { let BodyBytes(body) = request.extensions.get()?; let is_search = request.method == Method::POST
+/// && request.uri.path() == "/search"; is_search.then(|| body.to_vec()) });
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct BodyBytes(pub Bytes);
 
-/// The trailers of a body that was read to its end, where it has any.
+/// The trailers of a body that was read to its end, if it has any.
 #[derive(Clone, Debug)]
 pub(crate) struct Trailers(pub(super) HeaderMap);
 

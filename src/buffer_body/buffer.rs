@@ -1,4 +1,4 @@
-//! A body of which something was read ahead of its reader.
+//! A body that has been read ahead in part or in full.
 
 use std::{
     mem,
@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::budget::Budget;
 use crate::{body::poll_bytes, error::BoxError};
 
-/// Its frames are what was read ahead, in one frame, then `next`, then the rest of the body.
+/// Gives what was read ahead, in one frame, then `next`, then the rest of the body.
 #[pin_project]
 pub(super) struct Buffer<B> {
     #[pin]
@@ -33,7 +33,7 @@ pub(super) struct Buffer<B> {
     reserved: Option<OwnedSemaphorePermit>,
 }
 
-/// So many frames are taken in one poll, so that a body that is always ready doesn't hold its thread.
+/// How many frames one poll takes, so that a body that is always ready doesn't block its thread.
 const FRAMES: usize = 32;
 
 // ===== impl Buffer =====
@@ -67,7 +67,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    /// Reads ahead as long as that comes to no more than `max` bytes and the budget has room. `true`: to the end.
+    /// Reads ahead up to `max` bytes, as long as the budget has room. Gives `true` at the body's end.
     pub(super) fn poll_fill(
         mut self: Pin<&mut Self>,
         max: usize,
@@ -75,7 +75,7 @@ where
     ) -> Poll<bool> {
         for _ in 0..FRAMES {
             let this = self.as_mut().project();
-            // A known length ends with its last byte, before the connection reports the end.
+            // A body of known length ends with its last byte, before the connection reports the end.
             let frame = if this.body.is_end_stream() {
                 None
             } else {

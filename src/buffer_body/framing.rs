@@ -23,8 +23,8 @@ pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize)
         })
 }
 
-/// Whether the head announces a body of this length, or no length at all. A request that is framed wrongly may fail below,
-/// and must not fail another one with the same bytes.
+/// Whether the head announces a body of this length, or no length at all. A badly framed request may fail below, and
+/// must not make others with the same bytes fail.
 pub(super) fn agrees(headers: &HeaderMap, length: usize) -> bool {
     let (mut stated, mut coded) = (false, false);
     headers.iter().all(|(name, value)| {

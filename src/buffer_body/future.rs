@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{error::BoxError, flight::Oneshot};
 
-/// How long a request waits for its own body. A client may wait for a response before it ends its body.
+/// How long a request waits for its body: a client may wait for the response before it ends the body.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The response of [`BufferBody`](super::BufferBody).

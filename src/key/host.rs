@@ -4,7 +4,7 @@ use http::uri::Authority;
 
 use super::digest::{Sink, Writer};
 
-/// `host[:port]` with the bytes that compare without case in front (RFC 9110 section 4.2.3).
+/// `[user@]host[:port]`, split so that the name can be compared case-insensitively (RFC 9110 section 4.2.3).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Host<'a> {
     /// `user@`, never in a valid `Host` field.
@@ -52,9 +52,9 @@ impl<'a> Host<'a> {
         writer.part(self.port);
     }
 
-    /// Whether a `Host` field says nothing but what this, the host of the URI, says.
+    /// Whether a `Host` field just repeats this, the URI's host.
     pub(super) fn is_repeated_by(&self, field: &[u8]) -> bool {
-        // Most are spelled alike.
+        // Most have the same spelling.
         field == self.full || {
             let field = Host::parse(field);
             field.userinfo.is_empty()

@@ -21,7 +21,7 @@ pub(crate) const INLINE: usize = 64 << 10;
 /// A longer message is none of ours.
 const LONGEST: usize = INLINE + 256;
 
-/// AloneReason a follower at another replica is to make a call of its own.
+/// Why a follower at another replica is to make a call of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum NotShared {

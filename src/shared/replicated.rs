@@ -1,4 +1,4 @@
-//! `Replicated`: where a layer's flights meet those of other replicas, and by which names.
+//! `Replicated`: a layer's connection to other replicas, and the names of its flights there.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ type Write<K> = dyn Fn(&request::Parts, &K, &mut KeyBytes) + Send + Sync;
 // ===== impl Replicated =====
 
 impl<K> Replicated<K> {
-    /// A key is the parts of the default one, if the extractor has that, and those that the user writes.
+    /// A key consists of the parts of the default key, if the extractor has one, and those that the user writes.
     pub(crate) fn new<X, F>(client: ReplicaClient, extractor: Arc<X>, user: F) -> Self
     where
         X: KeyExtractor<Key = K>,
@@ -56,24 +56,24 @@ impl<K> Replicated<K> {
         })
     }
 
-    /// By what flights of this key are forgotten.
+    /// The target under which flights of this key are forgotten.
     pub(crate) fn target(&self, key: &K) -> Digest {
         (self.target)(&self.client, key)
     }
 
-    /// Call it before the local flights are detached.
+    /// Call this before you detach the local flights.
     pub(crate) fn forget(&self, key: &K) {
         self.client.forget_target(self.target(key));
     }
 
-    /// Flights of a resource that has been written. Call it before the local flights are detached.
+    /// Forgets the flights of a resource that was written. Call this before you detach the local flights.
     pub(crate) fn written(&self, resource: &Resource<'_>) {
         self.client
             .forget_target(of_resource(&self.client, resource));
     }
 }
 
-/// Hosts are left out, as a request may name none: two that have the same path cost each other at most a call.
+/// Leaves out the host, because a request may name none: two hosts with the same path cost each other at most a call.
 fn of_resource(client: &ReplicaClient, resource: &Resource<'_>) -> Digest {
     client.target(|bytes| resource.parts(|part| bytes.part(part)))
 }

@@ -13,22 +13,22 @@ use http::HeaderName;
 
 use crate::sync::Mutex;
 
-/// VaryingKey for as long as there is a flight for one variant of the key, so that a request finds the flight of its own variant
-/// without a look at the others.
+/// Kept while there is a flight for any variant of the key, so that a request finds the flight of its own variant
+/// without looking at the others.
 #[derive(Default)]
 pub(crate) struct VaryingKeys {
-    /// How many there are, so that the usual answer costs no lock.
+    /// How many there are, so that the common case takes no lock.
     len: AtomicUsize,
     keys: Mutex<HashMap<u64, VaryingKey>>,
 }
 
 struct VaryingKey {
-    /// As the last response said.
+    /// As in the last response.
     names: Arc<[HeaderName]>,
     flights: usize,
 }
 
-/// A flight for one variant of a key.
+/// Held by a flight for one variant of a key.
 pub(crate) struct VariantGuard {
     keys: Arc<VaryingKeys>,
     hash: u64,
@@ -46,7 +46,7 @@ impl VaryingKeys {
         keys.get(&hash).map(|known| Arc::clone(&known.names))
     }
 
-    /// There is one flight more.
+    /// Adds a flight.
     pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> VariantGuard {
         let mut keys = self.keys.lock();
         let known = keys.entry(hash).or_insert_with(|| VaryingKey {
@@ -76,7 +76,7 @@ impl Drop for VariantGuard {
             keys.remove(&self.hash);
         }
         if keys.is_empty() {
-            // What many keys took.
+            // Free the memory that many keys took.
             *keys = HashMap::new();
         }
         self.keys.len.store(keys.len(), Ordering::Release);

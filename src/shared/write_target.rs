@@ -1,4 +1,4 @@
-//! Which URIs a write is to: what compares as one although its spellings differ.
+//! The target of a write: URIs that are equal although they are spelled differently.
 
 use std::{
     borrow::Cow,
@@ -9,29 +9,29 @@ use http::{HeaderValue, Uri, header::HOST, request};
 
 use crate::key::{Host, RequestKey};
 
-/// The places of [`WriteEpochs`](super::WriteEpochs).
+/// The number of slots in [`WriteEpochs`](super::writes::WriteEpochs).
 pub(super) const SLOTS: usize = 1024;
 
-/// A resource as writes see it: the scheme and the port are left out, so that the origin form and the absolute form of one
-/// URI meet.
+/// A resource as writes see it: without scheme and port, so that the origin form and the absolute form of a URI are
+/// equal.
 #[derive(Debug)]
 pub(crate) struct Resource<'a> {
-    /// `None` where the request names none: it may be any.
+    /// `None` if the request names none: it may be any host.
     host: Option<HostHash>,
     path: Cow<'a, [u8]>,
     query: Option<&'a [u8]>,
 }
 
-/// The host of a resource, whatever its case.
+/// The hash of a host, ignoring case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostHash(u64);
 
-/// The places of a resource. A request that names no host shares places with every host.
+/// The slots of a resource. A request that names no host shares slots with every host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteTarget {
-    /// Those that a reader looks at.
+    /// The slots that a reader checks.
     pub(super) read: [usize; 2],
-    /// Those in which a writer leaves its number.
+    /// The slots in which a writer leaves its number.
     pub(super) written: [usize; 2],
 }
 
@@ -41,18 +41,18 @@ impl<'a> Resource<'a> {
     pub(crate) fn new(uri: &'a Uri, host: Option<HostHash>) -> Self {
         Self {
             host,
-            // Not `path_and_query`: of `http://a?b` that lacks the slash which the origin form of the same target has.
+            // Not `path_and_query`: for `http://a?b` that lacks the slash that the origin form has.
             path: uri.path().as_bytes().into(),
             query: uri.query().map(str::as_bytes),
         }
     }
 
-    /// What a request of this key is for.
+    /// The resource that a request with this key asks for.
     pub(crate) fn of(key: &'a RequestKey) -> Self {
         Self::new(key.uri(), key.authority().map(HostHash::new))
     }
 
-    /// What a URI reference in a response means (RFC 3986 section 5.2), if that is on the same host.
+    /// Resolves a URI reference in a response (RFC 3986 section 5.2), if it is on the same host.
     pub(crate) fn resolve<'b>(&'b self, reference: &'b HeaderValue) -> Option<Resource<'b>> {
         let reference = reference.as_bytes().trim_ascii();
         let reference = split(reference, b'#').map_or(reference, |(front, _)| front);
@@ -60,7 +60,7 @@ impl<'a> Resource<'a> {
             Some((hierarchy, query)) => (hierarchy, Some(query)),
             None => (reference, None),
         };
-        // A colon before the first slash ends a scheme; without an authority behind it the URI is of another kind.
+        // A colon before the first slash ends a scheme; without an authority after it, this is another kind of URI.
         let rest = match split(hierarchy, b':') {
             Some((scheme, rest)) if !scheme.contains(&b'/') => {
                 rest.starts_with(b"//").then_some(rest)?
@@ -96,7 +96,7 @@ impl<'a> Resource<'a> {
         })
     }
 
-    /// Its path and its query, as they are after percent-encodings and dot segments are resolved.
+    /// Its path and query with percent-encodings and dot segments resolved.
     #[cfg(feature = "redis")]
     pub(crate) fn parts(&self, mut part: impl FnMut(&[u8])) {
         part(rewrite(&mut self.path.to_vec()));
@@ -150,7 +150,7 @@ fn slot(path: u64, host: u64) -> usize {
     hash((path, host)) as usize % SLOTS
 }
 
-/// Made collisions cost whoever makes them a call.
+/// Deliberate collisions cost only calls.
 fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -174,7 +174,7 @@ fn rewrite(bytes: &mut [u8]) -> &[u8] {
     &bytes[..len]
 }
 
-/// Decodes in place, and gives the new length. What is no percent-encoding stays.
+/// Decodes in place, and returns the new length. Anything that is not a percent-encoding stays.
 fn decode(bytes: &mut [u8]) -> usize {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let (mut read, mut written) = (0, 0);
@@ -192,7 +192,7 @@ fn decode(bytes: &mut [u8]) -> usize {
     written
 }
 
-/// RFC 3986 section 5.2.4, in place; gives the new length. A query, which does not begin with a slash, stays.
+/// RFC 3986 section 5.2.4, in place; returns the new length. A query, which does not begin with a slash, stays.
 fn remove_dot_segments(path: &mut [u8]) -> usize {
     if !path.starts_with(b"/") {
         return path.len();

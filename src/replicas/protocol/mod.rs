@@ -105,7 +105,7 @@ pub(crate) struct Unjoined<S> {
     pub(crate) spare: Option<S>,
 }
 
-/// AloneReason a follower from elsewhere may not join.
+/// Why a follower from elsewhere may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Another flight would do: it contends again.
@@ -125,7 +125,7 @@ pub(crate) enum ContestOutcome {
     Answer { body: Bytes, covered: u64 },
 }
 
-/// AloneReason a local flight makes its call without the others.
+/// Why a local flight makes its call without the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AloneReason {
     /// The store took longer than `patience`.
