@@ -1,4 +1,4 @@
-//! What is kept of an answer, and in what two of them differ.
+//! What is kept of a response, and how two of them differ.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct ResponseSummary {
     pub(super) head: Head,
     pub(super) body: BodyDigest,
-    /// `None`: whoever read the body did not ask for them.
+    /// `None` if the reader of the body did not ask for them.
     pub(super) trailers: Option<HeaderMap>,
 }
 
@@ -27,17 +27,17 @@ pub(super) struct Head {
     headers: HeaderMap,
 }
 
-/// Which fields of a response may differ though nothing is amiss.
+/// The fields in which two equal responses may differ.
 pub(super) struct IgnoredFields(pub(super) RequestKeyExtractor);
 
-/// What there is to compare when an auditor has ended.
+/// What an auditor leaves to compare when it ends.
 pub(super) struct AuditedRequest {
     pub(super) path: String,
     pub(super) span: CallerSpan,
-    /// Those in which it may differ from the leader's.
+    /// The fields in which it may differ from the leader's request.
     pub(super) request: Fields,
     pub(super) ignored: IgnoredFields,
-    /// `None`: it did not come whole.
+    /// `None` if it was incomplete.
     pub(super) answer: Option<ResponseSummary>,
 }
 
@@ -112,7 +112,7 @@ impl IgnoredFields {
             HeaderName::from_static("server-timing"),
             HeaderName::from_static("cache-status"),
         ];
-        // Opting a method in takes the framing out of the key.
+        // `coalesce` takes the framing out of the key.
         BY_NATURE.contains(name) || *name != CONTENT_LENGTH && self.0.may_leave_out(name)
     }
 }

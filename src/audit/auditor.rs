@@ -20,14 +20,14 @@ use crate::{
 
 /// An audited request, from its call to the end of its body.
 ///
-/// Dropped before, its answer is unknown.
+/// If it is dropped earlier, its response is unknown.
 pub(crate) struct Auditor {
     original: Arc<Original>,
     method: Method,
     head: Option<Head>,
     expected: Option<u64>,
     body: BodyHasher,
-    /// Until it has ended (A2).
+    /// `None` once it has ended (A2).
     audited: Option<AuditedRequest>,
 }
 
@@ -57,7 +57,7 @@ impl Auditor {
         })
     }
 
-    /// Its head has come.
+    /// The head has arrived.
     pub(crate) fn begin<B: Body>(&mut self, head: &response::Parts, body: &B) {
         self.expected = rules::expected(&self.method, head, &body.size_hint());
         self.head = Some(Head::of(head));
@@ -66,7 +66,7 @@ impl Auditor {
         }
     }
 
-    /// The body has given this. `is_end`: it says that it has nothing more.
+    /// The body has produced this. `is_end`: it says that this is all.
     pub(crate) fn receive<E>(&mut self, given: Option<&Result<Frame<Bytes>, E>>, is_end: bool) {
         match given {
             Some(Ok(frame)) => {
@@ -102,7 +102,7 @@ impl Auditor {
 
 impl Drop for Auditor {
     fn drop(&mut self) {
-        // A server that knows the length does not ask for an end.
+        // A server that knows the length does not poll for the end.
         if self.expected == Some(self.body.bytes()) {
             self.finish(None);
         } else {

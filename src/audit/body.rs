@@ -13,7 +13,7 @@ use pin_project::pin_project;
 use super::auditor::Auditor;
 use crate::{body::poll_bytes, error::BoxError};
 
-/// The body of an audited request's response, as it came.
+/// The unchanged body of an audited request's response.
 #[pin_project]
 pub(crate) struct AuditedBody<B> {
     #[pin]

@@ -7,15 +7,15 @@ use crate::{
     observe::BodyDifference,
 };
 
-/// Follows a body from its first byte.
+/// Hashes a body from its first byte.
 pub(super) struct BodyHasher {
     hasher: PrefixHasher,
-    /// Of its first byte, its first ten, its first hundred, ...
+    /// After its first byte, its first ten, its first hundred, ...
     marks: Vec<Prefix>,
     next_mark: u64,
 }
 
-/// Of a whole body.
+/// The digest of a complete body.
 pub(super) struct BodyDigest {
     all: Prefix,
     marks: Vec<Prefix>,
@@ -126,7 +126,7 @@ mod tests {
             let mut other = body.clone();
             other[offset] = b'y';
             assert_eq!(within(&body, &other), Some(expected), "{offset}");
-            // One that ends there.
+            // A body that ends there.
             assert_eq!(within(&body, &body[..offset]), Some(expected), "{offset}");
         }
     }

@@ -16,42 +16,42 @@ use crate::{
     sync::Mutex,
 };
 
-/// The answer of a flight, for its auditors. Made when the first of them comes.
+/// The response of a flight, for its auditors. Made when the first one comes.
 ///
-/// Where it is dropped before it has ended, nothing is known of the flight's answer.
+/// If it is dropped before it has ended, the flight's response is unknown.
 pub(crate) struct Original {
     counters: Arc<Counters>,
     state: Mutex<OriginalState>,
 }
 
 struct OriginalState {
-    /// What there was of the body when the first auditor came, to be hashed outside the flight's lock.
+    /// The part of the body that was there when the first auditor came, to be hashed outside the flight's lock.
     unhashed: Vec<Bytes>,
     body: BodyHasher,
     trailers: HeaderMap,
     outcome: Option<Arc<OriginalOutcome>>,
-    /// Auditors that have ended before (A2).
+    /// Auditors that have ended first (A2).
     waiting: Vec<AuditedRequest>,
 }
 
-/// Whom a flight's answer is for.
+/// Who may have a flight's response.
 pub(crate) struct Recipients {
     pub(crate) variant: Option<Variant>,
-    /// The leader's fields in which others may differ.
+    /// The fields of the leader's request in which others may differ.
     pub(crate) request: Fields,
 }
 
 enum OriginalOutcome {
-    /// It is its leader's alone.
+    /// It is only for the leader.
     Private,
-    /// `None`: it did not come whole.
+    /// `None` if it was incomplete.
     Shared(Recipients, Option<ResponseSummary>),
 }
 
 // ===== impl Original =====
 
 impl Original {
-    /// `data`, `trailers`: what there is of the body (A1).
+    /// `data`, `trailers`: the body so far (A1).
     pub(crate) fn new(
         counters: Arc<Counters>,
         data: Vec<Bytes>,
@@ -69,7 +69,7 @@ impl Original {
         })
     }
 
-    /// More of the body has come.
+    /// More of the body has arrived.
     pub(crate) fn receive(&self, data: &[u8], trailers: Option<HeaderMap>) {
         let mut state = self.state.lock();
         state.catch_up();
@@ -82,17 +82,17 @@ impl Original {
         self.state.lock().catch_up();
     }
 
-    /// The rules gave the answer to nobody but its leader.
+    /// The rules gave the response only to its leader.
     pub(crate) fn refuse(&self) {
         self.end(|_| OriginalOutcome::Private);
     }
 
-    /// The answer has not come whole.
+    /// The response is incomplete.
     pub(crate) fn lose(&self, recipients: Recipients) {
         self.end(|_| OriginalOutcome::Shared(recipients, None));
     }
 
-    /// The whole answer is there.
+    /// The response is complete.
     pub(crate) fn finish(&self, head: &response::Parts, recipients: Recipients) {
         let head = Head::of(head);
         self.end(|state| {
@@ -180,7 +180,7 @@ impl OriginalState {
 // ===== impl Recipients =====
 
 impl Recipients {
-    /// Whether a request of which these fields were kept is one of them.
+    /// Whether a request is one of them; these fields were kept of it.
     fn hold(&self, request: &Fields) -> bool {
         let variant = self.variant.as_ref();
         variant.is_none_or(|variant| variant.covers(request))

@@ -8,7 +8,7 @@ use std::{
 
 use super::{budget::Budget, shared_buffer::SharedBuffer};
 
-/// A [`SharedBuffer`] that is made when it is first used. A lone leader whose whole body comes with its head needs none, and a
+/// A [`SharedBuffer`] that is made on first use. A lone leader whose body arrives with its head needs none, and a
 /// flight without one is half the size.
 pub(crate) struct LazyBuffer {
     budget: Arc<Budget>,
@@ -26,7 +26,7 @@ impl LazyBuffer {
         }
     }
 
-    /// The buffer, if it was ever used.
+    /// The buffer, if it has been used.
     pub(crate) fn get(&self) -> Option<&SharedBuffer> {
         self.made.get().map(Box::as_ref)
     }

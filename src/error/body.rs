@@ -1,16 +1,16 @@
-//! What can be wrong with a body.
+//! What can go wrong with a body.
 
 use std::{error::Error, fmt};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// It was not as long as its response had said.
+    /// Its length is not the announced one.
     LengthMismatch { expected: u64, received: u64 },
-    /// A follower read a body over `max_body` so slowly that it has to call again, and its request is no longer there.
+    /// A follower fell behind in a body over `max_body` and can't call again, because its request is gone.
     FellBehind,
-    /// A follower called again, and the response is not the one whose beginning it has had.
+    /// A follower called again and got a different response.
     ResponseChanged,
-    /// It ended with trailers that are for the leader alone.
+    /// Its trailers are only for the leader.
     PrivateTrailers,
 }
 

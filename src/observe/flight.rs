@@ -26,14 +26,14 @@ pub(crate) struct FlightTrace {
     since: Instant,
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     begun: OnceLock<Begun>,
-    /// How many it has had. Those who are moved to the flight of their variant come before it begins.
+    /// How many callers it has had. Those that are moved to the flight of their variant come before it begins.
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     callers: AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 struct Begun {
-    /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
+    /// A child of the leader's span, so that the call belongs to the leader's request whichever task drives it.
     #[cfg(feature = "tracing")]
     span: Span,
 }
@@ -47,10 +47,10 @@ pub(crate) enum FlightEnd {
     Panicked,
 }
 
-/// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
+/// Reports the bytes that a part of a flight has reserved and freed, even if it panics.
 struct Settles;
 
-/// Tells of a call that panics before there is a future.
+/// Reports a call that panics before it returns a future.
 struct Calling<'a> {
     trace: &'a FlightTrace,
     called: bool,
@@ -59,7 +59,7 @@ struct Calling<'a> {
 // ===== impl FlightTrace =====
 
 impl FlightTrace {
-    /// Of a flight that may begin `now`.
+    /// For a flight that may begin `now`.
     pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
         Self {
             #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -73,7 +73,7 @@ impl FlightTrace {
         }
     }
 
-    /// The flight has a leader, whose request this is.
+    /// The flight has a leader; this is its request.
     pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
@@ -109,7 +109,7 @@ impl FlightTrace {
         called
     }
 
-    /// The flight has a caller more.
+    /// The flight has one more caller.
     pub(crate) fn count_caller(&self) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         self.callers.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl FlightTrace {
         part()
     }
 
-    /// The work is dropped.
+    /// The work has been dropped.
     pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.begun.get() {
@@ -166,7 +166,7 @@ impl FlightTrace {
     }
 }
 
-/// The last of a flight: its copy has been dropped.
+/// The flight's copy has been dropped.
 #[cfg(feature = "metrics")]
 impl Drop for FlightTrace {
     fn drop(&mut self) {

@@ -69,11 +69,11 @@ const ALL: [Description; 8] = [
 ];
 
 thread_local! {
-    /// The recorder that last got their descriptions.
+    /// The recorder that last got the descriptions.
     static RECORDER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Tells of a value. `value` gets the label `layer`.
+/// Records a value. `value` gets the label `layer`.
 pub(super) fn of_layer(name: &Name, value: impl FnOnce(SharedString)) {
     record(&ALL, &RECORDER, || {
         let name = name.get().map(Arc::clone);
