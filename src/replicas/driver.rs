@@ -1,4 +1,4 @@
-//! The task that talks to the store: it sends what the protocol wants sent, tells it what comes back, and connects again.
+//! The task that talks to the store: it sends the protocol's commands, passes replies back, and reconnects.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use super::{
     store::{Broken, Link, Listener, Reply, Request, Store},
 };
 
-/// The pause between two tries to connect.
+/// The pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A link over which nothing has come for so long is given up, though nothing says that it is broken.
+/// Gives up a link over which nothing has come for so long, even if no error says that it is broken.
 const DEAF: Duration = Duration::from_secs(1);
 
-/// Requests under way, at most: what more there is waits in the queue, where the breaker finds it soon enough.
+/// The most requests in flight: more wait in the queue, and the breaker soon opens.
 const UNDER_WAY: usize = 4096;
 
-/// Whose reply it is.
+/// The request that a reply is for.
 enum ReplyTo {
     Contend(FlightId),
     Renew(FlightId),
@@ -45,7 +45,7 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
     let inbox = hub.act(|protocol, _| protocol.inbox());
     while !hub.is_over() {
         if let Ok((link, listener)) = store.connect(inbox).await {
-            // What was said before means nothing on this link.
+            // Commands from before mean nothing on this link.
             drop(hub.take_commands());
             hub.act(|protocol, now| protocol.linked(now));
             Session {
@@ -65,7 +65,7 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
     }
 }
 
-/// One link's life.
+/// One connection to the store.
 struct Session<'a, L> {
     hub: &'a Hub,
     inbox: Inbox,
@@ -77,21 +77,21 @@ struct Session<'a, L> {
 // ===== impl Session =====
 
 impl<L: Link> Session<'_, L> {
-    /// Until the link breaks, or nobody needs it.
+    /// Runs until the link breaks or nobody needs it.
     async fn run(mut self, mut listener: impl Listener) {
         let timer = sleep_until(Instant::now());
         tokio::pin!(timer);
         loop {
             self.send();
             if self.hub.is_over() {
-                // What has been sent must be on its way.
+                // Wait until what was sent has arrived.
                 let last = async { while self.pending.next().await.is_some() {} };
                 let _ = tokio::time::timeout(DEAF, last).await;
                 return;
             }
             timer.as_mut().reset(self.hub.next_tick());
             tokio::select! {
-                // What the store has said counts before what the clock says.
+                // Handle what the store has said before what the clock says.
                 biased;
                 message = listener.next() => {
                     let Some(sealed) = message else { return };

@@ -26,33 +26,33 @@ use crate::{
 /// The task that talks to the store.
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Makes that task: all that knows which store it is.
+/// Makes that task. Nothing else knows which store it is.
 pub(super) type Start = Box<dyn Fn(Driven) -> Task + Send + Sync>;
 
 /// A local flight, as the protocol across replicas sees it.
 pub(crate) trait LocalFlight: Send + Sync {
-    /// Joins the flight as a local follower would, where one may join. Called under the protocol's lock: it may lock the flight,
-    /// and must neither run user code nor call the [`Hub`]. What it must not drop there, it gives back.
+    /// Joins the flight as a local follower does, if it may be joined. Called under the protocol's lock: it may lock
+    /// the flight, but must neither run user code nor call the [`Hub`]. It returns whatever must not be dropped there.
     fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>>;
 
-    /// Lets nobody join any more; those who have go on. Under no lock.
+    /// Lets nobody join any more; callers that have joined go on. Called under no lock.
     fn detach(&self);
 }
 
-/// A place in a local flight, held for a follower at another replica. Dropping it leaves the flight, as a caller's leaving does.
+/// A place in a local flight, held for a follower at another replica. Dropping it leaves the flight, as a caller does.
 pub(crate) trait RemoteSeat: Send + Sync {
-    /// The flight must not depend on its leader any more. Called once, under no lock.
+    /// From now on the flight must not depend on its leader. Called once, under no lock.
     fn start(&self);
 }
 
 pub(crate) struct Hub {
     state: Mutex<State>,
-    /// There are commands, or an earlier tick.
+    /// Notified when there are commands, or an earlier tick.
     news: Notify,
-    /// Numbers the callers of this replica, in the order in which they ask.
+    /// Numbers the callers of this replica in the order in which they ask.
     numbers: AtomicU64,
     epoch: Instant,
-    /// How long a waiting flight relies on the driver to keep time.
+    /// How long a waiting flight relies on the driver to keep the time.
     pub(super) beat: Duration,
     start: Start,
 }
@@ -61,7 +61,7 @@ struct State {
     protocol: Protocol<Arc<dyn LocalFlight>>,
     wakers: HashMap<EntryId, Waker>,
     commands: Vec<Command>,
-    /// What the driver sleeps until.
+    /// The time until which the driver sleeps.
     next_tick: Time,
     is_driven: bool,
     is_over: bool,
@@ -95,12 +95,12 @@ impl Hub {
         self.epoch.elapsed()
     }
 
-    /// The number of a caller that asks now.
+    /// The number of a new caller.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Lets `event` happen, and does here what follows but needs no store.
+    /// Runs `event`, and then does here everything that needs no store.
     pub(super) fn act<T>(
         &self,
         event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>, Time) -> T,
@@ -138,7 +138,7 @@ impl Hub {
             }
             (result, news)
         };
-        // A panic of somebody's code is not to keep the others from their turn.
+        // A panic in one of them must not stop the others.
         for seat in starts {
             drop_quietly(caught(|| seat.start()));
         }
@@ -157,7 +157,7 @@ impl Hub {
         result
     }
 
-    /// As `act`, where the local leader of `id` waits: leaves its waker if `event` gives nothing.
+    /// As `act`, for the waiting local leader of `id`: stores its waker if `event` returns `None`.
     pub(super) fn poll<T>(
         &self,
         id: EntryId,
@@ -183,7 +183,7 @@ impl Hub {
 
     // ===== the driver's side =====
 
-    /// Sees to it that a task talks to the store; outside a runtime there is none, and the store is not in use.
+    /// Makes sure that a task talks to the store. Outside a runtime there is none, and the store is not used.
     pub(super) fn ensure_driven(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -195,21 +195,21 @@ impl Hub {
             }
             state.is_driven = true;
         }
-        // Made here: a task that is dropped before its first poll says so as well.
+        // Made here, so that a task that is dropped before its first poll reports it too.
         let driven = Driven(Arc::clone(self));
         runtime.spawn((self.start)(driven));
     }
 
-    /// What is to be sent, in order.
+    /// The commands to send, in order.
     pub(super) fn take_commands(&self) -> Vec<Command> {
         std::mem::take(&mut self.state.lock().commands)
     }
 
-    /// When the protocol wants to be told the time.
+    /// When the protocol next needs a tick.
     pub(super) fn next_tick(&self) -> Instant {
         let mut state = self.state.lock();
         state.next_tick = state.protocol.next_tick();
-        // Far enough for a clock that can't go there.
+        // At most an hour away, so that the clock can't overflow.
         self.epoch + state.next_tick.min(self.now() + Duration::from_secs(3600))
     }
 
@@ -221,7 +221,7 @@ impl Hub {
         self.state.lock().is_over
     }
 
-    /// Nobody uses it any more: the driver ends once it has sent what there is.
+    /// Nobody uses it any more: the driver sends what is left and ends.
     pub(super) fn end(&self) {
         self.state.lock().is_over = true;
         self.news.notify_one();

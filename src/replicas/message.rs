@@ -1,7 +1,7 @@
-//! What replicas tell each other, and how it is written.
+//! The messages between replicas, and how they are written.
 //!
-//! A message is one version byte, a nonce, and the rest encrypted with XChaCha20-Poly1305, whose tag is over all of it:
-//! whoever lacks the secret reads nothing and changes nothing. What can't be opened or read is ignored.
+//! A message is a version byte, a nonce, and the rest encrypted with XChaCha20-Poly1305, whose tag covers everything:
+//! without the secret nobody can read or change it. A message that can't be opened or parsed is ignored.
 
 use std::{mem, time::Duration};
 
@@ -12,16 +12,16 @@ use super::{
     secret::Sealer,
 };
 
-/// The first byte of a message, and of a value: another version's are ignored.
+/// The first byte of messages and values. Other versions are ignored.
 const VERSION: u8 = 1;
 
-/// A larger answer goes by the store and not in a message, in bytes.
+/// A larger answer, in bytes, is kept in the store and not sent in a message.
 pub(crate) const INLINE: usize = 64 << 10;
 
-/// A longer message is none of ours.
+/// A longer message is not ours.
 const LONGEST: usize = INLINE + 256;
 
-/// Why a follower at another replica is to make a call of its own.
+/// Why a leader has no answer for followers at other replicas, which then make their own calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum NotShared {
@@ -35,7 +35,7 @@ impl NotShared {
     pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
 }
 
-/// Which flight and which seat a message is about, and of which key both are.
+/// The flight and the seat that a message is about, and their key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Address {
     pub(crate) digest: Digest,
@@ -74,25 +74,25 @@ macro_rules! messages {
 messages! {
     /// To the leader: a local flight at `inbox` follows. Its callers below `asked` had asked when this was sent.
     1 Join { to: Address, inbox: Inbox, asked: u64 }
-    /// To the leader: those below `asked` have. It takes the seat where it comes before its join.
+    /// To the leader: callers below `asked` have asked by now. Takes the seat if this arrives before its join.
     2 Cover { to: Address, inbox: Inbox, asked: u64 }
-    /// To the leader: it follows no longer, or has fetched its answer.
+    /// To the leader: the follower leaves, or has fetched its answer.
     3 Leave { to: Address }
     /// To the leader: is the seat there?
     4 Probe { to: Address, inbox: Inbox }
     /// To a follower: the seat is there.
     5 Here { to: Address }
-    /// To a follower: the seat is not there, and can't be taken; says `from`, whose flight it would be.
+    /// To a follower, from the flight's replica `from`: the seat is not there and can't be taken.
     6 Gone { to: Address, from: Inbox }
-    /// To a follower: there is nothing to wait for, make a call of your own.
+    /// To a follower: make your own call, there will be no answer.
     7 Alone { to: Address, reason: NotShared }
-    /// To a follower: the answer for callers below `covered`, which a call of so long has given, at `from`.
+    /// To a follower: the answer for callers below `covered`, made at `from` by a call that `took` so long.
     8 Answer { to: Address, from: Inbox, covered: u64, took: Duration, body: AnswerBody }
-    /// To oneself.
+    /// To this replica itself.
     10 Echo { number: u64 }
-    /// To all: nobody is to join a flight of this key, or of this target, any more.
+    /// To all: nobody may join a flight of this key or target any more.
     11 Forget { from: Inbox, name: Digest }
-    /// To all: nobody is to join any flight any more.
+    /// To all: nobody may join any flight any more.
     12 ForgetAll { from: Inbox }
 }
 
@@ -103,7 +103,7 @@ pub(crate) enum AnswerBody {
     Stored(ValueId),
 }
 
-/// What is written one behind the other; what can be read was written so.
+/// Written one after the other; reading accepts exactly what writing produces.
 trait Wire: Sized {
     fn write(&self, out: &mut Vec<u8>);
 
@@ -113,19 +113,19 @@ trait Wire: Sized {
 // ===== impl Message =====
 
 impl Message {
-    /// Encrypts all but a join's flight, which the store's script adds.
+    /// Encrypts the message. The store's script then appends the flight to a join.
     pub(crate) fn seal(&self, sealer: &Sealer) -> Vec<u8> {
         let mut plain = Vec::with_capacity(128);
         self.write(&mut plain);
         sealer.seal(VERSION, &[], &plain)
     }
 
-    /// `None` for what is foreign, garbled, or of another version.
+    /// `None` if it is foreign, garbled, or of another version.
     pub(crate) fn open(sealed: &[u8], sealer: &Sealer) -> Option<Self> {
         if sealed.len() > LONGEST {
             return None;
         }
-        // Only joins have a flight behind them, in hexadecimal.
+        // Only joins have a flight appended, in hexadecimal.
         if let Some(plain) = sealer.open(VERSION, &[], sealed) {
             return Self::read_all(plain, None);
         }
@@ -134,7 +134,7 @@ impl Message {
         Self::read_all(plain, Some(id::parse(flight)?))
     }
 
-    /// `joined`: what the store's script has added, as it does to a join and to nothing else.
+    /// `joined`: the flight that the store's script has appended, which it does only to joins.
     fn read_all(mut plain: Bytes, joined: Option<FlightId>) -> Option<Self> {
         let mut message = Self::read(&mut plain)?;
         match (&mut message, joined) {
@@ -153,7 +153,7 @@ pub(crate) fn seal_value(value: ValueId, digest: Digest, body: &[u8], sealer: &S
     sealer.seal(VERSION, &value_name(value, digest), body)
 }
 
-/// `None` where what the store has under `value` is not that.
+/// `None` if the store has something else under `value`.
 pub(crate) fn open_value(
     value: ValueId,
     digest: Digest,

@@ -31,8 +31,8 @@ use super::{
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// `KEYS[1]` the lease; `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '', and '1'
-/// where receivers count. Gives 1 or 2 (taken over), or the lease of another.
+/// `KEYS[1]`: the lease. `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '',
+/// and '1' if the number of receivers means something. Returns 1 or 2 (taken over), or another flight's lease.
 const CONTEND: &str = r"
 local over = 1
 local held = redis.call('GET', KEYS[1])
@@ -64,7 +64,7 @@ return redis.call('DEL', KEYS[1])
 #[derive(Clone)]
 pub(crate) enum Endpoint {
     Single(Client),
-    /// Any of the nodes, from whom the client learns of the others; and each on its own, to listen at.
+    /// Some of the nodes, from which the client learns of the others; and each of them alone, to listen at.
     Cluster(ClusterClient, Vec<Client>),
     Sentinel {
         sentinels: Vec<redis::ConnectionAddr>,
@@ -124,7 +124,7 @@ impl Endpoint {
         Ok(Self::Cluster(cluster, clients))
     }
 
-    /// `url` says how to log in at the master, and where one sentinel is.
+    /// The first of `urls` also says how to log in at the master.
     pub(crate) fn sentinel(master: &str, urls: &[&str]) -> Result<Self, ReplicasError> {
         let infos = urls.iter().map(|url| info(url));
         let infos = infos.collect::<Result<Vec<_>, _>>()?;
@@ -139,14 +139,14 @@ impl Endpoint {
     }
 
     fn counts(&self) -> bool {
-        // A node of a cluster knows only of those who listen at it.
+        // A node of a cluster knows only its own listeners.
         !matches!(self, Self::Cluster(..))
     }
 
     async fn connect(&self) -> RedisResult<(Connection, Client)> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            // The protocol has its own.
+            // The protocol has its own timeouts.
             .set_response_timeout(None);
         match self {
             Self::Single(client) => {
@@ -156,7 +156,7 @@ impl Endpoint {
             Self::Cluster(cluster, clients) => {
                 let connection = cluster.get_async_connection().await?;
                 for client in clients {
-                    // Whichever node can be reached: what is published reaches all.
+                    // Any node will do: a published message reaches all of them.
                     if client.get_async_pubsub().await.is_ok() {
                         return Ok((Connection::Cluster(connection), client.clone()));
                     }
@@ -212,7 +212,7 @@ fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {
     let info = url.into_connection_info().map_err(ReplicasError::url)?;
     #[cfg(feature = "redis-tls")]
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
-        // The client panics without one. The application's choice stands; if it has made none, ring it is.
+        // The client panics without a provider. Keep the application's choice; the default is ring.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -297,7 +297,7 @@ impl Config {
         format!("{}:a", self.namespace)
     }
 
-    /// The command, and the script that it names by its digest.
+    /// The command, and the script whose digest it holds.
     fn command(&self, request: &Request) -> (Cmd, Option<&'static str>) {
         let mut cmd;
         let mut script = None;
@@ -357,7 +357,7 @@ fn evalsha(script: &'static str, key: &str) -> Cmd {
     cmd
 }
 
-/// The name under which the server knows a script.
+/// The digest by which the server knows a script.
 fn digest_of(script: &'static str) -> &'static str {
     use std::sync::OnceLock;
     static DIGESTS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
@@ -369,7 +369,7 @@ fn digest_of(script: &'static str) -> &'static str {
     DIGESTS[at].get_or_init(|| Script::new(script).get_hash().to_owned())
 }
 
-/// The same command with the script itself, which the server keeps from then on.
+/// The same command with the script itself, which the server then remembers.
 fn with_script(by_digest: &Cmd, script: &'static str) -> Cmd {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(script);
@@ -427,7 +427,7 @@ fn read(request: &Request, value: Value, counts: bool) -> Reply {
             let names = (id::parse(&held[..32]), id::parse(&held[32..]));
             match names {
                 (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
-                // Somebody else's key.
+                // Not our key.
                 _ => Reply::Refused,
             }
         }

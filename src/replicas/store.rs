@@ -1,4 +1,4 @@
-//! A store, as the protocol uses it: short scripts on one key, and messages to whoever listens.
+//! A store, as the protocol uses it: short scripts on one key, and messages to listeners.
 
 use std::{fmt, future::Future};
 
@@ -9,11 +9,11 @@ use super::{
     protocol::Contended,
 };
 
-/// What is sent to the store: all that others can read is a digest, a random name or encrypted.
+/// A request to the store: everything in it is a digest, a random name or encrypted.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Takes the lease of `digest` for `flight` at `inbox`; or, where another inbox has it, sends that one `join` with the
-    /// name of its flight behind. Where nobody hears that, and where the flight is `pass_over`, takes it over.
+    /// Takes the lease of `digest` for `flight` at `inbox`. If another inbox has it, sends `join` there, with the name
+    /// of the flight appended; if nobody receives that, or if the flight is `pass_over`, takes the lease over.
     Contend {
         digest: Digest,
         inbox: Inbox,
@@ -43,14 +43,14 @@ pub(crate) enum Reply {
     Contended(Contended),
     Renewed(bool),
     Fetched(Option<Bytes>),
-    /// So many heard a message, where that can be counted.
+    /// How many received a message, if that can be counted.
     Heard(Option<usize>),
     Done,
-    /// The store has said no.
+    /// The store has refused.
     Refused,
 }
 
-/// The link has broken: nothing that was asked over it will be answered.
+/// The link has broken: requests sent over it will not be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
@@ -58,7 +58,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     type Link: Link;
     type Listener: Listener;
 
-    /// Connects, and listens at `inbox` and to what is told to all.
+    /// Connects, and listens at `inbox` and to messages for all.
     fn connect(
         &self,
         inbox: Inbox,
@@ -66,7 +66,7 @@ pub(crate) trait Store: Send + Sync + 'static {
 }
 
 pub(crate) trait Link: Send + Sync + 'static {
-    /// Requests are carried out in the order in which their futures are first polled.
+    /// Sends a request. Requests are carried out in the order in which their futures are first polled.
     fn send(
         &self,
         request: Request,

@@ -1,6 +1,7 @@
-//! What a call has given, as one replica writes it for others.
+//! The result of a call, as one replica writes it for others.
 //!
-//! A response is its head, what it varies by, and its whole body; extensions stay in the leader's process. A failure is its text.
+//! A response is written as its head, what it varies by, and its complete body; extensions stay in the leader's
+//! process. A failure is written as its text.
 
 use std::sync::Arc;
 
@@ -16,11 +17,11 @@ use super::{
 };
 use crate::replicas::{Digest, NotShared};
 
-/// What another replica's call has given.
+/// The result of another replica's call.
 #[derive(Debug)]
 pub(crate) enum RemoteAnswer {
     Response(RemoteResponse),
-    /// The call has failed, with an error of this text.
+    /// The call failed with an error of this text.
     Failure(String),
 }
 
@@ -47,8 +48,8 @@ const VERSIONS: [Version; 5] = [
     Version::HTTP_3,
 ];
 
-/// Writes a response that others may have: `head` is what a follower's copy has, `frames` are all that its body gave. `Err` where
-/// that is longer than `limit`.
+/// Writes a response that other replicas may have: `head` is that of a follower's copy, and `frames` are all of its
+/// body. `Err` if that is longer than `limit`.
 pub(crate) fn write_response<'a>(
     head: &response::Parts,
     vary: Option<(&[HeaderName], Digest)>,
@@ -57,7 +58,7 @@ pub(crate) fn write_response<'a>(
 ) -> Result<Bytes, NotShared> {
     let mut out = vec![RESPONSE];
     let version = VERSIONS.iter().position(|&known| known == head.version);
-    // One that is not known yet is none that can be told.
+    // A version that we don't know can't be written.
     out.push(version.ok_or(NotShared::Failed)? as u8);
     out.extend_from_slice(&head.status.as_u16().to_be_bytes());
     out.push(vary.is_some().into());
@@ -69,7 +70,7 @@ pub(crate) fn write_response<'a>(
     for frame in frames {
         if let Some(data) = frame.data_ref() {
             out.push(DATA);
-            // Before the copy: a body may be many times the limit.
+            // Check before copying: a body may be many times the limit.
             if data.len() > limit.saturating_sub(out.len()) {
                 return Err(NotShared::TooLarge);
             }
@@ -99,7 +100,7 @@ fn within(out: Vec<u8>, limit: usize) -> Result<Bytes, NotShared> {
 // ===== impl RemoteAnswer =====
 
 impl RemoteAnswer {
-    /// `None` for what can't be read. The frames share the memory of `answer`.
+    /// `None` if it can't be parsed. The frames share the memory of `answer`.
     pub(crate) fn read(answer: &Bytes) -> Option<Self> {
         let mut rest = &answer[..];
         match read_byte(&mut rest)? {

@@ -1,8 +1,8 @@
-//! Header fields, written and read: the lines of one name in their order, and which of them are sensitive.
+//! Header fields, written and read, with the order of lines of one name and whether they are sensitive.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Of a name or value, or of what is left of a message.
+/// The length of a part, or the number of parts.
 type Length = u32;
 
 pub(super) fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
@@ -54,7 +54,7 @@ pub(super) fn read_part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(part)
 }
 
-/// What is longer has outgrown every limit, and is cut off by that.
+/// Anything longer exceeds every limit and is rejected by that.
 fn write_length(length: usize, out: &mut Vec<u8>) {
     let length = Length::try_from(length).unwrap_or(Length::MAX);
     out.extend_from_slice(&length.to_be_bytes());

@@ -7,7 +7,7 @@ use crate::{
     rules::Variant,
 };
 
-/// The name of the flights of a key, of which `write` writes the parts. GET and HEAD never share one.
+/// The name of a key's flights; `write` writes the key's parts. GET and HEAD have different names.
 pub(crate) fn request_name(
     client: &ReplicaClient,
     method: &Method,
@@ -20,7 +20,7 @@ pub(crate) fn request_name(
     })
 }
 
-/// The name of the flights of a variant of the key `request`: who has the same values meets there.
+/// The name of the flights for one variant of the key `request`: requests with the same values meet there.
 pub(crate) fn variant_name(client: &ReplicaClient, request: Digest, variant: &Variant) -> Digest {
     client.key(|bytes| {
         bytes.part(b"variant");
@@ -29,7 +29,7 @@ pub(crate) fn variant_name(client: &ReplicaClient, request: Digest, variant: &Va
     })
 }
 
-/// What a request has in the fields that a response varies by, so that others can say whether they have the same.
+/// The digest of a request's values in the fields that a response varies by, so that others can compare theirs.
 pub(crate) fn variant_values(client: &ReplicaClient, variant: &Variant) -> Digest {
     client.key(|bytes| {
         bytes.part(b"values");
@@ -39,7 +39,7 @@ pub(crate) fn variant_values(client: &ReplicaClient, variant: &Variant) -> Diges
 
 fn write_variant(variant: &Variant, bytes: &mut KeyBytes) {
     let names: Vec<_> = variant.names().iter().map(HeaderName::as_str).collect();
-    // No name has a comma.
+    // Names contain no comma.
     bytes.part(names.join(",").as_bytes());
     bytes.part(variant.lines());
 }

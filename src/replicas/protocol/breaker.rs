@@ -1,29 +1,29 @@
-//! Whether the store is in use: one beat after the other is sent to this replica's own inbox, and comes back.
+//! Whether the store is in use. This replica keeps sending beats to its own inbox, and the store echoes them.
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::Time;
 
-/// So many requests in a row that waited in vain open it.
+/// So many requests in a row without a reply open it.
 const IN_VAIN: u32 = 3;
 
-/// Beats under way that are remembered.
+/// The most beats under way that are remembered.
 const BEATS: usize = 64;
 
-/// Echoes of which the quickest says how far away the store is: a process that is short of time makes the others look slow.
+/// How many echoes count: the quickest says how far away the store is, because a busy process makes others look slow.
 const ECHOES: usize = 8;
 
-/// Closed, the store is in use; open, nobody asks it. It begins open.
+/// While it is closed, the store is in use; while it is open, it is not. It begins open.
 #[derive(Debug)]
 pub(super) struct Breaker {
     is_up: bool,
     in_vain: u32,
     next_beat: u64,
-    /// Beats that have not come back, and when they were sent.
+    /// Beats without an echo yet, and when they were sent.
     under_way: VecDeque<(u64, Time)>,
-    /// How long the last ones took.
+    /// How long the last echoes took.
     echoes: VecDeque<Duration>,
-    /// Until when whoever asked shares in what has been counted.
+    /// Requests sent before this time have been counted already.
     counted: Time,
     patience: Duration,
     down_after: Duration,
@@ -63,8 +63,8 @@ impl Breaker {
         number
     }
 
-    /// A beat has come back: if it was as quick as a request would want it, the store is in use again. `true`: it was not, and the
-    /// breaker opens.
+    /// A beat has come back. If it was quick enough for a request, the store is in use again. `true`: it was too slow,
+    /// and the breaker opens.
     #[must_use]
     pub(super) fn echo(&mut self, number: u64, now: Time) -> bool {
         let Ok(found) = self.under_way.binary_search_by_key(&number, |beat| beat.0) else {
@@ -88,8 +88,8 @@ impl Breaker {
         self.in_vain = 0;
     }
 
-    /// A request has waited for nothing since `asked`, or got an error. Requests that waited at the same time count as one: what
-    /// delayed them may have been one thing, and short. `true`: the breaker opens.
+    /// A request has had no reply since `asked`, or got an error. Requests that waited at the same time count as one,
+    /// because the same short delay may have hit them all. `true`: the breaker opens.
     #[must_use]
     pub(super) fn in_vain(&mut self, asked: Time, now: Time) -> bool {
         if asked < self.counted {
@@ -106,13 +106,13 @@ impl Breaker {
         oldest.map_or(Duration::ZERO, |&(_, sent)| now.saturating_sub(sent))
     }
 
-    /// When it opens if no beat comes back until then.
+    /// When it opens unless a beat comes back.
     pub(super) fn opens_at(&self) -> Option<Time> {
         let &(_, sent) = self.under_way.front()?;
         self.is_up.then_some(sent + self.down_after)
     }
 
-    /// The link is a new one: beats that were under way don't come back.
+    /// The link is new: beats that were under way won't come back.
     pub(super) fn relinked(&mut self) {
         self.under_way.clear();
     }

@@ -17,35 +17,35 @@ pub(super) struct Entry<L: Local> {
     pub(super) phase: Phase,
     /// The script under way.
     pub(super) attempt: Option<Attempt>,
-    /// The name of the last attempt to lead.
+    /// The name of its last attempt to lead.
     pub(super) flight: FlightId,
     /// How long the store may still be waited for.
     pub(super) budget: Duration,
-    /// How often it has contended again because its leader was gone.
+    /// How often it has contended again because the leader that it followed was gone.
     pub(super) retries: u32,
-    /// Seats of earlier attempts, which may be answered until this one leads.
+    /// Seats of earlier attempts, which may still be answered until it leads.
     pub(super) earlier: Vec<Followed>,
-    /// When the leader that it follows, or followed last, was known to be alive.
+    /// When the leader that it follows, or followed last, was last heard of.
     pub(super) heard: Time,
 
-    /// Whether followers from elsewhere may join (P1).
+    /// Whether followers from other replicas may join (P1).
     pub(super) open: bool,
     /// When the call began.
     pub(super) began: Option<Time>,
     pub(super) ended: bool,
-    /// When the lease that it has is renewed.
+    /// When to renew its lease, if it has one.
     pub(super) lease: Option<Time>,
     pub(super) followers: BTreeMap<Seat, Follower<L::Seat>>,
-    /// Seats that were given up, or refused: what comes later about one takes none.
+    /// Seats that were left or refused: a late message about one must not take it again.
     pub(super) left: Vec<Seat>,
-    /// What its timer is set to.
+    /// Its deadline in the timers.
     pub(super) due: Option<Time>,
 }
 
 /// What the local leader waits for.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The store's reply, until then.
+    /// The store's reply, until this time.
     Asking { until: Time },
     /// Another replica's answer.
     Following(Following),
@@ -55,7 +55,7 @@ pub(super) enum Phase {
         covered: u64,
         until: Time,
     },
-    /// Nothing more; the outcome, until it is taken.
+    /// Nothing; holds the outcome until it is taken.
     Told(Option<ContestOutcome>),
 }
 
@@ -63,13 +63,13 @@ pub(super) enum Phase {
 pub(super) struct Attempt {
     pub(super) join: Address,
     pub(super) sent: Time,
-    /// What was announced.
+    /// The callers that its join announced.
     pub(super) asked: u64,
-    /// Who has said that it can't be joined, before the store said that it leads.
+    /// The replica and flight that refused it before the store named that flight as the leader.
     pub(super) gone: Option<(Inbox, FlightId)>,
 }
 
-/// A seat in a flight of another replica.
+/// A seat in another replica's flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Followed {
     pub(super) inbox: Inbox,
@@ -81,27 +81,27 @@ pub(super) struct Followed {
 pub(super) struct Following {
     pub(super) at: Followed,
     pub(super) probe_at: Time,
-    /// Asked, and no answer yet.
+    /// A probe is under way.
     pub(super) probed: bool,
     /// Callers below this number have been announced.
     pub(super) announced: u64,
-    /// When the next may be.
+    /// When the next announcement may be sent.
     pub(super) cover_from: Time,
 }
 
-/// A follower elsewhere.
+/// A follower at another replica.
 pub(super) struct Follower<S> {
     pub(super) inbox: Inbox,
-    /// Its callers below this number had asked when it last said so (P2).
+    /// Its callers below this number had asked when it last announced them (P2).
     pub(super) asked: u64,
     pub(super) heard: Time,
     pub(super) seat: S,
 }
 
-/// Seats that are remembered after they were left.
+/// How many left seats are remembered.
 const LEFT: usize = 64;
 
-/// A follower that has not asked for so many probes has gone without a word.
+/// A follower that misses so many probes is gone.
 const SILENT_PROBES: u32 = 4;
 
 // ===== impl Entry =====
@@ -136,13 +136,13 @@ impl<L: Local> Entry<L> {
         }
     }
 
-    /// Whether its local leader waits for something.
+    /// Whether its local leader waits for an outcome.
     pub(super) fn waits(&self) -> bool {
         !matches!(self.phase, Phase::Told(_))
     }
 
-    /// The seat that an address is of, if it is one of this entry's. A seat whose reply is under way is in a flight that is
-    /// not known yet.
+    /// Which of this entry's seats an address names, if any. While the store's reply is under way, the flight of its
+    /// seat is not known yet.
     pub(super) fn seat_at(&self, to: &Address) -> Option<SeatAt> {
         if to.digest != self.digest {
             return None;
@@ -181,9 +181,9 @@ impl<L: Local> Entry<L> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeatAt {
-    /// Of the script whose reply is under way.
+    /// The seat of the script whose reply is under way.
     Asked,
-    /// Where it follows.
+    /// The seat of the flight that it follows.
     Now,
     Earlier,
 }

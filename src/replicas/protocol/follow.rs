@@ -1,4 +1,4 @@
-//! The waiting side: asking the store, following another replica, contending again.
+//! The follower's side: asking the store, following another replica, contending again.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::replicas::{
     message::{Address, AnswerBody, Message},
 };
 
-/// How often an entry contends again because its leader was gone.
+/// How often an entry contends again because the leader that it followed was gone.
 const RETRIES: u32 = 2;
 
 impl<L: Local> Protocol<L> {
-    /// Contends anew, for the callers that the last answer did not cover; those below `asked` have asked.
+    /// Contends again for the callers that the last answer did not cover; those below `asked` have asked.
     pub(crate) fn again(&mut self, id: EntryId, asked: u64, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -29,7 +29,7 @@ impl<L: Local> Protocol<L> {
         self.ask(id, None, now);
     }
 
-    /// One more caller of the local flight has asked: this number.
+    /// One more caller has joined the local flight, with this number.
     pub(crate) fn one_more(&mut self, id: EntryId, number: u64, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -39,7 +39,7 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Announces the callers that have asked, where that may be done now.
+    /// Announces new callers to the leader, if an announcement is due.
     fn announce(&mut self, id: EntryId, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -72,7 +72,7 @@ impl<L: Local> Protocol<L> {
             self.settle(id, ContestOutcome::Alone(why), now);
             return;
         }
-        // Of an answer that came before its reply.
+        // Left over if an answer came before the store's reply.
         let old = entry.attempt.take();
         self.named.remove(&entry.flight);
         let digest = entry.digest;
@@ -110,7 +110,7 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Contends again; the seat that it has may be answered until it leads.
+    /// Contends again; its present seat may still be answered until it leads.
     fn ask_again(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -177,7 +177,7 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Nobody waits for the reply to that script any more (P5), and nobody is to answer its seat.
+    /// Nobody waits for the reply to that script any more (P5), and its seat must not be answered.
     pub(super) fn orphan(&mut self, attempt: &Attempt, now: Time) {
         let join = attempt.join;
         self.asked.remove(&join.flight);
@@ -186,7 +186,7 @@ impl<L: Local> Protocol<L> {
         self.orphans.insert(join.flight, Orphan { join, until });
     }
 
-    /// Nobody waits for what a script has brought about (P5).
+    /// Undoes a script that nobody waits for (P5).
     fn undo(&mut self, join: Address, reply: Result<Contended, Refused>) {
         self.seats.remove(&join.seat);
         match reply {
@@ -207,7 +207,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        // It may be calling on its own by now: then it can be joined from here on.
+        // It may already be making its call alone; others can join it from now on.
         let named = self.named.contains_key(&attempt.join.flight);
         if !named || !entry.open || entry.ended {
             self.command(Command::Release {
@@ -224,14 +224,14 @@ impl<L: Local> Protocol<L> {
     }
 
     fn held(&mut self, id: EntryId, attempt: Attempt, at: Followed, now: Time) {
-        // The store has named another.
+        // The store has named another flight.
         self.named.remove(&attempt.join.flight);
         let patience = self.settings.lease + 2 * self.settings.probe;
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         if matches!(&entry.phase, Phase::Fetching { from, .. } if from.seat == at.seat) {
-            // Its answer came before this.
+            // Its answer came first.
             return;
         }
         if !matches!(entry.phase, Phase::Asking { .. }) {
@@ -249,7 +249,7 @@ impl<L: Local> Protocol<L> {
             self.ask_again(id, Some(at.flight), now);
             return;
         }
-        // The same flight again, which did not answer: what was heard of it was heard then.
+        // The same flight again, which did not answer: keep the time when it was last heard of.
         let known = entry.earlier.iter().any(|old| old.flight == at.flight);
         if !known {
             entry.heard = now;
@@ -326,7 +326,7 @@ impl<L: Local> Protocol<L> {
         now: Time,
     ) {
         let Some((id, at)) = self.own_seat(&to) else {
-            // It gave the seat up, and word of that was lost with a link: the value is kept for nobody.
+            // The seat was left, and the message was lost with a link: tell the leader that nobody needs the value.
             if let AnswerBody::Stored(_) = body {
                 self.tell(leader, Message::Leave { to });
             }
@@ -346,14 +346,14 @@ impl<L: Local> Protocol<L> {
                     return;
                 };
                 let from = match (&entry.phase, at) {
-                    // Another seat's, which is as good.
+                    // It already fetches the answer of another seat, which is just as good.
                     (Phase::Fetching { .. }, _) => return,
                     (Phase::Following(following), SeatAt::Now) => following.at,
                     (_, SeatAt::Earlier) => {
                         let is_it = |old: &&Followed| old.seat == to.seat;
                         *entry.earlier.iter().find(is_it).expect("found just now")
                     }
-                    // As the reply will say.
+                    // The store's reply will say the same.
                     _ => Followed {
                         inbox: leader,
                         flight: to.flight,
@@ -379,7 +379,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The body of an answer, which the store had or had not.
+    /// The body of an answer, if the store had it.
     pub(crate) fn fetched(&mut self, seat: Seat, body: Option<Bytes>, now: Time) {
         let Some(&id) = self.seats.get(&seat) else {
             return;
@@ -406,7 +406,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// So many replicas heard the probe of `seat`; none, if its leader's process is gone.
+    /// How many replicas received the probe of `seat`: none if its leader's process is gone.
     pub(crate) fn heard(&mut self, seat: Seat, receivers: usize, now: Time) {
         let Some(&id) = self.seats.get(&seat) else {
             return;
@@ -422,7 +422,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The entry whose own seat `to` is.
+    /// The entry that has the seat `to`, and which of its seats it is.
     fn own_seat(&self, to: &Address) -> Option<(EntryId, SeatAt)> {
         let &id = self.seats.get(&to.seat)?;
         Some((id, self.entries.get(&id)?.seat_at(to)?))
@@ -465,12 +465,12 @@ impl<L: Local> Protocol<L> {
 
     // ===== the outcome =====
 
-    /// Tells the local leader, once (P4), and leaves the seats that it has elsewhere.
+    /// Gives the local leader its outcome, once (P4), and leaves its seats at other replicas.
     pub(super) fn settle(&mut self, id: EntryId, outcome: ContestOutcome, now: Time) {
         self.settle_by(id, outcome, None, now);
     }
 
-    /// As `settle`, where the leader of `seat` has spoken, and has forgotten the seat with that.
+    /// As `settle`, when the leader of `seat` has answered and so has forgotten the seat.
     fn settle_by(&mut self, id: EntryId, outcome: ContestOutcome, seat: Option<Seat>, now: Time) {
         match &outcome {
             ContestOutcome::Lead => self.stats.led += 1,
@@ -487,7 +487,7 @@ impl<L: Local> Protocol<L> {
             return;
         };
         if let ContestOutcome::Answer { .. } = outcome {
-            // It makes no call: nobody is to join one, or to wait for one.
+            // It makes no call, so nobody may join or wait for one.
             let flight = entry.flight;
             self.named.remove(&flight);
             self.send_away(id);
@@ -501,7 +501,7 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Leaves all seats elsewhere but that of the script under way, and that which has been `answered`.
+    /// Leaves all seats at other replicas except that of the script under way and the `answered` one.
     pub(super) fn withdraw(&mut self, id: EntryId, answered: Option<Seat>) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -515,7 +515,7 @@ impl<L: Local> Protocol<L> {
         };
         let digest = entry.digest;
         for at in std::mem::take(&mut entry.earlier).into_iter().chain(now) {
-            // None twice: one that is fetched may be among the earlier.
+            // Each once: a seat whose answer is fetched may also be among the earlier ones.
             let held = self.seats.remove(&at.seat).is_some();
             if held && Some(at.seat) != answered {
                 let to = at.address(digest);

@@ -1,32 +1,31 @@
-//! The protocol across replicas: what one replica does, without I/O and without a clock of its own.
+//! The protocol across replicas: one replica's state machine, without I/O or a clock.
 //!
-//! What happens comes in (a local flight contends, its call ends, the store replies, a message arrives, time passes); what
-//! is to be done comes out as [`Output`]s, in the order in which it is to be done. Whoever holds the machine takes these
-//! after each call and carries them out when no lock is held.
+//! Events come in (a local flight contends, its call ends, the store replies, a message arrives, time passes), and
+//! [`Output`]s come out, in the order in which to carry them out. The owner of the machine takes them after each event
+//! and carries them out under no lock.
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `entry` | one local flight's part: what its leader waits for, and who follows it from elsewhere |
+//! | `entry` | one local flight's part: what its leader waits for, and its followers at other replicas |
 //! | `follow` | asking the store, following another replica, contending again |
-//! | `lead` | joins from elsewhere, the end of a call, forgetting |
+//! | `lead` | joins from other replicas, the end of a call, forgetting |
 //! | `values` | answers that are too large for a message |
 //! | `breaker` | whether the store is in use |
 //! | `calls` | how long calls took |
 //!
 //! # Invariants, cited as P1 to P7
 //!
-//! 1. An entry can be found by the name of its flight (`named`) from before its script is sent until it is known that the
-//!    store named another, or its followers have been answered. Nobody joins one that is not `open`, or has `ended`.
-//! 2. What a seat is answered for was announced while the call was in flight: `end` marks the entry in the instant in which
-//!    the call ends, and what is announced later is not heard.
+//! 1. An entry can be found by the name of its flight (`named`) from before its script is sent until the store has
+//!    named another, or its followers have been answered. Nobody joins an entry that is not `open` or has `ended`.
+//! 2. A seat is answered only for callers that were announced while the call was in flight: `end` marks the entry when
+//!    the call ends, and later announcements are ignored.
 //! 3. A follower gives an answer only to callers whose numbers it had announced for the seat that the answer names.
-//! 4. A local leader is told once: to call, or what the answer is. From then on no message changes that.
-//! 5. A script whose reply nobody waits for any more is an orphan: a lease that it won is released, a seat that it took is
+//! 4. A local leader gets one outcome: to call, or the answer. After that no message changes it.
+//! 5. A script whose reply nobody waits for is an orphan: a lease that it wins is released, and a seat that it takes is
 //!    left.
-//! 6. At most one open entry of a digest: the local flights know each other, so a second one means that the first can't be
-//!    joined any more.
-//! 7. Nothing is kept for an entry that has been removed, but for its orphan and the value that its followers fetch; both
-//!    have an end in time.
+//! 6. There is at most one open entry for a digest. A second local flight of a key means that nobody can join the first
+//!    any more.
+//! 7. Nothing is kept for a removed entry except its orphan and the value that its followers fetch, and both expire.
 
 mod breaker;
 mod calls;
@@ -58,10 +57,10 @@ use super::{
     message::{Address, Message, NotShared},
 };
 
-/// Time since some moment of this replica's own; never compared with another's.
+/// The time since an arbitrary moment of this replica; never compared with another's.
 pub(crate) type Time = Duration;
 
-/// So many round trips a call must take to be worth the store.
+/// A call must take at least so many round trips to be worth the store.
 const WORTH: u32 = 4;
 
 #[derive(Clone, Debug)]
@@ -70,30 +69,30 @@ pub(crate) struct ProtocolSettings {
     pub(crate) lease: Duration,
     /// How often a follower asks whether its seat is there.
     pub(crate) probe: Duration,
-    /// How often this replica makes sure that the store hears and speaks.
+    /// How often this replica checks that the store hears and answers.
     pub(crate) beat: Duration,
     pub(crate) down_after: Duration,
     /// The least time between two announcements of one seat.
     pub(crate) cover: Duration,
-    /// A larger answer goes by the store and not in a message.
+    /// A larger answer is kept in the store and not sent in a message.
     pub(crate) inline: usize,
-    /// A larger one is not shared.
+    /// A larger answer is not shared.
     pub(crate) max_body: usize,
     /// How long the store keeps an answer.
     pub(crate) value_life: Duration,
 }
 
-/// Names one local flight's part in the protocol.
+/// Identifies a local flight's part in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId(u64);
 
 /// A local flight, as the protocol sees it.
 pub(crate) trait Local: Clone {
-    /// A place in it, held for a follower elsewhere.
+    /// A place in it, held for a follower at another replica.
     type Seat: Clone;
 
-    /// Joins it, as a follower that is here does. Called while the machine is locked: it may lock the flight, and must
-    /// neither call back nor run anybody's code.
+    /// Joins it as a local follower does. Called under the machine's lock: it may lock the flight, but must neither
+    /// call back nor run user code.
     fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>>;
 }
 
@@ -101,60 +100,60 @@ pub(crate) trait Local: Clone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unjoined<S> {
     pub(crate) why: Refusal,
-    /// What is to be dropped under no lock.
+    /// What must be dropped under no lock.
     pub(crate) spare: Option<S>,
 }
 
-/// Why a follower from elsewhere may not join.
+/// Why a follower from another replica may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Another flight would do: it contends again.
+    /// Another flight will do: the follower contends again.
     Gone,
-    /// None would: it makes a call of its own.
+    /// No flight will do: the follower makes its own call.
     Alone(NotShared),
 }
 
-/// What the leader of a local flight is told.
+/// What the leader of a local flight is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ContestOutcome {
     /// It leads for all replicas: make the call.
     Lead,
-    /// Make the call, without the others.
+    /// Make the call on its own.
     Alone(AloneReason),
     /// Another replica's answer, for the callers below this number. For the others: [`Protocol::again`].
     Answer { body: Bytes, covered: u64 },
 }
 
-/// Why a local flight makes its call without the others.
+/// Why a local flight makes its call on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AloneReason {
     /// The store took longer than `patience`.
     Slow,
     /// The store is not in use.
     Down,
-    /// Calls of this key are too short to be worth it.
+    /// Calls of this key are too short for the store to be worth it.
     Short,
     /// The leader said so.
     Told(NotShared),
-    /// Those who led it are gone, time and again.
+    /// Its leaders were gone again and again.
     Lost,
 }
 
-/// What is to be done, in this order.
+/// What to do next, in this order.
 #[derive(Debug)]
 pub(crate) enum Output<L: Local> {
     Command(Command),
-    /// There is an outcome for the entry's leader.
+    /// The entry's leader has an outcome.
     Settled(EntryId),
-    /// A place that has been taken: from now on the flight depends on it too.
+    /// A seat has been taken: from now on the flight must not depend on its leader.
     Start(L::Seat),
-    /// One that is given up, to be dropped.
+    /// A seat to drop.
     Leave(L::Seat),
-    /// Nobody may join the local flight any more.
+    /// Nobody may join this local flight any more.
     Detach(L),
 }
 
-/// What the store is asked to do.
+/// A request to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// The one script of a contender. Its reply goes to [`Protocol::contended`].
@@ -186,21 +185,21 @@ pub(crate) enum Command {
         seat: Seat,
     },
     Delete(ValueId),
-    /// A message to one replica. How many heard a probe goes to [`Protocol::heard`].
+    /// A message to one replica. For a probe, the number of receivers goes to [`Protocol::heard`].
     Tell(Inbox, Message),
     TellAll(Message),
 }
 
-/// What the store says to a contender.
+/// The store's reply to a contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contended {
-    /// The lease is its own. `over`: another one had it, of whom nobody hears.
+    /// It has the lease. `over`: taken over from a replica that was gone.
     Won { over: bool },
-    /// It is this one's, who has been sent the join.
+    /// This flight has the lease, and has been sent the join.
     Held { inbox: Inbox, flight: FlightId },
 }
 
-/// The store has refused, or what it said makes no sense.
+/// The store has refused, or its reply makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
@@ -211,9 +210,9 @@ pub(crate) struct Protocol<L: Local> {
     inbox: Inbox,
     entries: BTreeMap<EntryId, Entry<L>>,
     next: u64,
-    /// Entries by the name under which others can join them (P1).
+    /// Entries by the name of their flight, under which other replicas can join them (P1).
     named: HashMap<FlightId, EntryId>,
-    /// Entries by their seats elsewhere.
+    /// Entries by their seats at other replicas.
     seats: HashMap<Seat, EntryId>,
     /// Entries by their digests and targets, oldest first.
     by_digest: HashMap<Digest, Vec<EntryId>>,
@@ -221,7 +220,7 @@ pub(crate) struct Protocol<L: Local> {
     asked: HashMap<FlightId, EntryId>,
     orphans: HashMap<FlightId, Orphan>,
     values: HashMap<ValueId, StoredAnswer>,
-    /// Who has yet to fetch which value.
+    /// Seats that have yet to fetch a value.
     takers: HashMap<Seat, ValueId>,
     timers: BTreeSet<(Time, EntryId)>,
     next_beat: Time,
@@ -279,7 +278,7 @@ impl<L: Local> Protocol<L> {
         self.breaker.is_up()
     }
 
-    /// How long the store has not answered.
+    /// How long the store has been silent.
     pub(crate) fn silence(&self, now: Time) -> Duration {
         self.breaker.silence(now)
     }
@@ -291,14 +290,14 @@ impl<L: Local> Protocol<L> {
 
     // ===== the store =====
 
-    /// The inbox can be heard from now on: beats begin.
+    /// The link is up: beats begin.
     pub(crate) fn linked(&mut self, now: Time) {
         self.breaker.relinked();
         self.next_beat = now;
         self.tick(now);
     }
 
-    /// The store can't be heard: what was asked will not be answered, and messages are lost.
+    /// The link is down: requests will not be answered, and messages are lost.
     pub(crate) fn unlinked(&mut self, now: Time) {
         self.breaker.relinked();
         self.orphans.clear();
@@ -312,14 +311,14 @@ impl<L: Local> Protocol<L> {
         self.open_breaker(now);
     }
 
-    /// A request of another kind than a contender's has failed.
+    /// A request other than a contender's has failed.
     pub(crate) fn failed(&mut self, now: Time) {
         if self.breaker.in_vain(now, now) {
             self.open_breaker(now);
         }
     }
 
-    /// Sends on all who wait.
+    /// Sends on all entries that wait.
     fn open_breaker(&mut self, now: Time) {
         self.breaker.open();
         let waiting = self.entries.iter().filter(|(_, entry)| entry.waits());
@@ -367,13 +366,13 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// Drops what has outlived its use (P7).
+    /// Drops what has expired (P7).
     fn sweep(&mut self, now: Time) {
         self.orphans.retain(|_, orphan| orphan.until > now);
         self.forget_expired(now);
     }
 
-    /// Sets the timer of an entry to what it waits for next.
+    /// Sets an entry's timer to its next deadline.
     fn schedule(&mut self, id: EntryId) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -393,7 +392,7 @@ impl<L: Local> Protocol<L> {
 
     // ===== messages =====
 
-    /// A message has come. One that fits nothing is ignored.
+    /// A message has arrived. One that matches nothing is ignored.
     pub(crate) fn message(&mut self, message: Message, now: Time) {
         match message {
             Message::Join { to, inbox, asked } => self.join(to, inbox, asked, now),
@@ -431,8 +430,8 @@ impl<L: Local> Protocol<L> {
 
     // ===== entries =====
 
-    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The outcome may be
-    /// there at once. `target`: another name of it, for [`forget`](Self::forget).
+    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The outcome may
+    /// be there at once. `target`: another name for [`forget`](Self::forget).
     pub(crate) fn contend(
         &mut self,
         digest: Digest,
@@ -491,7 +490,7 @@ impl<L: Local> Protocol<L> {
         self.answer(id, Err(NotShared::Failed), now);
     }
 
-    /// Takes an entry out, and what names it (P7).
+    /// Removes an entry and all its names (P7).
     fn remove(&mut self, id: EntryId, now: Time) {
         let Some(entry) = self.entries.remove(&id) else {
             return;
