@@ -207,11 +207,11 @@ async fn a_burst_at_all_replicas_costs_one_call() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_alone_costs_two_commands_and_sends_no_body() {
     let fleet = Fleet::new(page).await;
-    fleet.store.take_requests();
+    fleet.store.take_commands();
     let got = fleet.replicas[0].ask(get(0)).await;
     assert_eq!(got.role, Role::Leader);
     sleep(Duration::from_millis(20)).await;
-    let commands = fleet.store.take_requests();
+    let commands = fleet.store.take_commands();
     assert_eq!(commands.len(), 2, "{commands:?}");
     fleet.nothing_is_left().await;
 }

@@ -7,11 +7,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     hub::{Driven, Hub, Start},
-    id::{Digest, FlightId, Inbox, Seat, ValueId},
     message::{self, Message},
     protocol::{Command, Refused},
     secret::Sealer,
-    store::{Broken, Link, Listener, Reply, Request, Store},
+    store::{Broken, Link, Listener, Reply, Store},
 };
 
 /// The pause between two attempts to connect.
@@ -23,17 +22,7 @@ const DEAF: Duration = Duration::from_secs(1);
 /// The most requests in flight: more wait in the queue, and the breaker soon opens.
 const UNDER_WAY: usize = 4096;
 
-/// The request that a reply is for.
-enum ReplyTo {
-    Contend(FlightId),
-    Renew(FlightId),
-    Put(ValueId),
-    Fetch(ValueId, Digest, Seat),
-    Probe(Seat),
-    Nobody,
-}
-
-type Pending = Pin<Box<dyn Future<Output = (ReplyTo, Result<Reply, Broken>)> + Send>>;
+type Pending = Pin<Box<dyn Future<Output = (Command, Result<Reply, Broken>)> + Send>>;
 
 pub(super) fn starter<S: Store>(store: S, sealer: Sealer) -> Start {
     let (store, sealer) = (Arc::new(store), Arc::new(sealer));
@@ -50,7 +39,6 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
             hub.act(|protocol, now| protocol.linked(now));
             Session {
                 hub,
-                inbox,
                 link,
                 sealer: &sealer,
                 pending: FuturesUnordered::new(),
@@ -68,7 +56,6 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
 /// One connection to the store.
 struct Session<'a, L> {
     hub: &'a Hub,
-    inbox: Inbox,
     link: L,
     sealer: &'a Sealer,
     pending: FuturesUnordered<Pending>,
@@ -99,9 +86,9 @@ impl<L: Link> Session<'_, L> {
                         self.hub.act(|protocol, now| protocol.message(message, now));
                     }
                 }
-                Some((whose, reply)) = self.pending.next(), if !self.pending.is_empty() => {
+                Some((command, reply)) = self.pending.next(), if !self.pending.is_empty() => {
                     match reply {
-                        Ok(reply) => self.reply(whose, reply),
+                        Ok(reply) => self.reply(command, reply),
                         Err(Broken) => return,
                     }
                 }
@@ -124,95 +111,47 @@ impl<L: Link> Session<'_, L> {
             return;
         }
         for command in self.hub.take_commands() {
-            let (whose, request) = self.request(command);
-            let reply = self.link.send(request);
+            let reply = self.link.send(&command, self.sealer);
             self.pending
-                .push(Box::pin(async move { (whose, reply.await) }));
+                .push(Box::pin(async move { (command, reply.await) }));
         }
     }
 
-    fn request(&self, command: Command) -> (ReplyTo, Request) {
-        let inbox = self.inbox;
-        match command {
-            Command::Contend {
-                join: to,
-                asked,
-                pass_over,
-            } => {
-                let join = Message::Join { to, inbox, asked }.seal(self.sealer);
-                let request = Request::Contend {
-                    digest: to.digest,
-                    inbox,
-                    flight: to.flight,
-                    pass_over,
-                    join,
-                };
-                (ReplyTo::Contend(to.flight), request)
-            }
-            Command::Renew { digest, flight } => {
-                let request = Request::Renew {
-                    digest,
-                    inbox,
-                    flight,
-                };
-                (ReplyTo::Renew(flight), request)
-            }
-            Command::Release { digest, flight } => {
-                let request = Request::Release {
-                    digest,
-                    inbox,
-                    flight,
-                };
-                (ReplyTo::Nobody, request)
-            }
-            Command::Put {
-                value,
-                digest,
-                body,
-            } => {
-                let sealed = message::seal_value(value, digest, &body, self.sealer);
-                (ReplyTo::Put(value), Request::Put(value, sealed))
-            }
-            Command::Fetch {
-                value,
-                digest,
-                seat,
-            } => (ReplyTo::Fetch(value, digest, seat), Request::Fetch(value)),
-            Command::Delete(value) => (ReplyTo::Nobody, Request::Delete(value)),
-            Command::Tell(to, message) => {
-                let whose = match &message {
-                    Message::Probe { to, .. } => ReplyTo::Probe(to.seat),
-                    _ => ReplyTo::Nobody,
-                };
-                (whose, Request::Tell(to, message.seal(self.sealer)))
-            }
-            Command::TellAll(message) => {
-                (ReplyTo::Nobody, Request::TellAll(message.seal(self.sealer)))
-            }
-        }
-    }
-
-    fn reply(&self, whose: ReplyTo, reply: Reply) {
+    fn reply(&self, command: Command, reply: Reply) {
         let sealer = self.sealer;
-        self.hub.act(|protocol, now| match (whose, reply) {
-            (ReplyTo::Contend(flight), Reply::Contended(contended)) => {
-                protocol.contended(flight, Ok(contended), now);
+        self.hub.act(|protocol, now| match (command, reply) {
+            (Command::Contend { join, .. }, Reply::Contended(contended)) => {
+                protocol.contended(join.flight, Ok(contended), now);
             }
-            (ReplyTo::Contend(flight), _) => protocol.contended(flight, Err(Refused), now),
-            (ReplyTo::Renew(flight), Reply::Renewed(is_ours)) => protocol.renewed(flight, is_ours),
-            (ReplyTo::Put(value), Reply::Done) => protocol.stored(value, Ok(())),
-            (ReplyTo::Put(value), _) => {
+            (Command::Contend { join, .. }, _) => {
+                protocol.contended(join.flight, Err(Refused), now);
+            }
+            (Command::Renew { flight, .. }, Reply::Renewed(is_ours)) => {
+                protocol.renewed(flight, is_ours);
+            }
+            (Command::Put { value, .. }, Reply::Done) => protocol.stored(value, Ok(())),
+            (Command::Put { value, .. }, _) => {
                 protocol.stored(value, Err(Refused));
                 protocol.failed(now);
             }
-            (ReplyTo::Fetch(value, digest, seat), Reply::Fetched(sealed)) => {
-                let body =
-                    sealed.and_then(|sealed| message::open_value(value, digest, &sealed, sealer));
+            (
+                Command::Fetch {
+                    value,
+                    digest,
+                    seat,
+                },
+                reply,
+            ) => {
+                let body = match reply {
+                    Reply::Fetched(Some(sealed)) => {
+                        message::open_value(value, digest, &sealed, sealer)
+                    }
+                    _ => None,
+                };
                 protocol.fetched(seat, body, now);
             }
-            (ReplyTo::Fetch(.., seat), _) => protocol.fetched(seat, None, now),
-            (ReplyTo::Probe(seat), Reply::Heard(Some(receivers))) => {
-                protocol.heard(seat, receivers, now);
+            (Command::Tell(_, Message::Probe { to, .. }), Reply::Heard(Some(receivers))) => {
+                protocol.heard(to.seat, receivers, now);
             }
             (_, Reply::Refused) => protocol.failed(now),
             _ => {}

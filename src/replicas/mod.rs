@@ -96,4 +96,4 @@ pub use self::{
     settings::{ReplicaStats, Replicas},
 };
 #[cfg(test)]
-pub(crate) use self::{memory::MemoryStore, store::Request};
+pub(crate) use self::{memory::MemoryStore, protocol::Command};

@@ -24,8 +24,10 @@ use redis::{
 use super::{
     error::ReplicasError,
     id::{self, Digest, Inbox, ValueId},
-    protocol::Contended,
-    store::{Broken, Link, Listener, Reply, Request, Store},
+    message::{Message, seal_value},
+    protocol::{Command, Contended},
+    secret::Sealer,
+    store::{Broken, Link, Listener, Reply, Store},
 };
 
 /// How long a connection may take to be made.
@@ -89,6 +91,7 @@ struct Config {
 pub(crate) struct RedisLink {
     connection: Connection,
     config: Config,
+    inbox: Inbox,
 }
 
 #[derive(Clone)]
@@ -267,7 +270,12 @@ impl Store for RedisStore {
         match tokio::time::timeout(2 * CONNECT, connecting).await {
             Ok(Ok((connection, stream))) => {
                 let config = self.config.clone();
-                Ok((RedisLink { connection, config }, RedisListener(stream)))
+                let link = RedisLink {
+                    connection,
+                    config,
+                    inbox,
+                };
+                Ok((link, RedisListener(stream)))
             }
             Ok(Err(_)) | Err(_) => Err(Broken),
         }
@@ -297,55 +305,66 @@ impl Config {
         format!("{}:a", self.namespace)
     }
 
-    /// The command, and the script whose digest it holds.
-    fn command(&self, request: &Request) -> (Cmd, Option<&'static str>) {
+    /// The command of the replica at `inbox`, and the script whose digest it holds.
+    fn command(
+        &self,
+        command: &Command,
+        inbox: Inbox,
+        sealer: &Sealer,
+    ) -> (Cmd, Option<&'static str>) {
         let mut cmd;
         let mut script = None;
-        match request {
-            Request::Contend {
-                digest,
-                inbox,
-                flight,
+        match command {
+            Command::Contend {
+                join: to,
+                asked,
                 pass_over,
-                join,
             } => {
-                cmd = evalsha(CONTEND, &self.lease(*digest));
+                cmd = evalsha(CONTEND, &self.lease(to.digest));
                 script = Some(CONTEND);
                 cmd.arg(id::hex(inbox.0))
-                    .arg(id::hex(flight.0))
+                    .arg(id::hex(to.flight.0))
                     .arg(self.lease_ms)
                     .arg(self.inboxes())
-                    .arg(&join[..])
+                    .arg(
+                        Message::Join {
+                            to: *to,
+                            inbox,
+                            asked: *asked,
+                        }
+                        .seal(sealer),
+                    )
                     .arg(pass_over.map_or_else(String::new, |flight| id::hex(flight.0)))
                     .arg(u8::from(self.counts));
             }
-            Request::Renew {
-                digest,
-                inbox,
-                flight,
-            } => {
+            Command::Renew { digest, flight } => {
                 cmd = evalsha(RENEW, &self.lease(*digest));
                 script = Some(RENEW);
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0))
                     .arg(self.lease_ms);
             }
-            Request::Release {
-                digest,
-                inbox,
-                flight,
-            } => {
+            Command::Release { digest, flight } => {
                 cmd = evalsha(RELEASE, &self.lease(*digest));
                 script = Some(RELEASE);
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
             }
-            Request::Put(value, sealed) => {
-                cmd = Cmd::set(self.value(*value), &sealed[..]);
+            Command::Put {
+                value,
+                digest,
+                body,
+            } => {
+                cmd = Cmd::set(
+                    self.value(*value),
+                    seal_value(*value, *digest, body, sealer),
+                );
                 cmd.arg("PX").arg(self.value_ms);
             }
-            Request::Fetch(value) => cmd = Cmd::get(self.value(*value)),
-            Request::Delete(value) => cmd = Cmd::del(self.value(*value)),
-            Request::Tell(inbox, sealed) => cmd = Cmd::publish(self.inbox(*inbox), &sealed[..]),
-            Request::TellAll(sealed) => cmd = Cmd::publish(self.all(), &sealed[..]),
+            Command::Fetch { value, .. } => cmd = Cmd::get(self.value(*value)),
+            Command::Delete(value) => cmd = Cmd::del(self.value(*value)),
+            Command::Tell(to, message) => {
+                cmd = Cmd::publish(self.inbox(*to), message.seal(sealer));
+            }
+            Command::TellAll(message) => cmd = Cmd::publish(self.all(), message.seal(sealer)),
         }
         (cmd, script)
     }
@@ -386,10 +405,12 @@ fn with_script(by_digest: &Cmd, script: &'static str) -> Cmd {
 impl Link for RedisLink {
     fn send(
         &self,
-        request: Request,
+        command: &Command,
+        sealer: &Sealer,
     ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
         let mut connection = self.connection.clone();
-        let (cmd, script) = self.config.command(&request);
+        let (cmd, script) = self.config.command(command, self.inbox, sealer);
+        let command = command.clone();
         let counts = self.config.counts;
         async move {
             let mut reply = connection.query(&cmd).await;
@@ -399,7 +420,7 @@ impl Link for RedisLink {
                 reply = connection.query(&with_script(&cmd, script)).await;
             }
             match reply {
-                Ok(value) => Ok(read(&request, value, counts)),
+                Ok(value) => Ok(read(&command, value, counts)),
                 Err(error) if error.is_io_error() || error.is_connection_dropped() => Err(Broken),
                 Err(_) => Ok(Reply::Refused),
             }
@@ -417,13 +438,13 @@ impl Connection {
     }
 }
 
-fn read(request: &Request, value: Value, counts: bool) -> Reply {
-    match (request, value) {
-        (Request::Contend { .. }, Value::Int(1)) => {
+fn read(command: &Command, value: Value, counts: bool) -> Reply {
+    match (command, value) {
+        (Command::Contend { .. }, Value::Int(1)) => {
             Reply::Contended(Contended::Won { over: false })
         }
-        (Request::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
-        (Request::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
+        (Command::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
+        (Command::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
             let names = (id::parse(&held[..32]), id::parse(&held[32..]));
             match names {
                 (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
@@ -431,14 +452,14 @@ fn read(request: &Request, value: Value, counts: bool) -> Reply {
                 _ => Reply::Refused,
             }
         }
-        (Request::Contend { .. }, _) => Reply::Refused,
-        (Request::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
-        (Request::Fetch(_), Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
-        (Request::Fetch(_), _) => Reply::Fetched(None),
-        (Request::Tell(..), Value::Int(heard)) if counts => {
+        (Command::Contend { .. }, _) => Reply::Refused,
+        (Command::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
+        (Command::Fetch { .. }, Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
+        (Command::Fetch { .. }, _) => Reply::Fetched(None),
+        (Command::Tell(..), Value::Int(heard)) if counts => {
             Reply::Heard(usize::try_from(heard).ok())
         }
-        (Request::Tell(..), _) => Reply::Heard(None),
+        (Command::Tell(..), _) => Reply::Heard(None),
         _ => Reply::Done,
     }
 }

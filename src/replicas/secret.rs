@@ -27,6 +27,7 @@ pub(crate) const LEAST: usize = 32;
 pub(crate) struct Secret(Hmac<Sha256>);
 
 /// Encrypts and decrypts for one namespace.
+#[derive(Clone)]
 pub(crate) struct Sealer(XChaCha20Poly1305);
 
 /// Digests keys for one namespace and purpose.
