@@ -1,4 +1,4 @@
-//! What the parts of a flight's work have in common.
+//! What the parts of a flight's work share.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::contender::Contender;
 use super::{leader::LeaderSlot, state::Flight};
 use crate::{key::KeyExtractor, shared::Shared};
 
-/// Whom the work is for.
+/// The flight and the leader that the work is for.
 pub(super) struct WorkContext<X: KeyExtractor, ResBody, E> {
     pub(super) flight: Arc<Flight<X::Key>>,
     pub(super) shared: Arc<Shared<X>>,
@@ -19,7 +19,7 @@ pub(super) struct WorkContext<X: KeyExtractor, ResBody, E> {
     pub(super) contender: Option<Box<Contender>>,
 }
 
-/// A frame, and what the source says after it.
+/// A frame, and the source's size hint after it.
 pub(super) struct Pulled {
     pub(super) frame: Frame<Bytes>,
     pub(super) hint: SizeHint,

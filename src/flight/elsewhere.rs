@@ -1,6 +1,7 @@
-//! What a flight does across replicas: its leader contends for the call, and its work makes it, or has another replica's response.
+//! What a flight does across replicas: its leader contends for the call, and its work makes the call or takes another
+//! replica's response.
 //!
-//! Nothing here is called under a lock of a shard or a flight.
+//! Nothing here is called under the lock of a shard or a flight.
 
 use std::{
     any::Any,
@@ -34,20 +35,20 @@ use crate::{
     shared::{Flights, Replicated},
 };
 
-/// What a flight does, once that is known.
+/// What a flight does once it has an outcome.
 pub(super) enum Elsewhere {
     Call,
-    /// Another replica's response is that of this flight.
+    /// It takes another replica's response.
     Response(Head, RemoteBody),
-    /// Another replica's call has failed, and so has this flight.
+    /// Another replica's call failed, and so does this flight.
     Failed,
 }
 
-/// In the extensions of another replica's response, until it has its role.
+/// Marks another replica's response in its extensions, until it gets its role.
 #[derive(Clone, Copy)]
 pub(crate) struct FromReplica;
 
-/// A whole response, as other replicas may have it.
+/// A complete response, for other replicas.
 pub(super) struct Whole {
     head: Arc<response::Parts>,
     variant: Option<Variant>,
@@ -57,7 +58,7 @@ pub(super) struct Whole {
 // ===== impl Flights =====
 
 impl<K> Flights<K> {
-    /// The number of a request that asks now.
+    /// The number of a new request.
     #[inline]
     pub(crate) fn number(&self) -> Number {
         Number(
@@ -66,7 +67,7 @@ impl<K> Flights<K> {
         )
     }
 
-    /// The caller of this number has joined a flight.
+    /// The caller with this number has joined a flight.
     pub(crate) fn one_more(&self, flight: &Flight<K>, number: Number) {
         let Some(replicated) = self.replicated() else {
             return;
@@ -81,7 +82,7 @@ impl<K> Flights<K> {
 // ===== impl State =====
 
 impl<K> State<K> {
-    /// The whole response, if it is here and everybody may have it. Asked when the source has ended.
+    /// The complete response, if it is all here and everybody may have it. Called when the source has ended.
     pub(super) fn whole(&self) -> Option<Whole> {
         let Stage::Shared(head) = &self.stage else {
             return None;
@@ -102,7 +103,7 @@ where
     ResBody: Body,
     E: ShareError + Send + Sync + 'static,
 {
-    /// Waits until it is known who makes the call.
+    /// Waits until it is settled who makes the call.
     pub(super) fn poll_elsewhere(&self, cx: &mut Context<'_>) -> Poll<Elsewhere> {
         let Some(contender) = &self.contender else {
             return Poll::Ready(Elsewhere::Call);
@@ -136,7 +137,7 @@ where
                 ContestOutcome::Alone(why) => {
                     contender.put(Part::Calls(contest));
                     if why == AloneReason::Told(NotShared::Unshareable) {
-                        // There will be nothing to share here either.
+                        // So there will be nothing to share here either.
                         let (_, taken) = verdict::close(&self.flight);
                         self.conclude(taken);
                         let refused = Stage::Refused(observe::Reason::Unshareable);
@@ -179,13 +180,13 @@ where
                 }
                 None => {}
             }
-            // It is none that this flight can have.
+            // This flight can't have it.
             contender.put(Part::Calls(contest));
             return Poll::Ready(Elsewhere::Call);
         }
     }
 
-    /// An answer that has come for others in the flight that this one's callers were in.
+    /// Takes an answer that came to the flight in which this flight's callers were before.
     fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
         let Some(RemoteAnswer::Response(remote)) = RemoteAnswer::read(body) else {
             return Elsewhere::Call;
@@ -202,7 +203,7 @@ where
         }
     }
 
-    /// What this flight's request is in the fields by which the response varies, if that is something else.
+    /// This request's own variant in the fields by which the response varies, if it differs.
     fn other_variant(&self, remote: &RemoteResponse) -> Option<Variant> {
         let (names, values) = remote.vary.as_ref()?;
         let own = Variant::of_fields(Arc::clone(names), &self.slot.request.fields);
@@ -234,8 +235,8 @@ where
         self.head(parts, body).ok()
     }
 
-    /// The flight ends with an answer for the callers below this number. The others have asked too late for it: they become a new
-    /// flight.
+    /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a
+    /// new flight.
     fn end_for_covered(&self, covered: u64) {
         self.flight.detach();
         self.move_late(covered);
@@ -247,11 +248,11 @@ where
     X: KeyExtractor,
     E: 'static,
 {
-    /// The call has failed: what others get, to be given to them when everybody here has it.
+    /// The call has failed: what other replicas get, to be sent once everybody here has it.
     pub(super) fn failure(&self, error: &E) -> Option<(Answering, Result<Bytes, NotShared>)> {
         let answering = self.end_elsewhere()?;
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
-        // To show it is the user's.
+        // Formatting it is user code.
         let text = error.and_then(|error| caught(|| error.to_string()).ok());
         let limit = self.shared.flights.replicated()?.client.max_body();
         let answer = text.map_or(Err(NotShared::Failed), |text| write_failure(&text, limit));
@@ -263,7 +264,8 @@ impl<X, ResBody, E> WorkContext<X, ResBody, E>
 where
     X: KeyExtractor,
 {
-    /// A caller has been moved to `flight`. If nobody leads that, and there is an answer for all its callers, it is there.
+    /// A caller has been moved to `flight`. If nobody leads that flight, and the answer covers all its callers, leaves
+    /// the answer there.
     pub(super) fn hand_on(&self, flight: &Flight<X::Key>) {
         let Some(contender) = &self.contender else {
             return;
@@ -287,8 +289,8 @@ where
         }
     }
 
-    /// The call has ended: whoever asks elsewhere from now on does not get its response. Comes before anybody can see the end. Gives
-    /// what is to be answered, if followers elsewhere wait.
+    /// The call has ended: nobody who asks at another replica from now on gets its response. Called before anybody can
+    /// see the end. Returns what to answer, if followers at other replicas wait.
     pub(super) fn end_elsewhere(&self) -> Option<Answering> {
         match self.contender.as_ref()?.take() {
             Part::Waits { contest, .. } | Part::Calls(contest) => contest.end(),
@@ -297,21 +299,21 @@ where
         }
     }
 
-    /// As `end_elsewhere`, where the answer comes later.
+    /// As `end_elsewhere`, if the answer comes later.
     pub(super) fn end_elsewhere_soon(&self) {
         if let (Some(contender), Some(answering)) = (&self.contender, self.end_elsewhere()) {
             contender.put(Part::Ended(answering));
         }
     }
 
-    /// Followers elsewhere make calls of their own.
+    /// Followers at other replicas make their own calls.
     pub(super) fn refuse_elsewhere(&self, reason: NotShared) {
         if let Some(answering) = self.end_elsewhere() {
             answering.answer(Err(reason));
         }
     }
 
-    /// Followers elsewhere get the response, if it is `whole`.
+    /// Followers at other replicas get the response, if it is complete.
     pub(super) fn answer_elsewhere(&self, answering: Answering, whole: Option<Whole>) {
         let replicated = self.shared.flights.replicated();
         let replicated = replicated.expect("only then a flight contends");
@@ -329,7 +331,7 @@ where
     }
 }
 
-/// Another replica's error, where the service's errors can be made of a text.
+/// Another replica's error, if the service's error type can be made from a text.
 fn error_of<E: 'static>(text: String) -> Option<E> {
     let mut error = Some(BoxError::from(text));
     let error = (&mut error as &mut dyn Any).downcast_mut::<Option<E>>();

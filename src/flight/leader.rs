@@ -1,4 +1,4 @@
-//! What a flight's work and its leader have in common: the one thing in a flight that has the types of its service.
+//! What a flight's work and its leader share: the only part of a flight with the service's types.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use http_body::Frame;
 use crate::{rules::Fields, sync::Mutex};
 
 pub(crate) struct LeaderSlot<B, E> {
-    /// Here, beside the response, it costs no allocation.
+    /// Kept here, beside the response, to save an allocation.
     pub(super) request: LeaderRequest,
-    /// The leader's own response is left here for it.
+    /// Where the work leaves the leader's response.
     response: Mutex<Option<Result<LeaderResponse<B>, E>>>,
 }
 
-/// What must be known of the leader's request when its response comes.
+/// What we need of the leader's request when its response comes.
 pub(crate) struct LeaderRequest {
     pub(super) method: Method,
     pub(super) has_credentials: bool,
-    /// Those in which an identical request may differ: for `Vary`.
+    /// The fields in which an identical request may differ: for `Vary`.
     pub(super) fields: Fields,
 }
 
 /// What a leader gets.
 pub(crate) enum LeaderResponse<B> {
-    /// The response as it came; the flight has no further part in it.
+    /// The unchanged response; the flight is over.
     Untouched(Response<B>),
-    /// The whole response; it ended before anybody joined.
+    /// The complete response, which ended before anybody joined.
     Whole(response::Parts, Option<Frame<Bytes>>),
     /// The head; the body is read through the flight.
     Shared(response::Parts),

@@ -30,7 +30,7 @@ use crate::{
     buffer::PrefixHasher, error::SharedError, key::KeyExtractor, observe::FlightEnd, shared::Shared,
 };
 
-/// At most so many frames are pulled in one poll.
+/// The most frames to pull in one poll.
 const BURST: usize = 32;
 
 #[pin_project(PinnedDrop)]
@@ -43,9 +43,9 @@ where
     #[pin]
     stage: Stage<S, ReqBody, ResBody>,
     context: WorkContext<X, ResBody, S::Error>,
-    /// Follows a body that several share beyond its limit.
+    /// Hashes a body that several callers share beyond its limit.
     hasher: Option<PrefixHasher>,
-    /// What it means if it is dropped now.
+    /// How the flight ends if this is dropped now.
     end: FlightEnd,
 }
 
@@ -160,7 +160,7 @@ where
             opening = Some(head);
         }
         if let Some(head) = opening {
-            // Most bodies are there with their head. One that is, and that nobody waits for, needs no copy.
+            // Most bodies come with their head. If nobody waits, such a body needs no copy.
             let first = if head.is_at_hand() && !context.flight.is_shared() {
                 stage.as_mut().poll_body(cx)
             } else {
@@ -171,8 +171,8 @@ where
                 Opened::Streams => news = true,
             }
         }
-        // Readers are woken when the source is pending, not for each frame. A source that is always ready is interrupted after a
-        // burst, so that the readers and the thread get their turn.
+        // Wake readers when the source is pending, not for each frame. Interrupt a source that is always ready after a
+        // burst, so that readers and other tasks get their turn.
         let mut burst = 0;
         let over = loop {
             if !context.may_pull() {
@@ -260,7 +260,7 @@ fn poll_body<B: InnerBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Polle
     match ready!(body.as_mut().poll_frame(cx)) {
         Some(Ok(frame)) => Poll::Ready(Some(Ok(Pulled {
             hint: body.size_hint(),
-            // Trailers are the end of a message: a server that has sent them asks for no more.
+            // Trailers end a message: a server that has sent them does not poll again.
             is_last: frame.is_trailers() || body.is_end_stream(),
             frame: frame.map_data(|mut data| data.copy_to_bytes(data.remaining())),
         }))),
