@@ -25,7 +25,7 @@ impl<K, V, C> Entries<K, V, C> {
         link
     }
 
-    /// A new flight for whoever leads it.
+    /// A new flight for its leader.
     pub(super) fn link_whole(
         &mut self,
         shard: &Arc<Shard<K, V, C>>,
@@ -39,7 +39,7 @@ impl<K, V, C> Entries<K, V, C> {
         flight
     }
 
-    /// What there is of a solo flight, unless it has become whole.
+    /// The solo flight, unless it has become whole.
     #[inline]
     pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V>> {
         match link.held_mut(self)? {
@@ -55,7 +55,7 @@ impl<K, V, C> Entries<K, V, C> {
         self.unlink(link)
     }
 
-    /// What its leader finds of a flight that was solo (T5).
+    /// Takes the flight that a solo one has become, for its leader (T5).
     pub(super) fn take_whole(&mut self, link: &Link<K, V, C>) -> Arc<Flight<K, V, C>> {
         match self.take_aside(link) {
             Some(Held::Whole(flight)) => flight,
@@ -63,7 +63,7 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
-    /// Whether the flight of this link is in.
+    /// Whether the flight of this link is in the table.
     #[cfg(feature = "redis")]
     pub(super) fn is_linked(&mut self, link: &Link<K, V, C>) -> bool {
         link.held_mut(self).is_some()
@@ -71,7 +71,7 @@ impl<K, V, C> Entries<K, V, C> {
 }
 
 impl<K, V> Entries<K, V, ()> {
-    /// The flight of this number. A solo one becomes a [`Flight`] first, and is left aside for its leader (T5).
+    /// The flight with this number. A solo one first becomes a [`Flight`], which is left aside for its leader (T5).
     pub(super) fn make_whole(
         &mut self,
         shard: &Arc<Shard<K, V, ()>>,

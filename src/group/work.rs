@@ -1,4 +1,4 @@
-//! The work of a flight: a boxed future, and the runtime where it belongs.
+//! The work of a flight: a boxed future, and the runtime to which it belongs.
 
 use std::{
     future::Future,
@@ -16,7 +16,7 @@ use super::{
 
 pub(super) struct Work<V>(Pin<Box<dyn Placed<V>>>);
 
-/// A future, and where it belongs.
+/// A future, and the runtime to which it belongs.
 trait Placed<V>: Future<Output = V> + Send {
     fn home(&self) -> &Home;
     fn home_mut(self: Pin<&mut Self>) -> &mut Home;
@@ -37,7 +37,7 @@ pub(super) enum Polled<V> {
     Ended(WorkResult<V>),
 }
 
-/// What work ended with: its value, or what it panicked with.
+/// The work's result: its value or its panic.
 pub(super) type WorkResult<V> = Result<V, Payload>;
 
 // ===== impl Work =====
@@ -67,7 +67,7 @@ impl<V> Work<V> {
     pub(super) fn poll(mut self, cx: &mut Context<'_>) -> Polled<V> {
         match caught(|| self.0.as_mut().poll(cx)) {
             Ok(Poll::Pending) => Polled::Pending(self),
-            // Work whose drop panics has panicked for all, although it gave a value.
+            // If dropping the work panics, it counts as a panic for all callers, although there is a value.
             Ok(Poll::Ready(value)) => Polled::Ended(match caught(|| drop(self)) {
                 Ok(()) => Ok(value),
                 Err(payload) => {
@@ -82,7 +82,7 @@ impl<V> Work<V> {
         }
     }
 
-    /// The runtime of a task that drives the work, if it must be a certain one.
+    /// The runtime on which a task must drive the work, if there is such a one.
     pub(super) fn runtime(&self) -> Option<Runtime> {
         match self.0.home() {
             Home::Runtime(runtime) => Some(runtime.clone()),
@@ -90,7 +90,7 @@ impl<V> Work<V> {
         }
     }
 
-    /// Whether only the leader may poll the work, which may need a runtime that nobody else knows yet.
+    /// Whether only the leader may poll the work, because it may need a runtime that nobody else knows yet.
     pub(super) fn must_be_polled_by_leader(&self) -> bool {
         matches!(self.0.home(), Home::Task)
     }
@@ -100,7 +100,7 @@ impl<V> Work<V> {
         self.0.erase()
     }
 
-    /// Notes that the runtime that drove the work has shut down. What this returns is to be dropped outside any lock.
+    /// Notes that the runtime that drove the work has shut down. Drop the result outside any lock.
     pub(super) fn lose_home(&mut self) -> Home {
         mem::replace(self.0.as_mut().home_mut(), Home::Nowhere)
     }
