@@ -28,9 +28,12 @@ use crate::{body::poll_bytes, error::BoxError};
 /// use http::{Method, request};
 /// use tower_singleflight::{BodyBytes, SingleflightLayer};
 ///
-/// // Identical searches are one call; any other POST is left alone. let layer = SingleflightLayer::with_key(|request:
-/// &request::Parts| { let BodyBytes(body) = request.extensions.get()?; let is_search = request.method == Method::POST
-/// && request.uri.path() == "/search"; is_search.then(|| body.to_vec()) });
+/// // Identical searches are one call; any other POST is left alone.
+/// let layer = SingleflightLayer::with_key(|request: &request::Parts| {
+///     let BodyBytes(body) = request.extensions.get()?;
+///     let is_search = request.method == Method::POST && request.uri.path() == "/search";
+///     is_search.then(|| body.to_vec())
+/// });
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
