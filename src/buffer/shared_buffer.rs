@@ -324,10 +324,7 @@ impl SharedBuffer {
         if self.exceeds(len) {
             return None;
         }
-        let Limits {
-            max_body,
-            max_buffered,
-        } = self.limits;
+        let (max_body, max_buffered) = (self.limits.max_body, self.limits.max_buffered);
         let price = self.frames.price(len);
         if !self.reserved {
             let fits = !self.frames.outgrows(len, max_body);
@@ -356,10 +353,7 @@ impl SharedBuffer {
 
     /// Adds a frame and drops older ones to make room (B3, B5).
     fn slide(&mut self, frame: Frame<Bytes>, len: usize, hint: SizeHint, prefix: Option<Prefix>) {
-        let Limits {
-            max_body,
-            max_buffered,
-        } = self.limits;
+        let (max_body, max_buffered) = (self.limits.max_body, self.limits.max_buffered);
         let had = self.paced().frames;
         while self.frames.first() < had && self.frames.outgrows(len, max_body) && self.frames.pop()
         {

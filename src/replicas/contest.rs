@@ -36,7 +36,6 @@ pub(crate) struct Contest {
 pub(crate) struct Answering {
     hub: Arc<Hub>,
     id: EntryId,
-    answered: bool,
 }
 
 // ===== impl Contest =====
@@ -107,7 +106,6 @@ impl Contest {
         is_followed.then(|| Answering {
             hub: Arc::clone(&self.hub),
             id,
-            answered: false,
         })
     }
 }
@@ -115,7 +113,7 @@ impl Contest {
 impl Drop for Contest {
     fn drop(&mut self) {
         let id = self.id;
-        self.hub.forget_waker(id);
+        drop(self.hub.take_waker(id));
         if !self.ended {
             self.hub.act(|protocol, now| protocol.leave(id, now));
         }
@@ -134,12 +132,7 @@ impl fmt::Debug for Contest {
 
 impl Answering {
     /// Gives followers at other replicas the answer, or the reason why there is none.
-    pub(crate) fn answer(mut self, answer: Result<Bytes, NotShared>) {
-        self.send(answer);
-    }
-
-    fn send(&mut self, answer: Result<Bytes, NotShared>) {
-        self.answered = true;
+    pub(crate) fn answer(self, answer: Result<Bytes, NotShared>) {
         let id = self.id;
         self.hub
             .act(|protocol, now| protocol.answer(id, answer, now));
@@ -148,8 +141,9 @@ impl Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        if !self.answered {
-            self.send(Err(NotShared::Failed));
-        }
+        let (id, failed) = (self.id, Err(NotShared::Failed));
+        // Does nothing if there was an answer.
+        self.hub
+            .act(|protocol, now| protocol.answer(id, failed, now));
     }
 }

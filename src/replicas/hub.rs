@@ -60,7 +60,6 @@ pub(crate) struct Hub {
 struct State {
     protocol: Protocol<Arc<dyn LocalFlight>>,
     wakers: HashMap<EntryId, Waker>,
-    commands: Vec<Command>,
     /// The time until which the driver sleeps.
     next_tick: Time,
     is_driven: bool,
@@ -76,7 +75,6 @@ impl Hub {
             state: Mutex::new(State {
                 protocol: Protocol::new(settings, Box::new(id::random)),
                 wakers: HashMap::new(),
-                commands: Vec::new(),
                 next_tick: Time::ZERO,
                 is_driven: false,
                 is_over: false,
@@ -106,50 +104,24 @@ impl Hub {
         event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>, Time) -> T,
     ) -> T {
         let now = self.now();
-        let mut wakers = Vec::new();
-        let mut starts = Vec::new();
-        let mut leaves = Vec::new();
-        let mut detached = Vec::new();
-        let (result, news) = {
+        let (result, outputs, news) = {
             let mut state = self.state.lock();
-            let State {
-                protocol,
-                wakers: waiting,
-                commands,
-                ..
-            } = &mut *state;
-            let result = event(protocol, now);
-            let mut news = false;
-            for output in protocol.take_output() {
-                match output {
-                    Output::Command(command) => {
-                        commands.push(command);
-                        news = true;
-                    }
-                    Output::Settled(id) => wakers.extend(waiting.remove(&id)),
-                    Output::Start(seat) => starts.push(seat),
-                    Output::Leave(seat) => leaves.push(seat),
-                    Output::Detach(flight) => detached.push(flight),
-                }
-            }
-            news |= state.protocol.next_tick() < state.next_tick;
+            let result = event(&mut state.protocol, now);
             if !state.is_driven {
-                state.commands.clear();
+                state.protocol.take_commands();
             }
-            (result, news)
+            let is_earlier = state.protocol.next_tick() < state.next_tick;
+            let news = is_earlier || state.protocol.has_commands();
+            (result, state.protocol.take_output(), news)
         };
-        // A panic in one of them must not stop the others.
-        for seat in starts {
-            drop_quietly(caught(|| seat.start()));
-        }
-        for flight in detached {
-            drop_quietly(caught(|| flight.detach()));
-        }
-        for waker in wakers {
-            drop_quietly(caught(|| waker.wake()));
-        }
-        for seat in leaves {
-            drop_quietly(seat);
+        for output in outputs {
+            // A panic in one of them must not stop the others.
+            drop_quietly(caught(|| match output {
+                Output::Settled(id) => self.take_waker(id).into_iter().for_each(Waker::wake),
+                Output::Start(seat) => seat.start(),
+                Output::Leave(seat) => drop(seat),
+                Output::Detach(flight) => flight.detach(),
+            }));
         }
         if news {
             self.news.notify_one();
@@ -176,9 +148,9 @@ impl Hub {
         result
     }
 
-    pub(super) fn forget_waker(&self, id: EntryId) {
-        let waker = self.state.lock().wakers.remove(&id);
-        drop(waker);
+    /// Takes the waker of the local leader of `id`, to be woken or dropped outside the lock.
+    pub(super) fn take_waker(&self, id: EntryId) -> Option<Waker> {
+        self.state.lock().wakers.remove(&id)
     }
 
     // ===== the driver's side =====
@@ -202,7 +174,7 @@ impl Hub {
 
     /// The commands to send, in order.
     pub(super) fn take_commands(&self) -> Vec<Command> {
-        std::mem::take(&mut self.state.lock().commands)
+        self.state.lock().protocol.take_commands()
     }
 
     /// When the protocol next needs a tick.

@@ -5,15 +5,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderName, StatusCode, Version, response};
 use http_body::Frame;
 
 use super::{
     body::RemoteBody,
-    fields::{
-        read_byte, read_fields, read_names, read_part, write_fields, write_names, write_part,
-    },
+    fields::{read_fields, read_names, read_part, write_fields, write_names, write_part},
 };
 use crate::replicas::{Digest, NotShared};
 
@@ -60,11 +58,11 @@ pub(crate) fn write_response<'a>(
     let version = VERSIONS.iter().position(|&known| known == head.version);
     // A version that we don't know can't be written.
     out.push(version.ok_or(NotShared::Failed)? as u8);
-    out.extend_from_slice(&head.status.as_u16().to_be_bytes());
+    out.put_u16(head.status.as_u16());
     out.push(vary.is_some().into());
     if let Some((names, values)) = vary {
         write_names(names, &mut out);
-        out.extend_from_slice(&values.0.to_be_bytes());
+        out.put_u128(values.0);
     }
     write_fields(&head.headers, &mut out);
     for frame in frames {
@@ -103,7 +101,7 @@ impl RemoteAnswer {
     /// `None` if it can't be parsed. The frames share the memory of `answer`.
     pub(crate) fn read(answer: &Bytes) -> Option<Self> {
         let mut rest = &answer[..];
-        match read_byte(&mut rest)? {
+        match rest.try_get_u8().ok()? {
             RESPONSE => RemoteResponse::read(answer, rest).map(Self::Response),
             FAILURE => Some(Self::Failure(String::from_utf8(rest.to_vec()).ok()?)),
             _ => None,
@@ -116,15 +114,13 @@ impl RemoteAnswer {
 impl RemoteResponse {
     fn read(answer: &Bytes, mut rest: &[u8]) -> Option<Self> {
         let rest = &mut rest;
-        let version = *VERSIONS.get(usize::from(read_byte(rest)?))?;
-        let status = u16::from_be_bytes([read_byte(rest)?, read_byte(rest)?]);
-        let vary = match read_byte(rest)? {
+        let version = *VERSIONS.get(usize::from(rest.try_get_u8().ok()?))?;
+        let status = rest.try_get_u16().ok()?;
+        let vary = match rest.try_get_u8().ok()? {
             0 => None,
             _ => {
                 let names = read_names(rest)?.into();
-                let (values, after) = rest.split_first_chunk()?;
-                *rest = after;
-                Some((names, Digest(u128::from_be_bytes(*values))))
+                Some((names, Digest(rest.try_get_u128().ok()?)))
             }
         };
         let (mut head, ()) = http::Response::new(()).into_parts();
@@ -133,7 +129,7 @@ impl RemoteResponse {
         head.headers = read_fields(rest)?;
         let mut frames = Vec::new();
         while !rest.is_empty() {
-            frames.push(match read_byte(rest)? {
+            frames.push(match rest.try_get_u8().ok()? {
                 DATA => Frame::data(answer.slice_ref(read_part(rest)?)),
                 TRAILERS if rest.is_empty() => return None,
                 TRAILERS => Frame::trailers(read_fields(rest)?),

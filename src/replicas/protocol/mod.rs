@@ -142,7 +142,6 @@ pub(crate) enum AloneReason {
 /// What to do next, in this order.
 #[derive(Debug)]
 pub(crate) enum Output<L: Local> {
-    Command(Command),
     /// The entry's leader has an outcome.
     Settled(EntryId),
     /// A seat has been taken: from now on the flight must not depend on its leader.
@@ -227,6 +226,8 @@ pub(crate) struct Protocol<L: Local> {
     breaker: Breaker,
     calls: Calls,
     stats: ReplicaStats,
+    /// For the store, in this order.
+    commands: Vec<Command>,
     out: Vec<Output<L>>,
 }
 
@@ -258,6 +259,7 @@ impl<L: Local> Protocol<L> {
             next_beat: Time::ZERO,
             calls: Calls::default(),
             stats: ReplicaStats::default(),
+            commands: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -286,6 +288,14 @@ impl<L: Local> Protocol<L> {
     /// What is to be done.
     pub(crate) fn take_output(&mut self) -> Vec<Output<L>> {
         std::mem::take(&mut self.out)
+    }
+
+    pub(crate) fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
     }
 
     // ===== the store =====
@@ -421,7 +431,7 @@ impl<L: Local> Protocol<L> {
     }
 
     fn command(&mut self, command: Command) {
-        self.out.push(Output::Command(command));
+        self.commands.push(command);
     }
 
     fn tell(&mut self, inbox: Inbox, message: Message) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Output, Protocol,
+    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Protocol,
     ProtocolSettings, Refused, Time, Unjoined,
 };
 use crate::replicas::{
@@ -57,7 +57,7 @@ impl Replica {
         protocol.linked(Time::ZERO);
         protocol.message(Message::Echo { number: 0 }, Time::ZERO);
         assert!(protocol.is_up());
-        protocol.take_output();
+        protocol.take_commands();
         Self { protocol }
     }
 
@@ -105,12 +105,7 @@ impl Replica {
     }
 
     fn commands(&mut self) -> Vec<Command> {
-        let output = self.protocol.take_output().into_iter();
-        let commands = output.filter_map(|output| match output {
-            Output::Command(command) => Some(command),
-            _ => None,
-        });
-        commands.collect()
+        self.protocol.take_commands()
     }
 
     /// What has been told to others.

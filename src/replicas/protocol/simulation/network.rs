@@ -18,13 +18,16 @@ impl World {
     /// Carries out what the protocol wants done.
     pub(super) fn drain(&mut self, at: usize) {
         loop {
-            let out = self.replicas[at].protocol.take_output();
-            if out.is_empty() {
+            let protocol = &mut self.replicas[at].protocol;
+            let (commands, out) = (protocol.take_commands(), protocol.take_output());
+            if commands.is_empty() && out.is_empty() {
                 break;
+            }
+            for command in commands {
+                self.send(at, command);
             }
             for output in out {
                 match output {
-                    Output::Command(command) => self.send(at, command),
                     Output::Settled(entry) => self.settled(at, entry),
                     Output::Start(SeatGuard(flight)) => flight.borrow_mut().started += 1,
                     Output::Leave(SeatGuard(flight)) => {
