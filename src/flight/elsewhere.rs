@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::response;
-use http_body::{Body, Frame};
+use http_body::Frame;
 
 use super::{
     contender::{ForOthers, Part, contend, own},
@@ -72,7 +72,7 @@ impl<K> Flights<K> {
         let Some(replicated) = self.replicated() else {
             return;
         };
-        let entry = flight.data.state.lock().contending.entry;
+        let entry = flight.data.state().contending.entry;
         if let Some(entry) = entry {
             replicated.client.one_more(entry, number.0);
         }
@@ -97,14 +97,16 @@ impl<K> State<K> {
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    ResBody: Body,
-    E: ShareError + Send + Sync + 'static,
 {
     /// Waits until it is settled who makes the call.
-    pub(super) fn poll_elsewhere(&self, cx: &mut Context<'_>) -> Poll<Elsewhere> {
+    pub(super) fn poll_elsewhere<B, E>(&self, cx: &mut Context<'_>) -> Poll<Elsewhere>
+    where
+        B: Send + 'static,
+        E: ShareError + Send + Sync + 'static,
+    {
         let Some(contender) = &self.contender else {
             return Poll::Ready(Elsewhere::Call);
         };
@@ -138,11 +140,11 @@ where
                     contender.put(Part::Calls(contest));
                     if why == AloneReason::Told(NotShared::Unshareable) {
                         // So there will be nothing to share here either.
-                        let (_, taken) = verdict::close(&self.flight);
+                        let (_, taken) = verdict::close(self.flight());
                         self.conclude(taken);
                         let refused = Stage::Refused(observe::Reason::Unshareable);
-                        verdict::dismiss(&self.flight, refused);
-                        self.flight.wake_callers();
+                        verdict::dismiss(self.flight(), refused);
+                        self.flight().wake_callers();
                     }
                     return Poll::Ready(Elsewhere::Call);
                 }
@@ -153,7 +155,7 @@ where
                     if let Some(error) = error_of(text) {
                         drop(contest);
                         self.end_for_covered(covered);
-                        self.fail(error);
+                        self.fail_all::<B, E>(None, error);
                         return Poll::Ready(Elsewhere::Failed);
                     }
                 }
@@ -206,7 +208,7 @@ where
     /// This request's own variant in the fields by which the response varies, if it differs.
     fn other_variant(&self, remote: &RemoteResponse) -> Option<Variant> {
         let (names, values) = remote.vary.as_ref()?;
-        let own = Variant::of_fields(Arc::clone(names), &self.slot.request.fields);
+        let own = Variant::of_fields(Arc::clone(names), &self.request.fields);
         let client = &self.replicated().client;
         (variant_values(client, &own) != *values).then_some(own)
     }
@@ -215,7 +217,7 @@ where
         let replicated = self.replicated();
         let name = variant_name(&replicated.client, request, own);
         Part::Waits {
-            contest: contend(&self.shared, replicated, &self.flight, name),
+            contest: contend(&self.shared, replicated, self.flight(), name),
             is_variant: true,
         }
     }
@@ -227,29 +229,31 @@ where
 
     /// `None` if the response may not be shared here, or there is no room for it.
     fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<Head> {
-        let request = &self.slot.request;
+        let request = &self.request;
         if !rules::may_share(&request.method, request.has_credentials, &parts) {
             return None;
         }
         parts.extensions.insert(FromReplica);
-        self.head(parts, body).ok()
+        self.reserve(Head::new(&request.method, parts, body)).ok()
     }
 
     /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a
     /// new flight.
     fn end_for_covered(&self, covered: u64) {
-        self.flight.detach();
+        self.flight().detach();
         self.move_late(covered);
     }
 }
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    E: 'static,
 {
     /// The call has failed: what other replicas get, to be sent once everybody here has it.
-    pub(super) fn failure(&self, error: &E) -> Option<(Answering, Result<Bytes, NotShared>)> {
+    pub(super) fn failure<E: 'static>(
+        &self,
+        error: &E,
+    ) -> Option<(Answering, Result<Bytes, NotShared>)> {
         let answering = self.end_elsewhere()?;
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
         // Formatting it is user code.
@@ -258,12 +262,7 @@ where
         let answer = text.map_or(Err(NotShared::Failed), |text| write_failure(&text, limit));
         Some((answering, answer))
     }
-}
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
-where
-    X: KeyExtractor,
-{
     /// A caller has been moved to `flight`. If nobody leads that flight, and the answer covers all its callers, leaves
     /// the answer there.
     pub(super) fn hand_on(&self, flight: &Flight<X::Key>) {
@@ -277,12 +276,12 @@ where
         let Some(replicated) = self.shared.flights.replicated() else {
             return;
         };
-        let variant = flight.data.state.lock().variant.as_ref().map(own);
+        let variant = flight.data.state().variant.as_ref().map(own);
         let values = variant.map(|variant| variant_values(&replicated.client, &variant));
         if values != Some(answer.values) {
             return;
         }
-        let mut state = flight.data.state.lock();
+        let mut state = flight.data.state();
         let contending = &mut state.contending;
         if contending.asked <= answer.covered && matches!(state.stage, Stage::Unled) {
             state.contending.answer = Some((answer.body.clone(), answer.covered));

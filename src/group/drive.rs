@@ -15,7 +15,7 @@ use super::{
     runtime::Runtime,
     state::{Driver, Next, WorkState},
     wakers::{WakerSlot, Wakers},
-    work::{Polled, Work, WorkResult},
+    work::{Polled, PolledBy, Work, WorkResult},
 };
 
 /// Wakes every caller, because any of them may be the one to poll next. Weak, so that work that keeps its waker keeps
@@ -213,10 +213,10 @@ where
             return Poll::Pending;
         };
         let polled = match driver {
-            Driver::Leader => work.poll(cx),
+            Driver::Leader => work.poll(cx, PolledBy::Whole(self)),
             _ => {
                 let waker = Waker::from(Arc::new(WakeCallers(Arc::downgrade(self))));
-                work.poll(&mut Context::from_waker(&waker))
+                work.poll(&mut Context::from_waker(&waker), PolledBy::Whole(self))
             }
         };
         match polled {

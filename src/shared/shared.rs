@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use super::{flights::Flights, settings::Settings};
 use crate::{
-    buffer::LazyBuffer,
-    flight::{HttpFlight, State},
+    flight::HttpFlight,
     key::{KeyExtractor, RequestKeyExtractor},
     observe::FlightTrace,
     rules::Fields,
@@ -65,7 +64,7 @@ impl<X: KeyExtractor> Shared<X> {
             epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
-            state: Mutex::new(State::new(LazyBuffer::new(Arc::clone(&counters.budget)))),
+            state: Mutex::default(),
             counters,
         }
     }
