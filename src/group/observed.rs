@@ -50,7 +50,7 @@ const METRICS: [Description; 3] = [
         name: SECONDS,
         kind: Kind::Histogram,
         unit: metrics::Unit::Seconds,
-        help: "How long the work of a group ran, to whatever end",
+        help: "How long the work of a group ran, however it ended",
     },
 ];
 

@@ -34,13 +34,13 @@ const ALL: [Description; 8] = [
         name: WAITERS,
         kind: Kind::Gauge,
         unit: Unit::Count,
-        help: "Callers that have not yet got all that their flight owes them, leaders included",
+        help: "Callers that have not yet received their whole response, including leaders",
     },
     Description {
         name: BUFFERED_BYTES,
         kind: Kind::Gauge,
         unit: Unit::Bytes,
-        help: "Bytes set aside for the copies of response bodies",
+        help: "Bytes reserved for copies of response bodies",
     },
     Description {
         name: WAIT_SECONDS,
@@ -52,7 +52,7 @@ const ALL: [Description; 8] = [
         name: FLIGHT_SECONDS,
         kind: Kind::Histogram,
         unit: Unit::Seconds,
-        help: "How long a flight lasted, from its call to the end of the body, or to another end",
+        help: "How long a flight lasted, from its call to the end of the body, or however it ended",
     },
     Description {
         name: CALLERS,
