@@ -18,12 +18,12 @@ use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
     flight::{
-        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, LeaderSlot,
-        MAX_MOVES, Oneshot, Own, Work,
+        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, Lead, Leader,
+        LeaderRequest, MAX_MOVES, Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
     key::{KeyExtractor, RequestKeyExtractor},
-    observe::{CallerSpan, Reason},
+    observe::{CallerSpan, FlightTrace, Reason},
     role::Disposition,
     rules::{self, Bypass, Fields},
     shared::{Event, Shared},
@@ -32,18 +32,18 @@ use crate::{
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
 /// [module docs](crate).
 ///
-/// Of the inner service it asks that it is `Clone` (a `Buffer` makes any service so), that it, its future and its
-/// bodies are `Send + 'static`, and that its error is one that several callers can have ([`ShareError`]). The
-/// responses' bodies are [`ResponseBody`]s.
+/// The inner service must be `Clone` (a `Buffer` makes any service so); the service, its future and its bodies must be
+/// `Send + 'static`; and its error must be one that several callers can have ([`ShareError`]). The responses' bodies
+/// are [`ResponseBody`]s.
 ///
 /// # Backpressure
 ///
-/// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled
-/// ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and nobody who waits for another's call
-/// holds a permit. Load is shed by what stands above this layer or below it, not by its `poll_ready`.
+/// The service is always ready. Only a request that really calls the inner service claims its capacity, on an instance
+/// that was itself polled ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and followers
+/// hold no permit. Layers above or below this one may shed load; its own `poll_ready` never does.
 pub struct Singleflight<S, X = RequestKeyExtractor>
 where
-    // What is shared names the type of the extractor's keys.
+    // The shared state depends on the type of the extractor's keys.
     X: KeyExtractor,
 {
     inner: S,
@@ -70,7 +70,7 @@ impl<S, X: KeyExtractor> Singleflight<S, X> {
         &self.inner
     }
 
-    /// The inner service, to be changed. Calls of it are not coalesced.
+    /// A mutable reference to the inner service. Calls to it are not coalesced.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -108,7 +108,7 @@ impl<S, X> Singleflight<S, X>
 where
     X: KeyExtractor,
 {
-    /// A caller that has moved on so often calls once more.
+    /// A caller that has moved on `moves` times calls again.
     pub(crate) fn call_again<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
@@ -165,7 +165,8 @@ where
             return self.call_apart(request, Reason::Remembered, Some(unshareable));
         }
         let method = parts.method.clone();
-        let flight = self.shared.new_flight(hash, key, method, now);
+        let flight = self.shared.new_flight(hash, key, method.clone(), now);
+        let trace = flight.trace.clone();
         let mut head = Some(parts);
         let number = flights.number();
         let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
@@ -180,10 +181,15 @@ where
         };
         let request = Request::from_parts(parts, body);
         match entered {
-            Admitted::Leads(caller) => {
+            Admitted::Leads(lead) => {
                 flights.counters.count(Event::Led);
-                let (span, led) = (CallerSpan::current(), Disposition::Led);
-                self.lead(caller, request, has_credentials, differing, &span, led)
+                let of = LeaderRequest {
+                    method,
+                    has_credentials,
+                    fields: differing,
+                };
+                let span = CallerSpan::current();
+                self.lead((hash, lead, trace), of, request, &span, Disposition::Led)
             }
             Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
             Admitted::Full => self.call_apart(request, Reason::Full, None),
@@ -223,7 +229,7 @@ where
     {
         let span = CallerSpan::current();
         self.join(&caller, &span);
-        // This instance was polled ready, by whoever calls; so it is the one for a call of its own.
+        // The caller polled this instance ready, so use it for the request's own call.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let own = Own {
@@ -262,7 +268,7 @@ where
         ResponseFuture::bypassed(&self.shared, call, way, write)
     }
 
-    /// The request can't share a flight. `unshareable`: because of its key.
+    /// The request can't share a flight. `unshareable`: because its key is known to be unshareable.
     fn call_apart<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
@@ -277,7 +283,7 @@ where
         ResponseFuture::apart(&self.shared, call, unshareable)
     }
 
-    /// The request makes its own call, whose answer is compared with that of the flight that it would have joined.
+    /// The request makes its own call; its response is compared with that of the flight that it would have joined.
     fn call_audited<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
@@ -292,12 +298,12 @@ where
         let body = Arc::clone(&original);
         let auditor = Auditor::new(original, &self.shared, &request, differing, span);
         let call = Oneshot::begin(&mut self.inner, request);
-        // Only now, so that the call waits for nothing.
+        // Only now, so that nothing delays the call.
         body.catch_up();
         ResponseFuture::audited(&self.shared, call, auditor)
     }
 
-    /// A follower was moved to a flight that nobody leads, and is the first to be polled there.
+    /// A follower was moved to a flight that has no leader yet, and is polled first.
     pub(crate) fn lead_moved<ReqBody, ResBody>(
         &mut self,
         caller: Caller<X::Key>,
@@ -309,18 +315,22 @@ where
         ReqBody: Body + Send + 'static,
         ResBody: InnerBody,
     {
-        let has_credentials = rules::RequestFields::of(request.headers()).credentials;
-        let differing = self.shared.differing(request.headers());
-        let forwarded = Disposition::Forwarded;
-        self.lead(caller, request, has_credentials, differing, span, forwarded)
+        let data = &caller.flight().data;
+        let (hash, trace) = (data.hash, data.trace.clone());
+        let of = LeaderRequest {
+            method: request.method().clone(),
+            has_credentials: rules::RequestFields::of(request.headers()).credentials,
+            fields: self.shared.differing(request.headers()),
+        };
+        let flight = (hash, Lead::Whole(caller), trace);
+        self.lead(flight, of, request, span, Disposition::Forwarded)
     }
 
     fn lead<ReqBody, ResBody>(
         &mut self,
-        mut caller: Caller<X::Key>,
+        (hash, mut lead, trace): (u64, Lead<X::Key>, FlightTrace),
+        of: LeaderRequest,
         request: Request<ReqBody>,
-        has_credentials: bool,
-        differing: Fields,
         span: &CallerSpan,
         disposition: Disposition,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
@@ -330,34 +340,36 @@ where
         ResBody: InnerBody,
     {
         if self.shared.settings.finish_abandoned {
-            caller.finish_abandoned();
+            lead.make_whole().finish_abandoned();
         }
-        let flight = Arc::clone(caller.flight());
-        if flight.is_shared() {
+        #[cfg(feature = "redis")]
+        if self.shared.flights.replicated().is_some() {
+            lead.make_whole();
+        }
+        let flight = lead.caller().map(|caller| Arc::clone(caller.flight()));
+        if let Some(caller) = lead.caller().filter(|caller| caller.flight().is_shared()) {
             // It waited for somebody to lead.
             caller.promote();
         }
-        let slot = LeaderSlot::new(request.method().clone(), has_credentials, differing);
-        caller.start(|| {
-            let trace = &flight.data.trace;
+        let mut leader = Leader::new(lead);
+        leader.start(|| {
             trace.begin(span, &request);
             #[cfg(feature = "redis")]
-            if let Some(replicated) = self.shared.flights.replicated() {
+            if let (Some(flight), Some(replicated)) = (&flight, self.shared.flights.replicated()) {
                 let (parts, body) = request.into_parts();
-                let contender = Contender::new(&self.shared, replicated, &flight, &parts);
+                let contender = Contender::new(&self.shared, replicated, flight, &parts);
                 let request = Request::from_parts(parts, body);
-                // This instance was polled ready, by whoever calls.
+                // The caller polled this instance ready.
                 let clone = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, clone);
                 let call = Oneshot::new(inner, request);
-                let shared = Arc::clone(&self.shared);
-                return Work::new(Arc::clone(&flight), shared, Arc::clone(&slot), call)
-                    .contending(contender);
+                let (flight, shared) = (Some(Arc::clone(flight)), Arc::clone(&self.shared));
+                return Work::new(hash, flight, trace, shared, of, call).contending(contender);
             }
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&slot), call)
+            Work::new(hash, flight, trace, Arc::clone(&self.shared), of, call)
         });
-        ResponseFuture::lead(&self.shared, caller, slot, disposition)
+        ResponseFuture::lead(&self.shared, leader, disposition)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a body's frames, and its end, mean for those who read it or wait for it. See [`verdict`](super::verdict).
+//! What a body's frames and its end mean for readers and waiting followers. See [`verdict`](super::verdict).
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -17,43 +17,43 @@ use crate::{
     observe::Reason,
 };
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
     /// Whether to pull a frame from the source.
     pub(super) fn may_pull(&self) -> bool {
-        // With somebody who waits, or kept without anybody, the source is read ahead. The callers are looked at first: one
-        // who joins a kept flight between the two looks would else be taken for a leader alone, and the task that drives
-        // pause for ever.
-        let eager = self.flight.callers() == 0 || self.flight.is_shared();
-        let state = self.flight.data.state.lock();
+        // Read ahead if somebody waits, or if the flight is kept without callers. Look at the callers first: otherwise
+        // one that joins a kept flight in between would look like a lone leader, and the driving task would pause for
+        // ever.
+        let eager = self.flight().callers() == 0 || self.flight().is_shared();
+        let state = self.flight().data.state();
         let buffer = &state.buffer;
         // All bytes have come. If the end is there too, the flight is over before its last byte is read.
         let complete = buffer.expected() == Some(buffer.received());
         buffer.may_pull(eager || complete)
     }
 
-    /// The source is pending. If all promised bytes have come, only its end is missing, and nobody need join for that.
+    /// The source is pending. If all promised bytes have come, only the end is missing, and nobody need join for that.
     pub(super) fn pause(&self) {
         let complete = {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             state.buffer.expected() == Some(state.buffer.received())
         };
         if complete {
             #[cfg(feature = "redis")]
             self.end_elsewhere_soon();
-            self.flight.detach();
+            self.flight().detach();
         }
     }
 
     /// The source has given something in this poll, and may give more.
     pub(super) fn touch(&self) {
         let now = Instant::now();
-        self.flight.data.state.lock().active = Some(now);
+        self.flight().data.state().active = Some(now);
     }
 
-    /// A frame has come. `hasher` follows the body while several share a window.
+    /// A frame has come. `hasher` hashes the body while several callers share a window.
     pub(super) fn receive(&self, pulled: Pulled, hasher: &mut Option<PrefixHasher>) {
         let Pulled {
             frame,
@@ -61,24 +61,24 @@ where
             is_last,
         } = pulled;
         let len = frame.data_ref().map_or(0, Bytes::len);
-        if self.flight.is_shared() {
+        if self.flight().is_shared() {
             let received = {
-                let state = self.flight.data.state.lock();
+                let state = self.flight().data.state();
                 state.buffer.expected() == Some(state.buffer.received() + len as u64)
             };
             if is_last || received {
-                // Before the last byte can be read, by readers on other threads.
+                // Before readers on other threads can read the last byte.
                 #[cfg(feature = "redis")]
                 self.end_elsewhere_soon();
-                self.flight.detach();
+                self.flight().detach();
             }
         }
         let prefix = self.follow(&frame, hasher);
         let Err(frame) = self.push(frame, hint, prefix) else {
             return;
         };
-        let is_short = self.flight.data.state.lock().buffer.is_short(len);
-        if !is_short || !self.shared.flights.make_room_for(&self.flight) {
+        let is_short = self.flight().data.state().buffer.is_short(len);
+        if !is_short || !self.shared.flights.make_room_for(self.flight()) {
             return self.outgrow(frame, hint, hasher);
         }
         if let Err(frame) = self.push(frame, hint, None) {
@@ -93,7 +93,7 @@ where
         prefix: Option<Prefix>,
     ) -> Result<(), Frame<Bytes>> {
         let (pushed, audited, _spent) = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             let audited = Audited::of(&state, &frame);
             let pushed = state.buffer.push(frame, hint, prefix);
             (pushed, audited, state.buffer.take_spent())
@@ -104,13 +104,13 @@ where
         pushed
     }
 
-    /// The body up to the end of `frame`, where several share a window.
+    /// The body up to the end of `frame`, if several callers share a window.
     fn follow(&self, frame: &Frame<Bytes>, hasher: &mut Option<PrefixHasher>) -> Option<Prefix> {
         let is_followed = || {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             state.buffer.is_shared_window()
         };
-        // Nobody joins a window, so who is alone stays so.
+        // Nobody joins a window, so a lone reader stays alone.
         if hasher.is_some() && !is_followed() {
             *hasher = None;
         }
@@ -119,15 +119,15 @@ where
         Some(hasher.prefix())
     }
 
-    /// The body outgrows its limit with this frame, or is longer than was promised: nobody joins it any more.
+    /// This frame exceeds the limit or the promised length: nobody joins any more.
     fn outgrow(&self, frame: Frame<Bytes>, hint: SizeHint, hasher: &mut Option<PrefixHasher>) {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
-        self.flight.release();
+        self.refuse_elsewhere(crate::replicas::NotShared::TooLarge);
+        self.flight().release();
         let data = {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             let is_shared = state.buffer.readers() > 1;
-            is_shared.then(|| state.buffer.whole_data())
+            is_shared.then(|| state.buffer.held_data())
         };
         let prefixes = data.map(|data| {
             let hasher = hasher.insert(PrefixHasher::new());
@@ -138,7 +138,7 @@ where
             data.into_iter().map(prefix).collect::<Vec<_>>()
         });
         let outgrown = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             let prefixes = prefixes.as_deref().unwrap_or_default();
             state.buffer.outgrow(prefixes);
             (state.close(), state.buffer.take_spent())
@@ -147,19 +147,19 @@ where
         let prefix = self.follow(&frame, hasher);
         let pushed = self.push(frame, hint, prefix);
         debug_assert!(pushed.is_ok(), "a window refuses no frame");
-        self.flight.demote();
+        self.flight().demote();
     }
 
-    /// There can be no copy: those who wait make their own calls.
+    /// There can be no copy: waiting followers make their own calls.
     pub(super) fn refuse_followers(&self, reason: Reason) {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::Reason::TooLarge,
-            _ => crate::replicas::Reason::Unshareable,
+            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
+            _ => crate::replicas::NotShared::Unshareable,
         });
-        self.flight.release();
+        self.flight().release();
         let (taken, closed) = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             state.buffer.outgrow(&[]);
             (Taken::of(&mut state), state.close())
         };
@@ -167,8 +167,8 @@ where
         if let Some(taken) = taken {
             taken.refuse();
         }
-        verdict::dismiss(&self.flight, Stage::Refused(reason));
-        self.flight.demote();
+        verdict::dismiss(self.flight(), Stage::Refused(reason));
+        self.flight().demote();
     }
 
     /// The source has ended, or has failed.
@@ -177,11 +177,11 @@ where
         let answering = self.end_elsewhere();
         #[cfg(feature = "redis")]
         let mut whole = None;
-        if self.flight.is_shared() {
-            self.flight.detach();
+        if self.flight().is_shared() {
+            self.flight().detach();
         }
         let (taken, closed) = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             #[cfg(feature = "redis")]
             if answering.is_some() && error.is_none() {
                 whole = state.whole();

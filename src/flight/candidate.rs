@@ -1,4 +1,4 @@
-//! How a request gets into a flight: it leads one, joins one, or finds one that is full.
+//! How a request gets into a flight: it leads one, joins one, or finds it full.
 
 use std::sync::Arc;
 
@@ -7,11 +7,13 @@ use tokio::time::Instant;
 
 use super::{
     caller::Caller,
+    leader::Lead,
+    solo::SoloLeader,
     state::{HttpFlight, Number, Stage},
 };
 use crate::{
     audit::Original,
-    buffer::Place,
+    buffer::ReaderId,
     group::{Admission, Entry, Match, MatchAdmission, Matcher},
     rules::Variant,
     shared::Flights,
@@ -23,28 +25,28 @@ pub(crate) struct Candidate<'a, K> {
     now: Instant,
     max_waiters: usize,
     number: Number,
-    /// Its head, which goes where it waits.
+    /// Its head, which is kept where it waits.
     head: &'a mut Option<request::Parts>,
-    /// It was moved from another flight. Whatever it joins or leads, its caller finds it waiting there.
+    /// It was moved from another flight. Its caller finds it waiting in the flight that it joins or leads.
     is_moved: bool,
-    /// What it is in the fields by which its key is known to vary.
+    /// Its variant, in the fields by which its key is known to vary.
     variant: Option<Variant>,
-    /// These fields, where they become known on the way.
+    /// These fields, if they become known on the way.
     names: Option<Arc<[HeaderName]>>,
-    /// It is audited, by the answer of the flight that it would have joined.
+    /// It is audited against the flight that it would have joined.
     original: Option<Arc<Original>>,
 }
 
 /// What became of a candidate.
 pub(crate) enum Admitted<K> {
     /// It must start the flight's work.
-    Leads(Caller<K>),
+    Leads(Lead<K>),
     Waits(Caller<K>),
     /// Its response begins with this head.
     Begins(Caller<K>, Arc<response::Parts>),
-    /// There is a flight, with as many callers as it may have.
+    /// Its flight is full.
     Full,
-    /// There is a flight, and it makes its own call beside it.
+    /// It is audited, and makes its own call beside the flight.
     Audits(Arc<Original>),
 }
 
@@ -52,7 +54,7 @@ pub(crate) enum Admitted<K> {
 pub(crate) enum JoinedAs {
     Leader,
     Waiting(usize),
-    Reader(Place, Arc<response::Parts>),
+    Reader(ReaderId, Arc<response::Parts>),
 }
 
 // ===== impl Candidate =====
@@ -78,17 +80,22 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
     }
 
-    /// Joins the flight that is for this request, or leads a new one with `data`.
+    /// Joins the flight for this request, or leads a new one with `data`.
     ///
-    /// Finding a flight and being counted there are one step, so whatever the flight decides it decides for all who are counted.
+    /// Finding a flight and being counted there are one step, so the flight's decisions apply to everybody who is
+    /// counted.
     pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Admitted<K> {
         self.names = self.flights.varying.names(data.hash);
+        let trace = data.trace.clone();
         match self.enter_table(data) {
-            Admission::Leads(inner) => Admitted::Leads(Caller::leader(inner)),
+            Admission::Leads(inner) => {
+                let leader = SoloLeader::new(inner, &self.flights.counters, &trace);
+                Admitted::Leads(Lead::Solo(leader))
+            }
             Admission::Follows((inner, JoinedAs::Leader)) => {
                 let mut caller = Caller::leader(inner);
                 caller.take_lead();
-                Admitted::Leads(caller)
+                Admitted::Leads(Lead::Whole(caller))
             }
             Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
                 Admitted::Waits(Caller::waiter(inner, slot))
@@ -100,8 +107,9 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
     }
 
-    /// As `enter`, for a follower that may not have its flight's response. It waits in another flight: its variant's, if the
-    /// response varies. If that is new, the first of its callers to be polled leads it. `None` if it is full.
+    /// As `enter`, for a follower that may not have its flight's response. It waits in another flight: that of its
+    /// variant, if the response varies. If that flight is new, the first of its callers to be polled leads it. `None`
+    /// if it is full.
     pub(crate) fn enter_moved(
         mut self,
         variant: Option<Variant>,
@@ -113,7 +121,8 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
         self.variant = variant;
         match self.enter_table(data) {
-            Admission::Leads(mut inner) => {
+            Admission::Leads(mut leader) => {
+                let mut inner = leader.make_whole();
                 inner.give_up_lead();
                 Some(Caller::waiter(inner, 0))
             }
@@ -143,7 +152,7 @@ impl<'a, K: Eq> Candidate<'a, K> {
                 None => table.enter(&[hash], (), data, self),
             };
             match entered {
-                // Once more, now that it is known by which fields the key varies.
+                // Again, now that we know by which fields the key varies.
                 Admission::Refused(((), back)) if self.names.is_some() => data = back,
                 entered => return entered,
             }
@@ -160,18 +169,18 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         mine: &HttpFlight<K>,
         entry: &Entry<(), (), HttpFlight<K>>,
     ) -> Match<JoinedAs> {
-        let Some(flight) = entry.flight() else {
-            return Match::Pass;
-        };
-        let theirs = &flight.data;
+        let theirs = entry.data();
         if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
             return Match::Pass;
         }
         if !self.flights.is_fresh(theirs, self.now) {
             return Match::Detach;
         }
-        let mut state = theirs.state.lock();
-        if state.is_closed || state.is_silent(self.now, theirs.max_silence) {
+        if theirs.is_silent(self.now) {
+            return Match::Detach;
+        }
+        let mut state = theirs.state();
+        if state.is_closed {
             return Match::Detach;
         }
         let headers = &self.head.as_ref().expect("it is in no flight yet").headers;
@@ -189,7 +198,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if state.contending.is_too_late(self.number) {
             return Match::Detach;
         }
-        if flight.callers() >= self.max_waiters {
+        if entry.callers() >= self.max_waiters {
             return Match::Refuse;
         }
         let leads = matches!(state.stage, Stage::Unled);
@@ -198,6 +207,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
             return Match::Refuse;
         }
         state.is_joined = true;
+        #[cfg(feature = "redis")]
         state.asked_by(self.number);
         let place = state.buffer.join();
         match &state.stage {
@@ -216,16 +226,19 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
     }
 
     fn lead(&mut self, data: &mut HttpFlight<K>) {
-        let state = data.state.get_mut();
-        state.asked_by(self.number);
+        #[cfg(feature = "redis")]
+        if self.flights.replicated().is_some() {
+            data.state_mut().asked_by(self.number);
+        }
         if let Some(variant) = self.variant.take() {
             let varying = self.flights.varying.insert(data.hash, variant.names());
-            state.variant = Some((variant, varying));
+            data.state_mut().variant = Some((variant, varying));
         }
         if self.is_moved {
             let head = self.head.take().expect("it is in no flight yet");
+            let state = data.state_mut();
             state.stage = Stage::Unled;
-            let slot = state.wait(head, Place::Leader, self.number);
+            let slot = state.wait(head, ReaderId::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }
     }

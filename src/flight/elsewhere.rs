@@ -1,6 +1,7 @@
-//! What a flight does across replicas: its leader contends for the call, and its work makes it, or has another replica's response.
+//! What a flight does across replicas: its leader contends for the call, and its work makes the call or takes another
+//! replica's response.
 //!
-//! Nothing here is called under a lock of a shard or a flight.
+//! Nothing here is called under the lock of a shard or a flight.
 
 use std::{
     any::Any,
@@ -10,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::response;
-use http_body::{Body, Frame};
+use http_body::Frame;
 
 use super::{
     contender::{ForOthers, Part, contend, own},
@@ -24,9 +25,9 @@ use crate::{
     key::KeyExtractor,
     observe,
     replicas::{
-        Answering, Digest, Reason, Verdict, Why,
+        AloneReason, Answering, ContestOutcome, Digest, NotShared,
         http::{
-            Answer, RemoteBody, Response as Remote, variant_name, variant_values, write_failure,
+            RemoteAnswer, RemoteBody, RemoteResponse, variant_name, variant_values, write_failure,
             write_response,
         },
     },
@@ -34,20 +35,20 @@ use crate::{
     shared::{Flights, Replicated},
 };
 
-/// What a flight does, once that is known.
+/// What a flight does once it has an outcome.
 pub(super) enum Elsewhere {
     Call,
-    /// Another replica's response is that of this flight.
+    /// It takes another replica's response.
     Response(Head, RemoteBody),
-    /// Another replica's call has failed, and so has this flight.
+    /// Another replica's call failed, and so does this flight.
     Failed,
 }
 
-/// In the extensions of another replica's response, until it has its role.
+/// Marks another replica's response in its extensions, until it gets its role.
 #[derive(Clone, Copy)]
 pub(crate) struct FromReplica;
 
-/// A whole response, as other replicas may have it.
+/// A complete response, for other replicas.
 pub(super) struct Whole {
     head: Arc<response::Parts>,
     variant: Option<Variant>,
@@ -57,23 +58,23 @@ pub(super) struct Whole {
 // ===== impl Flights =====
 
 impl<K> Flights<K> {
-    /// The number of a request that asks now.
+    /// The number of a new request.
     #[inline]
     pub(crate) fn number(&self) -> Number {
         Number(
             self.replicated()
-                .map_or(0, |replicated| replicated.site.number()),
+                .map_or(0, |replicated| replicated.client.number()),
         )
     }
 
-    /// The caller of this number has joined a flight.
+    /// The caller with this number has joined a flight.
     pub(crate) fn one_more(&self, flight: &Flight<K>, number: Number) {
         let Some(replicated) = self.replicated() else {
             return;
         };
-        let entry = flight.data.state.lock().contending.entry;
+        let entry = flight.data.state().contending.entry;
         if let Some(entry) = entry {
-            replicated.site.one_more(entry, number.0);
+            replicated.client.one_more(entry, number.0);
         }
     }
 }
@@ -81,13 +82,13 @@ impl<K> Flights<K> {
 // ===== impl State =====
 
 impl<K> State<K> {
-    /// The whole response, if it is here and everybody may have it. Asked when the source has ended.
+    /// The complete response, if it is all here and everybody may have it. Called when the source has ended.
     pub(super) fn whole(&self) -> Option<Whole> {
         let Stage::Shared(head) = &self.stage else {
             return None;
         };
         Some(Whole {
-            frames: self.buffer.whole_frames()?,
+            frames: self.buffer.frames_for_all()?,
             head: Arc::clone(head),
             variant: self.variant.as_ref().map(own),
         })
@@ -96,14 +97,16 @@ impl<K> State<K> {
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    ResBody: Body,
-    E: ShareError + Send + Sync + 'static,
 {
-    /// Waits until it is known who makes the call.
-    pub(super) fn poll_elsewhere(&self, cx: &mut Context<'_>) -> Poll<Elsewhere> {
+    /// Waits until it is settled who makes the call.
+    pub(super) fn poll_elsewhere<B, E>(&self, cx: &mut Context<'_>) -> Poll<Elsewhere>
+    where
+        B: Send + 'static,
+        E: ShareError + Send + Sync + 'static,
+    {
         let Some(contender) = &self.contender else {
             return Poll::Ready(Elsewhere::Call);
         };
@@ -121,7 +124,7 @@ where
                     return Poll::Ready(Elsewhere::Call);
                 }
             };
-            let Poll::Ready(verdict) = contest.poll_verdict(cx) else {
+            let Poll::Ready(verdict) = contest.poll_outcome(cx) else {
                 contender.put(Part::Waits {
                     contest,
                     is_variant,
@@ -129,34 +132,34 @@ where
                 return Poll::Pending;
             };
             let (body, covered) = match verdict {
-                Verdict::Lead => {
+                ContestOutcome::Lead => {
                     contender.put(Part::Calls(contest));
                     return Poll::Ready(Elsewhere::Call);
                 }
-                Verdict::Alone(why) => {
+                ContestOutcome::Alone(why) => {
                     contender.put(Part::Calls(contest));
-                    if why == Why::Told(Reason::Unshareable) {
-                        // There will be nothing to share here either.
-                        let (_, taken) = verdict::close(&self.flight);
+                    if why == AloneReason::Told(NotShared::Unshareable) {
+                        // So there will be nothing to share here either.
+                        let (_, taken) = verdict::close(self.flight());
                         self.conclude(taken);
                         let refused = Stage::Refused(observe::Reason::Unshareable);
-                        verdict::dismiss(&self.flight, refused);
-                        self.flight.wake_callers();
+                        verdict::dismiss(self.flight(), refused);
+                        self.flight().wake_callers();
                     }
                     return Poll::Ready(Elsewhere::Call);
                 }
-                Verdict::Answer { body, covered } => (body, covered),
+                ContestOutcome::Answer { body, covered } => (body, covered),
             };
-            match Answer::read(&body) {
-                Some(Answer::Failure(text)) => {
+            match RemoteAnswer::read(&body) {
+                Some(RemoteAnswer::Failure(text)) => {
                     if let Some(error) = error_of(text) {
                         drop(contest);
                         self.end_for_covered(covered);
-                        self.fail(error);
+                        self.fail_all::<B, E>(None, error);
                         return Poll::Ready(Elsewhere::Failed);
                     }
                 }
-                Some(Answer::Response(remote)) => {
+                Some(RemoteAnswer::Response(remote)) => {
                     if let Some(own) = self.other_variant(&remote) {
                         if let (false, Some((_, values))) = (is_variant, remote.vary) {
                             drop(contest);
@@ -179,15 +182,15 @@ where
                 }
                 None => {}
             }
-            // It is none that this flight can have.
+            // This flight can't have it.
             contender.put(Part::Calls(contest));
             return Poll::Ready(Elsewhere::Call);
         }
     }
 
-    /// An answer that has come for others in the flight that this one's callers were in.
+    /// Takes an answer that came to the flight in which this flight's callers were before.
     fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
-        let Some(Answer::Response(remote)) = Answer::read(body) else {
+        let Some(RemoteAnswer::Response(remote)) = RemoteAnswer::read(body) else {
             return Elsewhere::Call;
         };
         if self.other_variant(&remote).is_some() {
@@ -202,19 +205,19 @@ where
         }
     }
 
-    /// What this flight's request is in the fields by which the response varies, if that is something else.
-    fn other_variant(&self, remote: &Remote) -> Option<Variant> {
+    /// This request's own variant in the fields by which the response varies, if it differs.
+    fn other_variant(&self, remote: &RemoteResponse) -> Option<Variant> {
         let (names, values) = remote.vary.as_ref()?;
-        let own = Variant::of_fields(Arc::clone(names), &self.slot.request.fields);
-        let site = &self.replicated().site;
-        (variant_values(site, &own) != *values).then_some(own)
+        let own = Variant::of_fields(Arc::clone(names), &self.request.fields);
+        let client = &self.replicated().client;
+        (variant_values(client, &own) != *values).then_some(own)
     }
 
     fn contend_as(&self, request: Digest, own: &Variant) -> Part {
         let replicated = self.replicated();
-        let name = variant_name(&replicated.site, request, own);
+        let name = variant_name(&replicated.client, request, own);
         Part::Waits {
-            contest: contend(&self.shared, replicated, &self.flight, name),
+            contest: contend(&self.shared, replicated, self.flight(), name),
             is_variant: true,
         }
     }
@@ -226,44 +229,42 @@ where
 
     /// `None` if the response may not be shared here, or there is no room for it.
     fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<Head> {
-        let request = &self.slot.request;
+        let request = &self.request;
         if !rules::may_share(&request.method, request.has_credentials, &parts) {
             return None;
         }
         parts.extensions.insert(FromReplica);
-        self.head(parts, body).ok()
+        self.reserve(Head::new(&request.method, parts, body)).ok()
     }
 
-    /// The flight ends with an answer for the callers below this number. The others have asked too late for it: they become a new
-    /// flight.
+    /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a
+    /// new flight.
     fn end_for_covered(&self, covered: u64) {
-        self.flight.detach();
+        self.flight().detach();
         self.move_late(covered);
     }
 }
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    E: 'static,
 {
-    /// The call has failed: what others get, to be given to them when everybody here has it.
-    pub(super) fn failure(&self, error: &E) -> Option<(Answering, Result<Bytes, Reason>)> {
+    /// The call has failed: what other replicas get, to be sent once everybody here has it.
+    pub(super) fn failure<E: 'static>(
+        &self,
+        error: &E,
+    ) -> Option<(Answering, Result<Bytes, NotShared>)> {
         let answering = self.end_elsewhere()?;
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
-        // To show it is the user's.
+        // Formatting it is user code.
         let text = error.and_then(|error| caught(|| error.to_string()).ok());
-        let limit = self.shared.flights.replicated()?.site.max_body();
-        let answer = text.map_or(Err(Reason::Failed), |text| write_failure(&text, limit));
+        let limit = self.shared.flights.replicated()?.client.max_body();
+        let answer = text.map_or(Err(NotShared::Failed), |text| write_failure(&text, limit));
         Some((answering, answer))
     }
-}
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
-where
-    X: KeyExtractor,
-{
-    /// A caller has been moved to `flight`. If nobody leads that, and there is an answer for all its callers, it is there.
+    /// A caller has been moved to `flight`. If nobody leads that flight, and the answer covers all its callers, leaves
+    /// the answer there.
     pub(super) fn hand_on(&self, flight: &Flight<X::Key>) {
         let Some(contender) = &self.contender else {
             return;
@@ -275,20 +276,20 @@ where
         let Some(replicated) = self.shared.flights.replicated() else {
             return;
         };
-        let variant = flight.data.state.lock().variant.as_ref().map(own);
-        let values = variant.map(|variant| variant_values(&replicated.site, &variant));
+        let variant = flight.data.state().variant.as_ref().map(own);
+        let values = variant.map(|variant| variant_values(&replicated.client, &variant));
         if values != Some(answer.values) {
             return;
         }
-        let mut state = flight.data.state.lock();
+        let mut state = flight.data.state();
         let contending = &mut state.contending;
         if contending.asked <= answer.covered && matches!(state.stage, Stage::Unled) {
             state.contending.answer = Some((answer.body.clone(), answer.covered));
         }
     }
 
-    /// The call has ended: whoever asks elsewhere from now on does not get its response. Comes before anybody can see the end. Gives
-    /// what is to be answered, if followers elsewhere wait.
+    /// The call has ended: nobody who asks at another replica from now on gets its response. Called before anybody can
+    /// see the end. Returns what to answer, if followers at other replicas wait.
     pub(super) fn end_elsewhere(&self) -> Option<Answering> {
         match self.contender.as_ref()?.take() {
             Part::Waits { contest, .. } | Part::Calls(contest) => contest.end(),
@@ -297,34 +298,39 @@ where
         }
     }
 
-    /// As `end_elsewhere`, where the answer comes later.
+    /// As `end_elsewhere`, if the answer comes later.
     pub(super) fn end_elsewhere_soon(&self) {
         if let (Some(contender), Some(answering)) = (&self.contender, self.end_elsewhere()) {
             contender.put(Part::Ended(answering));
         }
     }
 
-    /// Followers elsewhere make calls of their own.
-    pub(super) fn refuse_elsewhere(&self, reason: Reason) {
+    /// Followers at other replicas make their own calls.
+    pub(super) fn refuse_elsewhere(&self, reason: NotShared) {
         if let Some(answering) = self.end_elsewhere() {
             answering.answer(Err(reason));
         }
     }
 
-    /// Followers elsewhere get the response, if it is `whole`.
+    /// Followers at other replicas get the response, if it is complete.
     pub(super) fn answer_elsewhere(&self, answering: Answering, whole: Option<Whole>) {
         let replicated = self.shared.flights.replicated();
         let replicated = replicated.expect("only then a flight contends");
-        let written = whole.ok_or(Reason::Failed).and_then(|whole| {
+        let written = whole.ok_or(NotShared::Failed).and_then(|whole| {
             let vary = whole.variant.as_ref();
-            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.site, own)));
-            write_response(&whole.head, vary, &whole.frames, replicated.site.max_body())
+            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.client, own)));
+            write_response(
+                &whole.head,
+                vary,
+                &whole.frames,
+                replicated.client.max_body(),
+            )
         });
         answering.answer(written);
     }
 }
 
-/// Another replica's error, where the service's errors can be made of a text.
+/// Another replica's error, if the service's error type can be made from a text.
 fn error_of<E: 'static>(text: String) -> Option<E> {
     let mut error = Some(BoxError::from(text));
     let error = (&mut error as &mut dyn Any).downcast_mut::<Option<E>>();

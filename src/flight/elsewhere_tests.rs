@@ -20,7 +20,7 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use crate::{
     Handle, RequestKey, ResponseBody, Role, SingleflightLayer,
     error::BoxError,
-    replicas::{MemoryStore, Site},
+    replicas::{MemoryStore, ReplicaClient},
 };
 
 const CALL: Duration = Duration::from_millis(300);
@@ -101,7 +101,8 @@ impl Fleet {
             running: AtomicUsize::new(0),
         });
         let replica = |_| {
-            let layer = set(SingleflightLayer::new()).across(Site::in_memory(&store), |_, _| ());
+            let layer =
+                set(SingleflightLayer::new()).across(ReplicaClient::in_memory(&store), |_, _| ());
             let inner = Arc::clone(&origin);
             let inner = tower::service_fn(move |request| Arc::clone(&inner).call(request));
             Replica {
@@ -206,11 +207,11 @@ async fn a_burst_at_all_replicas_costs_one_call() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_alone_costs_two_commands_and_sends_no_body() {
     let fleet = Fleet::new(page).await;
-    fleet.store.take_requests();
+    fleet.store.take_commands();
     let got = fleet.replicas[0].ask(get(0)).await;
     assert_eq!(got.role, Role::Leader);
     sleep(Duration::from_millis(20)).await;
-    let commands = fleet.store.take_requests();
+    let commands = fleet.store.take_commands();
     assert_eq!(commands.len(), 2, "{commands:?}");
     fleet.nothing_is_left().await;
 }
@@ -566,7 +567,7 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
         .map(|_| {
             let key = |request: &http::request::Parts| Some(request.uri.path().to_owned());
             let layer = SingleflightLayer::with_key(key)
-                .across(Site::in_memory(&store), |path, bytes| {
+                .across(ReplicaClient::in_memory(&store), |path, bytes| {
                     bytes.part(path.as_bytes())
                 });
             let calls = Arc::clone(&calls);

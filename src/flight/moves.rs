@@ -1,6 +1,6 @@
-//! Moves followers to other flights: to those of their variants, or to a new one if they have asked too late.
+//! Moves followers to other flights: those of their variants, or a new one if they asked too late.
 //!
-//! Each stays where it waits until all are moved (S2).
+//! Each stays in its place until all are moved (S2).
 
 use std::sync::Arc;
 
@@ -20,53 +20,54 @@ use crate::{
     shared::Shared,
 };
 
-/// At most so many followers are looked at under one lock.
+/// The most followers to look at under one lock.
 const CHUNK: usize = 32;
 
-/// While it is there, no follower finds where it was moved (S2).
+/// While this exists, no follower learns where it was moved (S2).
 struct Moving<'a, K>(&'a HttpFlight<K>);
 
 // ===== impl Moving =====
 
 impl<'a, K> Moving<'a, K> {
     fn begin(data: &'a HttpFlight<K>) -> Self {
-        data.state.lock().is_moving = true;
+        data.state().is_moving = true;
         Self(data)
     }
 }
 
 impl<K> Drop for Moving<'_, K> {
     fn drop(&mut self) {
-        self.0.state.lock().is_moving = false;
+        self.0.state().is_moving = false;
     }
 }
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// Moves those who have asked too late for another replica's response to a new flight, in a flight that nobody joins any more.
+    /// Moves followers that asked too late for another replica's response to a new flight. Nobody joins this one any
+    /// more.
     #[cfg(feature = "redis")]
     pub(super) fn move_late(&self, covered: u64) {
         let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
         let slots: Vec<_> = {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             state.followers.iter().map(|(slot, _)| slot).collect()
         };
         self.move_all(&slots, None, &is_late);
     }
 
-    /// From now on the flight is that of its leader's variant, `own`: all others are moved to those of theirs, and need not wait for a
-    /// response that is not for them. Those below `covered` come first.
+    /// From now on the flight is for its leader's variant, `own`. Other followers move to the flights of their
+    /// variants, those below `covered` first, and don't wait for a response that is not for them.
     #[cfg(feature = "redis")]
     pub(super) fn move_others(&self, own: &Variant, covered: u64) {
-        let data = &self.flight.data;
+        let data = &self.flight().data;
         let varying = &self.shared.flights.varying;
         let varying = varying.insert(data.hash, own.names());
         let (mut waiting, _old) = {
-            let mut state = data.state.lock();
+            let mut state = data.state();
             let waiting = state.followers.iter();
             let waiting = waiting.filter_map(|(slot, follower)| match follower {
                 FollowerState::Here { number, .. } => Some((number.0 >= covered, slot)),
@@ -79,18 +80,18 @@ where
         let slots: Vec<_> = waiting.into_iter().map(|(_, slot)| slot).collect();
         let differs = |head: &request::Parts, _| !own.matches(&head.headers);
         self.move_all(&slots, Some(own.names()), &differs);
-        self.flight.wake_callers();
+        self.flight().wake_callers();
     }
 
-    /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
-    /// these names. One whose key panics with that makes its own call, and is no matter of the others.
+    /// Moves the followers in `slots` that satisfy `moves` to the flights of their own variants, by the fields with
+    /// these names. A follower whose key panics makes its own call, and the others are not affected.
     pub(super) fn move_all(
         &self,
         slots: &[usize],
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
     ) {
-        let _moving = Moving::begin(&self.flight.data);
+        let _moving = Moving::begin(&self.flight().data);
         for chunk in slots.chunks(CHUNK) {
             self.move_followers(chunk, names, moves);
         }
@@ -102,9 +103,9 @@ where
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
     ) {
-        let data = &self.flight.data;
+        let data = &self.flight().data;
         let dismissed: Vec<_> = {
-            let mut state = data.state.lock();
+            let mut state = data.state();
             let moves = |slot: &usize| match state.followers.get(*slot) {
                 Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
                 _ => false,
@@ -113,7 +114,7 @@ where
             let dismiss = |slot| Some((slot, state.dismiss(slot)?));
             others.into_iter().filter_map(dismiss).collect()
         };
-        count_out(&self.flight, dismissed.len());
+        count_out(self.flight(), dismissed.len());
         let now = Instant::now();
         for (slot, (head, number)) in dismissed {
             let mut head = Some(*head);
@@ -129,7 +130,7 @@ where
                 FollowerState::Forwarded(Box::new(head), reason)
             });
             let late = {
-                let mut state = data.state.lock();
+                let mut state = data.state();
                 match state.followers.get_mut(slot) {
                     Some(follower @ FollowerState::Moving) => {
                         *follower = found;
@@ -138,7 +139,7 @@ where
                     _ => Some(found),
                 }
             };
-            // Its caller has left, and its request's drop is the user's.
+            // Its caller has left, and dropping its request runs user code.
             drop_quietly(late);
         }
     }
@@ -154,7 +155,7 @@ where
         let Shared {
             flights, settings, ..
         } = &*self.shared;
-        let old = &self.flight.data;
+        let old = &self.flight().data;
         let request = head.as_ref()?;
         let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
         let method = request.method.clone();

@@ -21,9 +21,7 @@ use crate::{
     audit::AuditedBody,
     body::ResponseBody,
     error::{BoxError, ShareError},
-    flight::{
-        Again, Decision, Follower, FollowerBody, Inner, InnerBody, LeaderResponse, Oneshot, Reader,
-    },
+    flight::{Again, Decision, Follower, FollowerBody, Inner, InnerBody, Oneshot, Reader},
     key::KeyExtractor,
     observe::Reason,
     role::Disposition,
@@ -71,7 +69,7 @@ where
                         }
                         Err(mut error) => {
                             if disposition.role() == crate::Role::Forwarded {
-                                // As it would have been of a flight.
+                                // As it would be after a flight.
                                 drop(error.share());
                             }
                             Err(error)
@@ -82,45 +80,12 @@ where
                 }
                 StateProj::Lead {
                     shared,
-                    caller,
-                    slot,
+                    leader,
                     disposition,
                 } => {
-                    let part = caller.as_mut().expect("a leader has a caller");
-                    let over = part.poll(cx);
-                    let Some(answer) = slot.take() else {
-                        assert!(
-                            over.is_pending(),
-                            "a flight answers its leader before it ends"
-                        );
-                        return Poll::Pending;
-                    };
-                    let caller = caller.take().expect("looked at just now");
-                    let result = answer.map(|answer| match answer {
-                        LeaderResponse::Untouched(response) => {
-                            caller.leave_alone();
-                            let (parts, body) = response.into_parts();
-                            dress(
-                                shared.as_ref(),
-                                parts,
-                                ResponseBody::inner(body),
-                                *disposition,
-                            )
-                        }
-                        LeaderResponse::Whole(parts, frame) => {
-                            caller.leave_alone();
-                            dress(
-                                shared.as_ref(),
-                                parts,
-                                ResponseBody::whole(frame),
-                                *disposition,
-                            )
-                        }
-                        LeaderResponse::Shared(parts) => {
-                            let body = ResponseBody::shared(Reader::new(caller));
-                            dress(shared.as_ref(), parts, body, *disposition)
-                        }
-                    });
+                    let response = ready!(leader.poll(cx));
+                    let result = response
+                        .map(|(parts, body)| dress(shared.as_ref(), parts, body, *disposition));
                     this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
@@ -157,7 +122,7 @@ where
                             ready!(sleep.as_mut().poll(cx));
                             match waiting.caller.give_up() {
                                 Some(head) => Decision::Forward(head, Reason::Timeout),
-                                // It is decided in this very moment, or it is being moved.
+                                // A decision has just been made, or it is being moved.
                                 None => ready!(waiting.poll(cx)),
                             }
                         }
@@ -179,7 +144,7 @@ where
     }
 }
 
-/// What every response gets on its disposition out.
+/// What every response gets on its way out.
 fn dress<X, B>(
     shared: Option<&Arc<Shared<X>>>,
     mut parts: response::Parts,
@@ -201,7 +166,7 @@ where
     Response::from_parts(parts, body)
 }
 
-/// Goes on as it was decided for a follower. `Err`: its share of the flight's error.
+/// Carries out a follower's decision. `Err`: its copy of the flight's error.
 fn decided<S, X, ReqBody, ResBody>(
     follower: Follower<S, X, ReqBody>,
     decision: Decision<X::Key>,
@@ -225,7 +190,7 @@ where
         }
         Decision::Lead(head) => {
             #[cfg(feature = "redis")]
-            let reason = match caller.flight().data.state.lock().variant {
+            let reason = match caller.flight().data.state().variant {
                 Some(_) => Reason::Vary,
                 None => Reason::Late,
             };
@@ -237,7 +202,7 @@ where
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),
         Decision::Fail(head, error) => match error.downcast() {
             Ok(error) => return Err(*error),
-            // One layer over services whose errors differ in type.
+            // One layer wraps services with different error types.
             Err(_) => (head, Reason::ErrorType),
         },
         Decision::Forward(head, reason) => (head, reason),

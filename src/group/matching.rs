@@ -1,9 +1,10 @@
-//! The table as the HTTP layer enters it: its flights carry data, by which a caller chooses, and none is solo.
+//! The table as the HTTP layer enters it: its flights carry data, by which a caller chooses.
 //!
 //! Flights of one key may lie at several positions, all of them in the shard of the key's hash.
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
+#[cfg(any(feature = "http", feature = "redis"))]
 use std::sync::Arc;
 
 #[cfg(any(feature = "http", feature = "redis"))]
@@ -14,23 +15,24 @@ use super::{
     caller::Caller,
     flight::Entry,
     panic::drop_quietly,
+    solo_leader::SoloLeader,
     table::{Admission, Table},
 };
 
-/// What a caller makes of a flight that it finds.
+/// How a caller judges a flight that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Match<J = ()> {
-    /// Not mine.
+    /// It is not mine.
     Pass,
-    /// I am one of its callers from now on.
+    /// It is mine, and I have joined it.
     Join(J),
-    /// Mine, but nobody may join it any more.
+    /// It is mine, but nobody may join it any more.
     Detach,
-    /// Mine, and I may neither join it nor lead another.
+    /// It is mine, and I may neither join it nor lead another.
     Refuse,
 }
 
-/// Looks at flights under the lock: it may compare keys, and link the caller to what a flight carries.
+/// Judges flights under the lock: it may compare keys and link the caller to what a flight carries.
 pub(crate) trait Matcher<K, V, C> {
     type Joined;
 
@@ -42,7 +44,7 @@ pub(crate) trait Matcher<K, V, C> {
 
 /// `Refused`: the key and the data.
 pub(crate) type MatchAdmission<K, V, C, J> =
-    Admission<Caller<K, V, C>, (Caller<K, V, C>, J), (K, C)>;
+    Admission<SoloLeader<K, V, C>, (Caller<K, V, C>, J), (K, C)>;
 
 // ===== impl Matcher =====
 
@@ -60,7 +62,7 @@ where
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight for which `matcher` says so, else leads a new one with `data`, at the first of the `positions`.
+    /// Joins the first flight that `matcher` accepts, or leads a new one with `data`, at the first of the `positions`.
     pub(crate) fn enter<T>(
         &self,
         positions: &[u64],
@@ -75,7 +77,7 @@ impl<K, V, C> Table<K, V, C> {
         // Declared before the lock, so dropped after it (T4).
         let mut detached = Vec::new();
         let mut stale = Vec::new();
-        let mut refused = false;
+        let mut refused = None;
         let mut joined = None;
         let mut entries = shard.lock();
         for &position in positions {
@@ -83,7 +85,7 @@ impl<K, V, C> Table<K, V, C> {
                 match matcher.examine(&key, &data, entry) {
                     Match::Pass => false,
                     Match::Join(join) => {
-                        joined = entry.flight().map(|flight| (Arc::clone(flight), join));
+                        joined = Some((position, entry.number(), join));
                         true
                     }
                     Match::Detach => {
@@ -91,35 +93,42 @@ impl<K, V, C> Table<K, V, C> {
                         false
                     }
                     Match::Refuse => {
-                        refused = true;
+                        refused = Some((position, entry.number()));
                         true
                     }
                 }
             });
-            if refused || joined.is_some() {
+            if refused.is_some() || joined.is_some() {
                 break;
             }
         }
-        if refused {
+        if let Some((position, number)) = refused {
+            // Who is refused may have left something with the flight all the same, for which that is to answer.
+            entries.make_whole(shard, position, number);
             drop(entries);
             return Admission::Refused((key, data));
         }
         for (position, number) in stale {
+            // Before the entry goes, so that its leader finds the flight aside (T5).
+            entries.make_whole(shard, position, number);
             detached.push(entries.remove(position, number));
         }
-        if let Some((flight, join)) = joined {
+        if let Some((position, number, join)) = joined {
+            let flight = entries.make_whole(shard, position, number);
+            let flight = flight.expect("found under this lock");
             flight.count_in();
             let caller = Caller::follower(flight);
             drop(entries);
-            // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
+            // Dropping a key is user code. Its panic would leave a caller that only the flight knows.
             drop_quietly((key, data, detached));
             return Admission::Follows((caller, join));
         }
         matcher.lead(&mut data);
-        let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data));
+        let link = entries.link_solo(shard, positions[0], key, data);
         drop(entries);
+        let leader = SoloLeader::new(link);
         drop_quietly(detached);
-        Admission::Leads(caller)
+        Admission::Leads(leader)
     }
 }
 
@@ -131,12 +140,12 @@ impl<K, V, C> Table<K, V, C> {
         hash: u64,
         mut matches: impl FnMut(&K, &C) -> bool,
     ) -> Option<Caller<K, V, C>> {
-        let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| {
-            let flight = entry.flight();
-            flight.is_some_and(|flight| matches(entry.key(), &flight.data))
-        });
-        let flight = Arc::clone(entry?.flight()?);
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let number = entries
+            .find(hash, |entry| matches(entry.key(), entry.data()))?
+            .number();
+        let flight = entries.make_whole(shard, hash, number)?;
         flight.count_in();
         Some(Caller::follower(flight))
     }
@@ -147,20 +156,22 @@ impl<K, V, C> Table<K, V, C> {
         hash: u64,
         mut matches: impl FnMut(&K) -> bool,
     ) -> Option<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| matches(entry.key()));
-        entry.and_then(Entry::flight).map(Arc::clone)
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let number = entries.find(hash, |entry| matches(entry.key()))?.number();
+        entries.make_whole(shard, hash, number)
     }
 }
 
 #[cfg(feature = "redis")]
 impl<K, V, C> Flight<K, V, C> {
-    /// One more caller, if anybody may join.
+    /// Adds a caller, if callers may join.
     pub(super) fn join(self: &Arc<Self>) -> Option<Caller<K, V, C>> {
         self.join_if(|_| Ok::<_, ()>(())).ok()
     }
 
-    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. `Err`: why not; `None` if nobody may join.
+    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
+    /// may join.
     pub(crate) fn join_if<E>(
         self: &Arc<Self>,
         agreed: impl FnOnce(&Self) -> Result<(), E>,
@@ -177,40 +188,49 @@ impl<K, V, C> Flight<K, V, C> {
 
 #[cfg(feature = "http")]
 impl<K, V, C> Table<K, V, C> {
-    /// How many flights are `open`, which is asked under the locks.
-    pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
+    /// How many flights are `open`, which is called under the locks.
+    pub(crate) fn count(&self, mut open: impl FnMut(&C) -> bool) -> usize {
         let count = |shard: &Arc<Shard<K, V, C>>| {
             let entries = shard.lock();
-            let flights = entries.iter().filter_map(Entry::flight);
-            flights.filter(|flight| open(flight)).count()
+            entries.iter().filter(|entry| open(entry.data())).count()
         };
         self.shards.iter().map(count).sum()
     }
 
     /// The flights at one position.
     pub(crate) fn at(&self, position: u64) -> Vec<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(position).lock();
-        let flights = entries.with_hash(position).filter_map(Entry::flight);
-        flights.map(Arc::clone).collect()
+        let shard = self.shard(position);
+        let mut entries = shard.lock();
+        let numbers: Vec<_> = entries.with_hash(position).map(Entry::number).collect();
+        let flights = numbers
+            .into_iter()
+            .filter_map(|number| entries.make_whole(shard, position, number));
+        flights.collect()
     }
 
     /// The flights at all positions of the shard in which `hash` is.
     pub(crate) fn beside(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(hash).lock();
-        let flights = entries.iter().filter_map(Entry::flight);
-        flights.map(Arc::clone).collect()
+        let shard = self.shard(hash);
+        shard.lock().make_all_whole(shard)
     }
-}
 
-#[cfg(any(feature = "http", feature = "redis"))]
-impl<K, V, C> Table<K, V, C> {
-    /// All flights, a shard at a time: not one moment's picture.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
+    /// All flights but those that are solo, a shard at a time: not one moment's picture.
+    pub(crate) fn all_shared(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
         self.shards.iter().flat_map(|shard| {
             let entries = shard.lock();
             let flights = entries.iter().filter_map(Entry::flight);
             flights.map(Arc::clone).collect::<Vec<_>>()
         })
+    }
+}
+
+#[cfg(any(feature = "http", feature = "redis"))]
+impl<K, V, C> Table<K, V, C> {
+    /// All flights, one shard after the other, so this is not a snapshot.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.lock().make_all_whole(shard))
     }
 }
 
@@ -329,6 +349,7 @@ mod tests {
         let Admission::Leads(mut leader) = entered else {
             unreachable!("there is no other flight")
         };
+        let mut leader = leader.make_whole();
         leader.start(|| async { panic!("bad work") });
         armed.store(1, Ordering::Relaxed);
         let mut cx = Context::from_waker(Waker::noop());
@@ -374,6 +395,7 @@ mod tests {
         let Admission::Leads(mut leader) = enter(&table, 0, (), Match::Pass) else {
             unreachable!("there is no other flight")
         };
+        let mut leader = leader.make_whole();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         leader.keep_on(Runtime::current().expect("a test's runtime"));

@@ -19,21 +19,24 @@ use crate::group::Name;
 use crate::group::{Span, report};
 
 /// Reports one flight, from its call to its end.
-pub(crate) struct Trace {
+#[derive(Clone)]
+pub(crate) struct FlightTrace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
+    flight: Arc<Traced>,
+}
+
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+struct Traced {
     layer: Arc<Name>,
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
     since: Instant,
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
     begun: OnceLock<Begun>,
-    /// How many it has had. Those who are moved to the flight of their variant come before it begins.
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    /// How many callers it has had. Those that are moved to the flight of their variant come before it begins.
     callers: AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 struct Begun {
-    /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
+    /// A child of the leader's span, so that the call belongs to the leader's request whichever task drives it.
     #[cfg(feature = "tracing")]
     span: Span,
 }
@@ -47,33 +50,32 @@ pub(crate) enum FlightEnd {
     Panicked,
 }
 
-/// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
+/// Reports the bytes that a part of a flight has reserved and freed, even if it panics.
 struct Settles;
 
-/// Tells of a call that panics before there is a future.
+/// Reports a call that panics before it returns a future.
 struct Calling<'a> {
-    trace: &'a Trace,
+    trace: &'a FlightTrace,
     called: bool,
 }
 
-// ===== impl Trace =====
+// ===== impl FlightTrace =====
 
-impl Trace {
-    /// Of a flight that may begin `now`.
+impl FlightTrace {
+    /// For a flight that may begin `now`.
     pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
         Self {
             #[cfg(any(feature = "tracing", feature = "metrics"))]
-            layer: Arc::clone(layer),
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            since: now,
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            begun: OnceLock::new(),
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            callers: AtomicU32::new(0),
+            flight: Arc::new(Traced {
+                layer: Arc::clone(layer),
+                since: now,
+                begun: OnceLock::new(),
+                callers: AtomicU32::new(0),
+            }),
         }
     }
 
-    /// The flight has a leader, whose request this is.
+    /// The flight has a leader; this is its request.
     pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
@@ -84,15 +86,15 @@ impl Trace {
                         target: TARGET,
                         parent: &leader.span.0,
                         "singleflight",
-                        layer = shown(&self.layer),
+                        layer = shown(&self.flight.layer),
                         method = %request.method(),
                         path = request.uri().path(),
                     )
                 }),
             };
-            let _ = self.begun.set(begun);
+            let _ = self.flight.begun.set(begun);
             #[cfg(feature = "metrics")]
-            of_layer(&self.layer, |layer| {
+            of_layer(&self.flight.layer, |layer| {
                 metrics::gauge!(FLIGHTS, "layer" => layer).increment(1.0);
             });
         }
@@ -109,20 +111,20 @@ impl Trace {
         called
     }
 
-    /// The flight has a caller more.
+    /// The flight has one more caller.
     pub(crate) fn count_caller(&self) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        self.callers.fetch_add(1, Ordering::Relaxed);
+        self.flight.callers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A follower has joined: its span follows from the flight's.
     pub(crate) fn joined(&self, follower: &CallerSpan) {
         #[cfg(feature = "tracing")]
-        if let Some(begun) = self.begun.get() {
+        if let Some(begun) = self.flight.begun.get() {
             report(|| {
                 let span = &follower.span.0;
                 span.follows_from(&begun.span.0);
-                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.layer), "joined");
+                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.flight.layer), "joined");
             });
         }
     }
@@ -130,20 +132,20 @@ impl Trace {
     /// Runs a part of the flight in its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self.begun.get().map(|begun| begun.span.enter());
+        let _entered = self.flight.begun.get().map(|begun| begun.span.enter());
         let _settles = Settles;
         part()
     }
 
-    /// The work is dropped.
+    /// The work has been dropped.
     pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        if let Some(begun) = self.begun.get() {
-            let callers = self.callers.load(Ordering::Relaxed);
-            let duration = self.since.elapsed();
+        if let Some(begun) = self.flight.begun.get() {
+            let callers = self.flight.callers.load(Ordering::Relaxed);
+            let duration = self.flight.since.elapsed();
             #[cfg(feature = "tracing")]
             report(|| {
-                let (span, layer) = (&begun.span.0, shown(&self.layer));
+                let (span, layer) = (&begun.span.0, shown(&self.flight.layer));
                 match end {
                     FlightEnd::Complete => tracing::debug!(
                         target: TARGET, parent: span, layer, callers, ?duration, "landed"
@@ -157,7 +159,7 @@ impl Trace {
                 }
             });
             #[cfg(feature = "metrics")]
-            of_layer(&self.layer, |layer| {
+            of_layer(&self.flight.layer, |layer| {
                 metrics::gauge!(FLIGHTS, "layer" => layer.clone()).decrement(1.0);
                 metrics::histogram!(FLIGHT_SECONDS, "layer" => layer.clone()).record(duration);
                 metrics::histogram!(CALLERS, "layer" => layer).record(callers);
@@ -166,9 +168,9 @@ impl Trace {
     }
 }
 
-/// The last of a flight: its copy has been dropped.
+/// The flight's copy has been dropped.
 #[cfg(feature = "metrics")]
-impl Drop for Trace {
+impl Drop for FlightTrace {
     fn drop(&mut self) {
         settle();
     }

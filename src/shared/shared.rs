@@ -7,15 +7,14 @@ use tokio::time::Instant;
 
 use super::{flights::Flights, settings::Settings};
 use crate::{
-    buffer::LazyBuffer,
-    flight::{HttpFlight, State},
+    flight::HttpFlight,
     key::{KeyExtractor, RequestKeyExtractor},
-    observe::Trace,
+    observe::FlightTrace,
     rules::Fields,
     sync::Mutex,
 };
 
-/// One `Arc` for all that a service needs, since servers clone services for each request.
+/// Everything that a service needs, in one `Arc`, because servers clone services for each request.
 ///
 /// The bound is there because `flights` names the key's type.
 pub(crate) struct Shared<X: KeyExtractor> {
@@ -27,7 +26,7 @@ pub(crate) struct Shared<X: KeyExtractor> {
 // ===== impl Shared =====
 
 impl<X: KeyExtractor> Shared<X> {
-    /// The default key, which holds the target and most fields of a request. What a user's key holds is not known.
+    /// The default key, which holds the target and most fields of a request. We don't know what a user's key holds.
     pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
         self.extractor.default_key()
     }
@@ -44,7 +43,7 @@ impl<X: KeyExtractor> Shared<X> {
 }
 
 impl<X: KeyExtractor> Shared<X> {
-    /// A flight that may begin `now`.
+    /// A new flight, which may begin `now`.
     #[inline]
     pub(crate) fn new_flight(
         &self,
@@ -61,17 +60,17 @@ impl<X: KeyExtractor> Shared<X> {
             hash,
             key,
             method,
-            trace: Trace::new(&flights.counters.name, now),
+            trace: FlightTrace::new(&flights.counters.name, now),
             epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
-            state: Mutex::new(State::new(LazyBuffer::new(Arc::clone(&counters.budget)))),
+            state: Mutex::default(),
             counters,
         }
     }
 }
 
-// By hand: `X` need not be `Clone`.
+// Not derived, because `X` need not be `Clone`.
 impl<X: KeyExtractor> Clone for Shared<X> {
     fn clone(&self) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, led};
+use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led};
 use crate::group::{
     Group,
     caller::Ended,
@@ -111,10 +111,7 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
         let table: Table<u32, (), ()> = Table::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
-        let Admission::Leads(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
-        else {
-            unreachable!("there is no other flight");
-        };
+        let mut leader = lead_whole(&table);
         leader.keep_on(Runtime::current().expect("a model's thread is within one"));
         leader.start(|| async move {
             let _last = last;
@@ -136,10 +133,7 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
 fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
     loom::model(move || {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
-        let enter = |table: &Table<u32, u32, ()>| table.enter(&[0], KEY, (), &mut join);
-        let Admission::Leads(mut leader) = enter(&table) else {
-            unreachable!("there is no other flight")
-        };
+        let mut leader = lead_whole(&table);
         leader.keep_on(Runtime::current().expect("a model's thread is within one"));
         let mut left = polls;
         at(Location::Task, || {
@@ -155,7 +149,8 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
             });
         });
         let joiner = thread::spawn(move || {
-            if let Admission::Follows((mut follower, ())) = enter(&table) {
+            let entered = table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
+            if let Admission::Follows((mut follower, ())) = entered {
                 at(Location::Nowhere, || follower.promote());
                 let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));
                 assert!(matches!(ended, Ended::Shared(_)));
