@@ -203,6 +203,54 @@ async fn a_burst_at_all_replicas_costs_one_call() {
     fleet.nothing_is_left().await;
 }
 
+/// What differs between two requests by the default key, as its response.
+fn echo(request: &Request<String>, _: usize) -> Result<(Response<()>, Frames), BoxError> {
+    let field = |name| request.headers().get(name).map(HeaderValue::to_str);
+    let [host, user] = ["host", "authorization"].map(|name| field(name).transpose());
+    let echo = format!("{} {:?} {:?}", request.uri(), host?, user?);
+    Ok((Response::new(()), text(echo)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_differ_share_no_response_across_replicas() {
+    let fleet = Fleet::new(echo).await;
+    let uris = ["/page", "/page?1", "/other", "http://host/page"];
+    let fields = [None, Some(("authorization", "me")), Some(("host", "here"))];
+    let ask = |caller: usize| {
+        let mut request = request(uris[caller / 4 % 4]);
+        if let Some((name, value)) = fields[caller / 16] {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().insert(name, value);
+        }
+        let own = echo(&request, 0).expect("text").1.remove(0);
+        let own = own.into_data().expect("data");
+        let got = fleet.replicas[caller % 4].ask(request);
+        async move { (got.await, own) }
+    };
+    let all = join_all((0..48).map(ask)).await;
+    for (got, own) in &all {
+        assert_eq!(got.body, own);
+    }
+    assert_eq!(fleet.calls(), 12);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_shorter_than_promised_is_whole_at_no_replica() {
+    let fleet = Fleet::new(|_, _| {
+        let response = Response::builder().header("content-length", "9");
+        Ok((response.body(())?, text("once".to_owned())))
+    })
+    .await;
+    let ask = |replica: &Replica| {
+        let response = replica.service.clone().oneshot(get(0));
+        async { response.await.expect("a head").into_body().collect().await }
+    };
+    let all = join_all(fleet.replicas.iter().chain(&fleet.replicas).map(ask)).await;
+    assert!(all.iter().all(Result::is_err));
+    fleet.nothing_is_left().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_alone_costs_two_commands_and_sends_no_body() {
     let fleet = Fleet::new(page).await;
@@ -523,6 +571,27 @@ async fn what_is_forgotten_or_written_at_one_replica_is_joined_at_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
+    let fleet = Fleet::new(page).await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let uris = ["/page", "/list?1", "/list?2"];
+    let ask_all = || uris.map(|uri| tokio::spawn(first.ask(request(uri))));
+    let old = ask_all();
+    sleep(Duration::from_millis(10)).await;
+    let parts = request("/list?1").into_parts().0;
+    let key = crate::KeyExtractor::extract(&crate::RequestKeyExtractor::new(), &parts);
+    second.handle.forget(&key.expect("a key"));
+    sleep(Duration::from_millis(10)).await;
+    let new = join_all(ask_all()).await;
+    let roles = new.into_iter().map(|got| got.expect("no panic").role);
+    let roles: Vec<_> = roles.collect();
+    assert_eq!(roles, [Role::Follower, Role::Leader, Role::Follower]);
+    assert_eq!(fleet.calls(), 4);
+    drop(join_all(old).await);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flight_has_no_more_callers_than_it_may_whichever_replica_they_are_at() {
     let fleet = Fleet::of(page, |layer| layer.max_waiters(2)).await;
     let all = fleet.burst(4, get).await;
@@ -587,15 +656,15 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 
-    let old = tokio::spawn(ask(0, "/a"));
+    let old = ["/a", "/b"].map(|uri| tokio::spawn(ask(0, uri)));
     sleep(Duration::from_millis(10)).await;
     services[1].0.forget(&String::from("/a"));
     sleep(Duration::from_millis(10)).await;
-    let new = tokio::spawn(ask(0, "/a"));
-    let (old, new) = (old.await.expect("no panic"), new.await.expect("no panic"));
-    assert!(old.is_ok() && new.is_ok());
-    assert_eq!(calls.load(Ordering::SeqCst), 4);
-    drop((all, old, new));
+    let new = ["/a", "/b"].map(|uri| tokio::spawn(ask(0, uri)));
+    let asked = join_all(old.into_iter().chain(new)).await;
+    assert!(asked.iter().all(|asked| matches!(asked, Ok(Ok(_)))));
+    assert_eq!(calls.load(Ordering::SeqCst), 5);
+    drop((all, asked));
     sleep(Duration::from_millis(20)).await;
     assert_eq!(store.keys(), 0);
     for (handle, _) in &services {
