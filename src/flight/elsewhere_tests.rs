@@ -296,6 +296,26 @@ async fn a_response_comes_with_its_status_fields_frames_and_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_response_from_another_replica_is_known() {
+    let fleet = Fleet::new(|_, _| {
+        let mut frames = text("one ".to_owned());
+        frames.extend(text("two".to_owned()));
+        Ok((Response::new(()), frames))
+    })
+    .await;
+    let asked = |at: usize| fleet.replicas[at].service.clone().oneshot(get(0));
+    let (leader, follower) = futures_util::future::join(asked(0), asked(1)).await;
+    let mut body = follower.expect("a response").into_body();
+    for left in [7, 3, 0] {
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(left));
+        let frame = body.frame().await;
+        assert_eq!(frame.is_some_and(|frame| frame.is_ok()), left > 0);
+    }
+    drop((leader, body));
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn trailers_that_are_one_clients_keep_a_response_from_other_replicas() {
     let fleet = Fleet::new(|_, call| {
         let mut trailers = HeaderMap::new();
@@ -592,6 +612,21 @@ async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forgotten_by_its_key_is_joined_at_no_replica() {
+    let fleet = Fleet::new(page).await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let old = [first, second].map(|replica| tokio::spawn(replica.ask(get(0))));
+    sleep(Duration::from_millis(10)).await;
+    let forgotten = second.handle.forget_if(|key| key.uri().path() == "/page");
+    assert_eq!(forgotten, 1);
+    sleep(Duration::from_millis(10)).await;
+    let new = first.ask(get(0)).await;
+    assert_eq!((new.role, fleet.calls()), (Role::Leader, 2));
+    drop(join_all(old).await);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flight_has_no_more_callers_than_it_may_whichever_replica_they_are_at() {
     let fleet = Fleet::of(page, |layer| layer.max_waiters(2)).await;
     let all = fleet.burst(4, get).await;
@@ -654,7 +689,16 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
     let ask = |at: usize, uri| services[at].1.clone().oneshot(request(uri));
     let all = join_all([ask(0, "/a?1"), ask(1, "/a?2"), ask(1, "/b")]).await;
     assert!(all.iter().all(Result::is_ok));
-    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
+
+    // A response to HEAD has no body, whatever the key says.
+    let mut head = request("/a");
+    *head.method_mut() = http::Method::HEAD;
+    let head = services[1].1.clone().oneshot(head);
+    let (page, head) = futures_util::future::join(ask(0, "/a"), head).await;
+    assert!(page.is_ok() && head.is_ok());
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
+    drop((page, head));
 
     let old = ["/a", "/b"].map(|uri| tokio::spawn(ask(0, uri)));
     sleep(Duration::from_millis(10)).await;
@@ -663,7 +707,7 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
     let new = ["/a", "/b"].map(|uri| tokio::spawn(ask(0, uri)));
     let asked = join_all(old.into_iter().chain(new)).await;
     assert!(asked.iter().all(|asked| matches!(asked, Ok(Ok(_)))));
-    assert_eq!(calls.load(Ordering::SeqCst), 5);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
     drop((all, asked));
     sleep(Duration::from_millis(20)).await;
     assert_eq!(store.keys(), 0);

@@ -360,7 +360,6 @@ impl fmt::Debug for RequestKeyExtractor {
     }
 }
 
-/// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
 /// Whether a field that is there has one line.
 fn is_only(name: &HeaderName, headers: &HeaderMap) -> bool {
     headers.len() == headers.keys_len() || headers.get_all(name).iter().nth(1).is_none()
@@ -371,6 +370,7 @@ pub(super) fn may_have_key(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
+/// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT
 }
