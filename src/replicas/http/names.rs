@@ -129,5 +129,12 @@ mod tests {
             variant_name(&site, Digest(2), &one)
         );
         assert_ne!(variant_name(&site, key, &one), variant_values(&site, &one));
+        // Of fields that a request has not, the names alone tell.
+        let without = |name| {
+            let names = [HeaderName::from_static(name)];
+            Variant::new(names.into(), &http::HeaderMap::new())
+        };
+        let (one, two) = (without("user-agent"), without("accept"));
+        assert_ne!(variant_values(&site, &one), variant_values(&site, &two));
     }
 }
