@@ -18,14 +18,14 @@ use crate::{
     body::ResponseBody,
     error::{BoxError, ShareError},
     flight::{
-        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, LeaderSlot,
-        MAX_MOVES, Oneshot, Own, Work,
+        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, Lead, Leader,
+        LeaderRequest, MAX_MOVES, Oneshot, Own, Work,
     },
     future::{ResponseFuture, Unshareable, Write},
-    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
-    observe::{CallerSpan, Reason},
+    key::{KeyExtractor, RequestKeyExtractor},
+    observe::{CallerSpan, Reason, Trace},
     role::Disposition,
-    rules::{self, Bypass},
+    rules::{self, Bypass, Fields},
     shared::{Event, Shared},
 };
 
@@ -145,7 +145,7 @@ where
         let Identity {
             key,
             has_credentials,
-            may_differ,
+            differing,
         } = match Identity::of(&self.shared, &parts, &body) {
             Ok(identity) => identity,
             Err(bypass) => return self.bypass(parts, body, bypass),
@@ -165,7 +165,8 @@ where
             return self.call_apart(request, Reason::Remembered, Some(unshareable));
         }
         let method = parts.method.clone();
-        let flight = self.shared.new_flight(hash, key, method, now);
+        let flight = self.shared.new_flight(hash, key, method.clone(), now);
+        let trace = flight.trace.clone();
         let mut head = Some(parts);
         let number = flights.number();
         let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
@@ -180,14 +181,19 @@ where
         };
         let request = Request::from_parts(parts, body);
         match entered {
-            Admitted::Leads(caller) => {
+            Admitted::Leads(lead) => {
                 flights.counters.count(Event::Led);
-                let (span, led) = (CallerSpan::current(), Disposition::Led);
-                self.lead(caller, request, has_credentials, may_differ, &span, led)
+                let of = LeaderRequest {
+                    method,
+                    has_credentials,
+                    fields: differing,
+                };
+                let span = CallerSpan::current();
+                self.lead((hash, lead, trace), of, request, &span, Disposition::Led)
             }
             Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
             Admitted::Full => self.call_apart(request, Reason::Full, None),
-            Admitted::Audits(original) => self.call_audited(request, may_differ, original),
+            Admitted::Audits(original) => self.call_audited(request, differing, original),
             Admitted::Waits(_) => unreachable!("its head would be where it waits"),
         }
     }
@@ -281,7 +287,7 @@ where
     fn call_audited<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
-        may_differ: MayDiffer,
+        differing: Fields,
         original: Arc<Original>,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
@@ -290,7 +296,7 @@ where
         let span = CallerSpan::current();
         self.count_forwarded(&span, Reason::Audit);
         let body = Arc::clone(&original);
-        let auditor = Auditor::new(original, &self.shared, &request, may_differ, span);
+        let auditor = Auditor::new(original, &self.shared, &request, differing, span);
         let call = Oneshot::begin(&mut self.inner, request);
         // Only now, so that the call waits for nothing.
         body.catch_up();
@@ -309,24 +315,22 @@ where
         ReqBody: Body + Send + 'static,
         ResBody: InnerBody,
     {
-        let has_credentials = rules::RequestFields::of(request.headers()).credentials;
-        let (may_differ, forwarded) = (MayDiffer::default(), Disposition::Forwarded);
-        self.lead(
-            caller,
-            request,
-            has_credentials,
-            may_differ,
-            span,
-            forwarded,
-        )
+        let data = &caller.flight().data;
+        let (hash, trace) = (data.hash, data.trace.clone());
+        let of = LeaderRequest {
+            method: request.method().clone(),
+            has_credentials: rules::RequestFields::of(request.headers()).credentials,
+            fields: self.shared.differing(request.headers()),
+        };
+        let flight = (hash, Lead::Whole(caller), trace);
+        self.lead(flight, of, request, span, Disposition::Forwarded)
     }
 
     fn lead<ReqBody, ResBody>(
         &mut self,
-        mut caller: Caller<X::Key>,
+        (hash, mut lead, trace): (u64, Lead<X::Key>, Trace),
+        of: LeaderRequest,
         request: Request<ReqBody>,
-        has_credentials: bool,
-        may_differ: MayDiffer,
         span: &CallerSpan,
         disposition: Disposition,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
@@ -336,34 +340,36 @@ where
         ResBody: InnerBody,
     {
         if self.shared.settings.finish_abandoned {
-            caller.finish_abandoned();
+            lead.make_whole().finish_abandoned();
         }
-        let flight = Arc::clone(caller.flight());
-        if flight.is_shared() {
+        #[cfg(feature = "redis")]
+        if self.shared.flights.replicated().is_some() {
+            lead.make_whole();
+        }
+        let flight = lead.caller().map(|caller| Arc::clone(caller.flight()));
+        if let Some(caller) = lead.caller().filter(|caller| caller.flight().is_shared()) {
             // It waited for somebody to lead.
             caller.promote();
         }
-        let slot = LeaderSlot::new(&self.shared, &request, has_credentials, may_differ);
-        caller.start(|| {
-            let trace = &flight.data.trace;
+        let mut leader = Leader::new(lead);
+        leader.start(|| {
             trace.begin(span, &request);
             #[cfg(feature = "redis")]
-            if let Some(replicated) = self.shared.flights.replicated() {
+            if let (Some(flight), Some(replicated)) = (&flight, self.shared.flights.replicated()) {
                 let (parts, body) = request.into_parts();
-                let contender = Contender::new(&self.shared, replicated, &flight, &parts);
+                let contender = Contender::new(&self.shared, replicated, flight, &parts);
                 let request = Request::from_parts(parts, body);
                 // This instance was polled ready, by whoever calls.
                 let clone = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, clone);
                 let call = Oneshot::new(inner, request);
-                let shared = Arc::clone(&self.shared);
-                return Work::new(Arc::clone(&flight), shared, Arc::clone(&slot), call)
-                    .contending(contender);
+                let (flight, shared) = (Some(Arc::clone(flight)), Arc::clone(&self.shared));
+                return Work::new(hash, flight, trace, shared, of, call).contending(contender);
             }
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(flight, Arc::clone(&self.shared), Arc::clone(&slot), call)
+            Work::new(hash, flight, trace, Arc::clone(&self.shared), of, call)
         });
-        ResponseFuture::lead(&self.shared, caller, slot, disposition)
+        ResponseFuture::lead(&self.shared, leader, disposition)
     }
 }
 

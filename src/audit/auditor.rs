@@ -12,9 +12,9 @@ use super::{
     original::Original,
 };
 use crate::{
-    key::{KeyExtractor, MayDiffer},
+    key::KeyExtractor,
     observe::CallerSpan,
-    rules,
+    rules::{self, Fields},
     shared::Shared,
 };
 
@@ -38,10 +38,9 @@ impl Auditor {
         original: Arc<Original>,
         shared: &Shared<X>,
         request: &Request<B>,
-        may_differ: MayDiffer,
+        fields: Fields,
         span: CallerSpan,
     ) -> Box<Self> {
-        let fields = shared.differing(request.headers(), may_differ);
         Box::new(Self {
             original,
             method: request.method().clone(),

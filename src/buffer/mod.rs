@@ -3,7 +3,6 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `shared_buffer` | [`SharedBuffer`]: what the source has given, and which reader may read which part of it |
-//! | `lazy` | a buffer that is made when it is first used |
 //! | `frames` | the frames that are held, and what each was charged |
 //! | `compact` | small frames, copied out of the large buffers that they were cut from |
 //! | `prefix` | the digest of a body so far, by which a reader that moves on knows the same body again |
@@ -12,13 +11,11 @@
 mod budget;
 mod compact;
 mod frames;
-mod lazy;
 mod prefix;
 mod shared_buffer;
 
 pub(crate) use self::{
     budget::Budget,
-    lazy::LazyBuffer,
     prefix::{Prefix, PrefixHasher},
-    shared_buffer::{Limits, Place, Read, Room},
+    shared_buffer::{Limits, Place, Read, Room, SharedBuffer},
 };

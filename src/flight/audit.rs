@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::response;
-use http_body::{Body, Frame};
+use http_body::Frame;
 
 use super::{
     context::WorkContext,
@@ -79,7 +79,7 @@ fn receive(original: &Original, frame: &Frame<Bytes>) {
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
@@ -97,22 +97,21 @@ where
 
     /// The work is dropped, or gives up, before its end.
     pub(super) fn lose(&self) {
-        let taken = Taken::of(&mut self.flight.data.state.lock());
+        let taken = Taken::of(&mut self.flight().data.state());
         self.conclude(taken);
     }
 
     fn recipients(&self, variant: Option<Variant>) -> Recipients {
         Recipients {
             variant,
-            request: self.slot.request.fields.clone(),
+            request: self.request.fields.clone(),
         }
     }
 }
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    ResBody: Body,
 {
     /// The flight has come to its end with its head.
     pub(super) fn conclude_whole(

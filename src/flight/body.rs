@@ -19,7 +19,7 @@ use crate::{
     observe::Reason,
 };
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
@@ -28,8 +28,8 @@ where
         // With somebody who waits, or kept without anybody, the source is read ahead. The callers are looked at first: one
         // who joins a kept flight between the two looks would else be taken for a leader alone, and the task that drives
         // pause for ever.
-        let eager = self.flight.callers() == 0 || self.flight.is_shared();
-        let state = self.flight.data.state.lock();
+        let eager = self.flight().callers() == 0 || self.flight().is_shared();
+        let state = self.flight().data.state();
         let buffer = &state.buffer;
         // All bytes have come. If the end is there too, the flight is over before its last byte is read.
         let complete = buffer.expected() == Some(buffer.received());
@@ -39,20 +39,20 @@ where
     /// The source is pending. If all promised bytes have come, only its end is missing, and nobody need join for that.
     pub(super) fn pause(&self) {
         let complete = {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             state.buffer.expected() == Some(state.buffer.received())
         };
         if complete {
             #[cfg(feature = "redis")]
             self.end_elsewhere_soon();
-            self.flight.detach();
+            self.flight().detach();
         }
     }
 
     /// The source has given something in this poll, and may give more.
     pub(super) fn touch(&self) {
         let now = Instant::now();
-        self.flight.data.state.lock().active = Some(now);
+        self.flight().data.state().active = Some(now);
     }
 
     /// A frame has come. `Break`: nobody is left to read the body. `hasher` follows the body while several share a window.
@@ -67,24 +67,24 @@ where
             is_last,
         } = pulled;
         let len = frame.data_ref().map_or(0, Bytes::len);
-        if self.flight.is_shared() {
+        if self.flight().is_shared() {
             let received = {
-                let state = self.flight.data.state.lock();
+                let state = self.flight().data.state();
                 state.buffer.expected() == Some(state.buffer.received() + len as u64)
             };
             if is_last || received {
                 // Before the last byte can be read, by readers on other threads.
                 #[cfg(feature = "redis")]
                 self.end_elsewhere_soon();
-                self.flight.detach();
+                self.flight().detach();
             }
         }
         let prefix = self.follow(&frame, hasher);
         let Err(frame) = self.push(frame, hint, prefix) else {
             return ControlFlow::Continue(());
         };
-        let is_short = self.flight.data.state.lock().buffer.is_short(len);
-        if !is_short || !self.shared.flights.make_room_for(&self.flight) {
+        let is_short = self.flight().data.state().buffer.is_short(len);
+        if !is_short || !self.shared.flights.make_room_for(self.flight()) {
             return self.outgrow(frame, hint, hasher);
         }
         match self.push(frame, hint, None) {
@@ -100,7 +100,7 @@ where
         prefix: Option<Prefix>,
     ) -> Result<(), Frame<Bytes>> {
         let (pushed, audited, _spent) = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             let audited = Audited::of(&state, &frame);
             let pushed = state.buffer.push(frame, hint, prefix);
             (pushed, audited, state.buffer.take_spent())
@@ -114,7 +114,7 @@ where
     /// The body up to the end of `frame`, where several share a window.
     fn follow(&self, frame: &Frame<Bytes>, hasher: &mut Option<PrefixHasher>) -> Option<Prefix> {
         let is_followed = || {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             state.buffer.is_shared_window()
         };
         // Nobody joins a window, so who is alone stays so.
@@ -135,10 +135,10 @@ where
     ) -> ControlFlow<()> {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
-        self.flight.release();
+        self.flight().release();
         let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             let is_shared = state.buffer.readers() > 1 && !state.buffer.exceeds(len);
             is_shared.then(|| state.buffer.whole_data())
         };
@@ -151,7 +151,7 @@ where
             data.into_iter().map(prefix).collect::<Vec<_>>()
         });
         let outgrown = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             if state.buffer.exceeds(len) {
                 state.buffer.cut_followers(len);
             } else {
@@ -175,9 +175,9 @@ where
             Reason::TooLarge => crate::replicas::Reason::TooLarge,
             _ => crate::replicas::Reason::Unshareable,
         });
-        self.flight.release();
+        self.flight().release();
         let (taken, closed) = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             state.buffer.outgrow(&[]);
             let taken = Taken::of(&mut state);
             (taken, (state.close(), state.buffer.take_spent()))
@@ -186,17 +186,17 @@ where
         if let Some(taken) = taken {
             taken.refuse();
         }
-        verdict::dismiss(&self.flight, Stage::Refused(reason));
+        verdict::dismiss(self.flight(), Stage::Refused(reason));
         self.leave_to_leader()
     }
 
     /// Nobody can join any more: a leader that is alone drives itself again. `Break`: not even that is left.
     fn leave_to_leader(&self) -> ControlFlow<()> {
-        if self.flight.callers() == 0 {
+        if self.flight().callers() == 0 {
             self.lose();
             return ControlFlow::Break(());
         }
-        self.flight.demote();
+        self.flight().demote();
         ControlFlow::Continue(())
     }
 
@@ -206,11 +206,11 @@ where
         let answering = self.end_elsewhere();
         #[cfg(feature = "redis")]
         let mut whole = None;
-        if self.flight.is_shared() {
-            self.flight.detach();
+        if self.flight().is_shared() {
+            self.flight().detach();
         }
         let (taken, closed) = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             #[cfg(feature = "redis")]
             if answering.is_some() && error.is_none() {
                 whole = state.whole();

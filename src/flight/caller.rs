@@ -1,6 +1,7 @@
 //! A caller's part in one of the layer's flights.
 
 use std::{
+    any::Any,
     fmt,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,7 +12,7 @@ use http::request;
 use super::state::{Decision, Flight, FollowerState, HttpFlight, State};
 use crate::{
     buffer::Place,
-    group::{self, Runtime},
+    group::{self, Drive, Polled, Runtime},
     observe,
 };
 
@@ -67,6 +68,23 @@ impl<K> Caller<K> {
         Self::new(inner, Part::Reads(Place::Leader))
     }
 
+    /// One that has led the flight while it was solo.
+    pub(super) fn was_solo(inner: group::Caller<(), (), HttpFlight<K>>) -> Self {
+        let flight = Arc::clone(inner.flight());
+        flight.data.counters.enter();
+        Self {
+            flight,
+            inner,
+            part: Part::Reads(Place::Leader),
+            ended: false,
+        }
+    }
+
+    /// The response that the work has left for its leader.
+    pub(super) fn take_response(&self) -> Option<Box<dyn Any + Send>> {
+        self.flight.data.state().response.take()
+    }
+
     /// A follower of whom the head is there.
     pub(super) fn reader(inner: group::Caller<(), (), HttpFlight<K>>, place: Place) -> Self {
         Self::new(inner, Part::Reads(place))
@@ -78,7 +96,7 @@ impl<K> Caller<K> {
 
     /// Whether the flight may have to send this reader on before the end of its body.
     pub(crate) fn may_move_on(&self) -> bool {
-        !self.flight.data.state.lock().buffer.is_reserved()
+        !self.flight.data.state().buffer.is_reserved()
     }
 
     /// Its place among those who read the body.
@@ -101,7 +119,7 @@ impl<K> Caller<K> {
     /// What is decided for a follower that waits: it waits no longer then.
     pub(super) fn take_decision(&mut self) -> Option<Decision<K>> {
         let slot = self.slot();
-        let (decision, place) = self.flight.data.state.lock().take_decision(slot)?;
+        let (decision, place) = self.flight.data.state().take_decision(slot)?;
         self.part = match decision {
             Decision::Begin(..) | Decision::Lead(..) => Part::Reads(place),
             Decision::Move(..) | Decision::Forward(..) | Decision::Fail(..) => Part::Dismissed,
@@ -114,13 +132,13 @@ impl<K> Caller<K> {
 
     /// Whether a follower that waits was dismissed (S3).
     pub(super) fn is_dismissed(&self) -> bool {
-        self.flight.data.state.lock().is_dismissed(self.slot())
+        self.flight.data.state().is_dismissed(self.slot())
     }
 
     /// A follower leaves that has waited long enough, with its request's head. `None`: something is decided.
     pub(crate) fn give_up(&mut self) -> Option<Box<request::Parts>> {
         let slot = self.slot();
-        let mut state = self.flight.data.state.lock();
+        let mut state = self.flight.data.state();
         if !state.may_give_up(slot) {
             return None;
         }
@@ -142,12 +160,19 @@ impl<K> Caller<K> {
 
 impl<K: Send + Sync + 'static> Caller<K> {
     /// The leader's first act.
-    pub(crate) fn start<F, Fut>(&mut self, work: F)
+    pub(crate) fn start<F, D>(&mut self, work: F)
     where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = ()> + Send + 'static,
+        F: FnOnce() -> D,
+        D: Drive<Output = ()> + 'static,
     {
         self.inner.start(work);
+    }
+
+    /// Brings what the leader has of the work into a flight that was solo.
+    pub(super) fn hand_in(&mut self, polled: Polled<()>) {
+        if self.inner.hand_in(polled).is_some() {
+            self.ended = true;
+        }
     }
 
     /// A follower's first act: the flight does not depend on its leader any more.
@@ -182,7 +207,7 @@ impl<K> Drop for Caller<K> {
         let data = &self.flight.data;
         let (mut waiting, mut is_missed) = (None, false);
         if let Part::Waits(slot) = self.part {
-            let (left, counted) = data.state.lock().leave(slot);
+            let (left, counted) = data.state().leave(slot);
             self.part = counted.map_or(Part::Dismissed, |_| Part::Left);
             is_missed = counted.unwrap_or_default();
             waiting = Some(left);
@@ -200,7 +225,7 @@ impl<K> Drop for Caller<K> {
         };
         // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
         let (kept, spent) = {
-            let mut state = data.state.lock();
+            let mut state = data.state();
             is_missed |= place.is_some_and(|place| state.buffer.leave(place));
             let spent = state.buffer.take_spent();
             (take_unread(&self.flight, &mut state), spent)
@@ -222,7 +247,7 @@ fn take_unread<K>(flight: &Flight<K>, state: &mut State<K>) -> Option<impl Sized
 
 /// Gives up what is kept of a body that nobody reads: callers that were dismissed and have not found out hold their flight.
 pub(super) fn drop_unread<K>(flight: &Flight<K>) {
-    let unread = take_unread(flight, &mut flight.data.state.lock());
+    let unread = take_unread(flight, &mut flight.data.state());
     drop(unread);
     observe::settle();
 }

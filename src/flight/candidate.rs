@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     caller::Caller,
+    leader::Lead,
+    solo::SoloLeader,
     state::{HttpFlight, Number, Stage},
 };
 use crate::{
@@ -38,7 +40,7 @@ pub(crate) struct Candidate<'a, K> {
 /// What became of a candidate.
 pub(crate) enum Admitted<K> {
     /// It must start the flight's work.
-    Leads(Caller<K>),
+    Leads(Lead<K>),
     Waits(Caller<K>),
     /// Its response begins with this head.
     Begins(Caller<K>, Arc<response::Parts>),
@@ -83,12 +85,16 @@ impl<'a, K: Eq> Candidate<'a, K> {
     /// Finding a flight and being counted there are one step, so whatever the flight decides it decides for all who are counted.
     pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Admitted<K> {
         self.names = self.flights.varying.names(data.hash);
+        let trace = data.trace.clone();
         match self.enter_table(data) {
-            Admission::Leads(inner) => Admitted::Leads(Caller::leader(inner)),
+            Admission::Leads(inner) => {
+                let leader = SoloLeader::new(inner, &self.flights.counters, &trace);
+                Admitted::Leads(Lead::Solo(leader))
+            }
             Admission::Follows((inner, JoinedAs::Leader)) => {
                 let mut caller = Caller::leader(inner);
                 caller.take_lead();
-                Admitted::Leads(caller)
+                Admitted::Leads(Lead::Whole(caller))
             }
             Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
                 Admitted::Waits(Caller::waiter(inner, slot))
@@ -113,7 +119,8 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
         self.variant = variant;
         match self.enter_table(data) {
-            Admission::Leads(mut inner) => {
+            Admission::Leads(mut leader) => {
+                let mut inner = leader.make_whole();
                 inner.give_up_lead();
                 Some(Caller::waiter(inner, 0))
             }
@@ -160,18 +167,18 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         mine: &HttpFlight<K>,
         entry: &Entry<(), (), HttpFlight<K>>,
     ) -> Match<JoinedAs> {
-        let Some(flight) = entry.flight() else {
-            return Match::Pass;
-        };
-        let theirs = &flight.data;
+        let theirs = entry.data();
         if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
             return Match::Pass;
         }
         if !self.flights.is_fresh(theirs, self.now) {
             return Match::Detach;
         }
-        let mut state = theirs.state.lock();
-        if state.is_closed || state.is_silent(self.now, theirs.max_silence) {
+        if theirs.is_silent(self.now) {
+            return Match::Detach;
+        }
+        let mut state = theirs.state();
+        if state.is_closed {
             return Match::Detach;
         }
         let headers = &self.head.as_ref().expect("it is in no flight yet").headers;
@@ -189,7 +196,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if state.contending.is_too_late(self.number) {
             return Match::Detach;
         }
-        if flight.callers() >= self.max_waiters {
+        if entry.callers() >= self.max_waiters {
             return Match::Refuse;
         }
         let leads = matches!(state.stage, Stage::Unled);
@@ -198,6 +205,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
             return Match::Refuse;
         }
         state.is_joined = true;
+        #[cfg(feature = "redis")]
         state.asked_by(self.number);
         let place = state.buffer.join();
         match &state.stage {
@@ -216,14 +224,17 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
     }
 
     fn lead(&mut self, data: &mut HttpFlight<K>) {
-        let state = data.state.get_mut();
-        state.asked_by(self.number);
+        #[cfg(feature = "redis")]
+        if self.flights.replicated().is_some() {
+            data.state_mut().asked_by(self.number);
+        }
         if let Some(variant) = self.variant.take() {
             let varying = self.flights.varying.insert(data.hash, variant.names());
-            state.variant = Some((variant, varying));
+            data.state_mut().variant = Some((variant, varying));
         }
         if self.is_moved {
             let head = self.head.take().expect("it is in no flight yet");
+            let state = data.state_mut();
             state.stage = Stage::Unled;
             let slot = state.wait(head, Place::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");

@@ -83,7 +83,7 @@ impl Contender {
     ) -> Self {
         let name = replicated.name(request, &flight.data.key);
         let (variant, answer) = {
-            let mut state = flight.data.state.lock();
+            let mut state = flight.data.state();
             let variant = state.variant.as_ref().map(own);
             (variant, state.contending.answer.take())
         };
@@ -131,11 +131,11 @@ pub(super) fn contend<X: KeyExtractor>(
         max_waiters: shared.settings.max_waiters,
     });
     let target = replicated.target(&flight.data.key);
-    let asked = flight.data.state.lock().contending.asked;
+    let asked = flight.data.state().contending.asked;
     let contest = replicated.site.contend(name, Some(target), seen, asked);
     // Whoever joins from here on says so itself.
     let now = {
-        let mut state = flight.data.state.lock();
+        let mut state = flight.data.state();
         state.contending.entry = Some(contest.id());
         state.contending.asked
     };
@@ -166,8 +166,11 @@ where
             if !flights.is_enabled() || !flights.is_fresh(data, now) {
                 return Err(Refusal::Gone);
             }
-            let mut state = data.state.lock();
-            if state.is_closed || state.is_silent(now, data.max_silence) {
+            if data.is_silent(now) {
+                return Err(Refusal::Gone);
+            }
+            let mut state = data.state();
+            if state.is_closed {
                 return Err(Refusal::Gone);
             }
             if flight.callers() >= self.max_waiters {

@@ -7,14 +7,20 @@ use http_body::{Frame, SizeHint};
 
 #[cfg(feature = "redis")]
 use super::contender::Contender;
-use super::{leader::LeaderSlot, state::Flight};
-use crate::{key::KeyExtractor, shared::Shared};
+use super::{
+    leader::{Leader, LeaderRequest, LeaderResponse},
+    state::Flight,
+};
+use crate::{group::drop_quietly, key::KeyExtractor, shared::Shared};
 
 /// Whom the work is for.
-pub(super) struct WorkContext<X: KeyExtractor, ResBody, E> {
-    pub(super) flight: Arc<Flight<X::Key>>,
+pub(super) struct WorkContext<X: KeyExtractor> {
+    /// Where its key's flights are.
+    pub(super) hash: u64,
+    /// `None` while the flight is solo.
+    pub(super) flight: Option<Arc<Flight<X::Key>>>,
     pub(super) shared: Arc<Shared<X>>,
-    pub(super) slot: Arc<LeaderSlot<ResBody, E>>,
+    pub(super) request: LeaderRequest,
     #[cfg(feature = "redis")]
     pub(super) contender: Option<Box<Contender>>,
 }
@@ -24,4 +30,54 @@ pub(super) struct Pulled {
     pub(super) frame: Frame<Bytes>,
     pub(super) hint: SizeHint,
     pub(super) is_last: bool,
+}
+
+/// A leader that polls the work of its solo flight.
+pub(super) type Alone<'a, K, B, E> = Option<&'a mut Leader<K, B, E>>;
+
+// ===== impl WorkContext =====
+
+impl<X: KeyExtractor> WorkContext<X> {
+    /// The flight, once it is whole.
+    pub(super) fn flight(&self) -> &Arc<Flight<X::Key>> {
+        self.flight.as_ref().expect("the flight is whole")
+    }
+
+    /// Ends the flight if its leader is alone in it, or else learns that it is whole.
+    pub(super) fn end_alone<B, E>(&mut self, leader: &mut Alone<'_, X::Key, B, E>) -> bool {
+        let (Some(leader), None) = (leader, &self.flight) else {
+            return false;
+        };
+        self.flight = leader.end().err();
+        self.flight.is_none()
+    }
+
+    /// Others are to have a part in the flight.
+    pub(super) fn make_whole<B, E>(&mut self, leader: &mut Alone<'_, X::Key, B, E>) {
+        if let (Some(leader), None) = (leader, &self.flight) {
+            self.flight = Some(leader.make_whole());
+        }
+    }
+
+    /// Leaves the leader's own response where it finds it.
+    pub(super) fn leave<B, E>(
+        &self,
+        leader: Alone<'_, X::Key, B, E>,
+        response: Result<LeaderResponse<B>, E>,
+    ) where
+        B: Send + 'static,
+        E: Send + 'static,
+    {
+        if let Some(leader) = leader {
+            return leader.give(response);
+        }
+        let flight = self.flight();
+        let response = Box::new(response);
+        flight.data.state().response = Some(response);
+        // It looks for one when it has left.
+        if flight.is_leaderless() {
+            let unclaimed = flight.data.state().response.take();
+            drop_quietly(unclaimed);
+        }
+    }
 }

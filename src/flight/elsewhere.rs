@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::response;
-use http_body::{Body, Frame};
+use http_body::Frame;
 
 use super::{
     contender::{ForOthers, Part, contend, own},
@@ -71,7 +71,7 @@ impl<K> Flights<K> {
         let Some(replicated) = self.replicated() else {
             return;
         };
-        let entry = flight.data.state.lock().contending.entry;
+        let entry = flight.data.state().contending.entry;
         if let Some(entry) = entry {
             replicated.site.one_more(entry, number.0);
         }
@@ -96,14 +96,16 @@ impl<K> State<K> {
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    ResBody: Body,
-    E: ShareError + Send + Sync + 'static,
 {
     /// Waits until it is known who makes the call.
-    pub(super) fn poll_elsewhere(&self, cx: &mut Context<'_>) -> Poll<Elsewhere> {
+    pub(super) fn poll_elsewhere<B, E>(&self, cx: &mut Context<'_>) -> Poll<Elsewhere>
+    where
+        B: Send + 'static,
+        E: ShareError + Send + Sync + 'static,
+    {
         let Some(contender) = &self.contender else {
             return Poll::Ready(Elsewhere::Call);
         };
@@ -137,11 +139,11 @@ where
                     contender.put(Part::Calls(contest));
                     if why == Why::Told(Reason::Unshareable) {
                         // There will be nothing to share here either.
-                        let (_, taken) = verdict::close(&self.flight);
+                        let (_, taken) = verdict::close(self.flight());
                         self.conclude(taken);
                         let refused = Stage::Refused(observe::Reason::Unshareable);
-                        verdict::dismiss(&self.flight, refused);
-                        self.flight.wake_callers();
+                        verdict::dismiss(self.flight(), refused);
+                        self.flight().wake_callers();
                     }
                     return Poll::Ready(Elsewhere::Call);
                 }
@@ -152,7 +154,7 @@ where
                     if let Some(error) = error_of(text) {
                         drop(contest);
                         self.end_for_covered(covered);
-                        self.fail(error);
+                        self.fail_all::<B, E>(None, error);
                         return Poll::Ready(Elsewhere::Failed);
                     }
                 }
@@ -205,7 +207,7 @@ where
     /// What this flight's request is in the fields by which the response varies, if that is something else.
     fn other_variant(&self, remote: &Remote) -> Option<Variant> {
         let (names, values) = remote.vary.as_ref()?;
-        let own = Variant::of_fields(Arc::clone(names), &self.slot.request.fields);
+        let own = Variant::of_fields(Arc::clone(names), &self.request.fields);
         let site = &self.replicated().site;
         (variant_values(site, &own) != *values).then_some(own)
     }
@@ -214,7 +216,7 @@ where
         let replicated = self.replicated();
         let name = variant_name(&replicated.site, request, own);
         Part::Waits {
-            contest: contend(&self.shared, replicated, &self.flight, name),
+            contest: contend(&self.shared, replicated, self.flight(), name),
             is_variant: true,
         }
     }
@@ -226,29 +228,31 @@ where
 
     /// `None` if the response may not be shared here, or there is no room for it.
     fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<Head> {
-        let request = &self.slot.request;
+        let request = &self.request;
         if !rules::may_share(&request.method, request.has_credentials, &parts) {
             return None;
         }
         parts.extensions.insert(FromReplica);
-        self.head(parts, body).ok()
+        self.reserve(Head::new(&request.method, parts, body)).ok()
     }
 
     /// The flight ends with an answer for the callers below this number. The others have asked too late for it: they become a new
     /// flight.
     fn end_for_covered(&self, covered: u64) {
-        self.flight.detach();
+        self.flight().detach();
         self.move_late(covered);
     }
 }
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    E: 'static,
 {
     /// The call has failed: what others get, to be given to them when everybody here has it.
-    pub(super) fn failure(&self, error: &E) -> Option<(Answering, Result<Bytes, Reason>)> {
+    pub(super) fn failure<E: 'static>(
+        &self,
+        error: &E,
+    ) -> Option<(Answering, Result<Bytes, Reason>)> {
         let answering = self.end_elsewhere()?;
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
         // To show it is the user's.
@@ -257,12 +261,7 @@ where
         let answer = text.map_or(Err(Reason::Failed), |text| write_failure(&text, limit));
         Some((answering, answer))
     }
-}
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
-where
-    X: KeyExtractor,
-{
     /// A caller has been moved to `flight`. If nobody leads that, and there is an answer for all its callers, it is there.
     pub(super) fn hand_on(&self, flight: &Flight<X::Key>) {
         let Some(contender) = &self.contender else {
@@ -275,12 +274,12 @@ where
         let Some(replicated) = self.shared.flights.replicated() else {
             return;
         };
-        let variant = flight.data.state.lock().variant.as_ref().map(own);
+        let variant = flight.data.state().variant.as_ref().map(own);
         let values = variant.map(|variant| variant_values(&replicated.site, &variant));
         if values != Some(answer.values) {
             return;
         }
-        let mut state = flight.data.state.lock();
+        let mut state = flight.data.state();
         let contending = &mut state.contending;
         if contending.asked <= answer.covered && matches!(state.stage, Stage::Unled) {
             state.contending.answer = Some((answer.body.clone(), answer.covered));

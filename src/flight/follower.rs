@@ -139,7 +139,7 @@ mod tests {
             std::future::ready(Ok(Response::new(Empty::<Bytes>::new())))
         });
         let service = layer.layer(inner);
-        let Admitted::Leads(mut leader) = enter(service.shared()) else {
+        let Admitted::Leads(mut lead) = enter(service.shared()) else {
             unreachable!("it is the first")
         };
         let Admitted::Waits(caller) = enter(service.shared()) else {
@@ -154,13 +154,14 @@ mod tests {
         let mut follower = Follower { caller, own };
         let mut cx = Context::from_waker(Waker::noop());
         assert!(follower.poll(&mut cx).is_pending());
+        let leader = lead.make_whole();
         leader.start(|| async {});
         assert!(leader.poll(&mut cx).is_ready());
         let Poll::Ready(Decision::Forward(_, reason)) = follower.poll(&mut cx) else {
             panic!("it waits for what will not come")
         };
         assert_eq!(reason, Reason::Leaderless);
-        drop((leader, follower));
+        drop((lead, follower));
         assert_eq!(layer.handle().stats().waiters, 0);
     }
 }

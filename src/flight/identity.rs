@@ -5,15 +5,16 @@ use http_body::Body;
 
 use crate::{
     buffer_body::Trailers,
-    key::{KeyExtractor, MayDiffer},
-    rules::{Bypass, RequestFields},
+    key::KeyExtractor,
+    rules::{Bypass, Fields, RequestFields},
     shared::Shared,
 };
 
 pub(crate) struct Identity<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
-    pub(crate) may_differ: MayDiffer,
+    /// In which an identical request may differ: for `Vary`.
+    pub(crate) differing: Fields,
 }
 
 // ===== impl Identity =====
@@ -32,7 +33,7 @@ impl<K> Identity<K> {
         if !shared.flights.is_enabled() {
             return Err(Bypass::Disabled);
         }
-        let mut may_differ = MayDiffer::default();
+        let mut differing = Fields::default();
         let mut fields = RequestFields::default();
         // The default key is made in the pass in which the rules look at the fields.
         let default = match shared.default_key() {
@@ -45,10 +46,13 @@ impl<K> Identity<K> {
             }
             Some(default) => Some(default.read(request, |name, value, differs| {
                 fields.note(name, value);
-                may_differ.push(differs);
+                if differs {
+                    differing.push(name.as_bytes(), value.as_bytes());
+                }
             })),
             None => {
                 fields = RequestFields::of(&request.headers);
+                differing = shared.differing(&request.headers);
                 None
             }
         };
@@ -67,7 +71,7 @@ impl<K> Identity<K> {
             Some(key) => Ok(Self {
                 key,
                 has_credentials: fields.credentials,
-                may_differ,
+                differing,
             }),
             None if is_default || matches!(request.method, Method::GET | Method::HEAD) => {
                 Err(Bypass::NoKey)

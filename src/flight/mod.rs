@@ -16,7 +16,8 @@
 //! | `audit` | what of its answer is for those who are audited |
 //! | `contender` | the flight's part in the protocol across replicas (feature `redis`) |
 //! | `elsewhere` | what a flight does across replicas (feature `redis`) |
-//! | `leader` | what the work and its leader have in common: the request's fields, the response |
+//! | `leader` | the caller whose request is forwarded |
+//! | `solo` | a leader that is alone, whose flight is an entry of the table and nothing else |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
 //! | `moving_on` | a follower's body, which calls again where its flight has nothing more for it |
@@ -40,6 +41,7 @@ mod leader;
 mod moves;
 mod moving_on;
 mod reader;
+mod solo;
 mod state;
 mod verdict;
 mod work;
@@ -53,10 +55,10 @@ pub(crate) use self::{
     follower::{Follower, Own},
     identity::Identity,
     inner::{Inner, InnerBody},
-    leader::{LeaderResponse, LeaderSlot},
+    leader::{Lead, Leader, LeaderRequest},
     moving_on::{Again, FollowerBody, MAX_MOVES},
     reader::{ReadBody, Reader},
-    state::{Decision, Flight, HttpFlight, State},
+    state::{Decision, Flight, HttpFlight},
     work::Work,
 };
 #[cfg(feature = "redis")]

@@ -30,20 +30,20 @@ struct Moving<'a, K>(&'a HttpFlight<K>);
 
 impl<'a, K> Moving<'a, K> {
     fn begin(data: &'a HttpFlight<K>) -> Self {
-        data.state.lock().is_moving = true;
+        data.state().is_moving = true;
         Self(data)
     }
 }
 
 impl<K> Drop for Moving<'_, K> {
     fn drop(&mut self) {
-        self.0.state.lock().is_moving = false;
+        self.0.state().is_moving = false;
     }
 }
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
@@ -52,7 +52,7 @@ where
     pub(super) fn move_late(&self, covered: u64) {
         let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
         let slots: Vec<_> = {
-            let state = self.flight.data.state.lock();
+            let state = self.flight().data.state();
             state.followers.iter().map(|(slot, _)| slot).collect()
         };
         self.move_all(&slots, None, &is_late);
@@ -62,11 +62,11 @@ where
     /// response that is not for them. Those below `covered` come first.
     #[cfg(feature = "redis")]
     pub(super) fn move_others(&self, own: &Variant, covered: u64) {
-        let data = &self.flight.data;
+        let data = &self.flight().data;
         let varying = &self.shared.flights.varying;
         let varying = varying.insert(data.hash, own.names());
         let (mut waiting, _old) = {
-            let mut state = data.state.lock();
+            let mut state = data.state();
             let waiting = state.followers.iter();
             let waiting = waiting.filter_map(|(slot, follower)| match follower {
                 FollowerState::Here { number, .. } => Some((number.0 >= covered, slot)),
@@ -79,7 +79,7 @@ where
         let slots: Vec<_> = waiting.into_iter().map(|(_, slot)| slot).collect();
         let differs = |head: &request::Parts, _| !own.matches(&head.headers);
         self.move_all(&slots, Some(own.names()), &differs);
-        self.flight.wake_callers();
+        self.flight().wake_callers();
     }
 
     /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
@@ -90,7 +90,7 @@ where
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
     ) {
-        let _moving = Moving::begin(&self.flight.data);
+        let _moving = Moving::begin(&self.flight().data);
         for chunk in slots.chunks(CHUNK) {
             self.move_followers(chunk, names, moves);
         }
@@ -102,9 +102,9 @@ where
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
     ) {
-        let data = &self.flight.data;
+        let data = &self.flight().data;
         let dismissed: Vec<_> = {
-            let mut state = data.state.lock();
+            let mut state = data.state();
             let moves = |slot: &usize| match state.followers.get(*slot) {
                 Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
                 _ => false,
@@ -113,7 +113,7 @@ where
             let dismiss = |slot| Some((slot, state.dismiss(slot)?));
             others.into_iter().filter_map(dismiss).collect()
         };
-        count_out(&self.flight, dismissed.len());
+        count_out(self.flight(), dismissed.len());
         let now = Instant::now();
         for (slot, (head, number)) in dismissed {
             let mut head = Some(*head);
@@ -129,7 +129,7 @@ where
                 FollowerState::Forwarded(Box::new(head), reason)
             });
             let late = {
-                let mut state = data.state.lock();
+                let mut state = data.state();
                 match state.followers.get_mut(slot) {
                     Some(follower @ FollowerState::Moving) => {
                         *follower = found;
@@ -154,7 +154,7 @@ where
         let Shared {
             flights, settings, ..
         } = &*self.shared;
-        let old = &self.flight.data;
+        let old = &self.flight().data;
         let request = head.as_ref()?;
         let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
         let method = request.method.clone();

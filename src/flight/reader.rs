@@ -63,14 +63,14 @@ impl<K> Reader<K> {
 
     /// What it has had so far.
     pub(super) fn had(&self) -> Prefix {
-        let state = self.caller.flight().data.state.lock();
+        let state = self.caller.flight().data.state();
         state.buffer.had(self.caller.place())
     }
 
     /// `None`: others have their turn.
     fn read(&mut self) -> Option<Read> {
         let (read, _spent) = {
-            let mut state = self.caller.flight().data.state.lock();
+            let mut state = self.caller.flight().data.state();
             if self.burst >= BURST && state.buffer.is_behind(self.caller.place(), BURST as u64) {
                 return None;
             }
@@ -142,12 +142,12 @@ impl<K: Send + Sync + 'static> ReadBody for Reader<K> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let state = self.caller.flight().data.state.lock();
+        let state = self.caller.flight().data.state();
         state.buffer.is_end_for(self.caller.place())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let state = self.caller.flight().data.state.lock();
+        let state = self.caller.flight().data.state();
         state.buffer.size_hint_for(self.caller.place())
     }
 }

@@ -15,7 +15,13 @@
 //! 5. A flight in stage `Unled` has callers that were moved to it, and no work. Whoever makes it `Called`, under this lock, starts
 //!    the work, with its own request.
 
-use std::{any::Any, mem, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    mem,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 #[cfg(feature = "redis")]
 use bytes::Bytes;
@@ -28,12 +34,12 @@ use super::caller::Caller;
 use crate::replicas::EntryId;
 use crate::{
     audit::Original,
-    buffer::{LazyBuffer, Place},
+    buffer::{Place, SharedBuffer},
     group,
     observe::{Reason, Trace},
     rules::Variant,
     shared::{Counters, Varying},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 
 pub(crate) type Flight<K> = group::Flight<(), (), HttpFlight<K>>;
@@ -51,10 +57,14 @@ pub(crate) struct HttpFlight<K> {
     pub(crate) expires: Option<Instant>,
     /// After so long without a frame it is not joined either.
     pub(crate) max_silence: Duration,
-    pub(crate) state: Mutex<State<K>>,
+    /// Made when it is first needed: a flight that has its whole response before anybody joins needs none.
+    pub(crate) state: Mutex<Option<Box<State<K>>>>,
     /// After the state: it reports what that gives back when it is dropped.
     pub(crate) trace: Trace,
 }
+
+/// The lock of a flight's [`State`].
+pub(crate) struct StateGuard<'a, K>(MutexGuard<'a, Option<Box<State<K>>>>);
 
 /// How far a flight's request and response have come.
 pub(crate) struct State<K> {
@@ -66,11 +76,13 @@ pub(crate) struct State<K> {
     pub(crate) followers: Slab<FollowerState<K>>,
     /// Whether some of them are being moved (S2).
     pub(crate) is_moving: bool,
-    pub(crate) buffer: LazyBuffer,
+    pub(crate) buffer: SharedBuffer,
     /// Whether anybody has joined, known under this lock already.
     pub(crate) is_joined: bool,
     /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
     pub(crate) active: Option<Instant>,
+    /// The leader's own, until it comes for it: a `Result` of its service's types.
+    pub(crate) response: Option<Box<dyn Any + Send>>,
     /// Those who are audited compare their answers with it.
     pub(crate) original: Option<Arc<Original>>,
     #[cfg(feature = "redis")]
@@ -152,31 +164,64 @@ pub(super) fn count_out<K>(flight: &Arc<Flight<K>>, dismissed: usize) {
     }
 }
 
+// ===== impl HttpFlight =====
+
+impl<K> HttpFlight<K> {
+    pub(crate) fn state(&self) -> StateGuard<'_, K> {
+        let mut state = self.state.lock();
+        state.get_or_insert_with(|| State::new(&self.counters));
+        StateGuard(state)
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut State<K> {
+        let state = self.state.get_mut();
+        state.get_or_insert_with(|| State::new(&self.counters))
+    }
+
+    /// Whether its body has given nothing for too long.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        let state = self.state.lock();
+        let active = state.as_ref().and_then(|state| state.active);
+        active.is_some_and(|active| now.saturating_duration_since(active) >= self.max_silence)
+    }
+}
+
+// ===== impl StateGuard =====
+
+const MADE: &str = "made under this lock";
+
+impl<K> Deref for StateGuard<'_, K> {
+    type Target = State<K>;
+
+    fn deref(&self) -> &State<K> {
+        self.0.as_ref().expect(MADE)
+    }
+}
+
+impl<K> DerefMut for StateGuard<'_, K> {
+    fn deref_mut(&mut self) -> &mut State<K> {
+        self.0.as_mut().expect(MADE)
+    }
+}
+
 // ===== impl State =====
 
 impl<K> State<K> {
-    #[inline]
-    pub(crate) fn new(buffer: LazyBuffer) -> Self {
-        Self {
+    fn new(counters: &Counters) -> Box<Self> {
+        Box::new(Self {
             stage: Stage::Called,
             is_closed: false,
             variant: None,
             followers: Slab::new(),
             is_moving: false,
-            buffer,
+            buffer: SharedBuffer::new(Arc::clone(&counters.budget)),
             is_joined: false,
             active: None,
+            response: None,
             original: None,
             #[cfg(feature = "redis")]
             contending: Contending::default(),
-        }
-    }
-
-    /// Whether its body has given nothing for so long.
-    pub(crate) fn is_silent(&self, now: Instant, max_silence: Duration) -> bool {
-        let silence = |active| now.saturating_duration_since(active);
-        self.active
-            .is_some_and(|active| silence(active) >= max_silence)
+        })
     }
 
     /// The flight's answer, for one more who is audited.
@@ -243,19 +288,10 @@ impl<K> State<K> {
     }
 
     /// The caller of this number is one of the flight's.
-    #[inline]
-    #[cfg_attr(
-        not(feature = "redis"),
-        expect(clippy::unused_self, reason = "there is no number")
-    )]
+    #[cfg(feature = "redis")]
     pub(crate) fn asked_by(&mut self, number: Number) {
-        #[cfg(feature = "redis")]
-        {
-            let asked = &mut self.contending.asked;
-            *asked = number.0.saturating_add(1).max(*asked);
-        }
-        #[cfg(not(feature = "redis"))]
-        let Number() = number;
+        let asked = &mut self.contending.asked;
+        *asked = number.0.saturating_add(1).max(*asked);
     }
 
     /// Whether the follower in `slot` was dismissed.

@@ -6,13 +6,13 @@
 use std::{any::Any, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Response, request, response};
+use http::{Method, Response, request, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
     audit::Taken,
-    context::{Pulled, WorkContext},
+    context::{Alone, Pulled, WorkContext},
     leader::LeaderResponse,
     state::{Flight, Stage, count_out},
 };
@@ -51,7 +51,7 @@ pub(super) enum Opened {
 /// From now on nobody joins the flight. Gives how many followers wait, and what there is for those who are audited.
 pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
     let (is_joined, waiting, taken, _head) = {
-        let mut state = flight.data.state.lock();
+        let mut state = flight.data.state();
         let taken = Taken::of(&mut state);
         (state.is_joined, state.followers.len(), taken, state.close())
     };
@@ -63,37 +63,70 @@ pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
 
 /// Dismisses the followers that wait, in a flight that nobody joins any more, and counts them out (S3).
 pub(super) fn dismiss<K>(flight: &Arc<Flight<K>>, stage: Stage) {
-    let dismissed = flight.data.state.lock().dismiss_all(stage);
+    let dismissed = flight.data.state().dismiss_all(stage);
     count_out(flight, dismissed);
 }
 
 // ===== impl Head =====
 
 impl Head {
+    pub(super) fn new<B: Body>(request: &Method, parts: response::Parts, body: &B) -> Self {
+        let hint = body.size_hint();
+        Self {
+            expected: rules::expected(request, &parts, &hint),
+            is_empty: body.is_end_stream(),
+            parts,
+            hint,
+            announced: false,
+        }
+    }
+
     /// Whether the body is of a kind that is there at once: of a length that it itself knows.
     pub(super) fn is_at_hand(&self) -> bool {
         !self.is_empty && self.hint.exact().is_some()
+    }
+
+    /// Whether the response may turn out to be there whole.
+    fn is_there(&self) -> bool {
+        self.is_at_hand() || self.is_empty && self.expected.unwrap_or(0) == 0
     }
 }
 
 // ===== impl WorkContext =====
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    E: ShareError + Send + Sync + 'static,
 {
     /// The call has failed: everybody gets the same failure.
-    pub(super) fn fail(&self, mut error: E) {
+    pub(super) fn fail<B, E>(&mut self, mut leader: Alone<'_, X::Key, B, E>, mut error: E)
+    where
+        B: Send + 'static,
+        E: ShareError + Send + Sync + 'static,
+    {
+        if !self.end_alone(&mut leader) {
+            return self.fail_all(leader, error);
+        }
+        // So that the leader's error is of the same make in company and alone.
+        drop(error.share());
+        self.leave(leader, Err(error));
+    }
+
+    /// As `fail`, of a flight that is whole.
+    pub(super) fn fail_all<B, E>(&self, leader: Alone<'_, X::Key, B, E>, mut error: E)
+    where
+        B: Send + 'static,
+        E: ShareError + Send + Sync + 'static,
+    {
         #[cfg(feature = "redis")]
         let elsewhere = self.failure(&error);
-        let (waiting, taken) = close(&self.flight);
+        let (waiting, taken) = close(self.flight());
         let share = |_| Box::new(error.share()) as Box<dyn Any + Send>;
         let shares = (0..waiting).map(share).collect();
-        // Also where nobody waits, so that the leader's error is of the same make in company and alone.
+        // Also where nobody waits, as in `fail`.
         drop(error.share());
-        self.slot.leave(Err(error));
-        dismiss(&self.flight, Stage::Failed(shares));
+        self.leave(leader, Err(error));
+        dismiss(self.flight(), Stage::Failed(shares));
         self.conclude(taken);
         #[cfg(feature = "redis")]
         if let Some((answering, answer)) = elsewhere {
@@ -102,50 +135,47 @@ where
     }
 }
 
-impl<X, ResBody, E> WorkContext<X, ResBody, E>
+impl<X> WorkContext<X>
 where
     X: KeyExtractor,
-    ResBody: Body,
 {
     /// The head has come: may others have the response at all?
-    pub(super) fn judge(&self, response: Response<ResBody>) -> Verdict<ResBody> {
+    pub(super) fn judge<B, E>(
+        &mut self,
+        leader: &mut Alone<'_, X::Key, B, E>,
+        response: Response<B>,
+    ) -> Verdict<B>
+    where
+        B: Body + Send + 'static,
+        E: Send + 'static,
+    {
         let (parts, body) = response.into_parts();
-        let data = &self.flight.data;
         let remembered = &self.shared.flights.unshareable;
-        let shareable = rules::may_share(
-            &self.slot.request.method,
-            self.slot.request.has_credentials,
-            &parts,
-        ) && (self.shared.settings.policy)(&parts);
+        let shareable =
+            rules::may_share(&self.request.method, self.request.has_credentials, &parts)
+                && (self.shared.settings.policy)(&parts);
         if !shareable {
             if rules::marks_key_unshareable(&parts) {
-                remembered.insert(data.hash, Instant::now());
+                remembered.insert(self.hash, Instant::now());
             }
-            return self.release(parts, body, Reason::Unshareable);
+            return self.release(leader, parts, body, Reason::Unshareable);
         }
-        remembered.remove(data.hash);
-        match self.head(parts, &body) {
+        remembered.remove(self.hash);
+        let head = Head::new(&self.request.method, parts, &body);
+        if !head.is_there() {
+            self.make_whole(leader);
+        }
+        match self.reserve(head) {
             Ok(head) => Verdict::Shared(head, body),
-            Err(parts) => self.release(parts, body, Reason::TooLarge),
+            Err(parts) => self.release(leader, parts, body, Reason::TooLarge),
         }
     }
 
-    /// A head that may be shared. `Err`: there is no room for its body.
-    pub(super) fn head<B: Body>(
-        &self,
-        parts: response::Parts,
-        body: &B,
-    ) -> Result<Head, response::Parts> {
-        let hint = body.size_hint();
-        let mut head = Head {
-            expected: rules::expected(&self.slot.request.method, &parts, &hint),
-            is_empty: body.is_end_stream(),
-            parts,
-            hint,
-            announced: false,
-        };
+    /// Reserves room for the body of a head that is to be shared. `Err`: there is none.
+    pub(super) fn reserve(&self, mut head: Head) -> Result<Head, response::Parts> {
         // One that may turn out to need no copy is paid for when it does.
-        if !head.is_at_hand() || self.flight.is_shared() {
+        let is_shared = || self.flight.as_ref().is_some_and(|it| it.is_shared());
+        if !head.is_there() || is_shared() {
             head.announced = true;
             if !self.announce(head.expected, head.hint) {
                 return Err(head.parts);
@@ -158,27 +188,41 @@ where
     fn announce(&self, expected: Option<u64>, hint: SizeHint) -> bool {
         let limits = self.shared.settings.limits;
         let announce = || {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             state.buffer.announce(expected, hint, limits)
         };
         let mut room = announce();
-        if room != Room::Enough && self.shared.flights.make_room_for(&self.flight) {
+        if room != Room::Enough && self.shared.flights.make_room_for(self.flight()) {
             room = announce();
         }
         room != Room::None
     }
 
     /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
-    fn release(&self, parts: response::Parts, body: ResBody, reason: Reason) -> Verdict<ResBody> {
+    fn release<B, E>(
+        &mut self,
+        leader: &mut Alone<'_, X::Key, B, E>,
+        parts: response::Parts,
+        body: B,
+        reason: Reason,
+    ) -> Verdict<B>
+    where
+        B: Send + 'static,
+        E: Send + 'static,
+    {
+        let response = Ok(LeaderResponse::Untouched(Response::from_parts(parts, body)));
+        if self.end_alone(leader) {
+            self.leave(leader.take(), response);
+            return Verdict::Released;
+        }
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
             Reason::TooLarge => crate::replicas::Reason::TooLarge,
             _ => crate::replicas::Reason::Unshareable,
         });
-        let (_, taken) = close(&self.flight);
-        let response = Response::from_parts(parts, body);
-        self.slot.leave(Ok(LeaderResponse::Untouched(response)));
-        dismiss(&self.flight, Stage::Refused(reason));
+        let (_, taken) = close(self.flight());
+        self.leave(leader.take(), response);
+        dismiss(self.flight(), Stage::Refused(reason));
         if let Some(taken) = taken {
             taken.refuse();
         }
@@ -187,12 +231,17 @@ where
 
     /// Lets those begin who may, and moves those for whom the response is not. They are woken by the caller of this function, once it
     /// has pulled what there is of the body: a server that sees head and body together writes them together.
-    pub(super) fn open(
-        &self,
+    pub(super) fn open<B, E>(
+        &mut self,
+        mut leader: Alone<'_, X::Key, B, E>,
         head: Head,
         first: Poll<Option<Result<Pulled, SharedError>>>,
         hasher: &mut Option<PrefixHasher>,
-    ) -> Opened {
+    ) -> Opened
+    where
+        B: Send + 'static,
+        E: Send + 'static,
+    {
         let Head {
             parts,
             expected,
@@ -204,23 +253,23 @@ where
             Poll::Ready(Some(Ok(pulled))) if pulled.is_last => {
                 let len = pulled.frame.data_ref().map_or(0, |data| data.len() as u64);
                 let is_whole = expected.is_none_or(|expected| expected == len);
-                if is_whole && self.close_alone(&parts, Some(&pulled.frame)) {
-                    self.slot
-                        .leave(Ok(LeaderResponse::Whole(parts, Some(pulled.frame))));
+                if is_whole && self.close_alone(&mut leader, &parts, Some(&pulled.frame)) {
+                    self.leave(leader, Ok(LeaderResponse::Whole(parts, Some(pulled.frame))));
                     return Opened::Over;
                 }
                 Poll::Ready(Some(Ok(pulled)))
             }
             other => other,
         };
-        if is_empty && expected.unwrap_or(0) == 0 && self.close_alone(&parts, None) {
-            self.slot.leave(Ok(LeaderResponse::Whole(parts, None)));
+        if is_empty && expected.unwrap_or(0) == 0 && self.close_alone(&mut leader, &parts, None) {
+            self.leave(leader, Ok(LeaderResponse::Whole(parts, None)));
             return Opened::Over;
         }
+        self.make_whole(&mut leader);
 
         let fits = announced || self.announce(expected, hint);
         let is_shared = fits && self.share(&parts);
-        self.slot.leave(Ok(LeaderResponse::Shared(parts)));
+        self.leave(leader, Ok(LeaderResponse::Shared(parts)));
         let reason = match fits {
             true => Reason::Unshareable,
             false => Reason::TooLarge,
@@ -250,7 +299,7 @@ where
 
     /// The response is shared with all whose variant it is. `false` if there is no copy of its head.
     fn share(&self, parts: &response::Parts) -> bool {
-        let data = &self.flight.data;
+        let data = &self.flight().data;
         // The extensions are the user's: a panic of theirs must not take the leader's response with it.
         let head = match caught(|| rules::copy_head(parts)) {
             Ok(head) => Arc::new(head),
@@ -261,12 +310,12 @@ where
         };
         let variant = self.variant(parts).map(|variant| {
             let varying = &self.shared.flights.varying;
-            let varying = varying.insert(data.hash, variant.names());
+            let varying = varying.insert(self.hash, variant.names());
             (variant, varying)
         });
         let of = variant.as_ref().map(|(variant, _)| variant.clone());
         let (others, _old) = {
-            let mut state = data.state.lock();
+            let mut state = data.state();
             if state.is_closed && state.original.is_none() {
                 // It has given way to a buffer that somebody shares.
                 return true;
@@ -287,14 +336,14 @@ where
         };
         let differs = |head: &request::Parts, _| !of.matches(&head.headers);
         self.move_all(&others, Some(of.names()), &differs);
-        data.state.lock().stage = Stage::Shared(head);
+        data.state().stage = Stage::Shared(head);
         true
     }
 
     /// Which requests of this key the response is for, if not for all.
     pub(super) fn variant(&self, parts: &response::Parts) -> Option<Variant> {
         // `*` is not shared in the first place.
-        let Vary::Fields(names) = Vary::of(parts, &self.slot.request.fields) else {
+        let Vary::Fields(names) = Vary::of(parts, &self.request.fields) else {
             return None;
         };
         let shared = &self.shared;
@@ -308,13 +357,21 @@ where
                 .cloned()
                 .collect()
         };
-        (!names.is_empty()).then(|| Variant::of_fields(names, &self.slot.request.fields))
+        (!names.is_empty()).then(|| Variant::of_fields(names, &self.request.fields))
     }
 
     /// Ends a flight whose whole response is there, if its leader is alone.
-    fn close_alone(&self, parts: &response::Parts, frame: Option<&Frame<Bytes>>) -> bool {
+    fn close_alone<B, E>(
+        &mut self,
+        leader: &mut Alone<'_, X::Key, B, E>,
+        parts: &response::Parts,
+        frame: Option<&Frame<Bytes>>,
+    ) -> bool {
+        if self.end_alone(leader) {
+            return true;
+        }
         let original = {
-            let mut state = self.flight.data.state.lock();
+            let mut state = self.flight().data.state();
             if state.is_joined {
                 return false;
             }

@@ -16,9 +16,9 @@ use tower_service::Service;
 use super::{
     call::Oneshot,
     caller::drop_unread,
-    context::{Pulled, WorkContext},
+    context::{Alone, Pulled, WorkContext},
     inner::{Inner, InnerBody},
-    leader::LeaderSlot,
+    leader::LeaderRequest,
     state::Flight,
     verdict::{Opened, Verdict},
 };
@@ -27,7 +27,12 @@ use super::{contender::Contender, elsewhere::Elsewhere};
 #[cfg(feature = "redis")]
 use crate::replicas::http::RemoteBody;
 use crate::{
-    buffer::PrefixHasher, error::SharedError, key::KeyExtractor, observe::FlightEnd, shared::Shared,
+    buffer::PrefixHasher,
+    error::SharedError,
+    group::{Drive, PolledBy},
+    key::KeyExtractor,
+    observe::{FlightEnd, Trace},
+    shared::Shared,
 };
 
 /// At most so many frames are pulled in one poll.
@@ -42,7 +47,8 @@ where
 {
     #[pin]
     stage: Stage<S, ReqBody, ResBody>,
-    context: WorkContext<X, ResBody, S::Error>,
+    context: WorkContext<X>,
+    trace: Trace,
     /// Follows a body that several share beyond its limit.
     hasher: Option<PrefixHasher>,
     /// What it means if it is dropped now.
@@ -67,21 +73,26 @@ where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
+    /// `flight`: if it is whole.
     pub(crate) fn new(
-        flight: Arc<Flight<X::Key>>,
+        hash: u64,
+        flight: Option<Arc<Flight<X::Key>>>,
+        trace: Trace,
         shared: Arc<Shared<X>>,
-        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        request: LeaderRequest,
         call: Oneshot<S, ReqBody>,
     ) -> Self {
         Self {
             stage: Stage::Calling(call),
             context: WorkContext {
+                hash,
                 flight,
                 shared,
-                slot,
+                request,
                 #[cfg(feature = "redis")]
                 contender: None,
             },
+            trace,
             hasher: None,
             end: FlightEnd::Cancelled,
         }
@@ -95,7 +106,7 @@ where
     }
 }
 
-impl<S, X, ReqBody, ResBody> Future for Work<S, X, ReqBody, ResBody>
+impl<S, X, ReqBody, ResBody> Drive for Work<S, X, ReqBody, ResBody>
 where
     S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
@@ -104,12 +115,24 @@ where
 {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>, by: PolledBy<'_>) -> Poll<()> {
+        const KNOWN: &str = "whoever polls it belongs to its flight";
         let this = self.project();
-        let (stage, context) = (this.stage, &*this.context);
+        let (stage, context) = (this.stage, this.context);
+        let leader = match by {
+            PolledBy::Solo(leader) => Some(leader.downcast_mut().expect(KNOWN)),
+            PolledBy::Whole(flight) => {
+                if context.flight.is_none() {
+                    let flight: &Arc<_> = flight.downcast_ref().expect(KNOWN);
+                    context.flight = Some(Arc::clone(flight));
+                }
+                None
+            }
+        };
         *this.end = FlightEnd::Panicked;
-        let trace = &context.flight.data.trace;
-        let polled = trace.within(|| Self::advance(stage, context, this.hasher, cx));
+        let polled = this
+            .trace
+            .within(|| Self::advance(stage, context, this.hasher, leader, cx));
         *this.end = match polled {
             Poll::Pending => FlightEnd::Cancelled,
             Poll::Ready(()) => FlightEnd::Complete,
@@ -127,15 +150,16 @@ where
 {
     fn advance(
         mut stage: Pin<&mut Stage<S, ReqBody, ResBody>>,
-        context: &WorkContext<X, ResBody, S::Error>,
+        context: &mut WorkContext<X>,
         hasher: &mut Option<PrefixHasher>,
+        mut leader: Alone<'_, X::Key, ResBody, S::Error>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut news = false;
         let mut opening = None;
         #[cfg(feature = "redis")]
         if let StageProj::Calling(_) = stage.as_mut().project() {
-            match ready!(context.poll_elsewhere(cx)) {
+            match ready!(context.poll_elsewhere::<ResBody, S::Error>(cx)) {
                 Elsewhere::Call => {}
                 Elsewhere::Response(head, body) => {
                     stage.set(Stage::Remote(body));
@@ -148,11 +172,11 @@ where
             let response = match ready!(call.poll(cx)) {
                 Ok(response) => response,
                 Err(error) => {
-                    context.fail(error);
+                    context.fail(leader, error);
                     return Poll::Ready(());
                 }
             };
-            let (head, body) = match context.judge(response) {
+            let (head, body) = match context.judge(&mut leader, response) {
                 Verdict::Released => return Poll::Ready(()),
                 Verdict::Shared(head, body) => (head, body),
             };
@@ -161,12 +185,13 @@ where
         }
         if let Some(head) = opening {
             // Most bodies are there with their head. One that is, and that nobody waits for, needs no copy.
-            let first = if head.is_at_hand() && !context.flight.is_shared() {
+            let is_shared = context.flight.as_ref().is_some_and(|it| it.is_shared());
+            let first = if head.is_at_hand() && !is_shared {
                 stage.as_mut().poll_body(cx)
             } else {
                 Poll::Pending
             };
-            match context.open(head, first, hasher) {
+            match context.open(leader, head, first, hasher) {
                 Opened::Over => return Poll::Ready(()),
                 Opened::Streams => news = true,
             }
@@ -210,7 +235,7 @@ where
         };
         if news && over.is_pending() {
             context.touch();
-            context.flight.wake_callers();
+            context.flight().wake_callers();
         }
         if burst > BURST {
             cx.waker().wake_by_ref();
@@ -226,12 +251,12 @@ where
     X: KeyExtractor,
 {
     fn drop(self: Pin<&mut Self>) {
-        if self.end != FlightEnd::Complete {
+        let flight = self.context.flight.as_ref();
+        if flight.is_some() && self.end != FlightEnd::Complete {
             self.context.lose();
         }
-        let flight = &self.context.flight;
-        flight.data.trace.ended(self.end);
-        if flight.is_shared() {
+        self.trace.ended(self.end);
+        if let Some(flight) = flight.filter(|flight| flight.is_shared()) {
             drop_unread(flight);
         }
     }

@@ -21,9 +21,7 @@ use crate::{
     audit::AuditedBody,
     body::ResponseBody,
     error::{BoxError, ShareError},
-    flight::{
-        Again, Decision, Follower, FollowerBody, Inner, InnerBody, LeaderResponse, Oneshot, Reader,
-    },
+    flight::{Again, Decision, Follower, FollowerBody, Inner, InnerBody, Oneshot, Reader},
     key::KeyExtractor,
     observe::Reason,
     role::Disposition,
@@ -82,45 +80,12 @@ where
                 }
                 StateProj::Lead {
                     shared,
-                    caller,
-                    slot,
+                    leader,
                     disposition,
                 } => {
-                    let part = caller.as_mut().expect("a leader has a caller");
-                    let over = part.poll(cx);
-                    let Some(answer) = slot.take() else {
-                        assert!(
-                            over.is_pending(),
-                            "a flight answers its leader before it ends"
-                        );
-                        return Poll::Pending;
-                    };
-                    let caller = caller.take().expect("looked at just now");
-                    let result = answer.map(|answer| match answer {
-                        LeaderResponse::Untouched(response) => {
-                            caller.leave_alone();
-                            let (parts, body) = response.into_parts();
-                            dress(
-                                shared.as_ref(),
-                                parts,
-                                ResponseBody::inner(body),
-                                *disposition,
-                            )
-                        }
-                        LeaderResponse::Whole(parts, frame) => {
-                            caller.leave_alone();
-                            dress(
-                                shared.as_ref(),
-                                parts,
-                                ResponseBody::whole(frame),
-                                *disposition,
-                            )
-                        }
-                        LeaderResponse::Shared(parts) => {
-                            let body = ResponseBody::shared(Reader::new(caller));
-                            dress(shared.as_ref(), parts, body, *disposition)
-                        }
-                    });
+                    let response = ready!(leader.poll(cx));
+                    let result = response
+                        .map(|(parts, body)| dress(shared.as_ref(), parts, body, *disposition));
                     this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
@@ -225,7 +190,7 @@ where
         }
         Decision::Lead(head) => {
             #[cfg(feature = "redis")]
-            let reason = match caller.flight().data.state.lock().variant {
+            let reason = match caller.flight().data.state().variant {
                 Some(_) => Reason::Vary,
                 None => Reason::Late,
             };

@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::after_response::{AfterResponse, Unshareable, Write};
 use crate::{
     audit::Auditor,
-    flight::{Again, Caller, Follower, LeaderSlot, Oneshot},
+    flight::{Again, Caller, Follower, Leader, Oneshot},
     key::KeyExtractor,
     observe::Wait,
     role::Disposition,
@@ -56,8 +56,7 @@ where
     },
     Lead {
         shared: Option<Arc<Shared<X>>>,
-        caller: Option<Caller<X::Key>>,
-        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        leader: Leader<X::Key, ResBody, S::Error>,
         disposition: Disposition,
     },
     Begin {
@@ -119,11 +118,10 @@ where
 
     pub(crate) fn lead(
         shared: &Arc<Shared<X>>,
-        caller: Caller<X::Key>,
-        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        leader: Leader<X::Key, ResBody, S::Error>,
         disposition: Disposition,
     ) -> Self {
-        let state = State::lead(shared, caller, slot, disposition);
+        let state = State::lead(shared, leader, disposition);
         Self { state }
     }
 
@@ -177,14 +175,12 @@ where
 
     pub(super) fn lead(
         shared: &Arc<Shared<X>>,
-        caller: Caller<X::Key>,
-        slot: Arc<LeaderSlot<ResBody, S::Error>>,
+        leader: Leader<X::Key, ResBody, S::Error>,
         disposition: Disposition,
     ) -> Self {
         Self::Lead {
             shared: shared.if_needed(&AfterResponse::Nothing),
-            caller: Some(caller),
-            slot,
+            leader,
             disposition,
         }
     }

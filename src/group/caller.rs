@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     panic::resume_unwind,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,7 +13,7 @@ use super::{
     panic::drop_quietly,
     runtime::Runtime,
     wakers::WakerSlot,
-    work::{Polled, Work, WorkResult},
+    work::{Drive, Polled, Work, WorkResult},
 };
 
 /// Leaves the flight when it is dropped, in whatever way. It exists before any of the user's code is called for the flight.
@@ -64,15 +63,15 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Calls `work`, and puts the future that it returns into the flight: the leader's part.
+    /// Calls `work`, and puts what it returns into the flight: the leader's part.
     ///
     /// # Panics
     ///
     /// If `work` does: all who have joined then panic too.
-    pub(crate) fn start<F, Fut>(&mut self, work: F)
+    pub(crate) fn start<F, D>(&mut self, work: F)
     where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = V> + Send + 'static,
+        F: FnOnce() -> D,
+        D: Drive<Output = V> + 'static,
     {
         let unshared = self.hand_in(Work::make(work));
         debug_assert!(unshared.is_none(), "it has not been polled");
@@ -84,7 +83,7 @@ where
     /// # Panics
     ///
     /// If the work did.
-    pub(super) fn hand_in(&mut self, polled: Polled<V>) -> Option<V> {
+    pub(crate) fn hand_in(&mut self, polled: Polled<V>) -> Option<V> {
         let result = match polled {
             Polled::Ended(result) => result,
             Polled::Pending(work) => {

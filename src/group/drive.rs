@@ -15,7 +15,7 @@ use super::{
     runtime::Runtime,
     state::{Driver, Next, WorkState},
     wakers::{WakerSlot, Wakers},
-    work::{Polled, Work, WorkResult},
+    work::{Polled, PolledBy, Work, WorkResult},
 };
 
 /// Wakes every caller, since any of them may be the one that is polled. Weak: work that keeps its waker keeps no value alive.
@@ -211,10 +211,10 @@ where
             return Poll::Pending;
         };
         let polled = match driver {
-            Driver::Leader => work.poll(cx),
+            Driver::Leader => work.poll(cx, PolledBy::Whole(self)),
             _ => {
                 let waker = Waker::from(Arc::new(WakeCallers(Arc::downgrade(self))));
-                work.poll(&mut Context::from_waker(&waker))
+                work.poll(&mut Context::from_waker(&waker), PolledBy::Whole(self))
             }
         };
         match polled {

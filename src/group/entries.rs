@@ -2,7 +2,7 @@
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     flight::{Entries, Entry, Flight, Held, Link, Shard},
@@ -13,35 +13,22 @@ use super::{
 // ===== impl Entries =====
 
 impl<K, V, C> Entries<K, V, C> {
-    /// A new solo flight.
+    /// A new flight for whoever leads it.
     pub(super) fn link_solo(
         &mut self,
         shard: &Arc<Shard<K, V, C>>,
         hash: u64,
         key: K,
+        data: C,
     ) -> Link<K, V, C> {
         let link = self.next(shard, hash);
-        self.link(&link, key, Held::Solo(Solo::default()));
+        self.link(&link, key, Held::Solo(Solo::new(data)));
         link
-    }
-
-    /// A new flight for whoever leads it.
-    pub(super) fn link_whole(
-        &mut self,
-        shard: &Arc<Shard<K, V, C>>,
-        hash: u64,
-        key: K,
-        data: C,
-        keep: bool,
-    ) -> Arc<Flight<K, V, C>> {
-        let flight = Arc::new(Flight::new(self.next(shard, hash), data, keep));
-        self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));
-        flight
     }
 
     /// What there is of a solo flight, unless it has become whole.
     #[inline]
-    pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V>> {
+    pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V, C>> {
         match link.held_mut(self)? {
             Held::Solo(solo) => Some(solo),
             Held::Whole(_) => None,
@@ -70,37 +57,46 @@ impl<K, V, C> Entries<K, V, C> {
     }
 }
 
-impl<K, V> Entries<K, V, ()> {
+impl<K, V, C> Entries<K, V, C> {
     /// The flight of this number. A solo one becomes a [`Flight`] first, and is left aside for its leader (T5).
     pub(super) fn make_whole(
         &mut self,
-        shard: &Arc<Shard<K, V, ()>>,
+        shard: &Arc<Shard<K, V, C>>,
         hash: u64,
         number: u64,
-    ) -> Option<Arc<Flight<K, V, ()>>> {
-        let held = self.held_mut(hash, number)?;
-        let solo = match held {
-            Held::Whole(flight) => return Some(Arc::clone(flight)),
-            Held::Solo(solo) => mem::take(solo),
+    ) -> Option<Arc<Flight<K, V, C>>> {
+        if let Held::Whole(flight) = self.held_mut(hash, number)? {
+            return Some(Arc::clone(flight));
+        }
+        let (key, held) = self.remove(hash, number)?.into_parts();
+        let Held::Solo(solo) = held else {
+            unreachable!("looked at just now");
         };
-        let link = || Link::new(shard, hash, number);
         let work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
         let state = State::new(work, solo.waker);
-        let flight = Arc::new(Flight::with_state(link(), (), false, state));
-        *held = Held::Whole(Arc::clone(&flight));
-        self.put_aside(&link(), Held::Whole(Arc::clone(&flight)));
+        let link = Link::new(shard, hash, number);
+        let flight = Arc::new(Flight::new(link, solo.data, state));
+        self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));
+        self.put_aside(flight.link(), Held::Whole(Arc::clone(&flight)));
         Some(flight)
     }
 
-    /// Makes all solo flights whole, as `make_whole` does.
-    pub(super) fn make_all_whole(&mut self, shard: &Arc<Shard<K, V, ()>>) {
-        let places: Vec<_> = self
-            .iter()
-            .map(|entry| (entry.hash(), entry.number()))
-            .collect();
-        for (hash, number) in places {
-            self.make_whole(shard, hash, number);
-        }
+    /// As `make_whole`, of the flight of this link.
+    pub(super) fn make_whole_of(&mut self, link: &Link<K, V, C>) -> Option<Arc<Flight<K, V, C>>> {
+        self.make_whole(&link.shard, link.hash(), link.number())
+    }
+
+    /// All flights, as `make_whole` gives them.
+    pub(super) fn make_all_whole(
+        &mut self,
+        shard: &Arc<Shard<K, V, C>>,
+    ) -> Vec<Arc<Flight<K, V, C>>> {
+        let place = |entry: &Entry<K, V, C>| (entry.hash(), entry.number());
+        let places: Vec<_> = self.iter().map(place).collect();
+        let flights = places
+            .into_iter()
+            .filter_map(|(hash, number)| self.make_whole(shard, hash, number));
+        flights.collect()
     }
 }
 
@@ -108,10 +104,25 @@ impl<K, V> Entries<K, V, ()> {
 
 impl<K, V, C> Entry<K, V, C> {
     /// `None` for a flight that is solo.
+    #[cfg(feature = "http")]
     pub(crate) fn flight(&self) -> Option<&Arc<Flight<K, V, C>>> {
         match &self.held {
             Held::Solo(_) => None,
             Held::Whole(flight) => Some(flight),
+        }
+    }
+
+    pub(crate) fn data(&self) -> &C {
+        match &self.held {
+            Held::Solo(solo) => &solo.data,
+            Held::Whole(flight) => &flight.data,
+        }
+    }
+
+    pub(crate) fn callers(&self) -> usize {
+        match &self.held {
+            Held::Solo(_) => 1,
+            Held::Whole(flight) => flight.callers(),
         }
     }
 }

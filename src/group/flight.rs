@@ -12,7 +12,7 @@
 //!
 //! # Invariants, cited as F1 to F9
 //!
-//! 1. The work is in one place: not there yet (`Starting`), in the flight (`Idle`), in the hands of the one thread that
+//! 1. The work is in one place: in the flight (`Idle`), in the hands of the one thread that makes or
 //!    polls it (`Polling`), or `Gone`. The thread that has taken it puts it back, ends the flight, or finds it `Gone` and
 //!    drops it.
 //! 2. A caller leaves its waker under the same lock in which it last saw the flight open, before it polls the work or
@@ -54,7 +54,7 @@ pub(crate) struct Flight<K, V, C> {
     callers: AtomicUsize,
     /// Whether a second caller has ever joined. Written under the shard's lock.
     shared: AtomicBool,
-    /// Whether the flight outlives its callers while a task can drive it. Set under the shard's lock.
+    /// Whether the flight outlives its callers while a task can drive it. Set by one of them.
     kept: AtomicBool,
     /// Whether `FlightState::driver` is a task: a copy, so that a joiner takes no lock to look. A caller that sees a task
     /// which has just gone finds the truth when it is polled.
@@ -66,7 +66,7 @@ pub(crate) struct Flight<K, V, C> {
 
 /// A flight, as the table holds it.
 pub(crate) enum Held<K, V, C> {
-    Solo(Solo<V>),
+    Solo(Solo<V, C>),
     Whole(Arc<Flight<K, V, C>>),
 }
 
@@ -96,23 +96,12 @@ pub(super) struct Keeper<K, V, C> {
 
 impl<K, V, C> Flight<K, V, C> {
     /// A flight with its leader counted in.
-    #[inline]
-    pub(super) fn new(link: Link<K, V, C>, data: C, keep: bool) -> Self {
-        Self::with_state(link, data, keep, State::new(WorkState::Starting, None))
-    }
-
-    #[inline]
-    pub(super) fn with_state(
-        link: Link<K, V, C>,
-        data: C,
-        keep: bool,
-        state: FlightState<K, V, C>,
-    ) -> Self {
+    pub(super) fn new(link: Link<K, V, C>, data: C, state: FlightState<K, V, C>) -> Self {
         Self {
             link,
             callers: AtomicUsize::new(1),
             shared: AtomicBool::new(false),
-            kept: AtomicBool::new(keep),
+            kept: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
             ending: SetOnce::new(),
             state: Mutex::new(state),
@@ -158,13 +147,10 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     /// Counts a caller in. Only under the shard's lock, while the flight is linked there (T2).
-    pub(super) fn count_in(&self, keep: bool) {
+    pub(super) fn count_in(&self) {
         // In this order: a thread that sees the second caller also sees that they share.
         self.shared.store(true, Ordering::Release);
         self.callers.fetch_add(1, Ordering::AcqRel);
-        if keep {
-            self.kept.store(true, Ordering::Release);
-        }
     }
 
     pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
@@ -194,6 +180,12 @@ impl<K, V, C> Flight<K, V, C> {
         });
         drop(unlinked);
         self.cancel_if_deserted();
+    }
+
+    /// Whether the leader has left.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_leaderless(&self) -> bool {
+        self.state().leaderless
     }
 
     /// Whether the work has ended or was cancelled.

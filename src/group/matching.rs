@@ -1,9 +1,10 @@
-//! The table as the HTTP layer enters it: its flights carry data, by which a caller chooses, and none is solo.
+//! The table as the HTTP layer enters it: its flights carry data, by which a caller chooses.
 //!
 //! Flights of one key may lie at several positions, all of them in the shard of the key's hash.
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
+#[cfg(any(feature = "http", feature = "redis"))]
 use std::sync::Arc;
 
 #[cfg(any(feature = "http", feature = "redis"))]
@@ -14,6 +15,7 @@ use super::{
     caller::Caller,
     flight::Entry,
     panic::drop_quietly,
+    solo_leader::SoloLeader,
     table::{Admission, Table},
 };
 
@@ -42,7 +44,7 @@ pub(crate) trait Matcher<K, V, C> {
 
 /// `Refused`: the key and the data.
 pub(crate) type MatchAdmission<K, V, C, J> =
-    Admission<Caller<K, V, C>, (Caller<K, V, C>, J), (K, C)>;
+    Admission<SoloLeader<K, V, C>, (Caller<K, V, C>, J), (K, C)>;
 
 // ===== impl Matcher =====
 
@@ -75,7 +77,7 @@ impl<K, V, C> Table<K, V, C> {
         // Declared before the lock, so dropped after it (T4).
         let mut detached = Vec::new();
         let mut stale = Vec::new();
-        let mut refused = false;
+        let mut refused = None;
         let mut joined = None;
         let mut entries = shard.lock();
         for &position in positions {
@@ -83,7 +85,7 @@ impl<K, V, C> Table<K, V, C> {
                 match matcher.examine(&key, &data, entry) {
                     Match::Pass => false,
                     Match::Join(join) => {
-                        joined = entry.flight().map(|flight| (Arc::clone(flight), join));
+                        joined = Some((position, entry.number(), join));
                         true
                     }
                     Match::Detach => {
@@ -91,24 +93,30 @@ impl<K, V, C> Table<K, V, C> {
                         false
                     }
                     Match::Refuse => {
-                        refused = true;
+                        refused = Some((position, entry.number()));
                         true
                     }
                 }
             });
-            if refused || joined.is_some() {
+            if refused.is_some() || joined.is_some() {
                 break;
             }
         }
-        if refused {
+        if let Some((position, number)) = refused {
+            // Who is refused may have left something with the flight all the same, for which that is to answer.
+            entries.make_whole(shard, position, number);
             drop(entries);
             return Admission::Refused((key, data));
         }
         for (position, number) in stale {
+            // Before the entry goes, so that its leader finds the flight aside (T5).
+            entries.make_whole(shard, position, number);
             detached.push(entries.remove(position, number));
         }
-        if let Some((flight, join)) = joined {
-            flight.count_in(false);
+        if let Some((position, number, join)) = joined {
+            let flight = entries.make_whole(shard, position, number);
+            let flight = flight.expect("found under this lock");
+            flight.count_in();
             let caller = Caller::follower(flight);
             drop(entries);
             // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
@@ -116,10 +124,11 @@ impl<K, V, C> Table<K, V, C> {
             return Admission::Follows((caller, join));
         }
         matcher.lead(&mut data);
-        let caller = Caller::leader(entries.link_whole(shard, positions[0], key, data, false));
+        let link = entries.link_solo(shard, positions[0], key, data);
         drop(entries);
+        let leader = SoloLeader::new(link);
         drop_quietly(detached);
-        Admission::Leads(caller)
+        Admission::Leads(leader)
     }
 }
 
@@ -131,13 +140,13 @@ impl<K, V, C> Table<K, V, C> {
         hash: u64,
         mut matches: impl FnMut(&K, &C) -> bool,
     ) -> Option<Caller<K, V, C>> {
-        let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| {
-            let flight = entry.flight();
-            flight.is_some_and(|flight| matches(entry.key(), &flight.data))
-        });
-        let flight = Arc::clone(entry?.flight()?);
-        flight.count_in(false);
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let number = entries
+            .find(hash, |entry| matches(entry.key(), entry.data()))?
+            .number();
+        let flight = entries.make_whole(shard, hash, number)?;
+        flight.count_in();
         Some(Caller::follower(flight))
     }
 
@@ -147,9 +156,10 @@ impl<K, V, C> Table<K, V, C> {
         hash: u64,
         mut matches: impl FnMut(&K) -> bool,
     ) -> Option<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| matches(entry.key()));
-        entry.and_then(Entry::flight).map(Arc::clone)
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let number = entries.find(hash, |entry| matches(entry.key()))?.number();
+        entries.make_whole(shard, hash, number)
     }
 }
 
@@ -170,7 +180,7 @@ impl<K, V, C> Flight<K, V, C> {
             return Err(None);
         }
         agreed(self)?;
-        self.count_in(false);
+        self.count_in();
         Ok(Caller::follower(Arc::clone(self)))
     }
 }
@@ -178,27 +188,38 @@ impl<K, V, C> Flight<K, V, C> {
 #[cfg(feature = "http")]
 impl<K, V, C> Table<K, V, C> {
     /// How many flights are `open`, which is asked under the locks.
-    pub(crate) fn count(&self, mut open: impl FnMut(&Flight<K, V, C>) -> bool) -> usize {
+    pub(crate) fn count(&self, mut open: impl FnMut(&C) -> bool) -> usize {
         let count = |shard: &Arc<Shard<K, V, C>>| {
             let entries = shard.lock();
-            let flights = entries.iter().filter_map(Entry::flight);
-            flights.filter(|flight| open(flight)).count()
+            entries.iter().filter(|entry| open(entry.data())).count()
         };
         self.shards.iter().map(count).sum()
     }
 
     /// The flights at one position.
     pub(crate) fn at(&self, position: u64) -> Vec<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(position).lock();
-        let flights = entries.with_hash(position).filter_map(Entry::flight);
-        flights.map(Arc::clone).collect()
+        let shard = self.shard(position);
+        let mut entries = shard.lock();
+        let numbers: Vec<_> = entries.with_hash(position).map(Entry::number).collect();
+        let flights = numbers
+            .into_iter()
+            .filter_map(|number| entries.make_whole(shard, position, number));
+        flights.collect()
     }
 
     /// The flights at all positions of the shard in which `hash` is.
     pub(crate) fn beside(&self, hash: u64) -> Vec<Arc<Flight<K, V, C>>> {
-        let entries = self.shard(hash).lock();
-        let flights = entries.iter().filter_map(Entry::flight);
-        flights.map(Arc::clone).collect()
+        let shard = self.shard(hash);
+        shard.lock().make_all_whole(shard)
+    }
+
+    /// All flights but those that are solo, a shard at a time: not one moment's picture.
+    pub(crate) fn all_shared(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
+        self.shards.iter().flat_map(|shard| {
+            let entries = shard.lock();
+            let flights = entries.iter().filter_map(Entry::flight);
+            flights.map(Arc::clone).collect::<Vec<_>>()
+        })
     }
 }
 
@@ -206,11 +227,9 @@ impl<K, V, C> Table<K, V, C> {
 impl<K, V, C> Table<K, V, C> {
     /// All flights, a shard at a time: not one moment's picture.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
-        self.shards.iter().flat_map(|shard| {
-            let entries = shard.lock();
-            let flights = entries.iter().filter_map(Entry::flight);
-            flights.map(Arc::clone).collect::<Vec<_>>()
-        })
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.lock().make_all_whole(shard))
     }
 }
 
@@ -229,6 +248,7 @@ mod tests {
         else {
             unreachable!("there is no other flight")
         };
+        let mut leader = leader.make_whole();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         leader.keep_on(Runtime::current().expect("a test's runtime"));

@@ -80,8 +80,10 @@ pub(crate) use self::{
     matching::{Match, MatchAdmission, Matcher},
     name::Name,
     runtime::Runtime,
+    solo_leader::SoloLeader,
     table::{Admission, Table},
     wakers::Wakers,
+    work::{Drive, Polled, PolledBy},
 };
 pub use self::{
     outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,

@@ -163,16 +163,17 @@ where
                 let name = self.site.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Crossing::new(number));
-                let mut matcher = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| {
-                    let flight = entry.flight().filter(|_| entry.key() == key);
-                    match flight.is_some_and(|flight| flight.data.joined_by(number)) {
+                let mut matcher =
+                    |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| match entry.key() == key
+                        && entry.data().joined_by(number)
+                    {
                         true => Match::Join(()),
                         false => Match::Pass,
-                    }
-                };
+                    };
                 let entered = self.table.enter(&[hash], key, crossing, &mut matcher);
                 match entered {
-                    Admission::Leads(mut caller) => {
+                    Admission::Leads(mut leader) => {
+                        let mut caller = leader.make_whole();
                         self.lead(&mut caller, name, target, work);
                         caller
                     }

@@ -82,6 +82,14 @@ impl<K, T> Link<K, T> {
         }
     }
 
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// What the entry holds, if it is in.
     pub(super) fn held_mut<'a>(&self, entries: &'a mut Entries<K, T>) -> Option<&'a mut T> {
         entries.held_mut(self.hash, self.number)
@@ -240,5 +248,9 @@ impl<K, T> Entry<K, T> {
 
     pub(crate) fn key(&self) -> &K {
         &self.key
+    }
+
+    pub(super) fn into_parts(self) -> (K, T) {
+        (self.key, self.held)
     }
 }

@@ -359,10 +359,13 @@ where
             )));
         }
         let hash = self.shared.table.hash(&key);
-        match self.shared.table.enter_solo(hash, key) {
+        match self.shared.table.enter_key(hash, key) {
             Admission::Leads(mut leader) => Run::new(match leader.start(work) {
                 None => Part::Solo(leader),
-                Some(caller) => Part::Caller(caller),
+                Some((mut caller, polled)) => {
+                    polled.and_then(|polled| caller.hand_in(polled));
+                    Part::Caller(caller)
+                }
             }),
             Admission::Follows(caller) => {
                 // Not at the end of this function: if its drop panicked there, the caller would be leaked.
@@ -394,8 +397,9 @@ where
             )));
         }
         let hash = self.shared.table.hash(&key);
-        let caller = match self.shared.table.enter_kept(hash, key) {
-            Admission::Leads(mut caller) => {
+        let caller = match self.shared.table.enter_key(hash, key) {
+            Admission::Leads(mut leader) => {
+                let mut caller = leader.make_whole();
                 caller.start(work);
                 caller
             }

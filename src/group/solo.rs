@@ -9,19 +9,21 @@ use std::task::Waker;
 use super::work::Work;
 
 /// What the table holds of a solo flight.
-pub(crate) struct Solo<V> {
+pub(crate) struct Solo<V, C> {
     /// `None` while the leader makes or polls it.
     pub(super) work: Option<Work<V>>,
     pub(super) waker: Option<Waker>,
+    pub(crate) data: C,
 }
 
 // ===== impl Solo =====
 
-impl<V> Default for Solo<V> {
-    fn default() -> Self {
+impl<V, C> Solo<V, C> {
+    pub(super) fn new(data: C) -> Self {
         Self {
             work: None,
             waker: None,
+            data,
         }
     }
 }

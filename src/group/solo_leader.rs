@@ -1,19 +1,17 @@
 //! The leader of a [solo](super::solo) flight.
 
 use std::{
-    fmt,
-    future::Future,
-    mem,
+    fmt, mem,
     panic::resume_unwind,
     task::{Context, Poll, Waker},
 };
 
 use super::{
     caller::Caller,
-    flight::Link,
+    flight::{Entry, Link},
     panic::{caught, drop_quietly},
     solo::Solo,
-    work::{Polled, Work, WorkResult},
+    work::{Drive, Polled, PolledBy, Work, WorkResult},
 };
 
 /// The leader's part. It leaves the flight when it is dropped, in whatever way, and exists before any of the user's code is
@@ -25,7 +23,7 @@ pub(crate) struct SoloLeader<K, V, C> {
 
 /// What the leader has become when its flight is not solo any more: one of the callers, which is to be polled instead after
 /// it has [handed in](Caller::hand_in) what it has of the work.
-type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
+pub(crate) type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
 
 // ===== impl SoloLeader =====
 
@@ -36,7 +34,7 @@ impl<K, V, C> SoloLeader<K, V, C> {
 
     /// Does `then` with the flight in its entry, or returns the caller that the leader has become.
     #[inline]
-    fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V>) -> T) -> Result<T, Caller<K, V, C>> {
+    fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V, C>) -> T) -> Result<T, Caller<K, V, C>> {
         let link = self.link.as_ref().expect("polled after completion");
         let mut entries = link.shard.lock();
         match entries.solo(link) {
@@ -52,17 +50,31 @@ impl<K, V, C> SoloLeader<K, V, C> {
 
     /// Ends the flight if it is still solo (T1, T2), or returns the caller that the leader has become.
     #[inline]
-    fn end(&mut self) -> Option<Caller<K, V, C>> {
+    pub(crate) fn end(&mut self) -> Result<Entry<K, V, C>, Caller<K, V, C>> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
         if let Some(entry) = entries.unlink_solo(&link) {
-            drop(entries);
-            drop(entry);
-            return None;
+            return Ok(entry);
         }
         let flight = entries.take_whole(&link);
         drop(entries);
-        Some(Caller::leader(flight))
+        Err(Caller::leader(flight))
+    }
+
+    /// Makes the flight whole, of which the leader becomes a caller.
+    pub(crate) fn make_whole(&mut self) -> Caller<K, V, C> {
+        let link = self.link.take().expect("polled after completion");
+        let mut entries = link.shard.lock();
+        // `None` where it is whole, and was detached.
+        let _flight = entries.make_whole_of(&link);
+        let flight = entries.take_whole(&link);
+        drop(entries);
+        Caller::leader(flight)
+    }
+
+    /// The flight has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.link.is_none()
     }
 }
 
@@ -72,28 +84,24 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Calls `work`, and puts the future that it returns into the flight. Returns the caller that the leader has become, if
-    /// it has.
+    /// Calls `work`, and puts what it returns into the flight. Returns what the leader has become, if it has.
     ///
     /// # Panics
     ///
-    /// If `work` does: all who have joined then panic too.
-    pub(super) fn start<F, Fut>(&mut self, work: F) -> Option<Caller<K, V, C>>
+    /// If `work` does, and the flight is still solo.
+    pub(crate) fn start<F, D>(&mut self, work: F) -> Option<Became<K, V, C>>
     where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = V> + Send + 'static,
+        F: FnOnce() -> D,
+        D: Drive<Output = V> + 'static,
     {
-        let became = match Work::make(work) {
+        match Work::make(work) {
             Polled::Pending(work) => {
                 let mut work = Some(work);
                 let caller = self.with(|solo| mem::swap(&mut solo.work, &mut work)).err();
                 caller.map(|caller| (caller, work.map(Polled::Pending)))
             }
             Polled::Ended(result) => self.end_with(result).err(),
-        };
-        let (mut caller, polled) = became?;
-        polled.and_then(|polled| caller.hand_in(polled));
-        Some(caller)
+        }
     }
 
     /// Polls the work. Ready with its value, or with what the leader has become.
@@ -102,18 +110,40 @@ where
     ///
     /// If the work did.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Became<K, V, C>>> {
-        let taken = self.with(|solo| {
-            let left = solo
-                .waker
-                .as_ref()
-                .is_some_and(|left| left.will_wake(cx.waker()));
+        match self.take_work(cx) {
+            Ok((work, left)) => {
+                let polled = work.poll(cx, PolledBy::Solo(&mut ()));
+                self.polled(polled, left, cx)
+            }
+            Err(caller) => Poll::Ready(Err((caller, None))),
+        }
+    }
+
+    /// Takes the work to poll it. Also says whether the waker that the leader left is this one.
+    pub(crate) fn take_work(
+        &mut self,
+        cx: &Context<'_>,
+    ) -> Result<(Work<V>, bool), Caller<K, V, C>> {
+        let (work, left) = self.with(|solo| {
+            let left = &solo.waker;
+            let left = left.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
             (solo.work.take(), left)
-        });
-        let (work, left) = match taken {
-            Ok((work, left)) => (work.expect("nobody else takes it"), left),
-            Err(caller) => return Poll::Ready(Err((caller, None))),
-        };
-        let became = match work.poll(cx) {
+        })?;
+        Ok((work.expect("nobody else takes it"), left))
+    }
+
+    /// What comes of a poll of the work, which was [taken](Self::take_work) for it.
+    ///
+    /// # Panics
+    ///
+    /// If the work did.
+    pub(crate) fn polled(
+        &mut self,
+        polled: Polled<V>,
+        left: bool,
+        cx: &Context<'_>,
+    ) -> Poll<Result<V, Became<K, V, C>>> {
+        let became = match polled {
             Polled::Ended(result) => match self.end_with(result) {
                 Ok(value) => return Poll::Ready(Ok(value)),
                 Err(became) => became,
@@ -165,8 +195,11 @@ where
     /// If the work did, and the flight is still solo.
     fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Became<K, V, C>> {
         match self.end() {
-            None => Ok(result.unwrap_or_else(|payload| resume_unwind(payload))),
-            Some(caller) => Err((caller, Some(Polled::Ended(result)))),
+            Ok(entry) => {
+                drop(entry);
+                Ok(result.unwrap_or_else(|payload| resume_unwind(payload)))
+            }
+            Err(caller) => Err((caller, Some(Polled::Ended(result)))),
         }
     }
 }

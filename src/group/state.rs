@@ -31,7 +31,6 @@ pub(super) struct State<V, S> {
 
 /// F1.
 pub(super) enum WorkState<V> {
-    Starting,
     Idle(Work<V>),
     Polling,
     Gone,

@@ -20,7 +20,7 @@ use std::{
 
 use super::{
     caller::Caller,
-    flight::{Entries, Entry, Shard},
+    flight::{Entry, Shard},
     solo_leader::SoloLeader,
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Table<K, V, C> {
 
 /// How a caller gets into a flight.
 pub(crate) enum Admission<L, F, R = Infallible> {
-    /// It leads a new one, and must start the work.
+    /// It leads a new one, [solo](super::solo) until somebody joins, and must start the work.
     Leads(L),
     /// It has joined one, and must [promote](Caller::promote) it.
     Follows(F),
@@ -43,7 +43,7 @@ pub(crate) enum Admission<L, F, R = Infallible> {
     Refused(R),
 }
 
-type GroupAdmission<K, V, L> = Admission<L, Caller<K, V, ()>>;
+type GroupAdmission<K, V> = Admission<SoloLeader<K, V, ()>, Caller<K, V, ()>>;
 
 // ===== impl Table =====
 
@@ -91,52 +91,27 @@ impl<K, V, C> Table<K, V, C> {
     pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
         let entries = self.shard(hash).lock();
         let entry = entries.find(hash, |entry| matches(entry.key()));
-        let callers = |entry: &Entry<K, V, C>| entry.flight().map_or(1, |flight| flight.callers());
-        entry.map_or(0, callers)
+        entry.map_or(0, Entry::callers)
     }
 }
 
 impl<K, V> Table<K, V, ()> {
-    /// Joins the flight of `key`, or leads a new one [solo](super::solo), until somebody joins.
-    pub(super) fn enter_solo(&self, hash: u64, key: K) -> GroupAdmission<K, V, SoloLeader<K, V, ()>>
-    where
-        K: Eq,
-    {
-        self.enter_as(hash, key, false, |shard, entries, key| {
-            SoloLeader::new(entries.link_solo(shard, hash, key))
-        })
-    }
-
-    /// Joins the flight of `key`, or leads a new one: either goes on to its end though every caller leaves.
-    pub(super) fn enter_kept(&self, hash: u64, key: K) -> GroupAdmission<K, V, Caller<K, V, ()>>
-    where
-        K: Eq,
-    {
-        self.enter_as(hash, key, true, |shard, entries, key| {
-            Caller::leader(entries.link_whole(shard, hash, key, (), true))
-        })
-    }
-
+    /// Joins the flight of `key`, or leads a new one.
     #[inline]
-    fn enter_as<L>(
-        &self,
-        hash: u64,
-        key: K,
-        keep: bool,
-        lead: impl FnOnce(&Arc<Shard<K, V, ()>>, &mut Entries<K, V, ()>, K) -> L,
-    ) -> GroupAdmission<K, V, L>
+    pub(super) fn enter_key(&self, hash: u64, key: K) -> GroupAdmission<K, V>
     where
         K: Eq,
     {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
         let Some(entry) = entries.find(hash, |entry| *entry.key() == key) else {
-            return Admission::Leads(lead(shard, &mut entries, key));
+            let link = entries.link_solo(shard, hash, key, ());
+            return Admission::Leads(SoloLeader::new(link));
         };
         let number = entry.number();
         let flight = entries.make_whole(shard, hash, number);
         let flight = flight.expect("found under this lock");
-        flight.count_in(keep);
+        flight.count_in();
         let caller = Caller::follower(flight);
         drop(entries);
         // Here, not by the end of this function: if its drop panics then, the caller that is given back is leaked.
@@ -164,7 +139,7 @@ impl<K, V> Table<K, V, ()> {
     pub(super) fn detach_all(&self) -> usize {
         let detach = |shard: &Arc<Shard<K, V, ()>>| {
             let mut entries = shard.lock();
-            entries.make_all_whole(shard);
+            let _flights = entries.make_all_whole(shard);
             let all = entries.take_all();
             drop(entries);
             all.len()

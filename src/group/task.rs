@@ -14,7 +14,7 @@ use super::{
     flight::Flight,
     runtime::Runtime,
     state::{Driver, Next, WorkState},
-    work::Polled,
+    work::{Polled, PolledBy},
 };
 
 /// Drives a shared flight. It takes the work for each poll alone, so that the last caller can drop it at once when it leaves.
@@ -111,7 +111,7 @@ where
             // The thread that has the work wakes this task after it has put the work back (F3).
             return Poll::Pending;
         };
-        match work.poll(cx) {
+        match work.poll(cx, PolledBy::Whole(self)) {
             Polled::Pending(work) => {
                 let (next, driver) = {
                     let mut state = self.state();

@@ -1,6 +1,7 @@
-//! The work of a flight: a boxed future, and the runtime where it belongs.
+//! The work of a flight: boxed, with the runtime where it belongs.
 
 use std::{
+    any::Any,
     future::Future,
     mem,
     pin::Pin,
@@ -14,47 +15,70 @@ use super::{
     runtime::{Home, Runtime},
 };
 
-pub(super) struct Work<V>(Pin<Box<dyn Placed<V>>>);
+pub(crate) struct Work<V>(Pin<Box<dyn Placed<V>>>);
 
-/// A future, and where it belongs.
-trait Placed<V>: Future<Output = V> + Send {
+/// What a flight does: any future, or something that wants to know who polls it.
+pub(crate) trait Drive: Send {
+    type Output;
+
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>, by: PolledBy<'_>) -> Poll<Self::Output>;
+}
+
+/// Who polls a flight's work.
+pub(crate) enum PolledBy<'a> {
+    /// The leader of a [solo](super::solo) flight.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "only the layer's work asks")
+    )]
+    Solo(&'a mut dyn Any),
+    /// A caller or the task of this flight, an `Arc`.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "only the layer's work asks")
+    )]
+    Whole(&'a dyn Any),
+}
+
+/// Work, and where it belongs.
+trait Placed<V>: Drive<Output = V> {
     fn home(&self) -> &Home;
     fn home_mut(self: Pin<&mut Self>) -> &mut Home;
     fn erase(self: Pin<Box<Self>>) -> Pin<Box<dyn Send>>;
 }
 
 pin_project! {
-    struct At<F> {
+    struct At<D> {
         home: Home,
         #[pin]
-        future: F,
+        work: D,
     }
 }
 
 /// What became of work that was made or polled.
-pub(super) enum Polled<V> {
+pub(crate) enum Polled<V> {
     Pending(Work<V>),
     Ended(WorkResult<V>),
 }
 
 /// What work ended with: its value, or what it panicked with.
-pub(super) type WorkResult<V> = Result<V, Payload>;
+pub(crate) type WorkResult<V> = Result<V, Payload>;
 
 // ===== impl Work =====
 
 impl<V> Work<V> {
-    /// Calls `work`, which may panic.
+    /// Calls `make`, which may panic.
     #[inline]
-    pub(super) fn make<F, Fut>(work: F) -> Polled<V>
+    pub(super) fn make<F, D>(make: F) -> Polled<V>
     where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = V> + Send + 'static,
+        F: FnOnce() -> D,
+        D: Drive<Output = V> + 'static,
     {
         let made = caught(|| {
-            let future = work();
+            let work = make();
             Box::pin(At {
                 home: Home::of_maker(),
-                future,
+                work,
             })
         });
         match made {
@@ -64,8 +88,8 @@ impl<V> Work<V> {
     }
 
     /// Polls the work, and drops it after its last poll.
-    pub(super) fn poll(mut self, cx: &mut Context<'_>) -> Polled<V> {
-        match caught(|| self.0.as_mut().poll(cx)) {
+    pub(crate) fn poll(mut self, cx: &mut Context<'_>, by: PolledBy<'_>) -> Polled<V> {
+        match caught(|| self.0.as_mut().drive(cx, by)) {
             Ok(Poll::Pending) => Polled::Pending(self),
             // Work whose drop panics has panicked for all, although it gave a value.
             Ok(Poll::Ready(value)) => Polled::Ended(match caught(|| drop(self)) {
@@ -95,7 +119,7 @@ impl<V> Work<V> {
         matches!(self.0.home(), Home::Task)
     }
 
-    /// The future, to be dropped.
+    /// The work, to be dropped.
     pub(super) fn erase(self) -> Pin<Box<dyn Send>> {
         self.0.erase()
     }
@@ -106,17 +130,26 @@ impl<V> Work<V> {
     }
 }
 
-// ===== impl At =====
+// ===== impl Drive =====
 
-impl<F> Future for At<F>
-where
-    F: Future,
-{
+impl<F: Future + Send> Drive for F {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    #[inline]
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>, _: PolledBy<'_>) -> Poll<F::Output> {
+        self.poll(cx)
+    }
+}
+
+// ===== impl At =====
+
+impl<D: Drive> Drive for At<D> {
+    type Output = D::Output;
+
+    #[inline]
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>, by: PolledBy<'_>) -> Poll<D::Output> {
         let this = self.project();
-        if let Poll::Ready(value) = this.future.poll(cx) {
+        if let Poll::Ready(value) = this.work.drive(cx, by) {
             return Poll::Ready(value);
         }
         this.home.settle();
@@ -124,10 +157,7 @@ where
     }
 }
 
-impl<F> Placed<F::Output> for At<F>
-where
-    F: Future + Send + 'static,
-{
+impl<D: Drive + 'static> Placed<D::Output> for At<D> {
     fn home(&self) -> &Home {
         &self.home
     }

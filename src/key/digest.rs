@@ -19,6 +19,9 @@ const NAMED: u64 = u64::MAX - 1;
 /// The head of a usual request fits.
 const SIZE: usize = 768;
 
+/// So many bytes are put in lower case at once.
+const LOWERED: usize = 16;
+
 /// Collects what is hashed, so that the hash sees one large piece rather than fifty small ones.
 ///
 /// Every part is preceded by its length, so that no two sequences of parts give the same bytes.
@@ -88,14 +91,17 @@ impl<S: Sink> Writer<S> {
     /// As [`part`](Self::part), with ASCII letters in lower case.
     pub(super) fn lowercase(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        // Chunks that fit into the buffer, where they are changed.
+        // Chunks that fit into the buffer, where they are changed, in whole pieces: what lies behind them is not used yet.
         for chunk in bytes.chunks(256) {
-            if self.filled + chunk.len() > SIZE {
+            if self.filled + chunk.len().next_multiple_of(LOWERED) > SIZE {
                 self.flush();
             }
             let start = self.filled;
             self.bytes(chunk);
-            self.buffer[start..self.filled].make_ascii_lowercase();
+            let pieces = self.buffer[start..].chunks_exact_mut(LOWERED);
+            pieces
+                .take(chunk.len().div_ceil(LOWERED))
+                .for_each(<[u8]>::make_ascii_lowercase);
         }
     }
 

@@ -13,14 +13,12 @@
 // | `host` | the host of a request, split for comparison |
 // | `target` | the request's URI, as a key keeps it |
 // | `digest` | the keyed digest of a key's parts |
-// | `may_differ` | in which fields two requests of one key may differ |
 mod and;
 mod digest;
 mod extractor;
 mod forwarded;
 mod host;
 mod ignored;
-mod may_differ;
 mod named;
 mod request;
 mod target;
@@ -29,5 +27,4 @@ pub use and::RequestKeyAnd;
 pub(crate) use digest::secret;
 pub use extractor::{KeyExtractor, method_and_uri};
 pub(crate) use host::Host;
-pub(crate) use may_differ::MayDiffer;
 pub use request::{RequestKey, RequestKeyExtractor};

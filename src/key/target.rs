@@ -13,8 +13,6 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-use super::host::Host;
-
 /// A URI in bytes of its own, without a user and password: a key holds no credential in clear. Their hash is in its digest.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
@@ -56,7 +54,10 @@ impl Target {
         let (host, len) = host
             .and_then(|host| Some((host, u32::try_from(host.len()).ok()?)))
             .unwrap_or_default();
-        let userinfo = |authority: &str| Host::parse(authority.as_bytes()).userinfo.len();
+        let userinfo = |authority: &str| {
+            let mut bytes = authority.bytes();
+            bytes.rposition(|byte| byte == b'@').map_or(0, |at| at + 1)
+        };
         Self {
             text: text(host, uri, |authority| &authority[userinfo(authority)..]).into(),
             host: len,

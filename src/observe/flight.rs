@@ -19,15 +19,18 @@ use crate::group::Name;
 use crate::group::{Span, report};
 
 /// Reports one flight, from its call to its end.
+#[derive(Clone)]
 pub(crate) struct Trace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
+    flight: Arc<Traced>,
+}
+
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+struct Traced {
     layer: Arc<Name>,
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
     since: Instant,
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
     begun: OnceLock<Begun>,
     /// How many it has had. Those who are moved to the flight of their variant come before it begins.
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
     callers: AtomicU32,
 }
 
@@ -63,13 +66,12 @@ impl Trace {
     pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
         Self {
             #[cfg(any(feature = "tracing", feature = "metrics"))]
-            layer: Arc::clone(layer),
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            since: now,
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            begun: OnceLock::new(),
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            callers: AtomicU32::new(0),
+            flight: Arc::new(Traced {
+                layer: Arc::clone(layer),
+                since: now,
+                begun: OnceLock::new(),
+                callers: AtomicU32::new(0),
+            }),
         }
     }
 
@@ -84,15 +86,15 @@ impl Trace {
                         target: TARGET,
                         parent: &leader.span.0,
                         "singleflight",
-                        layer = shown(&self.layer),
+                        layer = shown(&self.flight.layer),
                         method = %request.method(),
                         path = request.uri().path(),
                     )
                 }),
             };
-            let _ = self.begun.set(begun);
+            let _ = self.flight.begun.set(begun);
             #[cfg(feature = "metrics")]
-            of_layer(&self.layer, |layer| {
+            of_layer(&self.flight.layer, |layer| {
                 metrics::gauge!(FLIGHTS, "layer" => layer).increment(1.0);
             });
         }
@@ -112,17 +114,17 @@ impl Trace {
     /// The flight has a caller more.
     pub(crate) fn count_caller(&self) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        self.callers.fetch_add(1, Ordering::Relaxed);
+        self.flight.callers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A follower has joined: its span follows from the flight's.
     pub(crate) fn joined(&self, follower: &CallerSpan) {
         #[cfg(feature = "tracing")]
-        if let Some(begun) = self.begun.get() {
+        if let Some(begun) = self.flight.begun.get() {
             report(|| {
                 let span = &follower.span.0;
                 span.follows_from(&begun.span.0);
-                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.layer), "joined");
+                tracing::debug!(target: TARGET, parent: span, layer = shown(&self.flight.layer), "joined");
             });
         }
     }
@@ -130,7 +132,7 @@ impl Trace {
     /// Runs a part of the flight in its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self.begun.get().map(|begun| begun.span.enter());
+        let _entered = self.flight.begun.get().map(|begun| begun.span.enter());
         let _settles = Settles;
         part()
     }
@@ -138,12 +140,12 @@ impl Trace {
     /// The work is dropped.
     pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        if let Some(begun) = self.begun.get() {
-            let callers = self.callers.load(Ordering::Relaxed);
-            let duration = self.since.elapsed();
+        if let Some(begun) = self.flight.begun.get() {
+            let callers = self.flight.callers.load(Ordering::Relaxed);
+            let duration = self.flight.since.elapsed();
             #[cfg(feature = "tracing")]
             report(|| {
-                let (span, layer) = (&begun.span.0, shown(&self.layer));
+                let (span, layer) = (&begun.span.0, shown(&self.flight.layer));
                 match end {
                     FlightEnd::Complete => tracing::debug!(
                         target: TARGET, parent: span, layer, callers, ?duration, "landed"
@@ -157,7 +159,7 @@ impl Trace {
                 }
             });
             #[cfg(feature = "metrics")]
-            of_layer(&self.layer, |layer| {
+            of_layer(&self.flight.layer, |layer| {
                 metrics::gauge!(FLIGHTS, "layer" => layer.clone()).decrement(1.0);
                 metrics::histogram!(FLIGHT_SECONDS, "layer" => layer.clone()).record(duration);
                 metrics::histogram!(CALLERS, "layer" => layer).record(callers);

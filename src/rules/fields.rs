@@ -1,19 +1,28 @@
 //! A copy of header fields, for comparison alone.
 
-use std::fmt;
+use std::{cell::Cell, fmt, mem};
 
 use http::{HeaderMap, HeaderName};
 
-use super::packing::{lengths, unpack};
+use super::packing::{pack, packed_len, unpack};
 
 /// Names and values one after the other: a clone of each `HeaderValue` may cost an allocation of its own.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Fields {
-    packed: Vec<u8>,
+    buffer: Vec<u8>,
+    filled: usize,
 }
 
 /// The bytes that most requests' fields need.
-const USUAL: usize = 384;
+const USUAL: usize = 512;
+
+/// A larger buffer is not kept for the next request.
+const KEPT: usize = 4096;
+
+thread_local! {
+    /// The buffer of the request before.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 // ===== impl Fields =====
 
@@ -30,23 +39,53 @@ impl Fields {
     }
 
     #[inline]
-    fn push(&mut self, name: &[u8], value: &[u8]) {
-        if self.packed.capacity() == 0 {
-            self.packed.reserve(USUAL);
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        match pack(&mut self.buffer[self.filled..], name, value) {
+            Some(len) => self.filled += len,
+            None => self.push_to_longer(name, value),
         }
-        for part in [&lengths(name, value), name, value] {
-            self.packed.extend_from_slice(part);
+    }
+
+    #[cold]
+    fn push_to_longer(&mut self, name: &[u8], value: &[u8]) {
+        if self.buffer.is_empty() {
+            self.buffer = SPARE.try_with(Cell::take).unwrap_or_default();
         }
+        let needed = self.filled + packed_len(name, value);
+        if needed > self.buffer.len() {
+            self.buffer.resize(needed.next_power_of_two().max(USUAL), 0);
+        }
+        let len = pack(&mut self.buffer[self.filled..], name, value);
+        self.filled += len.expect("made long enough");
+    }
+
+    fn packed(&self) -> &[u8] {
+        &self.buffer[..self.filled]
     }
 
     /// The names and values, in their order.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        pairs(&self.packed)
+        let mut rest = self.packed();
+        std::iter::from_fn(move || unpack(&mut rest))
     }
 }
 
-fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    std::iter::from_fn(move || unpack(&mut rest))
+impl Clone for Fields {
+    fn clone(&self) -> Self {
+        Self {
+            buffer: self.packed().to_vec(),
+            filled: self.filled,
+        }
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        if (1..=KEPT).contains(&self.buffer.len()) {
+            let buffer = mem::take(&mut self.buffer);
+            let _ = SPARE.try_with(|spare| spare.set(buffer));
+        }
+    }
 }
 
 /// Shows nothing: the values may be credentials.

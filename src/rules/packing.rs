@@ -11,7 +11,7 @@ const LENS: usize = size_of::<u64>();
 /// With the lengths in front no two sequences of fields give the same bytes.
 #[inline(always)]
 pub(crate) fn pack(to: &mut [u8], name: &[u8], value: &[u8]) -> Option<usize> {
-    let len = LENS + name.len() + value.len();
+    let len = packed_len(name, value);
     let to = to.get_mut(..len)?;
     let (lens, rest) = to.split_at_mut(LENS);
     let (first, second) = rest.split_at_mut(name.len());
@@ -19,6 +19,11 @@ pub(crate) fn pack(to: &mut [u8], name: &[u8], value: &[u8]) -> Option<usize> {
     copy(first, name);
     copy(second, value);
     Some(len)
+}
+
+#[inline]
+pub(super) fn packed_len(name: &[u8], value: &[u8]) -> usize {
+    LENS + name.len() + value.len()
 }
 
 pub(crate) fn lengths(name: &[u8], value: &[u8]) -> [u8; LENS] {

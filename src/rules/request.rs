@@ -129,7 +129,9 @@ impl RequestFields {
             7 if name == b"upgrade" => self.upgrade = self.upgrade.max(Upgrade::of(value)),
             10 => self.connection_upgrade |= name == b"connection" && upgrades(value),
             13 if name == b"cache-control" => {
-                self.cache_control |= forbids(value, &["no-store", "only-if-cached"]);
+                // What browsers send when somebody reloads a page.
+                self.cache_control |= !matches!(value.as_bytes(), b"max-age=0" | b"no-cache")
+                    && forbids(value, &["no-store", "only-if-cached"]);
             }
             13 => self.credentials |= name == b"authorization",
             // One that is not a plain zero counts, whatever the body says: an inner service may believe the field.

@@ -93,7 +93,7 @@ impl<K> Flights<K> {
     /// Whether a new caller could still join: a flight that is too old, too silent, or older than a write, is as good as
     /// detached.
     pub(crate) fn can_be_joined(&self, data: &HttpFlight<K>, now: Instant) -> bool {
-        self.is_fresh(data, now) && !data.state.lock().is_silent(now, data.max_silence)
+        self.is_fresh(data, now) && !data.is_silent(now)
     }
 
     /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
@@ -105,8 +105,7 @@ impl<K> Flights<K> {
 
     pub(crate) fn in_flight(&self) -> usize {
         let now = Instant::now();
-        self.table
-            .count(|flight| self.can_be_joined(&flight.data, now))
+        self.table.count(|data| self.can_be_joined(data, now))
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -155,12 +154,11 @@ impl<K> Flights<K> {
         if !self.counters.budget.has_lone() {
             return false;
         }
-        let others = self.table.all();
+        let others = self.table.all_shared();
         for flight in others.filter(|other| !Arc::ptr_eq(other, flight)) {
             let given = {
-                let mut state = flight.data.state.lock();
-                let buffer = state.buffer.get();
-                let gives = !state.is_joined && buffer.is_some_and(|it| it.is_kept_for_nobody());
+                let mut state = flight.data.state();
+                let gives = !state.is_joined && state.buffer.is_kept_for_nobody();
                 gives.then(|| {
                     state.buffer.outgrow(&[]);
                     (state.close(), state.buffer.take_spent())

@@ -7,9 +7,8 @@ use tokio::time::Instant;
 
 use super::{flights::Flights, settings::Settings};
 use crate::{
-    buffer::LazyBuffer,
-    flight::{HttpFlight, State},
-    key::{KeyExtractor, MayDiffer, RequestKeyExtractor},
+    flight::HttpFlight,
+    key::{KeyExtractor, RequestKeyExtractor},
     observe::Trace,
     rules::Fields,
     sync::Mutex,
@@ -37,11 +36,9 @@ impl<X: KeyExtractor> Shared<X> {
         self.default_key().is_none_or(|key| key.may_leave_out(name))
     }
 
-    /// The fields in which an identical request may differ. `may_differ`: what the making of the key has found out.
-    pub(crate) fn differing(&self, headers: &HeaderMap, mut may_differ: MayDiffer) -> Fields {
-        Fields::of(headers, |name| {
-            may_differ.pop().unwrap_or_else(|| self.may_differ(name))
-        })
+    /// The fields in which an identical request may differ.
+    pub(crate) fn differing(&self, headers: &HeaderMap) -> Fields {
+        Fields::of(headers, |name| self.may_differ(name))
     }
 }
 
@@ -67,7 +64,7 @@ impl<X: KeyExtractor> Shared<X> {
             epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
-            state: Mutex::new(State::new(LazyBuffer::new(Arc::clone(&counters.budget)))),
+            state: Mutex::default(),
             counters,
         }
     }

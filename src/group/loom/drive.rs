@@ -11,7 +11,9 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, Woken, follow, followed, join, lead, led, poll_with};
+use super::support::{
+    Flights, Gate, KEY, Woken, follow, followed, join, lead, lead_whole, led, poll_with,
+};
 use crate::group::{
     Group, Run,
     caller::{Caller, Ended},
@@ -172,9 +174,7 @@ fn loom_demotion_against_the_leaders_poll() {
         let table: Table<u32, u32, ()> = Table::new();
         let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
-        let Admission::Leads(mut leader) = enter() else {
-            unreachable!("nobody else leads")
-        };
+        let mut leader = lead_whole(&table);
         leader.start(|| {
             let flight = Arc::clone(&flight);
             poll_fn(move |_| {
@@ -210,9 +210,7 @@ fn loom_demotion_against_the_leaders_leaving() {
         let table: Table<u32, u32, ()> = Table::new();
         let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
-        let Admission::Leads(mut leader) = enter() else {
-            unreachable!("nobody else leads")
-        };
+        let mut leader = lead_whole(&table);
         leader.start(|| {
             let flight = Arc::clone(&flight);
             poll_fn(move |cx| {

@@ -1,20 +1,24 @@
 //! Who joins while a flight begins, ends or panics.
 
 use std::{
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Waker},
 };
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, followed, join, lead, led};
+use super::support::{Flights, Gate, KEY, followed, join, lead, lead_whole, led};
 use crate::group::{
     Group,
+    caller::Ended,
     runtime::{Location, at},
     table::{Admission, Table},
+    work::Polled,
 };
 
 /// Join against complete: one joins the flight or starts anew, and never gets what had ended before.
@@ -149,9 +153,7 @@ fn loom_who_sees_a_second_caller_sees_that_they_share() {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
         let enter =
             |table: &Table<u32, u32, ()>| table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
-        let Admission::Leads(leader) = enter(&table) else {
-            unreachable!("nobody else leads")
-        };
+        let leader = lead_whole(&table);
         let joiner = {
             let table = Arc::clone(&table);
             thread::spawn(move || drop(enter(&table)))
@@ -161,6 +163,51 @@ fn loom_who_sees_a_second_caller_sees_that_they_share() {
         }
         joiner.join().unwrap();
         drop(leader);
+        assert_eq!(table.len(), 0);
+    });
+}
+
+/// A leader makes its flight whole while it polls the work, and another joins: the value comes to both, or the other leads.
+///
+/// Catches: `make_whole` makes a second flight of one that is whole already.
+#[test]
+fn loom_a_leader_makes_its_flight_whole_in_a_poll() {
+    loom::model(|| {
+        let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
+        let Admission::Leads(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
+        else {
+            unreachable!("nobody else leads")
+        };
+        let became = leader.start(|| async { 1 });
+        assert!(became.is_none(), "nobody has joined");
+        let joiner = {
+            let table = Arc::clone(&table);
+            thread::spawn(
+                move || match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
+                    Admission::Follows((mut caller, ())) => {
+                        caller.promote();
+                        let ended = block_on(poll_fn(|cx| caller.poll(cx)));
+                        assert_eq!(ended.into_outcome(false).value, 1);
+                    }
+                    Admission::Leads(own) => drop(own),
+                    Admission::Refused(_) => unreachable!("not asked for"),
+                },
+            )
+        };
+        let mut caller = match leader.take_work(&Context::from_waker(Waker::noop())) {
+            Ok((work, _)) => {
+                let mut caller = leader.make_whole();
+                caller.hand_in(Polled::Pending(work));
+                caller
+            }
+            Err(caller) => caller,
+        };
+        let ended = block_on(poll_fn(|cx| caller.poll(cx)));
+        match ended {
+            Ended::Alone(value) => assert_eq!(value, 1),
+            shared => assert_eq!(shared.into_outcome(true).value, 1),
+        }
+        joiner.join().unwrap();
         assert_eq!(table.len(), 0);
     });
 }

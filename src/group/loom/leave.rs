@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, led};
-use crate::group::{
-    Group,
-    runtime::Runtime,
-    table::{Admission, Table},
-};
+use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, lead_whole, led};
+use crate::group::{Group, runtime::Runtime, table::Table};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
@@ -110,10 +106,7 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
         let table: Table<u32, (), ()> = Table::new();
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
-        let Admission::Leads(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
-        else {
-            unreachable!("there is no other flight");
-        };
+        let mut leader = lead_whole(&table);
         leader.keep_on(Runtime::current().expect("a model's thread is within one"));
         leader.start(|| async move {
             let _last = last;

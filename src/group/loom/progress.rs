@@ -11,7 +11,7 @@ use std::{
 
 use loom::{future::block_on, sync::Mutex, thread};
 
-use super::support::{Gate, KEY, OpenOnDrop, join};
+use super::support::{Gate, KEY, OpenOnDrop, join, lead_whole};
 use crate::group::{
     caller::Caller,
     flight::Flight,
@@ -22,9 +22,10 @@ type Whole = Caller<u32, u32, ()>;
 
 /// A leader and a follower of a new flight, which has no work yet.
 fn leader_and_follower(table: &Table<u32, u32, ()>) -> (Whole, Whole) {
-    let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
-    let (Admission::Leads(leader), Admission::Follows((follower, ()))) = (enter(), enter()) else {
-        unreachable!("the first leads, the second joins")
+    let leader = lead_whole(table);
+    let Admission::Follows((follower, ())) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
+    else {
+        unreachable!("there is a leader")
     };
     (leader, follower)
 }

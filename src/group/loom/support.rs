@@ -14,6 +14,7 @@ use loom::{future::AtomicWaker, sync::atomic::AtomicBool};
 
 use crate::group::{
     Group, Outcome, Run,
+    caller::Caller,
     flight::Entry,
     matching::Match,
     table::{Admission, Table},
@@ -63,6 +64,14 @@ pub(super) struct Woken(pub(super) AtomicUsize);
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The leader of a new flight that is whole.
+pub(super) fn lead_whole<V>(table: &Table<u32, V, ()>) -> Caller<u32, V, ()> {
+    match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
+        Admission::Leads(mut leader) => leader.make_whole(),
+        _ => unreachable!("nobody else leads"),
     }
 }
 
@@ -137,7 +146,8 @@ impl Flights {
             Self::Table(table) => table,
         };
         let mut caller = match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
-            Admission::Leads(mut caller) => {
+            Admission::Leads(mut leader) => {
+                let mut caller = leader.make_whole();
                 caller.start(work);
                 caller
             }

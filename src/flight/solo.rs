@@ -1,0 +1,56 @@
+//! The leader of a flight that nobody else has been in.
+
+use std::sync::Arc;
+
+use super::{caller::Caller, state::HttpFlight};
+use crate::{group, observe::Trace, shared::Counters};
+
+/// A [`group::SoloLeader`] that is counted in [`Stats::waiters`](crate::Stats).
+///
+/// It leaves its flight when it is dropped, as what it has become by then.
+pub(crate) struct SoloLeader<K> {
+    pub(super) inner: group::SoloLeader<(), (), HttpFlight<K>>,
+    counters: Arc<Counters>,
+}
+
+// ===== impl SoloLeader =====
+
+impl<K> SoloLeader<K> {
+    pub(super) fn new(
+        inner: group::SoloLeader<(), (), HttpFlight<K>>,
+        counters: &Arc<Counters>,
+        trace: &Trace,
+    ) -> Self {
+        counters.enter();
+        trace.count_caller();
+        Self {
+            inner,
+            counters: Arc::clone(counters),
+        }
+    }
+
+    /// Ends the flight, or returns the caller that the leader has become: it is not alone, or nobody may join any more.
+    pub(super) fn end(&mut self) -> Result<(), Caller<K>> {
+        match self.inner.end() {
+            Ok(entry) => {
+                drop(entry);
+                Ok(())
+            }
+            Err(caller) => Err(Caller::was_solo(caller)),
+        }
+    }
+
+    /// The caller that the leader becomes, of a flight with which others can do more than join.
+    pub(super) fn make_whole(&mut self) -> Caller<K> {
+        Caller::was_solo(self.inner.make_whole())
+    }
+}
+
+impl<K> Drop for SoloLeader<K> {
+    fn drop(&mut self) {
+        if !self.inner.has_ended() {
+            drop(self.end());
+        }
+        self.counters.leave(1);
+    }
+}
