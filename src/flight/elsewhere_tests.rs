@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -503,6 +503,48 @@ async fn nobody_gets_the_response_of_a_call_that_had_ended_before_it_asked() {
     join_all(asks).await;
     assert!(fleet.calls() > 2);
     fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_joins_from_elsewhere_when_the_last_byte_has_come() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let [first, second] = [(); 2].map(|()| {
+        let layer = SingleflightLayer::new().across(Site::in_memory(&store), |_, _| ());
+        let calls = Arc::clone(&calls);
+        // The connection says later that it was the last.
+        let inner = tower::service_fn(move |_: Request<String>| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            let frames = text("page".to_owned()).into_iter().map(Ok::<_, BoxError>);
+            let frames = futures_util::stream::iter(frames);
+            let body = StreamBody::new(frames.chain(futures_util::stream::pending()));
+            let response = Response::builder().header("content-length", "4");
+            async move {
+                sleep(CALL).await;
+                Ok::<_, BoxError>(response.body(body)?)
+            }
+        });
+        tower_layer::Layer::layer(&layer, inner)
+    });
+    sleep(Duration::from_millis(50)).await;
+    for is_followed in [false, true] {
+        calls.store(0, Ordering::SeqCst);
+        let leader = tokio::spawn(first.clone().oneshot(get(0)));
+        sleep(Duration::from_millis(10)).await;
+        let follower = is_followed.then(|| tokio::spawn(first.clone().oneshot(get(0))));
+        let mut leader = leader.await.expect("no panic").expect("a response");
+        let frame = leader.body_mut().frame().await.expect("a frame");
+        assert_eq!(frame.expect("data").into_data().expect("data"), "page");
+        let late = second.clone().oneshot(get(0)).await.expect("a response");
+        assert_eq!(late.extensions().get(), Some(&Role::Leader));
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        drop((leader, late));
+        if let Some(follower) = follower {
+            drop(follower.await);
+        }
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(store.keys(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

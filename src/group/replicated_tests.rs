@@ -382,6 +382,34 @@ async fn a_panic_of_the_work_is_its_replicas_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_value_that_panics_when_it_is_written_makes_its_own() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let replicas = [(); 2].map(|()| {
+        let encode = |value: &u8| -> Option<Vec<u8>> { panic!("{value} is not to be written") };
+        let decode = |bytes: &[u8]| bytes.first().copied();
+        Group::new().across(Replicated::at(Site::in_memory(&store), (encode, decode)))
+    });
+    sleep(Duration::from_millis(50)).await;
+    let began = Instant::now();
+    let ask = |replica: usize| {
+        let run = replicas[replica].run("a".to_owned(), || async {
+            sleep(CALL).await;
+            1
+        });
+        tokio::spawn(AssertUnwindSafe(run).catch_unwind())
+    };
+    let leader = ask(0);
+    Fleet::settle().await;
+    let follower = ask(1);
+    assert!(leader.await.unwrap().is_err());
+    assert_eq!(follower.await.unwrap().unwrap().value, 1);
+    let took = began.elapsed();
+    assert!(took <= 2 * CALL + Duration::from_millis(20), "{took:?}");
+    Fleet::settle().await;
+    assert_eq!(store.keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_forgotten_at_one_replica_is_led_anew_at_all() {
     let fleet = Fleet::new(2).await;
     let before = tokio::spawn(fleet.ask_gated(0, "a"));
