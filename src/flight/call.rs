@@ -30,7 +30,8 @@ where
 
 #[pin_project(project = StateProj)]
 enum State<S, F, E, ReqBody> {
-    Readying(Option<(S, Request<ReqBody>)>),
+    /// Boxed: most calls need no such state, and are moved about.
+    Readying(Option<Box<(S, Request<ReqBody>)>>),
     Calling(#[pin] F),
     Failed(Option<E>),
 }
@@ -45,7 +46,7 @@ where
     pub(crate) fn new(service: S, request: Request<ReqBody>) -> Self {
         Self {
             is_head: request.method() == Method::HEAD,
-            state: State::Readying(Some((service, request))),
+            state: State::Readying(Some(Box::new((service, request)))),
         }
     }
 
@@ -62,7 +63,8 @@ where
             Poll::Ready(Err(error)) => State::Failed(Some(error)),
             Poll::Pending => {
                 let clone = service.clone();
-                State::Readying(Some((mem::replace(service, clone), request)))
+                let service = mem::replace(service, clone);
+                State::Readying(Some(Box::new((service, request))))
             }
         };
         Self { state, is_head }
@@ -86,9 +88,9 @@ where
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
                 StateProj::Readying(waiting) => {
-                    let (service, _) = waiting.as_mut().expect("polled after completion");
+                    let (service, _) = &mut **waiting.as_mut().expect("polled after completion");
                     ready!(service.poll_ready(cx))?;
-                    let (mut service, request) = waiting.take().expect("looked at just now");
+                    let (mut service, request) = *waiting.take().expect("looked at just now");
                     State::Calling(service.call(request))
                 }
             };
