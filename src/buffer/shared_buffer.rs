@@ -11,7 +11,8 @@
 //! 4. Only a whole buffer is filled ahead of its readers. Otherwise a frame is pulled when a reader has asked for it.
 //! 5. In a `Window` one reader sets the pace: the leader, or the fastest once the leader has left. No frame is dropped
 //!    before that reader has had it, and the source is at most `max_body` and one frame ahead of it.
-//! 6. In a window with several readers, each reader's prefix covers the frames that it has had.
+//! 6. In a window with several readers, the prefix of every reader that has had a frame is that of the frames that it
+//!    has had.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use slab::Slab;
 use super::{
     budget::Budget,
     frames::{Content, Frames, places},
-    prefix::{Prefix, PrefixHasher},
+    prefix::Prefix,
 };
 use crate::{
     error::{LengthMismatch, PrivateTrailers, SharedError},
@@ -431,8 +432,6 @@ impl SharedBuffer {
                 #[expect(clippy::cast_possible_truncation, reason = "so many frames were held")]
                 if let Some(had) = (cursor.frames as usize).checked_sub(1) {
                     cursor.had = prefixes[had];
-                } else {
-                    cursor.had = PrefixHasher::new().prefix();
                 }
             }
             self.frames.set_prefixes(prefixes.iter().copied());
@@ -444,17 +443,16 @@ impl SharedBuffer {
                 .max_by_key(|(_, cursor)| cursor.frames);
             self.pacer = fastest.map(|(index, _)| ReaderId::Follower(index));
         }
-        if std::mem::take(&mut self.reserved) {
-            // Frees what was paid in advance for frames that nobody will keep.
-            self.frames.refund();
-        }
+        // Frees what was paid in advance for frames that nobody will keep.
+        self.reserved = false;
+        self.frames.refund();
         self.trim();
     }
 
     /// Drops what a lone reader has had, since nobody will read it again.
     fn trim(&mut self) {
-        if let (Mode::Window, 1, Some(pacer)) = (self.mode, self.readers(), self.pacer) {
-            let had = self.cursor(pacer).frames;
+        if self.mode == Mode::Window && self.readers() == 1 {
+            let had = self.paced().frames;
             while self.frames.first() < had && self.frames.pop() {}
         }
     }
@@ -478,9 +476,8 @@ impl SharedBuffer {
             }
             _ => BodyEnd::Complete,
         });
-        if self.readers() <= 1 {
-            self.outgrow(&[]);
-        }
+        // Nobody joins any more: what the last reader has had is not kept.
+        self.outgrow(&[]);
     }
 
     /// The source has failed: its readers get the error after the frames so far.
@@ -614,6 +611,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::buffer::PrefixHasher;
 
     /// What the flight, the source and the readers may do to a buffer. Readers are chosen by a number modulo how many
     /// there are.
@@ -664,6 +662,8 @@ mod tests {
         /// The index of the trailers among them, of length 0.
         trailers: Option<usize>,
         readers: Vec<Reader>,
+        /// Whether anybody ever joined.
+        joined: bool,
         hasher: Option<PrefixHasher>,
         pulled: bool,
         /// The lengths of frames that were pulled for a reader which set the pace, and has left: each is one more in transit.
@@ -706,6 +706,7 @@ mod tests {
                     frames: 0,
                     behind: false,
                 }],
+                joined: false,
                 hasher: None,
                 pulled: false,
                 late: Vec::new(),
@@ -925,6 +926,7 @@ mod tests {
                 Op::Read(reader) => self.read(reader),
                 Op::Join if self.whole && self.readers.len() < 5 => {
                     let place = self.buffer.join();
+                    self.joined = true;
                     self.readers.push(Reader {
                         place,
                         frames: 0,
@@ -940,7 +942,7 @@ mod tests {
                     self.failed = expected.is_some_and(|expected| expected != received);
                     self.buffer.finish();
                     self.ended = true;
-                    self.whole &= self.readers.len() > 1;
+                    self.whole = false;
                 }
                 Op::Fail => {
                     self.buffer.fail(SharedError::new("broken"));
@@ -960,6 +962,9 @@ mod tests {
                     "nobody falls behind alone"
                 );
                 reader.behind |= behind;
+                if alone && !self.whole && !self.discarded {
+                    assert!(first >= reader.frames as u64, "kept for nobody");
+                }
             }
             self.check_account();
         }
@@ -986,6 +991,7 @@ mod tests {
             };
             assert_eq!((frames.paid(), self.budget.used()), (due, due), "B3");
             assert!(due <= self.limits.max_buffered, "B3");
+            assert_eq!(self.budget.has_lone(), !self.joined && due > 0);
             let unpaid = frames.iter().zip(&held);
             let unpaid = unpaid.filter(|(frame, len)| frame.charge < **len).count();
             assert!(unpaid <= 1 + self.late.len(), "B3");
@@ -1155,6 +1161,83 @@ mod tests {
             model.apply(Op::Push(0));
         }
         assert!(places(model.pushed.len() - 2) < limits.max_body);
+    }
+
+    #[test]
+    fn of_followers_whose_leader_has_left_the_fastest_loses_no_frame_when_the_body_outgrows_its_limit()
+     {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        for op in [Op::Join, Op::Join, Op::Leave(0), Op::Push(4), Op::Push(4)] {
+            model.apply(op);
+        }
+        for op in [Op::Read(0), Op::Push(8)] {
+            model.apply(op);
+        }
+        let behind: Vec<_> = model.readers.iter().map(|one| one.behind).collect();
+        assert_eq!((model.pushed.len(), behind), (3, vec![false, true]));
+    }
+
+    #[test]
+    fn the_places_of_tiny_frames_of_a_promised_length_are_paid_for_as_far_as_the_budget_goes() {
+        let len = 16 * 31;
+        for (max_buffered, pays) in [(len, false), (1 << 20, true)] {
+            let limits = Limits {
+                max_body: 1000,
+                max_buffered,
+            };
+            let mut model = Model::new(Some(len as u64), limits);
+            model.apply(Op::Join);
+            for _ in 0..16 {
+                model.apply(Op::Push(31));
+            }
+            assert!(model.whole);
+            assert_eq!(model.budget.used() > len, pays);
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_body_is_known_as_far_as_its_source_says() {
+        let limits = Limits {
+            max_body: 100,
+            max_buffered: 100,
+        };
+        let hint = |lower, upper| {
+            let mut hint = SizeHint::new();
+            hint.set_upper(upper);
+            hint.set_lower(lower);
+            hint
+        };
+        let bounds = |buffer: &SharedBuffer, place| {
+            let hint = buffer.size_hint_for(place);
+            (hint.lower(), hint.upper())
+        };
+        for trailers in [false, true] {
+            let mut buffer = SharedBuffer::new(Arc::default());
+            buffer.announce(None, hint(10, 20), limits);
+            let follower = buffer.join();
+            buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
+            assert!(matches!(buffer.read(ReaderId::Leader), Read::Frame(_)));
+            assert_eq!(bounds(&buffer, ReaderId::Leader), (2, Some(12)));
+            assert_eq!(bounds(&buffer, follower), (10, Some(20)));
+            if trailers {
+                let frame = Frame::trailers(HeaderMap::new());
+                buffer.push(frame, hint(0, 0), None).unwrap();
+            }
+            buffer.finish();
+            // With a length that is known HTTP/1.1 has no place for trailers.
+            let upper = |left| (!trailers).then_some(left);
+            assert_eq!(bounds(&buffer, ReaderId::Leader), (0, upper(0)));
+            assert_eq!(bounds(&buffer, follower), (8, upper(8)));
+        }
+        let mut buffer = SharedBuffer::new(Arc::default());
+        buffer.announce(None, hint(10, 20), limits);
+        buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
+        buffer.fail(SharedError::new("broken"));
+        assert_eq!(bounds(&buffer, ReaderId::Leader), (8, None));
     }
 
     proptest! {

@@ -180,6 +180,53 @@ fn a_frame_that_gives_way_to_another_flight_and_asks_for_its_own_key_finds_no_lo
     });
 }
 
+/// Data whose drop leaves a flight.
+struct Leaving(Arc<Mutex<Option<ResponseBody<Mock>>>>, Vec<u8>);
+
+impl AsRef<[u8]> for Leaving {
+    fn as_ref(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let body = self.0.lock().unwrap().take();
+        drop(body);
+    }
+}
+
+#[test]
+fn a_frame_whose_drop_leaves_its_flight_finds_no_lock_held() {
+    // Small frames are compacted, and large ones slide out of the window.
+    for len in [100, 10_000] {
+        within_a_minute(move || {
+            let (mut service, mut origin, handle) = stack(&layer().max_body(15_000));
+            let leaves = Arc::new(Mutex::new(None));
+            let mut leader = service.call(get("/page"));
+            assert_pending(&mut leader);
+            let feed = origin.call().begin();
+            let mut leader = now(&mut leader).into_body();
+            let [first, second] = [(); 2].map(|()| service.call(get("/page")));
+            let [first, second] = [first, second].map(|mut it| now(&mut it).into_body());
+            *leaves.lock().unwrap() = Some(first);
+            for number in 0..4 {
+                feed.bytes(Bytes::from_owner(Leaving(
+                    leaves.clone(),
+                    vec![number; len],
+                )));
+                let Polled::Data(data) = frame(&mut leader) else {
+                    panic!("a frame");
+                };
+                assert_eq!(data, vec![number; len]);
+            }
+            assert!(leaves.lock().unwrap().is_none());
+            drop((leader, second));
+            assert_idle(&handle);
+        });
+    }
+}
+
 /// A body whose every poll asks the layer again.
 struct Curious {
     service: Box<dyn FnMut() + Send>,
