@@ -12,19 +12,19 @@ use pin_project::pin_project;
 
 use crate::{audit::AuditedBody, error::BoxError, flight::ReadBody};
 
-/// The body of a response that has passed the layer: the inner service's own, or a reader of a copy that is shared.
+/// The body of a response that has passed the layer: the inner service's body, or a copy of one that is shared.
 ///
 /// # Errors
 ///
-/// Those of the inner body. Of a body that several callers could share they come as a
-/// [`SharedError`](crate::SharedError), which leads to the original. Three more can end a copy: the source gave another
-/// number of bytes than it had announced; its trailers set a cookie, or are for the leader alone in another way; or this
-/// caller read a body over [`max_body`](crate::SingleflightLayer::max_body) at another pace than the rest, called again, and
-/// got another response. A body that was not received whole never ends as if it were.
+/// Those of the inner body. If several callers could share it, they get a [`SharedError`](crate::SharedError), which
+/// leads to the original. A copy has three more: the source sent more or fewer bytes than it had announced; the
+/// trailers set a cookie, or are otherwise for the leader only; or this caller read a body over
+/// [`max_body`](crate::SingleflightLayer::max_body) at another pace than the rest, called again, and got a different
+/// response. A body that did not arrive completely never ends as if it had.
 ///
 /// # Cancel safety
 ///
-/// A frame is given once it has come, so a poll loses nothing. Dropping the body leaves the flight, as dropping the
+/// No frame is lost when a poll is cancelled. Dropping the body leaves the flight, as dropping the
 /// [`ResponseFuture`](crate::future::ResponseFuture) does.
 ///
 /// # Panics
@@ -44,10 +44,27 @@ enum Kind<B> {
     Inner(#[pin] B),
     /// As it came. Boxed, so that other bodies are no larger for it.
     Audited(Pin<Box<AuditedBody<B>>>),
-    /// All that there is.
-    Whole(Frame<Bytes>),
+    /// The only frame.
+    OneFrame(Frame<Bytes>),
     /// Through the flight.
     Shared(Box<dyn ReadBody>),
+}
+
+/// The next frame of a body, its data as [`Bytes`]: without a copy if it is of these already.
+pub(crate) fn poll_bytes<B>(
+    body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    body.poll_frame(cx).map(|frame| {
+        frame.map(|frame| match frame {
+            Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+            Err(error) => Err(error.into()),
+        })
+    })
 }
 
 // ===== impl ResponseBody =====
@@ -65,9 +82,9 @@ impl<B> ResponseBody<B> {
         }
     }
 
-    pub(crate) fn whole(frame: Option<Frame<Bytes>>) -> Self {
+    pub(crate) fn one_frame(frame: Option<Frame<Bytes>>) -> Self {
         Self {
-            kind: frame.map_or(Kind::Empty, Kind::Whole),
+            kind: frame.map_or(Kind::Empty, Kind::OneFrame),
         }
     }
 
@@ -93,17 +110,9 @@ where
         let mut kind = self.project().kind;
         let last = match kind.as_mut().project() {
             KindProj::Empty => return Poll::Ready(None),
-            KindProj::Inner(body) => {
-                let frame = ready!(body.poll_frame(cx));
-                return Poll::Ready(frame.map(|frame| match frame {
-                    Ok(frame) => {
-                        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-                    }
-                    Err(error) => Err(error.into()),
-                }));
-            }
+            KindProj::Inner(body) => return poll_bytes(body, cx),
             KindProj::Audited(body) => return body.as_mut().poll_frame(cx),
-            KindProj::Whole(frame) => {
+            KindProj::OneFrame(frame) => {
                 let frame = std::mem::replace(frame, Frame::data(Bytes::new()));
                 Some(Ok(frame))
             }
@@ -113,7 +122,7 @@ where
                 None => None,
             },
         };
-        // What was read to its end is given up at once.
+        // A body that has ended frees what it holds at once.
         kind.set(Kind::Empty);
         Poll::Ready(last)
     }
@@ -123,7 +132,7 @@ where
             Kind::Empty => true,
             Kind::Inner(body) => body.is_end_stream(),
             Kind::Audited(body) => body.is_end_stream(),
-            Kind::Whole(_) => false,
+            Kind::OneFrame(_) => false,
             Kind::Shared(reader) => reader.is_end_stream(),
         }
     }
@@ -133,7 +142,7 @@ where
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Inner(body) => body.size_hint(),
             Kind::Audited(body) => body.size_hint(),
-            Kind::Whole(frame) => {
+            Kind::OneFrame(frame) => {
                 SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
             }
             Kind::Shared(reader) => reader.size_hint(),
@@ -154,7 +163,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
             Kind::Empty => "Empty",
             Kind::Inner(_) => "Inner",
             Kind::Audited(_) => "Audited",
-            Kind::Whole(_) => "Whole",
+            Kind::OneFrame(_) => "OneFrame",
             Kind::Shared(_) => "Shared",
         };
         f.debug_struct("ResponseBody")

@@ -15,9 +15,9 @@ pub(crate) enum Forward {
     Miss,
     /// It got another's response: `fwd=miss; collapsed`.
     Collapsed,
-    /// It had to go on its own: `fwd=miss; collapsed=?0`.
+    /// It had to make its own call: `fwd=miss; collapsed=?0`.
     NotCollapsed,
-    /// It was never to be coalesced: `fwd=bypass`.
+    /// It is never coalesced: `fwd=bypass`.
     Bypass,
     /// Its method is not coalesced: `fwd=method`.
     Method,
@@ -74,9 +74,9 @@ impl CacheStatus {
         })
     }
 
-    /// Appends the member for `forward` after those of caches nearer to the origin (RFC 9211 section 2).
+    /// Appends the member for `forward` after those of caches closer to the origin (RFC 9211 section 2).
     pub(crate) fn append(&self, headers: &mut HeaderMap, forward: Forward) {
-        // A line of its own says the same as a longer list (RFC 9110 section 5.3). A map that is full stays as it is.
+        // A separate line means the same as a longer list (RFC 9110 section 5.3). A full map stays as it is.
         let member = self.members[forward as usize].clone();
         let _ = headers.try_append(CACHE_STATUS, member);
     }

@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use crate::shared::{Flights, Stats};
 
-/// A way to the flights of a [`SingleflightLayer`](crate::SingleflightLayer), for code that is not a request.
+/// Access to the flights of a [`SingleflightLayer`](crate::SingleflightLayer) from outside of requests.
 ///
-/// It is cheap to clone and knows nothing of the services below the layer, so it can be axum's state. Keys are those of
-/// the layer's extractor, [`RequestKey`](crate::RequestKey) by default; make one of those with
+/// It is cheap to clone and independent of the services below the layer, so you can keep it in axum's state. Keys are
+/// those of the layer's extractor, [`RequestKey`](crate::RequestKey) by default; make one of those with
 /// [`KeyExtractor::extract`](crate::KeyExtractor::extract), or use [`forget_if`](Self::forget_if).
 ///
 /// ```
@@ -34,14 +34,15 @@ impl<K> Handle<K> {
         Self { flights }
     }
 
-    /// Forgets the flights of `key`, in all their variants: later requests start anew rather than wait for an earlier call,
-    /// as with Go's `Forget`. Those who have joined keep what they have joined. `true` if there was such a flight.
+    /// Forgets the flights of `key` in all variants: later requests make a new call rather than waiting for an earlier
+    /// one, as with Go's `Forget`. Callers that have joined keep their flight. Returns `true` if there was such a
+    /// flight.
     ///
-    /// Across replicas (feature `redis`) the others get a message, and forget theirs when it arrives.
+    /// Other replicas (feature `redis`) forget theirs when they get the message.
     ///
-    /// The default key is made of a whole request; to forget by URI is easier with [`forget_if`](Self::forget_if).
+    /// The default key is made from a whole request; to forget by URI, use [`forget_if`](Self::forget_if).
     ///
-    /// After a write, call it when the write is done: a flight that began before that may have read the old state.
+    /// After a write, call this once the write is done: a flight that began before may have read the old state.
     ///
     /// ```
     /// use tower_singleflight::{SingleflightLayer, method_and_uri};
@@ -65,11 +66,11 @@ impl<K> Handle<K> {
         detached.count() > 0
     }
 
-    /// Forgets the flights for whose key `f` says so, and gives their number.
+    /// Forgets the flights whose key satisfies `f`, and returns their number.
     ///
-    /// Across replicas (feature `redis`) the others get a message with the keys that are forgotten here.
+    /// Other replicas (feature `redis`) get a message with the keys that are forgotten here.
     ///
-    /// `f` runs under no lock, and sees the flights of one moment in each part of the table: this is not one atomic step.
+    /// `f` runs under no lock and sees one part of the table after the other, so this is not one atomic step.
     pub fn forget_if(&self, mut f: impl FnMut(&K) -> bool) -> usize {
         let now = Instant::now();
         let matching = self.flights.table.all().filter(|flight| {
@@ -85,20 +86,20 @@ impl<K> Handle<K> {
         matching.count()
     }
 
-    /// Forgets all flights, and gives the number of those that were in the air.
+    /// Forgets all flights, and returns how many there were.
     #[expect(clippy::must_use_candidate, reason = "the count is a courtesy")]
     pub fn forget_all(&self) -> usize {
         #[cfg(feature = "redis")]
         if let Some(replicated) = self.flights.replicated() {
-            replicated.site.forget_all();
+            replicated.client.forget_all();
         }
         self.forget_if(|_| true)
     }
 
     /// The number of flights that a new caller could join.
     ///
-    /// It looks at every flight in the air, a part of the table at a time, and requests of that part wait meanwhile: for a
-    /// scrape or a test, not for each request.
+    /// It looks at every flight, one part of the table at a time, and requests in that part wait meanwhile. Call it for
+    /// a scrape or in a test, not for each request.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.flights.in_flight()
@@ -119,21 +120,22 @@ impl<K> Handle<K> {
 
     /// What the layer has done so far, and what it holds now.
     ///
-    /// It is cheap: sums of a few counters, so it can be logged with each request. Its `in_flight` also counts a flight
-    /// that is too old or too silent to be joined, until somebody asks for its key; [`in_flight`](Self::in_flight) does not.
+    /// It is cheap, a sum of a few counters, so you can log it with each request. Its `in_flight` also counts a flight
+    /// that is too old or too silent to be joined, until the next request for its key; [`in_flight`](Self::in_flight)
+    /// does not.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.flights.stats()
     }
 
-    /// Switches coalescing on and off, while requests go on: off, every request bypasses. What is in flight stays so,
-    /// and nobody joins it. A new layer is on.
+    /// Switches coalescing on or off at run time. While it is off, every request bypasses the layer; flights go on, but
+    /// nobody joins them. A new layer is on.
     pub fn set_enabled(&self, yes: bool) {
         self.flights.set_enabled(yes);
     }
 
-    /// Audits this share of the requests that could follow, from now on: what
-    /// [`SingleflightLayer::audit`](crate::SingleflightLayer::audit) sets, while requests go on.
+    /// Audits this share of the requests that could follow, from now on. It changes what
+    /// [`SingleflightLayer::audit`](crate::SingleflightLayer::audit) has set.
     ///
     /// ```
     /// use tower_singleflight::SingleflightLayer;
@@ -148,7 +150,7 @@ impl<K> Handle<K> {
         self.flights.audit.set(share);
     }
 
-    /// What [`set_enabled`](Self::set_enabled) last set, by whichever handle; `true` if it never was.
+    /// What any handle last set with [`set_enabled`](Self::set_enabled); `true` by default.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.flights.is_enabled()

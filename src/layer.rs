@@ -14,20 +14,19 @@ use crate::{
 };
 #[cfg(feature = "redis")]
 use crate::{
-    replicas::{KeyBytes, Replicas, Site},
+    replicas::{KeyBytes, ReplicaClient, Replicas},
     shared::Replicated,
 };
 
 /// Coalesces identical requests in flight onto one call of the inner service. See the [module docs](crate).
 ///
 /// **The flights belong to the layer value and its clones, not to the services that it makes.** Servers call
-/// [`Layer::layer`] again and again (`axum::serve` for each connection), and all those services share their flights, as
-/// they must for anything to be coalesced. Two values made by two calls of `new` share nothing. So **one value over
-/// services that answer differently needs a key in which they differ**; simpler is one value for each: a router nested in
-/// another sees the URI without its prefix, and two of them under one value would take each other's answers.
+/// [`Layer::layer`] again and again (`axum::serve` does for each connection), and all those services share the layer's
+/// flights; otherwise nothing would be coalesced. Two calls of `new` share nothing. **If one value wraps services that
+/// answer differently, their keys must differ.** It is simpler to make one value for each service: a nested router sees
+/// the URI without its prefix, so two of them under one value would get each other's responses.
 ///
-/// A setter changes the value it is called on. Called on a clone it leaves the original's settings as they were, and
-/// the flights are still shared.
+/// A setter changes only the value that you call it on. A clone keeps its own settings and still shares the flights.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -55,17 +54,17 @@ impl SingleflightLayer {
         Self::with_extractor(RequestKeyExtractor::new())
     }
 
-    /// A layer whose key is what `key` gives; `None` is for a request that must not be coalesced.
+    /// A layer with a key of your own. Return `None` for a request that must not be coalesced.
     ///
-    /// This is a constructor, in the place of [`new`](Self::new): the key is part of the layer's type. The setters come after
+    /// Call this instead of [`new`](Self::new), because the key is part of the layer's type, and call the setters after
     /// it.
     ///
     /// <div class="warning">
     ///
-    /// Two duties come with it:
+    /// You are responsible for two things:
     ///
-    /// * What two requests with the same key get is one response, so **the key must hold all that the answer depends
-    ///   on**: the user, above all.
+    /// * Two requests with the same key get one response, so **the key must hold everything that the response depends
+    ///   on**, above all the user.
     /// * **A key for a POST coalesces POSTs**: two writes become one, and the request body of a follower is dropped
     ///   unread, unless a [`BufferBodyLayer`](crate::BufferBodyLayer) above has read it. Begin with
     ///   [`method_and_uri`](crate::method_and_uri) and `?`, which gives `None` for every method but GET and HEAD,
@@ -73,9 +72,9 @@ impl SingleflightLayer {
     ///
     /// </div>
     ///
-    /// Everything else that [`rules`](crate::rules) says holds: requests of different methods never share, a GET with a
-    /// body is not coalesced, a response's `Vary` is obeyed. But writes no longer detach the flights of their URI,
-    /// since nobody knows what a key of yours has to do with a URI: see [`Handle::forget`].
+    /// All other [`rules`](crate::rules) still apply: requests with different methods never share, a GET with a body is
+    /// not coalesced, and a response's `Vary` is obeyed. But writes no longer detach the flights of their URI, because
+    /// the layer does not know how your key relates to a URI: see [`Handle::forget`].
     ///
     /// ```
     /// use tower_singleflight::{SingleflightLayer, method_and_uri};
@@ -104,15 +103,16 @@ impl SingleflightLayer {
 
 #[cfg(feature = "redis")]
 impl SingleflightLayer<RequestKeyExtractor> {
-    /// The layer across replicas: of identical requests in flight, at whichever replica, one is forwarded.
+    /// Coalesces across replicas: when identical requests are in flight at several replicas, one of them is forwarded.
     ///
-    /// Each replica coalesces as it does without this; then one of the leaders makes the call, and the others get its response as
-    /// soon as it is whole, with [`Role::Replica`](crate::Role::Replica) in its extensions. A leader waits for the store at most
-    /// [`patience`](Replicas::patience), and not at all while it is known to be down. See
-    /// [the guide](crate::guide::replicas) for what is given up.
+    /// Each replica coalesces its own requests as before. One of the replicas' leaders then makes the call, and the
+    /// others get its response once it is complete, with [`Role::Replica`](crate::Role::Replica) in its extensions. A
+    /// leader waits for the store at most [`patience`](Replicas::patience), and not at all while it is known to be
+    /// down. See [the guide](crate::guide::replicas) for what is given up.
     ///
-    /// The replicas belong to the flights, so all clones of the layer have them. Set them before the first request, within a Tokio
-    /// runtime that has its I/O and time drivers enabled, in which the connection then lives; or the first request's runtime is that.
+    /// All clones of the layer use the same replicas. Set them before the first request. The connection to the store
+    /// lives in the Tokio runtime in which you call this, or else in that of the first request; its I/O and time
+    /// drivers must be enabled.
     ///
     /// ```no_run
     /// use tower_singleflight::{Replicas, SingleflightLayer};
@@ -137,8 +137,8 @@ impl SingleflightLayer<RequestKeyExtractor> {
 }
 
 impl<X: KeyExtractor> SingleflightLayer<X> {
-    /// A layer with the keys of `extractor`, in the place of [`new`](SingleflightLayer::new): the default one with a longer list of fields to ignore, or a type of
-    /// yours. For a closure [`with_key`](SingleflightLayer::with_key) is simpler: there the compiler knows its
+    /// A layer with the keys of `extractor`: the default extractor with more fields to ignore, or a type of your own.
+    /// For a closure [`with_key`](SingleflightLayer::with_key) is simpler, because the compiler then infers its
     /// argument's type.
     ///
     /// ```
@@ -170,8 +170,8 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     /// The name of the layer: the label `layer` of its [metrics](crate#observability), and a field of its span and events.
     /// Default: `default`. Name each layer of a process differently, or their numbers are added up.
     ///
-    /// The name belongs to the flights, so all clones of the layer have it, whenever they were made. Set it before the first
-    /// request: a gauge that was raised without a name is not lowered under one.
+    /// All clones of the layer have the name, even those made earlier. Set it before the first request: a gauge that
+    /// went up without a name would not go down under one.
     ///
     /// ```
     /// use tower_singleflight::SingleflightLayer;
@@ -183,22 +183,22 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     ///
     /// # Panics
     ///
-    /// If the layer has a name already, given to it or to a clone of it.
+    /// If the layer or a clone of it already has a name.
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         self.shared.flights.counters.name.set(name.into());
         self
     }
 
-    /// Which responses are shared, instead of [`rules::shareable`](crate::rules::shareable). `policy` sees the head, before
-    /// anything is given to a follower.
+    /// Decides which responses are shared, instead of [`rules::shareable`](crate::rules::shareable). `policy` sees the
+    /// head before any follower gets it.
     ///
-    /// Some things hold whatever it says: `Vary` is obeyed, a 403 to a request with credentials is its leader's alone, and
-    /// what answers a CONNECT or switches protocols is never shared.
+    /// Some rules apply whatever it returns: `Vary` is obeyed, a 403 for a request with credentials goes to its leader
+    /// only, and a response to CONNECT or one that switches protocols is never shared.
     ///
-    /// The layer remembers a key whose response is not shared for 60 seconds, or until it has one that may be: its requests
-    /// do not wait for a head meanwhile, and so are not coalesced. (It remembers some thousands of keys; the oldest make
-    /// room.) A status that speaks of one client, such as 400 or 429, does not count, whoever forbids to share it, unless a
-    /// field of the response forbids it too: see [`rules`](crate::rules).
+    /// When a response may not be shared, the layer remembers its key for 60 seconds, or until a response for that key
+    /// may be shared. Meanwhile requests with that key don't wait for a head, so they are not coalesced. (It remembers
+    /// a few thousand keys and drops the oldest first.) A status that concerns one client, such as 400 or 429, is not
+    /// remembered, unless a field of the response forbids sharing too: see [`rules`](crate::rules).
     ///
     /// ```
     /// use tower_singleflight::{SingleflightLayer, rules};
@@ -211,7 +211,7 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     ///
     /// # Panics
     ///
-    /// A panic of `policy` is a panic of the call: it reaches all who share it.
+    /// A panic of `policy` counts as a panic of the call and reaches every caller of the flight.
     pub fn share_when<P>(self, policy: P) -> Self
     where
         P: Fn(&response::Parts) -> bool + Send + Sync + 'static,
@@ -221,28 +221,28 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
 
     /// The largest body, in bytes, that is kept whole for followers. Default: 2 MiB.
     ///
-    /// Followers read a body as it comes, whatever its length. One that outgrows this goes on for those who have joined, and
-    /// nobody joins it any more: of it, so many bytes are kept behind the source, and one frame more. The source is read as
-    /// fast as the fastest of its readers asks, but no further than this ahead of the leader. A follower that falls behind
-    /// by more than is kept, or that has to wait for the leader, calls again with its own request and goes on where it was,
-    /// if the response is the same; else its body ends with an error.
+    /// Followers read a body as it arrives, whatever its length. When a body outgrows this limit, nobody can join it
+    /// any more; those who have joined read on. The layer then keeps only the most recent bytes: this many, and one
+    /// more frame. It reads the source as fast as the fastest reader asks, but no further ahead of the leader than this
+    /// limit. A follower that falls behind what is kept, or that has to wait for the leader, calls again with its own
+    /// request and continues where it was if the new response is the same; otherwise its body ends with an error.
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.limits.max_body = bytes)
     }
 
-    /// How many bytes all copies of the layer may hold together, a hard bound. Default: 256 MiB.
+    /// How many bytes all copies of bodies may hold together; a hard limit. Default: 256 MiB.
     ///
-    /// It counts the bytes of the bodies and, of a body in more than 1,024 frames, 80 more for the place of each further
-    /// frame that is shorter than 512 bytes. A body in so many frames that 40 for each come to more than
-    /// [`max_body`](Self::max_body) outgrows that.
+    /// This counts the bytes of the bodies. In a body of more than 1,024 frames, each further frame shorter than 512
+    /// bytes counts 80 bytes more. A body with so many frames that 40 bytes for each exceed
+    /// [`max_body`](Self::max_body) outgrows that limit.
     ///
-    /// `Bytes` does not say what a frame was cut from. Frames under 4 KiB, but for a body's first, are copied together, so
-    /// that they keep no more than their bytes; a larger one is shared as it came, with its buffer: from hyper's HTTP/1
-    /// client up to twice its bytes.
+    /// `Bytes` does not say how large the buffer behind a frame is. So frames under 4 KiB, except a body's first, are
+    /// copied together and hold only their own bytes. A larger frame is shared with its buffer; with hyper's HTTP/1
+    /// client that is up to twice its bytes.
     ///
-    /// A buffer that nobody shares gives way to others. Where there is nothing left when a head arrives, followers make
-    /// their own calls; where it runs out later, what there is bounds the body as [`max_body`](Self::max_body) does. What
-    /// is held now is [`Stats::buffered_bytes`](crate::Stats::buffered_bytes).
+    /// A buffer that nobody shares gives way to others. If nothing is left when a head arrives, followers make their
+    /// own calls. If it runs out later, the body is limited to what there is, as by [`max_body`](Self::max_body).
+    /// [`Stats::buffered_bytes`](crate::Stats::buffered_bytes) says how much is held now.
     pub fn max_buffered(self, bytes: usize) -> Self {
         self.set(|settings| settings.limits.max_buffered = bytes)
     }
@@ -253,20 +253,20 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         self.set(|settings| settings.max_waiters = n)
     }
 
-    /// How old a flight may be that is still joined. After that the next caller leads a new one, and those who have joined
-    /// stay. Default: 30 seconds, from the call on.
+    /// How old a flight may be for a caller to join it. After that the next caller leads a new flight, and those who
+    /// have joined stay. Default: 30 seconds, counted from the call.
     ///
-    /// So a call that hangs costs newcomers no more than this. A time-out below the layer ends it for all.
+    /// So a call that hangs delays newcomers no longer than this. A timeout below the layer ends it for every caller.
     ///
     /// By Tokio's clock.
     pub fn max_age(self, age: Duration) -> Self {
         self.set(|settings| settings.max_age = age)
     }
 
-    /// How long the body of a flight may give nothing until nobody joins it any more. After that the next caller leads a new
-    /// flight, and those who have joined stay. Default: 1 second, from the last frame on, or from the head.
+    /// How long the body of a flight may be silent before nobody joins it any more. After that the next caller leads a
+    /// new flight, and those who have joined stay. Default: 1 second, counted from the last frame or from the head.
     ///
-    /// So a transfer that has died costs its own callers and those who come within this time, and nobody else.
+    /// So a dead transfer affects its own callers and those who come within this time, and nobody else.
     ///
     /// By Tokio's clock.
     pub fn max_silence(self, silence: Duration) -> Self {
@@ -275,41 +275,41 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
 
     /// How long a follower waits for its head before it makes its own call. Default: as long as it takes.
     ///
-    /// By Tokio's clock, from the call on. It needs Tokio's timer where the response is awaited. The flight goes on for
-    /// the others. It is no time-out of the request: for that put Tower's above the layer.
+    /// Measured by Tokio's clock from the call. The task that awaits the response needs Tokio's timer. The flight goes
+    /// on for the others. This is not a timeout of the request: for that, put Tower's `Timeout` above the layer.
     pub fn wait_timeout(self, wait: Duration) -> Self {
         self.set(|settings| settings.wait_timeout = Some(wait))
     }
 
-    /// Whether a call goes on to its end although every caller has left. Default: `false`, it is dropped at once.
+    /// Whether a call runs to its end after every caller has left. Default: `false`, the call is dropped at once.
     ///
     /// For calls that fill a cache ([recipe](crate::guide::cookbook#fill-a-cache-although-the-caller-leaves)). Requests
-    /// that come meanwhile join. It needs a Tokio runtime where the request is made; without one the call is dropped
-    /// all the same.
+    /// that come meanwhile join it. This needs a Tokio runtime where the request is made; without one the call is
+    /// dropped anyway.
     pub fn finish_abandoned(self, yes: bool) -> Self {
         self.set(|settings| settings.finish_abandoned = yes)
     }
 
-    /// Audits this share of the requests that could follow: each makes its own call, and its answer is compared with that of
-    /// the flight that it would have joined. Default: 0, none. With 1 all are audited, and nothing is coalesced.
+    /// Audits this share of the requests that could follow: each makes its own call, and its response is compared with
+    /// that of the flight that it would have joined. Default: 0, none. With 1 all are audited and nothing is coalesced.
     ///
-    /// So [`Stats`](crate::Stats) says, before anything is coalesced, how many calls would be saved (`audited`) and whether
-    /// answers differ that should not (`audit_differed`). A share of 0.01 keeps watch in production. With the feature
-    /// `tracing` a WARN event names what differed, and the request fields that the key may lack: see the
+    /// So before anything is coalesced, [`Stats`](crate::Stats) says how many calls would be saved (`audited`) and how
+    /// many responses differ (`audit_differed`). Keep a share of 0.01 in production to stay informed. With the feature
+    /// `tracing`, a WARN event names what differed and the request fields that may be missing from the key: see the
     /// [guide](crate::guide::observability#audits).
     ///
-    /// Compared are the status, the fields, the body and the trailers. The fields `Date`, `Age`, `Via`, `Expires`,
-    /// `Server-Timing` and `Cache-Status` may differ, and so may those of the connection, what `Connection` names, and the
-    /// fields that the [default key](RequestKeyExtractor) leaves out, such as `X-Request-Id`.
-    /// [`ignore_header`](RequestKeyExtractor::ignore_header) adds to these.
+    /// The audit compares the status, the header fields, the body and the trailers. The fields `Date`, `Age`, `Via`,
+    /// `Expires`, `Server-Timing` and `Cache-Status` may differ, and so may those of the connection, what `Connection`
+    /// names, and the fields that the [default key](RequestKeyExtractor) leaves out, such as `X-Request-Id`.
+    /// [`ignore_header`](RequestKeyExtractor::ignore_header) adds more.
     ///
-    /// Both callers get their answers as they come, and as they are. Bodies are not kept: their lengths and digests are
-    /// compared. An audit counts when both answers have ended, and only if the audited request would have got the flight's:
-    /// not where the rules or the policy forbid to share it, or where the two requests differ in a field of `Vary`. An audited request has the role
-    /// [`Forwarded`](crate::Role::Forwarded).
+    /// Both callers get their responses unchanged and without delay. Bodies are not kept: only their lengths and
+    /// digests are compared. An audit counts once both responses have ended, and only if the audited request would have
+    /// got the flight's response: not if the rules or the policy forbid sharing it, or if the two requests differ in a
+    /// field that `Vary` names. An audited request has the role [`Forwarded`](crate::Role::Forwarded).
     ///
-    /// Not a number counts as 0; what is below 0 or above 1 counts as these. The share belongs to the flights, so all
-    /// clones of the layer have it, and [`Handle::set_audit`] changes it at run time.
+    /// NaN counts as 0; a value below 0 or above 1 is clamped. All clones of the layer have the same share, and
+    /// [`Handle::set_audit`] changes it at run time.
     ///
     /// ```
     /// use tower_singleflight::SingleflightLayer;
@@ -345,10 +345,11 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
         self.set(|settings| settings.cache_status = Some(member))
     }
 
-    /// The layer across replicas, as [`replicas`](SingleflightLayer::replicas), with a key of one's own. `write` writes what of a key is the
-    /// same everywhere: two keys that are not equal must be written differently, and two that are must not.
+    /// Coalesces across replicas as [`replicas`](SingleflightLayer::replicas) does, with a key of your own. `write`
+    /// writes the parts of a key that are the same at every replica. Equal keys must be written alike, and different
+    /// keys differently.
     ///
-    /// Over [`RequestKeyExtractor::and`] the layer writes the default key, and `write` what is added to it.
+    /// With [`RequestKeyExtractor::and`], the layer writes the default key, and `write` adds your part.
     ///
     /// ```no_run
     /// use tower_singleflight::{Replicas, SingleflightLayer, method_and_uri};
@@ -380,17 +381,17 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     }
 
     #[cfg(feature = "redis")]
-    pub(crate) fn across<F>(self, site: Site, write: F) -> Self
+    pub(crate) fn across<F>(self, client: ReplicaClient, write: F) -> Self
     where
         F: Fn(&X::Key, &mut KeyBytes) + Send + Sync + 'static,
     {
         let extractor = Arc::clone(&self.shared.extractor);
-        let replicated = Replicated::new(site, extractor, write);
+        let replicated = Replicated::new(client, extractor, write);
         self.shared.flights.set_replicated(replicated);
         self
     }
 
-    /// A handle to the flights, for code that is not a request.
+    /// A handle to the flights, for code outside of requests.
     #[must_use]
     pub fn handle(&self) -> Handle<X::Key> {
         Handle::new(Arc::clone(&self.shared.flights))
@@ -437,10 +438,9 @@ impl<X: KeyExtractor> fmt::Debug for SingleflightLayer<X> {
 impl<S> Singleflight<S> {
     /// The service around `inner`, with the default key and settings.
     ///
-    /// **It has flights of its own**: it and its clones share them, and nothing else does. For one service that is at hand,
-    /// such as a client, this is enough. Where services are made again and again, as servers do for their connections, use
-    /// a [`SingleflightLayer`], to which the flights belong; it also has the settings and the
-    /// [handle](crate::SingleflightLayer::handle).
+    /// **It has flights of its own**, which only it and its clones share. That is enough for a single service, such as
+    /// a client. Servers make a new service for each connection: there, use a [`SingleflightLayer`], which owns the
+    /// flights. It also has the settings and the [handle](crate::SingleflightLayer::handle).
     ///
     /// ```
     /// use std::convert::Infallible;

@@ -2,7 +2,8 @@
 
 use crate::cache_status::Forward;
 
-/// What the layer did with a request; in the [extensions](http::Extensions) of every response that passed it.
+/// What the layer did with a request. Every response that passes the layer has it in its
+/// [extensions](http::Extensions).
 ///
 /// ```
 /// # fn log(response: &http::Response<()>) {
@@ -20,29 +21,29 @@ pub enum Role {
     Leader,
     /// It is a copy of a response to an identical request.
     Follower,
-    /// Its request could have shared a flight, but made a call of its own: the response that it waited for was not for it,
-    /// its key is known to be unshareable, the flight had all the callers that it may have, or the request is
+    /// Its request could have shared a flight, but made its own call: it may not have the response that it waited for,
+    /// its key is known to be unshareable, the flight was full, or the request is
     /// [audited](crate::SingleflightLayer::audit).
     Forwarded,
-    /// Its request was never to be coalesced.
+    /// Its request is of a kind that is never coalesced, or the layer is off.
     Bypassed,
-    /// It is a copy of a response that another replica has had to an identical request.
+    /// It is a copy of a response that another replica got for an identical request.
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     Replica,
 }
 
-/// Why a request made the call that it made, for `Cache-Status`.
+/// What became of a request, for its [`Role`] and for `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disposition {
     Led,
     Followed,
-    /// Had joined, and was sent on.
+    /// It had joined, and then made its own call.
     Forwarded,
     /// Could not join.
     NotJoined,
     Bypassed,
-    /// Its method alone kept it from being coalesced.
+    /// It bypassed only because of its method.
     Method,
     /// Got another replica's response.
     #[cfg(feature = "redis")]

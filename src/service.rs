@@ -23,7 +23,7 @@ use crate::{
     },
     future::{ResponseFuture, Unshareable, Write},
     key::{KeyExtractor, RequestKeyExtractor},
-    observe::{CallerSpan, Reason, Trace},
+    observe::{CallerSpan, FlightTrace, Reason},
     role::Disposition,
     rules::{self, Bypass, Fields},
     shared::{Event, Shared},
@@ -32,18 +32,18 @@ use crate::{
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
 /// [module docs](crate).
 ///
-/// Of the inner service it asks that it is `Clone` (a `Buffer` makes any service so), that it, its future and its
-/// bodies are `Send + 'static`, and that its error is one that several callers can have ([`ShareError`]). The
-/// responses' bodies are [`ResponseBody`]s.
+/// The inner service must be `Clone` (a `Buffer` makes any service so); the service, its future and its bodies must be
+/// `Send + 'static`; and its error must be one that several callers can have ([`ShareError`]). The responses' bodies
+/// are [`ResponseBody`]s.
 ///
 /// # Backpressure
 ///
-/// It is always ready. Only who really calls the inner service claims its capacity, on an instance that was itself polled
-/// ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and nobody who waits for another's call
-/// holds a permit. Load is shed by what stands above this layer or below it, not by its `poll_ready`.
+/// The service is always ready. Only a request that really calls the inner service claims its capacity, on an instance
+/// that was itself polled ready: ten identical requests over a `ConcurrencyLimit` of one make one call, and followers
+/// hold no permit. Layers above or below this one may shed load; its own `poll_ready` never does.
 pub struct Singleflight<S, X = RequestKeyExtractor>
 where
-    // What is shared names the type of the extractor's keys.
+    // The shared state depends on the type of the extractor's keys.
     X: KeyExtractor,
 {
     inner: S,
@@ -70,7 +70,7 @@ impl<S, X: KeyExtractor> Singleflight<S, X> {
         &self.inner
     }
 
-    /// The inner service, to be changed. Calls of it are not coalesced.
+    /// A mutable reference to the inner service. Calls to it are not coalesced.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -108,7 +108,7 @@ impl<S, X> Singleflight<S, X>
 where
     X: KeyExtractor,
 {
-    /// A caller that has moved on so often calls once more.
+    /// A caller that has moved on `moves` times calls again.
     pub(crate) fn call_again<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
@@ -229,7 +229,7 @@ where
     {
         let span = CallerSpan::current();
         self.join(&caller, &span);
-        // This instance was polled ready, by whoever calls; so it is the one for a call of its own.
+        // The caller polled this instance ready, so use it for the request's own call.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let own = Own {
@@ -268,7 +268,7 @@ where
         ResponseFuture::bypassed(&self.shared, call, way, write)
     }
 
-    /// The request can't share a flight. `unshareable`: because of its key.
+    /// The request can't share a flight. `unshareable`: because its key is known to be unshareable.
     fn call_apart<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
@@ -283,7 +283,7 @@ where
         ResponseFuture::apart(&self.shared, call, unshareable)
     }
 
-    /// The request makes its own call, whose answer is compared with that of the flight that it would have joined.
+    /// The request makes its own call; its response is compared with that of the flight that it would have joined.
     fn call_audited<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
@@ -298,12 +298,12 @@ where
         let body = Arc::clone(&original);
         let auditor = Auditor::new(original, &self.shared, &request, differing, span);
         let call = Oneshot::begin(&mut self.inner, request);
-        // Only now, so that the call waits for nothing.
+        // Only now, so that nothing delays the call.
         body.catch_up();
         ResponseFuture::audited(&self.shared, call, auditor)
     }
 
-    /// A follower was moved to a flight that nobody leads, and is the first to be polled there.
+    /// A follower was moved to a flight that has no leader yet, and is polled first.
     pub(crate) fn lead_moved<ReqBody, ResBody>(
         &mut self,
         caller: Caller<X::Key>,
@@ -328,7 +328,7 @@ where
 
     fn lead<ReqBody, ResBody>(
         &mut self,
-        (hash, mut lead, trace): (u64, Lead<X::Key>, Trace),
+        (hash, mut lead, trace): (u64, Lead<X::Key>, FlightTrace),
         of: LeaderRequest,
         request: Request<ReqBody>,
         span: &CallerSpan,
@@ -359,7 +359,7 @@ where
                 let (parts, body) = request.into_parts();
                 let contender = Contender::new(&self.shared, replicated, flight, &parts);
                 let request = Request::from_parts(parts, body);
-                // This instance was polled ready, by whoever calls.
+                // The caller polled this instance ready.
                 let clone = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, clone);
                 let call = Oneshot::new(inner, request);

@@ -1,6 +1,6 @@
 //! The standard library's primitives, or loom's models of them under `--cfg loom`.
 //!
-//! `Arc` is always the standard one: a `Waker` can be made of no other.
+//! `Arc` is always the standard one, because a `Waker` can only be made from that.
 
 #[cfg(not(loom))]
 use std::sync::{Mutex as Raw, MutexGuard as RawGuard};
@@ -19,8 +19,8 @@ pub(crate) use std::sync::atomic::Ordering;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-/// A mutex that a panic does not poison: what it guards is consistent whenever user code can panic under it (a key's
-/// `Eq`), and one caller's panic must not become everyone's.
+/// A mutex that a panic does not poison. Its contents are consistent whenever user code (a key's `Eq`) can panic under
+/// it, and one caller's panic must not become everyone's.
 pub(crate) struct Mutex<T>(Raw<T>);
 
 pub(crate) struct MutexGuard<'a, T>(RawGuard<'a, T>);
@@ -85,10 +85,10 @@ impl<T> SetOnce<T> {
         }
     }
 
-    /// Sets the value; a second one is given back.
+    /// Sets the value, or returns it if there already is one.
     pub(crate) fn set(&self, value: T) -> Result<(), T> {
         self.value.set(value)?;
-        // `OnceLock` orders this by itself; loom needs an atomic that it can see.
+        // `OnceLock` orders this itself, but loom needs an atomic that it can see.
         self.set.store(true, Ordering::Release);
         Ok(())
     }

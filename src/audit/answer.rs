@@ -1,4 +1,4 @@
-//! What is kept of an answer, and in what two of them differ.
+//! What is kept of a response, and how two of them differ.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,17 @@ use http::{
     response,
 };
 
-use super::digest::Digest;
+use super::digest::BodyDigest;
 use crate::{
     key::RequestKeyExtractor,
     observe::{CallerSpan, Difference},
     rules::{self, Fields},
 };
 
-pub(super) struct Answer {
+pub(super) struct ResponseSummary {
     pub(super) head: Head,
-    pub(super) body: Digest,
-    /// `None`: whoever read the body did not ask for them.
+    pub(super) body: BodyDigest,
+    /// `None` if the reader of the body did not ask for them.
     pub(super) trailers: Option<HeaderMap>,
 }
 
@@ -27,18 +27,18 @@ pub(super) struct Head {
     headers: HeaderMap,
 }
 
-/// Which fields of a response may differ though nothing is amiss.
-pub(super) struct Natural(pub(super) RequestKeyExtractor);
+/// The fields in which two equal responses may differ.
+pub(super) struct IgnoredFields(pub(super) RequestKeyExtractor);
 
-/// What there is to compare when an auditor has ended.
-pub(super) struct Audited {
+/// What an auditor leaves to compare when it ends.
+pub(super) struct AuditedRequest {
     pub(super) path: String,
     pub(super) span: CallerSpan,
-    /// Those in which it may differ from the leader's.
+    /// The fields in which it may differ from the leader's request.
     pub(super) request: Fields,
-    pub(super) natural: Natural,
-    /// `None`: it did not come whole.
-    pub(super) answer: Option<Answer>,
+    pub(super) ignored: IgnoredFields,
+    /// `None` if it was incomplete.
+    pub(super) answer: Option<ResponseSummary>,
 }
 
 /// The names of the request fields in which two requests differ.
@@ -66,14 +66,14 @@ impl Head {
     }
 }
 
-// ===== impl Answer =====
+// ===== impl ResponseSummary =====
 
-impl Answer {
-    pub(super) fn difference(&self, other: &Self, natural: &Natural) -> Option<Difference> {
+impl ResponseSummary {
+    pub(super) fn difference(&self, other: &Self, ignored: &IgnoredFields) -> Option<Difference> {
         let (head, others) = (&self.head, &other.head);
-        let mut fields = natural.differing(&head.headers, &others.headers);
+        let mut fields = ignored.differing(&head.headers, &others.headers);
         if let (Some(trailers), Some(others)) = (&self.trailers, &other.trailers) {
-            fields.extend(natural.differing(trailers, others));
+            fields.extend(ignored.differing(trailers, others));
         }
         let difference = Difference {
             status: head.status != others.status,
@@ -84,9 +84,9 @@ impl Answer {
     }
 }
 
-// ===== impl Natural =====
+// ===== impl IgnoredFields =====
 
-impl Natural {
+impl IgnoredFields {
     fn differing<'a>(&self, one: &'a HeaderMap, two: &'a HeaderMap) -> BTreeSet<&'a str> {
         let is_named = |headers, name: &HeaderName| {
             rules::tokens(headers, &CONNECTION)
@@ -112,7 +112,7 @@ impl Natural {
             HeaderName::from_static("server-timing"),
             HeaderName::from_static("cache-status"),
         ];
-        // Opting a method in takes the framing out of the key.
+        // `coalesce` takes the framing out of the key.
         BY_NATURE.contains(name) || *name != CONTENT_LENGTH && self.0.may_leave_out(name)
     }
 }

@@ -7,8 +7,8 @@ use http::{HeaderMap, Method, Request, response};
 use http_body::{Body, Frame};
 
 use super::{
-    answer::{Answer, Audited, Head, Natural},
-    digest::BodyDigest,
+    answer::{AuditedRequest, Head, IgnoredFields, ResponseSummary},
+    digest::BodyHasher,
     original::Original,
 };
 use crate::{
@@ -20,15 +20,15 @@ use crate::{
 
 /// An audited request, from its call to the end of its body.
 ///
-/// Dropped before, its answer is unknown.
+/// If it is dropped earlier, its response is unknown.
 pub(crate) struct Auditor {
     original: Arc<Original>,
     method: Method,
     head: Option<Head>,
     expected: Option<u64>,
-    body: BodyDigest,
-    /// Until it has ended (A2).
-    audited: Option<Audited>,
+    body: BodyHasher,
+    /// `None` once it has ended (A2).
+    audited: Option<AuditedRequest>,
 }
 
 // ===== impl Auditor =====
@@ -46,18 +46,18 @@ impl Auditor {
             method: request.method().clone(),
             head: None,
             expected: None,
-            body: BodyDigest::new(),
-            audited: Some(Audited {
+            body: BodyHasher::new(),
+            audited: Some(AuditedRequest {
                 path: request.uri().path().to_owned(),
                 span,
                 request: fields,
-                natural: Natural(shared.default_key().cloned().unwrap_or_default()),
+                ignored: IgnoredFields(shared.default_key().cloned().unwrap_or_default()),
                 answer: None,
             }),
         })
     }
 
-    /// Its head has come.
+    /// The head has arrived.
     pub(crate) fn begin<B: Body>(&mut self, head: &response::Parts, body: &B) {
         self.expected = rules::expected(&self.method, head, &body.size_hint());
         self.head = Some(Head::of(head));
@@ -66,7 +66,7 @@ impl Auditor {
         }
     }
 
-    /// The body has given this. `is_end`: it says that it has nothing more.
+    /// The body has produced this. `is_end`: it says that this is all.
     pub(crate) fn receive<E>(&mut self, given: Option<&Result<Frame<Bytes>, E>>, is_end: bool) {
         match given {
             Some(Ok(frame)) => {
@@ -84,7 +84,7 @@ impl Auditor {
 
     fn finish(&mut self, trailers: Option<HeaderMap>) {
         let body = self.body.finish();
-        let answer = self.head.take().map(|head| Answer {
+        let answer = self.head.take().map(|head| ResponseSummary {
             head,
             body,
             trailers,
@@ -92,7 +92,7 @@ impl Auditor {
         self.end(answer);
     }
 
-    fn end(&mut self, answer: Option<Answer>) {
+    fn end(&mut self, answer: Option<ResponseSummary>) {
         if let Some(mut audited) = self.audited.take() {
             audited.answer = answer;
             self.original.audited(audited);
@@ -102,7 +102,7 @@ impl Auditor {
 
 impl Drop for Auditor {
     fn drop(&mut self) {
-        // A server that knows the length does not ask for an end.
+        // A server that knows the length does not poll for the end.
         if self.expected == Some(self.body.bytes()) {
             self.finish(None);
         } else {

@@ -5,15 +5,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use super::auditor::Auditor;
-use crate::error::BoxError;
+use crate::{body::poll_bytes, error::BoxError};
 
-/// The body of an audited request's response, as it came.
+/// The unchanged body of an audited request's response.
 #[pin_project]
 pub(crate) struct AuditedBody<B> {
     #[pin]
@@ -43,10 +43,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx)).map(|frame| match frame {
-            Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
-            Err(error) => Err(error.into()),
-        });
+        let frame = ready!(poll_bytes(this.body.as_mut(), cx));
         let is_end = this.body.is_end_stream();
         this.auditor.receive(frame.as_ref(), is_end);
         Poll::Ready(frame)

@@ -7,23 +7,23 @@ use crate::{
     observe::BodyDifference,
 };
 
-/// Follows a body from its first byte.
-pub(super) struct BodyDigest {
+/// Hashes a body from its first byte.
+pub(super) struct BodyHasher {
     hasher: PrefixHasher,
-    /// Of its first byte, its first ten, its first hundred, ...
+    /// After its first byte, its first ten, its first hundred, ...
     marks: Vec<Prefix>,
     next_mark: u64,
 }
 
-/// Of a whole body.
-pub(super) struct Digest {
-    whole: Prefix,
+/// The digest of a complete body.
+pub(super) struct BodyDigest {
+    all: Prefix,
     marks: Vec<Prefix>,
 }
 
-// ===== impl BodyDigest =====
+// ===== impl BodyHasher =====
 
-impl BodyDigest {
+impl BodyHasher {
     pub(super) fn new() -> Self {
         Self {
             hasher: PrefixHasher::new(),
@@ -55,19 +55,19 @@ impl BodyDigest {
         self.hasher.bytes()
     }
 
-    pub(super) fn finish(&mut self) -> Digest {
-        Digest {
-            whole: self.hasher.prefix(),
+    pub(super) fn finish(&mut self) -> BodyDigest {
+        BodyDigest {
+            all: self.hasher.prefix(),
             marks: std::mem::take(&mut self.marks),
         }
     }
 }
 
-// ===== impl Digest =====
+// ===== impl BodyDigest =====
 
-impl Digest {
+impl BodyDigest {
     pub(super) fn difference(&self, other: &Self) -> Option<BodyDifference> {
-        let (one, two) = (&self.whole, &other.whole);
+        let (one, two) = (&self.all, &other.all);
         let marks = self.marks.iter().zip(&other.marks);
         let equal = marks.take_while(|(one, two)| one == two).count();
         (one != two).then(|| BodyDifference {
@@ -83,8 +83,8 @@ impl Digest {
 mod tests {
     use super::*;
 
-    fn digest(body: &[u8], frame: usize) -> Digest {
-        let mut digest = BodyDigest::new();
+    fn digest(body: &[u8], frame: usize) -> BodyDigest {
+        let mut digest = BodyHasher::new();
         body.chunks(frame).for_each(|frame| digest.append(frame));
         assert_eq!(digest.bytes(), body.len() as u64);
         digest.finish()
@@ -126,7 +126,7 @@ mod tests {
             let mut other = body.clone();
             other[offset] = b'y';
             assert_eq!(within(&body, &other), Some(expected), "{offset}");
-            // One that ends there.
+            // A body that ends there.
             assert_eq!(within(&body, &body[..offset]), Some(expected), "{offset}");
         }
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, response};
 
 use super::{
-    answer::{Answer, Audited, Head, request_fields},
-    digest::BodyDigest,
+    answer::{AuditedRequest, Head, ResponseSummary, request_fields},
+    digest::BodyHasher,
 };
 use crate::{
     observe,
@@ -16,42 +16,42 @@ use crate::{
     sync::Mutex,
 };
 
-/// The answer of a flight, for its auditors. Made when the first of them comes.
+/// The response of a flight, for its auditors. Made when the first one comes.
 ///
-/// Where it is dropped before it has ended, nothing is known of the flight's answer.
+/// If it is dropped before it has ended, the flight's response is unknown.
 pub(crate) struct Original {
     counters: Arc<Counters>,
-    state: Mutex<State>,
+    state: Mutex<OriginalState>,
 }
 
-struct State {
-    /// What there was of the body when the first auditor came, to be hashed outside the flight's lock.
+struct OriginalState {
+    /// The part of the body that was there when the first auditor came, to be hashed outside the flight's lock.
     unhashed: Vec<Bytes>,
-    body: BodyDigest,
+    body: BodyHasher,
     trailers: HeaderMap,
-    ending: Option<Arc<Ending>>,
-    /// Auditors that have ended before (A2).
-    waiting: Vec<Audited>,
+    outcome: Option<Arc<OriginalOutcome>>,
+    /// Auditors that have ended first (A2).
+    waiting: Vec<AuditedRequest>,
 }
 
-/// Whom a flight's answer is for.
+/// Who may have a flight's response.
 pub(crate) struct Recipients {
     pub(crate) variant: Option<Variant>,
-    /// The leader's fields in which others may differ.
+    /// The fields of the leader's request in which others may differ.
     pub(crate) request: Fields,
 }
 
-enum Ending {
-    /// It is its leader's alone.
+enum OriginalOutcome {
+    /// It is only for the leader.
     Private,
-    /// `None`: it did not come whole.
-    Shared(Recipients, Option<Answer>),
+    /// `None` if it was incomplete.
+    Shared(Recipients, Option<ResponseSummary>),
 }
 
 // ===== impl Original =====
 
 impl Original {
-    /// `data`, `trailers`: what there is of the body (A1).
+    /// `data`, `trailers`: the body so far (A1).
     pub(crate) fn new(
         counters: Arc<Counters>,
         data: Vec<Bytes>,
@@ -59,17 +59,17 @@ impl Original {
     ) -> Arc<Self> {
         Arc::new(Self {
             counters,
-            state: Mutex::new(State {
+            state: Mutex::new(OriginalState {
                 unhashed: data,
-                body: BodyDigest::new(),
+                body: BodyHasher::new(),
                 trailers: trailers.unwrap_or_default(),
-                ending: None,
+                outcome: None,
                 waiting: Vec::new(),
             }),
         })
     }
 
-    /// More of the body has come.
+    /// More of the body has arrived.
     pub(crate) fn receive(&self, data: &[u8], trailers: Option<HeaderMap>) {
         let mut state = self.state.lock();
         state.catch_up();
@@ -82,61 +82,61 @@ impl Original {
         self.state.lock().catch_up();
     }
 
-    /// The rules gave the answer to nobody but its leader.
+    /// The rules gave the response only to its leader.
     pub(crate) fn refuse(&self) {
-        self.end(|_| Ending::Private);
+        self.end(|_| OriginalOutcome::Private);
     }
 
-    /// The answer has not come whole.
+    /// The response is incomplete.
     pub(crate) fn lose(&self, recipients: Recipients) {
-        self.end(|_| Ending::Shared(recipients, None));
+        self.end(|_| OriginalOutcome::Shared(recipients, None));
     }
 
-    /// The whole answer is there.
+    /// The response is complete.
     pub(crate) fn finish(&self, head: &response::Parts, recipients: Recipients) {
         let head = Head::of(head);
         self.end(|state| {
             state.catch_up();
             if !rules::trailers_may_be_shared(&state.trailers) {
-                return Ending::Private;
+                return OriginalOutcome::Private;
             }
-            let answer = Answer {
+            let answer = ResponseSummary {
                 head,
                 body: state.body.finish(),
                 trailers: Some(mem::take(&mut state.trailers)),
             };
-            Ending::Shared(recipients, Some(answer))
+            OriginalOutcome::Shared(recipients, Some(answer))
         });
     }
 
-    fn end(&self, ending: impl FnOnce(&mut State) -> Ending) {
-        let (ending, waiting) = {
+    fn end(&self, outcome: impl FnOnce(&mut OriginalState) -> OriginalOutcome) {
+        let (outcome, waiting) = {
             let mut state = self.state.lock();
-            let ending = Arc::new(ending(&mut state));
+            let outcome = Arc::new(outcome(&mut state));
             state.unhashed = Vec::new();
-            state.ending = Some(Arc::clone(&ending));
-            (ending, mem::take(&mut state.waiting))
+            state.outcome = Some(Arc::clone(&outcome));
+            (outcome, mem::take(&mut state.waiting))
         };
         for audited in waiting {
-            self.conclude(&ending, &audited);
+            self.conclude(&outcome, &audited);
         }
     }
 
     /// An auditor has ended.
-    pub(super) fn audited(&self, audited: Audited) {
-        let ending = {
+    pub(super) fn audited(&self, audited: AuditedRequest) {
+        let outcome = {
             let mut state = self.state.lock();
-            let Some(ending) = &state.ending else {
+            let Some(outcome) = &state.outcome else {
                 return state.waiting.push(audited);
             };
-            Arc::clone(ending)
+            Arc::clone(outcome)
         };
-        self.conclude(&ending, &audited);
+        self.conclude(&outcome, &audited);
     }
 
-    fn conclude(&self, ending: &Ending, audited: &Audited) {
-        let (recipients, original) = match ending {
-            Ending::Shared(recipients, original) if recipients.hold(&audited.request) => {
+    fn conclude(&self, outcome: &OriginalOutcome, audited: &AuditedRequest) {
+        let (recipients, original) = match outcome {
+            OriginalOutcome::Shared(recipients, original) if recipients.hold(&audited.request) => {
                 (recipients, original)
             }
             // A3
@@ -146,12 +146,12 @@ impl Original {
         let (Some(original), Some(answer)) = (original, &audited.answer) else {
             return counters.count(Event::AuditUnknown);
         };
-        match original.difference(answer, &audited.natural) {
+        match original.difference(answer, &audited.ignored) {
             None => counters.count(Event::AuditSame),
             Some(difference) => {
                 counters.count(Event::AuditDiffered(difference.what()));
                 let request_fields = request_fields(&recipients.request, &audited.request);
-                let Audited { span, path, .. } = audited;
+                let AuditedRequest { span, path, .. } = audited;
                 observe::differs(&counters.name, span, path, &difference, &request_fields);
             }
         }
@@ -161,7 +161,7 @@ impl Original {
 impl Drop for Original {
     fn drop(&mut self) {
         let state = self.state.get_mut();
-        if state.ending.is_none() {
+        if state.outcome.is_none() {
             for _ in mem::take(&mut state.waiting) {
                 self.counters.count(Event::AuditUnknown);
             }
@@ -169,9 +169,9 @@ impl Drop for Original {
     }
 }
 
-// ===== impl State =====
+// ===== impl OriginalState =====
 
-impl State {
+impl OriginalState {
     fn catch_up(&mut self) {
         self.body.append_all(&mem::take(&mut self.unhashed));
     }
@@ -180,7 +180,7 @@ impl State {
 // ===== impl Recipients =====
 
 impl Recipients {
-    /// Whether a request of which these fields were kept is one of them.
+    /// Whether a request is one of them; these fields were kept of it.
     fn hold(&self, request: &Fields) -> bool {
         let variant = self.variant.as_ref();
         variant.is_none_or(|variant| variant.covers(request))

@@ -1,4 +1,4 @@
-//! How many bytes all buffers of a layer hold together.
+//! The limit for all buffers of a layer together.
 
 use std::sync::{
     Arc,
@@ -11,12 +11,12 @@ use crate::{group::Name, observe};
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     used: AtomicUsize,
-    /// The part of `used` that is held for leaders whom nobody has joined, and that gives way to others.
+    /// The part of `used` held for leaders that nobody has joined, which gives way to others.
     lone: AtomicUsize,
     layer: Arc<Name>,
 }
 
-/// A buffer's part of the budget; given back when dropped.
+/// A buffer's share of the budget; dropping it frees the share.
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Arc<Budget>,
@@ -60,7 +60,7 @@ impl Reservation {
         &self.budget
     }
 
-    /// Takes `bytes` more if no more than `limit` are then in use by all.
+    /// Takes `bytes` more, unless more than `limit` would then be in use in total.
     pub(super) fn grow(&mut self, bytes: usize, limit: usize) -> bool {
         if bytes == 0 {
             return true;
@@ -94,7 +94,7 @@ impl Reservation {
         }
     }
 
-    /// From now on this part gives way to nobody.
+    /// From now on this share gives way to nobody.
     pub(super) fn share(&mut self) {
         if std::mem::take(&mut self.lone) && self.bytes > 0 {
             self.budget.lone.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -1,14 +1,14 @@
 //! Small frames, copied together.
 //!
-//! A frame is a slice of a buffer that it often keeps alive alone: hyper's HTTP/1 client cuts each byte of a body that
-//! trickles from 8 KiB of its own. `Bytes` does not say how large its buffer is.
+//! A frame is a slice of a buffer, and often the only one: when a body trickles in, hyper's HTTP/1 client gives each
+//! byte an 8 KiB buffer of its own. `Bytes` does not say how large its buffer is.
 
 use bytes::{Bytes, BytesMut};
 
-/// A shorter frame is assumed to keep many times its bytes alive.
+/// A shorter frame probably keeps a buffer many times its size alive.
 const SMALL: usize = if cfg!(test) { 32 } else { 4 << 10 };
 
-/// Where small frames are copied to, one behind the other.
+/// Copies small frames into blocks, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Compactor {
     block: BytesMut,
@@ -17,13 +17,13 @@ pub(super) struct Compactor {
 // ===== impl Compactor =====
 
 impl Compactor {
-    /// A copy that is to be held instead of a frame; `None` if the frame itself may be. `held`: the bytes of all.
+    /// The copy to hold instead of a frame; `None` to hold the frame itself. `held`: the bytes of all frames.
     pub(super) fn compact(&mut self, data: &[u8], held: usize) -> Option<Bytes> {
         if data.len() >= SMALL {
             return None;
         }
         if self.block.capacity() < data.len() {
-            // What remains of a block is lost, and the last one is hardly filled: small beside what is held.
+            // The rest of a block is wasted, and the last one is hardly filled, but that is little beside what is held.
             self.block = BytesMut::with_capacity((held / 8).clamp(SMALL, 8 * SMALL));
         }
         self.block.extend_from_slice(data);

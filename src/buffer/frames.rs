@@ -2,12 +2,12 @@
 //!
 //! Invariants:
 //!
-//! 1. The amount paid equals the charges of the frames and what was paid in advance. A frame is charged its price; its bytes alone
-//!    if its length was reserved; nothing if it is handed straight on.
-//! 2. What is alive because of the frames is little more than their prices: their bytes, a quarter of these where they were
-//!    compacted and as much again where they were not, the places of `CHEAP_FRAMES`, and the buffer of a small first frame.
-//! 3. Nothing of the user's is dropped here: it goes to `spent`.
-//! 4. `prefixes[n]` is of the body up to the end of `queue[n]`. The newest frames have none if they came when nobody shared.
+//! 1. The amount paid equals the charges of the frames plus what was paid in advance. A frame is charged its price, or
+//!    only its bytes if its length was reserved, or nothing if it is passed straight on.
+//! 2. The frames keep little more memory alive than their prices: their bytes, another quarter of these if they were
+//!    compacted or as much again if not, the places of `CHEAP_FRAMES`, and the buffer of a small first frame.
+//! 3. Nothing that belongs to the user is dropped here: it goes to `spent`.
+//! 4. `prefixes[n]` is of the body up to the end of `queue[n]`. Frames that came when nobody shared the window have none.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
@@ -21,20 +21,20 @@ use super::{
     prefix::Prefix,
 };
 
-/// At most so many frames are held at the price of their bytes alone.
+/// How many frames may be held at the price of their bytes alone.
 const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
 
-/// Beyond, a shorter frame is also charged its place: a body in millions of tiny frames must not hold a multiple of what the
-/// budget says.
+/// Beyond that, a frame shorter than this is also charged its place: a body in millions of tiny frames must not hold a
+/// multiple of the budget.
 const TINY: usize = if cfg!(test) { 32 } else { 512 };
 
 /// A frame's place in a queue that doubles as it grows.
-const PLACE: usize = 2 * size_of::<Held>();
+const PLACE: usize = 2 * size_of::<HeldFrame>();
 
 /// A queue of frames that are paid for.
 #[derive(Debug)]
 pub(super) struct Frames {
-    queue: VecDeque<Held>,
+    queue: VecDeque<HeldFrame>,
     prefixes: VecDeque<Prefix>,
     /// The index of `queue[0]` in the whole body.
     first: u64,
@@ -44,15 +44,15 @@ pub(super) struct Frames {
     unpaid: Option<u64>,
     reservation: Reservation,
     compactor: Compactor,
-    /// Frames that are gone. Their bytes may be the user's to free, so not under a lock.
+    /// Frames that are gone. Dropping their bytes may run user code, so not under a lock.
     spent: Vec<Content>,
-    /// The original of the frame that was compacted last, to be dropped outside the lock as well; beside `spent` it costs no
+    /// The original of the last compacted frame, to be dropped outside the lock too; kept apart from `spent` to save an
     /// allocation.
     replaced: Option<Bytes>,
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldFrame {
     pub(super) content: Content,
     /// What it was charged from the budget.
     pub(super) charge: usize,
@@ -65,10 +65,10 @@ pub(super) enum Content {
     Trailers(Box<HeaderMap>),
 }
 
-/// The bytes that the places of frames beyond `CHEAP_FRAMES` take. A bare place is half of `PLACE`, so that a body of many short
-/// lines does not exceed `max_body` by its places alone.
+/// The bytes that the places of frames beyond `CHEAP_FRAMES` take. This counts a bare place, half of `PLACE`, so that a
+/// body of many short lines does not exceed `max_body` by its places alone.
 pub(super) fn places(frames: usize) -> usize {
-    frames.saturating_sub(CHEAP_FRAMES) * size_of::<Held>()
+    frames.saturating_sub(CHEAP_FRAMES) * size_of::<HeldFrame>()
 }
 
 // ===== impl Frames =====
@@ -107,7 +107,7 @@ impl Frames {
         self.queue.get(place).map(|frame| &frame.content)
     }
 
-    /// Whether trailers, which are always last, are held.
+    /// Whether it holds trailers, which are always last.
     pub(super) fn has_trailers(&self) -> bool {
         let last = self.queue.back();
         last.is_some_and(|frame| matches!(frame.content, Content::Trailers(_)))
@@ -117,13 +117,13 @@ impl Frames {
         self.prefixes.get(place).copied()
     }
 
-    /// What the frames are from now on, up to the end of each (invariant 4).
+    /// Sets the prefixes up to the end of each frame (invariant 4).
     pub(super) fn set_prefixes(&mut self, prefixes: impl IntoIterator<Item = Prefix>) {
         self.prefixes = prefixes.into_iter().collect();
         debug_assert_eq!(self.prefixes.len(), self.queue.len());
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &HeldFrame> {
         self.queue.iter()
     }
 
@@ -138,13 +138,12 @@ impl Frames {
         }
     }
 
-    /// Whether with one more frame, of this length, there are more bytes than `limit`, or so many frames that their places
-    /// take more.
+    /// Whether one more frame of this length would exceed `limit`, by bytes or by the frames' places.
     pub(super) fn outgrows(&self, len: usize, limit: usize) -> bool {
         self.held + len > limit || self.is_crowded(limit)
     }
 
-    /// Whether the frames' places would take more than this, with one more.
+    /// Whether the frames' places would exceed `limit` with one more.
     pub(super) fn is_crowded(&self, limit: usize) -> bool {
         places(self.queue.len() + 1) > limit
     }
@@ -164,7 +163,7 @@ impl Frames {
         self.reservation.budget().used() < limit
     }
 
-    /// Pays for frames to come, if the budget has so much.
+    /// Pays for frames to come, if the budget allows it.
     pub(super) fn pay(&mut self, bytes: usize, limit: usize) -> bool {
         self.reservation.grow(bytes, limit)
     }
@@ -173,7 +172,7 @@ impl Frames {
         self.reservation.bytes()
     }
 
-    /// Takes back what was paid for frames that will not come.
+    /// Frees what was paid for frames that will not come.
     pub(super) fn refund(&mut self) {
         let charged: usize = self.queue.iter().map(|frame| frame.charge).sum();
         self.reservation
@@ -182,7 +181,7 @@ impl Frames {
 
     // ===== the frames =====
 
-    /// Adds a frame for which `charge` was paid, and which is not just to pass if it `stays`. Gives the bytes of its data.
+    /// Adds a frame for which `charge` was paid. `stays`: it is not just passed on. Returns the number of its bytes.
     pub(super) fn add(
         &mut self,
         frame: Frame<Bytes>,
@@ -207,7 +206,7 @@ impl Frames {
         }
         self.held += len;
         self.prefixes.extend(prefix);
-        self.queue.push_back(Held { content, charge });
+        self.queue.push_back(HeldFrame { content, charge });
         len
     }
 
@@ -216,7 +215,7 @@ impl Frames {
         self.spent.extend(Content::of(frame));
     }
 
-    /// Gives up the oldest frame.
+    /// Drops the oldest frame.
     pub(super) fn pop(&mut self) -> bool {
         let oldest = self.take_oldest();
         let popped = oldest.is_some();
@@ -225,7 +224,7 @@ impl Frames {
     }
 
     pub(super) fn take_oldest(&mut self) -> Option<Content> {
-        let Held { content, charge } = self.queue.pop_front()?;
+        let HeldFrame { content, charge } = self.queue.pop_front()?;
         self.prefixes.pop_front();
         self.first += 1;
         self.held -= content.len();
@@ -233,7 +232,7 @@ impl Frames {
         Some(content)
     }
 
-    /// Everything that is held, and paid for, to be dropped outside the lock.
+    /// Everything that it holds and has paid for, to be dropped outside the lock.
     pub(super) fn take_all(&mut self) -> impl Sized + use<> {
         self.held = 0;
         self.reservation.shrink(self.reservation.bytes());
@@ -242,7 +241,7 @@ impl Frames {
         (mem::take(&mut self.queue), compactor, self.take_spent())
     }
 
-    /// The frames that are gone since the last time, to be dropped outside the lock.
+    /// The frames that are gone since the last call, to be dropped outside the lock.
     pub(super) fn take_spent(&mut self) -> impl Sized + use<> {
         (mem::take(&mut self.spent), self.replaced.take())
     }
@@ -251,7 +250,7 @@ impl Frames {
 // ===== impl Content =====
 
 impl Content {
-    /// `None` for a kind of frame that `http-body` may grow some day: nothing that could be copied.
+    /// `None` for a new kind of frame that `http-body` may add some day: it could not be copied.
     pub(super) fn of(frame: Frame<Bytes>) -> Option<Self> {
         match frame.into_data() {
             Ok(data) => Some(Self::Data(data)),

@@ -17,5 +17,5 @@ mod shared_buffer;
 pub(crate) use self::{
     budget::Budget,
     prefix::{Prefix, PrefixHasher},
-    shared_buffer::{Limits, Place, Read, Room, SharedBuffer},
+    shared_buffer::{Limits, Read, ReaderId, Room, SharedBuffer},
 };

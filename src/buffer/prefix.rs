@@ -11,10 +11,10 @@ pub(crate) struct Prefix {
     digest: [u64; 2],
 }
 
-/// Follows a body from its first byte.
+/// Hashes a body from its first byte.
 #[derive(Clone, Debug)]
 pub(crate) struct PrefixHasher {
-    /// Boxed: it is large, and asks for an alignment that makes whatever holds it dear to allocate.
+    /// Boxed, because it is large and its alignment would make its owner expensive to allocate.
     hasher: Box<HighwayHasher>,
     bytes: u64,
 }

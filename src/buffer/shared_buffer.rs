@@ -1,16 +1,17 @@
-//! The frames of one body, as far as the source has given them, and who may read which of them.
+//! The frames of one body that have arrived, and who may read which of them.
 //!
 //! Invariants, cited as B1 to B6:
 //!
 //! 1. While the buffer is `Whole` it holds every frame from the first, so whoever joins can read from the start.
-//! 2. A reader gets frames in their order and without a gap, then the end that the source had. One for whom a frame is gone
-//!    hears so; it never gets a clean end.
-//! 3. What is held is paid for from the budget (by `frames`, which says what counts), except one frame in transit, which a caller
-//!    would hold without the layer too; and one more if the reader that sets the pace leaves after it was pulled.
-//! 4. Only a whole buffer is filled ahead of its readers. Else a frame is pulled when a reader has asked for it.
-//! 5. In a `Window` one reader sets the pace: the leader, and when that has left, the fastest. No frame that it has not had
-//!    is given up, and the source is no further than `max_body`, and the frame at that edge, ahead of it.
-//! 6. In a window that several share the prefix of every reader that has had a frame is that of the frames that it has had.
+//! 2. A reader gets all frames in order, then the end that the source had. A reader that has missed a frame is told so,
+//!    and never gets a clean end.
+//! 3. What is held is paid for from the budget (by `frames`, which says what counts), except one frame in transit,
+//!    which a caller would hold without the layer too, and one more if the reader that sets the pace leaves after it
+//!    was pulled.
+//! 4. Only a whole buffer is filled ahead of its readers. Otherwise a frame is pulled when a reader has asked for it.
+//! 5. In a `Window` one reader sets the pace: the leader, or the fastest once the leader has left. No frame is dropped
+//!    before that reader has had it, and the source is at most `max_body` and one frame ahead of it.
+//! 6. In a window with several readers, each reader's prefix covers the frames that it has had, if it has had any.
 
 use std::sync::Arc;
 
@@ -35,24 +36,24 @@ pub(crate) struct SharedBuffer {
     frames: Frames,
     /// Bytes of data received in all.
     received: u64,
-    /// How many the response has promised.
+    /// How many the response promised.
     expected: Option<u64>,
     /// Whether these were paid for with the head.
     reserved: bool,
-    /// What the source says of what it still has.
+    /// The source's size hint for the rest.
     hint: SizeHint,
     limits: Limits,
     mode: Mode,
     leader: Option<Cursor>,
     followers: Slab<Cursor>,
-    /// B5. `None` where that reader has left: the next that waits at the front takes its place.
-    pacer: Option<Place>,
+    /// B5. `None` once that reader has left: the next one that waits at the front takes its place.
+    pacer: Option<ReaderId>,
     /// How many frames the fastest reader has asked for.
     asked: u64,
-    /// Whether a reader has asked in vain, because the source waits for the reader that sets the pace.
+    /// Whether a reader's request was held back, because the source waits for the reader that sets the pace.
     unserved: bool,
-    end: Option<End>,
-    /// Followers read no further, for this reason.
+    end: Option<BodyEnd>,
+    /// Why followers read no further.
     cut: Option<SharedError>,
 }
 
@@ -62,32 +63,32 @@ pub(crate) struct Limits {
     pub(crate) max_buffered: usize,
 }
 
-/// What the budget has for a body.
+/// Whether the budget has room for a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// All that is known to be needed.
+    /// Enough for all that is known to be needed.
     Enough,
-    /// Less, so that the buffer is a window of what there is.
+    /// Less, so the buffer becomes a window of what there is.
     Short,
     None,
 }
 
-/// Whose cursor it is.
+/// Identifies a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ReaderId {
     Leader,
     Follower(usize),
 }
 
-/// How far a reader has come.
+/// How far a reader has read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
     frames: u64,
-    /// In a window, with the digest; else the bytes alone count.
+    /// In a window with the digest, otherwise only the bytes.
     had: Prefix,
 }
 
-/// What a reader finds.
+/// The result of a read.
 #[derive(Debug)]
 pub(crate) enum Read {
     Frame(Frame<Bytes>),
@@ -97,7 +98,7 @@ pub(crate) enum Read {
     FellBehind,
     /// Not there yet.
     Wait {
-        /// The driver must be woken: somebody waits for a frame.
+        /// The driver must be woken, because a reader waits for a frame.
         asked: bool,
         /// The source waits for the reader that sets the pace.
         paced: bool,
@@ -108,14 +109,14 @@ pub(crate) enum Read {
 enum Mode {
     /// Everything is kept.
     Whole,
-    /// The body has outgrown its limit, or its only reader will stay alone: what is further behind than `max_body` is gone.
+    /// The body has outgrown its limit, or its only reader will stay alone: only the last `max_body` bytes are kept.
     Window,
     /// Nobody reads; nothing is kept.
     Discarded,
 }
 
 #[derive(Debug)]
-enum End {
+enum BodyEnd {
     Complete,
     Failed(SharedError),
 }
@@ -123,7 +124,7 @@ enum End {
 // ===== impl SharedBuffer =====
 
 impl SharedBuffer {
-    /// With its leader for a reader.
+    /// With the leader as its only reader.
     #[inline]
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self {
@@ -136,7 +137,7 @@ impl SharedBuffer {
             mode: Mode::Whole,
             leader: Some(Cursor::default()),
             followers: Slab::new(),
-            pacer: Some(Place::Leader),
+            pacer: Some(ReaderId::Leader),
             asked: 0,
             unserved: false,
             end: None,
@@ -144,7 +145,7 @@ impl SharedBuffer {
         }
     }
 
-    /// The head has come. A promised length that fits is paid for at once.
+    /// The head has arrived. Pays at once for a promised length that fits.
     pub(crate) fn announce(
         &mut self,
         expected: Option<u64>,
@@ -165,20 +166,20 @@ impl SharedBuffer {
         }
     }
 
-    /// Whether only the budget lacks what one more frame of this length needs for the buffer to stay whole.
+    /// Whether it is only for lack of budget that the buffer can't stay whole with one more frame of this length.
     pub(crate) fn is_short(&self, len: usize) -> bool {
         self.mode == Mode::Whole
             && !self.exceeds(len)
             && (self.reserved || !self.frames.outgrows(len, self.limits.max_body))
     }
 
-    /// Whether the body is sure to stay whole, unless its source breaks its word.
+    /// Whether the body will stay whole unless its source breaks its promise.
     pub(crate) fn is_reserved(&self) -> bool {
         self.reserved
     }
 
-    /// Whether so many bytes or more wait for the reader at `place`, and the source goes on.
-    pub(crate) fn is_behind(&self, place: Place, bytes: u64) -> bool {
+    /// Whether at least so many bytes wait for the reader at `place`, and the source has not ended.
+    pub(crate) fn is_behind(&self, place: ReaderId, bytes: u64) -> bool {
         self.end.is_none() && self.received - self.cursor(place).had.bytes >= bytes
     }
 
@@ -192,24 +193,24 @@ impl SharedBuffer {
 
     // ===== readers =====
 
-    /// One more reader, from the first frame on. Only while the buffer is whole (B1).
-    pub(crate) fn join(&mut self) -> Place {
+    /// Adds a reader, which starts at the first frame. Only while the buffer is whole (B1).
+    pub(crate) fn join(&mut self) -> ReaderId {
         self.frames.share();
-        Place::Follower(self.followers.insert(Cursor::default()))
+        ReaderId::Follower(self.followers.insert(Cursor::default()))
     }
 
-    /// The reader at `place` takes the place of the leader, who has left before the first frame.
-    pub(crate) fn lead(&mut self, place: Place) {
+    /// Makes the reader at `place` the leader, after the leader has left before the first frame.
+    pub(crate) fn lead(&mut self, place: ReaderId) {
         self.leave(place);
         self.leader = Some(Cursor::default());
-        self.pacer = Some(Place::Leader);
+        self.pacer = Some(ReaderId::Leader);
     }
 
-    /// `true`: the others wait for a reader that has left, and must be woken.
-    pub(crate) fn leave(&mut self, place: Place) -> bool {
+    /// Returns whether the others wait for this reader and must be woken.
+    pub(crate) fn leave(&mut self, place: ReaderId) -> bool {
         match place {
-            Place::Leader => self.leader = None,
-            Place::Follower(index) => drop(self.followers.try_remove(index)),
+            ReaderId::Leader => self.leader = None,
+            ReaderId::Follower(index) => drop(self.followers.try_remove(index)),
         }
         let paced = self.pacer == Some(place);
         if paced {
@@ -224,26 +225,25 @@ impl SharedBuffer {
     }
 
     /// What the reader at `place` has had so far.
-    pub(crate) fn had(&self, place: Place) -> Prefix {
+    pub(crate) fn had(&self, place: ReaderId) -> Prefix {
         self.cursor(place).had
     }
 
-    fn cursor(&self, place: Place) -> &Cursor {
+    fn cursor(&self, place: ReaderId) -> &Cursor {
         match place {
-            Place::Leader => self.leader.as_ref().expect("a reader has a cursor"),
-            Place::Follower(index) => &self.followers[index],
+            ReaderId::Leader => self.leader.as_ref().expect("a reader has a cursor"),
+            ReaderId::Follower(index) => &self.followers[index],
         }
     }
 
-    fn cursor_mut(&mut self, place: Place) -> &mut Cursor {
+    fn cursor_mut(&mut self, place: ReaderId) -> &mut Cursor {
         match place {
-            Place::Leader => self.leader.as_mut().expect("a reader has a cursor"),
-            Place::Follower(index) => &mut self.followers[index],
+            ReaderId::Leader => self.leader.as_mut().expect("a reader has a cursor"),
+            ReaderId::Follower(index) => &mut self.followers[index],
         }
     }
 
-    /// The frames that the reader which sets the pace has had, or the only one there is. All, where there are several and
-    /// none does.
+    /// The frames that the pacer or the only reader has had. All frames, if there are several readers and no pacer.
     fn paced(&self) -> Cursor {
         let alone = match self.readers() {
             1 => self.followers.iter().next().map(|(_, cursor)| cursor),
@@ -286,7 +286,7 @@ impl SharedBuffer {
     }
 
     /// Adds a frame to a whole buffer, or to a window. `Err` gives the frame back: the buffer can't stay whole with it.
-    /// `prefix`: of the body up to this frame's end (B6).
+    /// `prefix`: the body up to this frame's end (B6).
     pub(crate) fn push(
         &mut self,
         frame: Frame<Bytes>,
@@ -295,10 +295,10 @@ impl SharedBuffer {
     ) -> Result<(), Frame<Bytes>> {
         let len = frame.data_ref().map_or(0, Bytes::len);
         match self.mode {
-            // Of work that was cancelled while it was polled.
+            // The work was cancelled while it was polled.
             Mode::Discarded => self.frames.waste(frame),
             Mode::Whole => {
-                let Some(charge) = self.pay_whole(len) else {
+                let Some(charge) = self.pay_to_stay_whole(len) else {
                     return Err(frame);
                 };
                 self.add(frame, hint, charge, true, None);
@@ -313,27 +313,25 @@ impl SharedBuffer {
         Ok(())
     }
 
-    /// Whether a frame of this length is more than the response has promised.
+    /// Whether a frame of this length exceeds what the response promised.
     pub(crate) fn exceeds(&self, len: usize) -> bool {
         self.expected
             .is_some_and(|expected| self.received + len as u64 > expected)
     }
 
-    /// What a frame of this length was charged, if the buffer can stay whole with it.
-    fn pay_whole(&mut self, len: usize) -> Option<usize> {
+    /// Pays for a frame of this length and returns the charge, if the buffer can stay whole with it.
+    fn pay_to_stay_whole(&mut self, len: usize) -> Option<usize> {
         if self.exceeds(len) {
             return None;
         }
-        let Limits {
-            max_body,
-            max_buffered,
-        } = self.limits;
+        let (max_body, max_buffered) = (self.limits.max_body, self.limits.max_buffered);
         let price = self.frames.price(len);
         if !self.reserved {
             let fits = !self.frames.outgrows(len, max_body);
             return (fits && self.frames.pay(price, max_buffered)).then_some(price);
         }
-        // A promised length was paid for with the head; the body stays whole even if the budget has nothing for the frames' places.
+        // A promised length was paid for with the head. The body stays whole even if the budget can't pay for the
+        // frames' places.
         if self.frames.pay(price - len, max_buffered) {
             return Some(price);
         }
@@ -353,12 +351,9 @@ impl SharedBuffer {
         self.received += self.frames.add(frame, charge, stays, prefix) as u64;
     }
 
-    /// Adds a frame behind which older ones go (B3, B5).
+    /// Adds a frame and drops older ones to make room (B3, B5).
     fn slide(&mut self, frame: Frame<Bytes>, len: usize, hint: SizeHint, prefix: Option<Prefix>) {
-        let Limits {
-            max_body,
-            max_buffered,
-        } = self.limits;
+        let (max_body, max_buffered) = (self.limits.max_body, self.limits.max_buffered);
         let had = self.paced().frames;
         while self.frames.first() < had && self.frames.outgrows(len, max_body) && self.frames.pop()
         {
@@ -375,8 +370,8 @@ impl SharedBuffer {
         self.add(frame, hint, charge, self.readers() > 1, prefix);
     }
 
-    /// The data that is held while everything is, to be hashed outside the lock.
-    pub(crate) fn whole_data(&self) -> Vec<Bytes> {
+    /// The data of all frames, to be hashed outside the lock.
+    pub(crate) fn held_data(&self) -> Vec<Bytes> {
         let data = |content: &Content| match content {
             Content::Data(data) => data.clone(),
             Content::Trailers(_) => Bytes::new(),
@@ -387,7 +382,7 @@ impl SharedBuffer {
             .collect()
     }
 
-    /// The trailers, if they are held.
+    /// The trailers, if it holds them.
     pub(crate) fn trailers(&self) -> Option<HeaderMap> {
         match &self.frames.iter().next_back()?.content {
             Content::Trailers(trailers) => Some(HeaderMap::clone(trailers)),
@@ -395,19 +390,19 @@ impl SharedBuffer {
         }
     }
 
-    /// Whether followers get the whole body that the response has promised.
+    /// Whether followers get the complete body that the response promised.
     pub(crate) fn is_complete(&self) -> bool {
         let is_over = match &self.end {
-            Some(End::Complete) => true,
-            Some(End::Failed(_)) => false,
+            Some(BodyEnd::Complete) => true,
+            Some(BodyEnd::Failed(_)) => false,
             None => self.expected == Some(self.received),
         };
         is_over && self.cut.is_none()
     }
 
-    /// All frames of a body that has come to its end, if they are all here, and everybody may have them.
+    /// All frames of a body that has ended, if it is complete and everybody may have them.
     #[cfg(feature = "redis")]
-    pub(crate) fn whole_frames(&self) -> Option<Vec<Frame<Bytes>>> {
+    pub(crate) fn frames_for_all(&self) -> Option<Vec<Frame<Bytes>>> {
         let has_all = self
             .expected
             .is_none_or(|expected| expected == self.received);
@@ -423,8 +418,8 @@ impl SharedBuffer {
         frames.map(frame).collect()
     }
 
-    /// From now on the buffer is a window. `prefixes`: of the [data](Self::whole_data) up to the end of each frame; none
-    /// where nobody shares (B6).
+    /// From now on the buffer is a window. `prefixes`: the [data](Self::held_data) up to the end of each frame; empty
+    /// if nobody shares (B6).
     pub(crate) fn outgrow(&mut self, prefixes: &[Prefix]) {
         if self.mode != Mode::Whole {
             return;
@@ -445,15 +440,15 @@ impl SharedBuffer {
                 .followers
                 .iter()
                 .max_by_key(|(_, cursor)| cursor.frames);
-            self.pacer = fastest.map(|(index, _)| Place::Follower(index));
+            self.pacer = fastest.map(|(index, _)| ReaderId::Follower(index));
         }
-        // What was paid in advance for frames that nobody will keep.
+        // Frees what was paid in advance for frames that nobody will keep.
         self.reserved = false;
         self.frames.refund();
         self.trim();
     }
 
-    /// What a reader that is alone has had, nobody will read again.
+    /// Drops what a lone reader has had, since nobody will read it again.
     fn trim(&mut self) {
         if self.mode == Mode::Window && self.readers() == 1 {
             let had = self.paced().frames;
@@ -461,8 +456,8 @@ impl SharedBuffer {
         }
     }
 
-    /// The source gives more than was promised, with a frame of this length: followers get an error instead of what is
-    /// left, the leader goes on.
+    /// The source exceeds the promised length with a frame of this length: followers get an error instead of the rest,
+    /// and the leader goes on.
     pub(crate) fn cut_followers(&mut self, len: usize) {
         if let Some(expected) = self.expected.take() {
             let received = self.received + len as u64;
@@ -471,47 +466,47 @@ impl SharedBuffer {
         self.outgrow(&[]);
     }
 
-    /// The source has ended. Fewer bytes than promised are a failure.
+    /// The source has ended. It is a failure if it gave fewer bytes than promised.
     pub(crate) fn finish(&mut self) {
         self.hint = SizeHint::with_exact(0);
         self.end = Some(match self.expected {
             Some(expected) if expected != self.received => {
                 let received = self.received;
-                End::Failed(SharedError::new(LengthMismatch { expected, received }))
+                BodyEnd::Failed(SharedError::new(LengthMismatch { expected, received }))
             }
-            _ => End::Complete,
+            _ => BodyEnd::Complete,
         });
         // Nobody joins any more: what the last reader has had is not kept.
         self.outgrow(&[]);
     }
 
-    /// The source has failed: so do its readers, after the frames so far.
+    /// The source has failed: its readers get the error after the frames so far.
     pub(crate) fn fail(&mut self, error: SharedError) {
         self.hint = SizeHint::new();
-        self.end = Some(End::Failed(error));
+        self.end = Some(BodyEnd::Failed(error));
     }
 
-    /// Nobody will read: everything that is held, and paid for, to be dropped outside the lock.
+    /// Nobody will read any more. Returns everything that it holds and has paid for, to be dropped outside the lock.
     pub(crate) fn discard(&mut self) -> impl Sized + use<> {
         self.mode = Mode::Discarded;
         self.frames.take_all()
     }
 
-    /// Whether it holds frames, or a part of the budget, for followers that may never come.
+    /// Whether it holds frames or budget only for followers that may never come.
     pub(crate) fn is_kept_for_nobody(&self) -> bool {
         self.mode == Mode::Whole && self.readers() == 1 && self.frames.paid() > 0
     }
 
-    /// The frames that are gone since the last time, to be dropped outside the lock.
+    /// The frames that are gone since the last call, to be dropped outside the lock.
     pub(crate) fn take_spent(&mut self) -> impl Sized + use<> {
         self.frames.take_spent()
     }
 
     // ===== reading =====
 
-    pub(crate) fn read(&mut self, place: Place) -> Read {
+    pub(crate) fn read(&mut self, place: ReaderId) -> Read {
         match &self.cut {
-            Some(error) if place != Place::Leader => return Read::Failed(error.clone()),
+            Some(error) if place != ReaderId::Leader => return Read::Failed(error.clone()),
             _ => {}
         }
         let cursor = *self.cursor(place);
@@ -526,7 +521,7 @@ impl SharedBuffer {
         let prefix = self.frames.prefix(index);
         match self.frames.get(index) {
             Some(Content::Trailers(trailers))
-                if place != Place::Leader && !rules::trailers_may_be_shared(trailers) =>
+                if place != ReaderId::Leader && !rules::trailers_may_be_shared(trailers) =>
             {
                 return Read::Failed(SharedError::new(PrivateTrailers));
             }
@@ -554,18 +549,18 @@ impl SharedBuffer {
             return Read::Frame(frame);
         }
         match &self.end {
-            Some(End::Complete) => Read::End,
-            Some(End::Failed(error)) => Read::Failed(error.clone()),
+            Some(BodyEnd::Complete) => Read::End,
+            Some(BodyEnd::Failed(error)) => Read::Failed(error.clone()),
             None => self.wait(place, cursor.frames + 1),
         }
     }
 
-    /// The reader at `place` waits at the front for the frame that is this one of all.
-    fn wait(&mut self, place: Place, wanted: u64) -> Read {
+    /// The reader at `place` waits at the front for the frame with the number `wanted`.
+    fn wait(&mut self, place: ReaderId, wanted: u64) -> Read {
         let mut asked = wanted > self.asked;
         self.asked = self.asked.max(wanted);
         if self.mode != Mode::Window {
-            // Whole, and with followers, it is filled ahead of them anyway (B4).
+            // A whole buffer is filled ahead of its followers anyway (B4).
             return Read::Wait {
                 asked: false,
                 paced: false,
@@ -573,7 +568,7 @@ impl SharedBuffer {
         }
         if self.pacer.is_none() {
             self.pacer = Some(place);
-            // Whoever had asked has left, and the source does not go on for that.
+            // The reader that had asked has left, and the source does not go on for it.
             self.unserved = true;
         }
         let paced = self.pacer != Some(place) && self.is_paced();
@@ -585,20 +580,20 @@ impl SharedBuffer {
         Read::Wait { asked, paced }
     }
 
-    pub(crate) fn is_end_for(&self, place: Place) -> bool {
-        matches!(self.end, Some(End::Complete))
+    pub(crate) fn is_end_for(&self, place: ReaderId) -> bool {
+        matches!(self.end, Some(BodyEnd::Complete))
             && self.cursor(place).frames == self.frames.next()
-            && (self.cut.is_none() || place == Place::Leader)
+            && (self.cut.is_none() || place == ReaderId::Leader)
     }
 
-    pub(crate) fn size_hint_for(&self, place: Place) -> SizeHint {
+    pub(crate) fn size_hint_for(&self, place: ReaderId) -> SizeHint {
         let had = self.cursor(place).had.bytes;
         if let Some(expected) = self.expected {
             return SizeHint::with_exact(expected.saturating_sub(had));
         }
         let unread = self.received.saturating_sub(had);
-        // With a known length HTTP/1.1 has no place for trailers, so a server may know it only once none can come.
-        let lasts = matches!(self.end, Some(End::Complete)) && !self.frames.has_trailers();
+        // HTTP/1.1 has no trailers after a body of known length, so we give the length only once no trailers can come.
+        let lasts = matches!(self.end, Some(BodyEnd::Complete)) && !self.frames.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
         match self.hint.upper() {
@@ -653,7 +648,7 @@ mod tests {
     }
 
     struct Reader {
-        place: Place,
+        place: ReaderId,
         frames: usize,
         behind: bool,
     }
@@ -708,7 +703,7 @@ mod tests {
                 pushed: Vec::new(),
                 trailers: None,
                 readers: vec![Reader {
-                    place: Place::Leader,
+                    place: ReaderId::Leader,
                     frames: 0,
                     behind: false,
                 }],
@@ -749,7 +744,10 @@ mod tests {
             if pulls {
                 assert!(self.asked > self.pushed.len(), "B4");
             }
-            let leader = self.readers.iter().find(|one| one.place == Place::Leader);
+            let leader = self
+                .readers
+                .iter()
+                .find(|one| one.place == ReaderId::Leader);
             if let (true, false, Some(leader)) = (pulls, self.whole, leader) {
                 let ahead = &self.pushed[leader.frames..];
                 let bytes: usize = ahead.iter().sum();
@@ -788,7 +786,7 @@ mod tests {
                     let mut prefixes = Vec::new();
                     if self.is_shared() {
                         let hasher = self.hasher.insert(PrefixHasher::new());
-                        for data in self.buffer.whole_data() {
+                        for data in self.buffer.held_data() {
                             hasher.append(&data);
                             prefixes.push(hasher.prefix());
                         }
@@ -813,7 +811,11 @@ mod tests {
             let held = frames.held();
             let late: usize = self.late.iter().sum();
             assert!(held <= self.limits.max_body + last + late);
-            if let Some(leader) = self.readers.iter().find(|one| one.place == Place::Leader) {
+            if let Some(leader) = self
+                .readers
+                .iter()
+                .find(|one| one.place == ReaderId::Leader)
+            {
                 assert!(
                     frames.first() <= leader.frames as u64,
                     "a leader is never cut"
@@ -839,7 +841,7 @@ mod tests {
                     if let Ok(data) = frame.into_data() {
                         assert_eq!(data, vec![at as u8; self.pushed[at]], "B2");
                     }
-                    assert!(place == Place::Leader || !self.cut);
+                    assert!(place == ReaderId::Leader || !self.cut);
                     self.readers[index].frames += 1;
                 }
                 Read::End => {
@@ -848,13 +850,13 @@ mod tests {
                 }
                 Read::Failed(_) => {
                     assert!(!is_end);
-                    if place == Place::Leader || !self.cut {
+                    if place == ReaderId::Leader || !self.cut {
                         assert!(self.ended && self.failed && at == self.pushed.len(), "B2");
                     }
                 }
                 Read::FellBehind => {
                     assert!(!is_end && !self.whole, "B1");
-                    assert!(place != Place::Leader && !paced, "B5");
+                    assert!(place != ReaderId::Leader && !paced, "B5");
                     assert!(behind);
                 }
                 Read::Wait {
@@ -889,7 +891,7 @@ mod tests {
         }
 
         fn lead(&mut self, reader: usize) {
-            let is_led = self.readers.iter().any(|one| one.place == Place::Leader);
+            let is_led = self.readers.iter().any(|one| one.place == ReaderId::Leader);
             // Where nobody leads there is no source yet, and nobody has read.
             let is_begun = self.asked > 0 || self.pulled || !self.pushed.is_empty();
             if is_led || is_begun || self.ended {
@@ -897,7 +899,7 @@ mod tests {
             }
             let index = reader % self.readers.len();
             self.buffer.lead(self.readers[index].place);
-            self.readers[index].place = Place::Leader;
+            self.readers[index].place = ReaderId::Leader;
             assert_eq!(self.buffer.readers(), self.readers.len());
         }
 
@@ -1159,8 +1161,8 @@ mod tests {
             buffer.announce(None, hint(10, 20), limits);
             let follower = buffer.join();
             buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
-            assert!(matches!(buffer.read(Place::Leader), Read::Frame(_)));
-            assert_eq!(bounds(&buffer, Place::Leader), (2, Some(12)));
+            assert!(matches!(buffer.read(ReaderId::Leader), Read::Frame(_)));
+            assert_eq!(bounds(&buffer, ReaderId::Leader), (2, Some(12)));
             assert_eq!(bounds(&buffer, follower), (10, Some(20)));
             if trailers {
                 let frame = Frame::trailers(HeaderMap::new());
@@ -1169,14 +1171,14 @@ mod tests {
             buffer.finish();
             // With a length that is known HTTP/1.1 has no place for trailers.
             let upper = |left| (!trailers).then_some(left);
-            assert_eq!(bounds(&buffer, Place::Leader), (0, upper(0)));
+            assert_eq!(bounds(&buffer, ReaderId::Leader), (0, upper(0)));
             assert_eq!(bounds(&buffer, follower), (8, upper(8)));
         }
         let mut buffer = SharedBuffer::new(Arc::default());
         buffer.announce(None, hint(10, 20), limits);
         buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
         buffer.fail(SharedError::new("broken"));
-        assert_eq!(bounds(&buffer, Place::Leader), (8, None));
+        assert_eq!(bounds(&buffer, ReaderId::Leader), (8, None));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -11,16 +11,16 @@ use http::{HeaderMap, request};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use super::buffer::{self, Buffer};
-use crate::error::BoxError;
+use super::buffer::Buffer;
+use crate::{body::poll_bytes, error::BoxError};
 
-/// The body of a request, whole: in the extensions of a request whose body [`BufferBody`](super::BufferBody) has read
+/// The complete body of a request, in the extensions of a request whose body [`BufferBody`](super::BufferBody) has read
 /// to its end. See the [module docs](super).
 ///
-/// A key function finds it there, and so does any other service below.
+/// Key functions and all services below can read it there.
 ///
-/// It may be a slice of the connection's read buffer. What you keep for longer than the request, in a key for
-/// example, copy or hash.
+/// It may be a slice of the connection's read buffer. If you keep it longer than the request, in a key for example,
+/// copy or hash it.
 ///
 /// # Example
 ///
@@ -28,7 +28,7 @@ use crate::error::BoxError;
 /// use http::{Method, request};
 /// use tower_singleflight::{BodyBytes, SingleflightLayer};
 ///
-/// // Equal searches are one call; anything else that comes by POST is left alone.
+/// // Identical searches are one call; any other POST is left alone.
 /// let layer = SingleflightLayer::with_key(|request: &request::Parts| {
 ///     let BodyBytes(body) = request.extensions.get()?;
 ///     let is_search = request.method == Method::POST && request.uri.path() == "/search";
@@ -39,7 +39,7 @@ use crate::error::BoxError;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct BodyBytes(pub Bytes);
 
-/// The trailers of a body that was read to its end, where it has any.
+/// The trailers of a body that was read to its end, if it has any.
 #[derive(Clone, Debug)]
 pub(crate) struct Trailers(pub(super) HeaderMap);
 
@@ -109,10 +109,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
-            KindProj::Untouched(body) => {
-                let frame = ready!(body.poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map(buffer::into_bytes).map_err(Into::into)))
-            }
+            KindProj::Untouched(body) => poll_bytes(body, cx),
             KindProj::Read(buffer) => buffer.as_mut().poll_frame(cx),
         }
     }

@@ -1,4 +1,4 @@
-//! A body of which something was read ahead of its reader.
+//! A body that has been read ahead in part or in full.
 
 use std::{
     mem,
@@ -6,15 +6,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::budget::Reservation;
-use crate::error::BoxError;
+use super::budget::Budget;
+use crate::{body::poll_bytes, error::BoxError};
 
-/// Its frames are what was read ahead, in one frame, then `next`, then the rest of the body.
+/// Gives what was read ahead, in one frame, then `next`, then the rest of the body.
 #[pin_project]
 pub(super) struct Buffer<B> {
     #[pin]
@@ -27,23 +28,26 @@ pub(super) struct Buffer<B> {
     next: Option<Result<Frame<Bytes>, BoxError>>,
     /// The body must not be polled again.
     ended: bool,
-    reservation: Reservation,
+    /// What all requests of the layer may read ahead, and this one's part of it.
+    budget: Budget,
+    reserved: Option<OwnedSemaphorePermit>,
 }
 
-/// So many frames are taken in one poll, so that a body that is always ready doesn't hold its thread.
+/// How many frames one poll takes, so that a body that is always ready doesn't block its thread.
 const FRAMES: usize = 32;
 
 // ===== impl Buffer =====
 
 impl<B> Buffer<B> {
-    pub(super) fn new(body: B, reservation: Reservation) -> Self {
+    pub(super) fn new(body: B, budget: Budget) -> Self {
         Self {
             body,
             read: Bytes::new(),
             joined: BytesMut::new(),
             next: None,
             ended: false,
-            reservation,
+            budget,
+            reserved: None,
         }
     }
 
@@ -63,7 +67,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    /// Reads ahead as long as that comes to no more than `max` bytes and the budget has room. `true`: to the end.
+    /// Reads ahead up to `max` bytes, as long as the budget has room. Gives `true` at the body's end.
     pub(super) fn poll_fill(
         mut self: Pin<&mut Self>,
         max: usize,
@@ -71,31 +75,28 @@ where
     ) -> Poll<bool> {
         for _ in 0..FRAMES {
             let this = self.as_mut().project();
-            // A known length ends with its last byte, before the connection reports the end.
+            // A body of known length ends with its last byte, before the connection reports the end.
             let frame = if this.body.is_end_stream() {
                 None
             } else {
-                ready!(this.body.poll_frame(cx))
+                ready!(poll_bytes(this.body, cx))
             };
-            let frame = match frame {
+            match frame.map(|frame| frame.map(Frame::into_data)) {
                 None => {
                     *this.ended = true;
                     return Poll::Ready(true);
                 }
-                Some(frame) => frame.map(into_bytes).map_err(Into::into),
-            };
-            match frame.map(Frame::into_data) {
-                Ok(Ok(data)) => {
+                Some(Ok(Ok(data))) => {
                     if let Err(data) = self.as_mut().keep(data, max) {
                         *self.project().next = Some(Ok(Frame::data(data)));
                         return Poll::Ready(false);
                     }
                 }
-                Ok(Err(trailers)) => {
+                Some(Ok(Err(trailers))) => {
                     *this.next = Some(Ok(trailers));
                     return Poll::Ready(true);
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     *this.next = Some(Err(error));
                     *this.ended = true;
                     return Poll::Ready(false);
@@ -110,8 +111,13 @@ where
     fn keep(self: Pin<&mut Self>, data: Bytes, max: usize) -> Result<(), Bytes> {
         let this = self.project();
         let kept = this.read.len().max(this.joined.len());
-        if data.len() > max - kept || !this.reservation.grow(data.len()) {
+        if data.len() > max - kept {
             return Err(data);
+        }
+        match (this.reserved.as_mut(), this.budget.take(data.len())) {
+            (_, None) => return Err(data),
+            (Some(reserved), Some(more)) => reserved.merge(more),
+            (None, more) => *this.reserved = more,
         }
         if kept == 0 {
             *this.read = data;
@@ -128,7 +134,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
         if !this.read.is_empty() {
-            this.reservation.release();
+            *this.reserved = None;
             return Poll::Ready(Some(Ok(Frame::data(mem::take(this.read)))));
         }
         if let Some(next) = this.next.take() {
@@ -137,9 +143,9 @@ where
         if *this.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(this.body.poll_frame(cx));
+        let frame = ready!(poll_bytes(this.body, cx));
         *this.ended = frame.is_none();
-        Poll::Ready(frame.map(|frame| frame.map(into_bytes).map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -160,14 +166,6 @@ where
             Some(Err(_)) => plus(&SizeHint::new(), read),
         }
     }
-}
-
-pub(super) fn into_bytes<D>(frame: Frame<D>) -> Frame<Bytes>
-where
-    D: Buf,
-{
-    // No copy if it is of `Bytes` already.
-    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
 fn plus(rest: &SizeHint, bytes: u64) -> SizeHint {

@@ -1,11 +1,13 @@
 //! Whether a request's head agrees with its body.
 
 use http::{
-    HeaderMap, HeaderValue, Method,
+    HeaderMap, Method,
     header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING},
     request,
 };
 use http_body::SizeHint;
+
+use crate::rules::decimal;
 
 /// Whether a body may be read before the service below is called.
 pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize) -> bool {
@@ -15,20 +17,20 @@ pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize)
         && request.headers.iter().all(|(name, value)| {
             // The client waits until the service below decides to read its body.
             let waits = *name == EXPECT;
-            let over =
-                *name == CONTENT_LENGTH && decimal(value).is_some_and(|length| !fits(length));
+            let over = *name == CONTENT_LENGTH
+                && decimal(value.as_bytes()).is_some_and(|length| !fits(length));
             !waits && !over
         })
 }
 
-/// Whether the head announces a body of this length, or no length at all. A request that is framed wrongly may fail below,
-/// and must not fail another one with the same bytes.
+/// Whether the head announces a body of this length, or no length at all. A badly framed request may fail below, and
+/// must not make others with the same bytes fail.
 pub(super) fn agrees(headers: &HeaderMap, length: usize) -> bool {
     let (mut stated, mut coded) = (false, false);
     headers.iter().all(|(name, value)| {
         if *name == CONTENT_LENGTH {
             stated = true;
-            !coded && decimal(value) == Some(length as u64)
+            !coded && decimal(value.as_bytes()) == Some(length as u64)
         } else if *name == TRANSFER_ENCODING {
             coded = true;
             !stated && value.as_bytes().eq_ignore_ascii_case(b"chunked")
@@ -36,14 +38,6 @@ pub(super) fn agrees(headers: &HeaderMap, length: usize) -> bool {
             true
         }
     })
-}
-
-fn decimal(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok()?;
-    // `parse` takes a sign as well.
-    digits
-        .starts_with(|first: char| first.is_ascii_digit())
-        .then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]

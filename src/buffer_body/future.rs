@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{error::BoxError, flight::Oneshot};
 
-/// How long a request waits for its own body. A client may wait for a response before it ends its body.
+/// How long a request waits for its body: a client may wait for the response before it ends the body.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The response of [`BufferBody`](super::BufferBody).
@@ -64,8 +64,8 @@ where
 {
     /// Whether the body was read to its end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if let Poll::Ready(whole) = self.buffer.as_mut().poll_fill(self.max, cx) {
-            return Poll::Ready(whole);
+        if let Poll::Ready(is_complete) = self.buffer.as_mut().poll_fill(self.max, cx) {
+            return Poll::Ready(is_complete);
         }
         if self.patience.is_none() && runtime::Handle::try_current().is_ok() {
             self.patience = Some(Box::pin(tokio::time::sleep(PATIENCE)));
@@ -76,9 +76,9 @@ where
         }
     }
 
-    fn finish(mut self, whole: bool) -> (S, Request<BufferedBody<B>>) {
+    fn finish(mut self, is_complete: bool) -> (S, Request<BufferedBody<B>>) {
         let (bytes, trailers) = self.buffer.as_mut().freeze();
-        if whole && framing::agrees(&self.parts.headers, bytes.len()) {
+        if is_complete && framing::agrees(&self.parts.headers, bytes.len()) {
             self.parts.extensions.insert(BodyBytes(bytes.clone()));
             if let Some(trailers) = trailers {
                 self.parts.extensions.insert(Trailers(trailers.clone()));
@@ -125,9 +125,10 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Calling(call) => return call.poll_call(cx),
                 StateProj::Reading(reading) => {
-                    let whole = ready!(reading.as_mut().expect("the body is read once").poll(cx));
+                    let is_complete =
+                        ready!(reading.as_mut().expect("the body is read once").poll(cx));
                     let reading = reading.take().expect("looked at just now");
-                    let (service, request) = reading.finish(whole);
+                    let (service, request) = reading.finish(is_complete);
                     State::Calling(Oneshot::new(service, request))
                 }
             };

@@ -6,8 +6,7 @@ use super::{budget::Budget, service::BufferBody};
 
 /// Reads request bodies before the service below is called. See the [module docs](super).
 ///
-/// Clones count the bytes of [`max_buffered`](Self::max_buffered) together; two values made by two calls of `new` do
-/// not.
+/// Clones share the limit [`max_buffered`](Self::max_buffered); two calls of `new` do not.
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct BufferBodyLayer {
@@ -18,8 +17,8 @@ pub struct BufferBodyLayer {
 // ===== impl BufferBodyLayer =====
 
 impl BufferBodyLayer {
-    /// A layer that reads bodies of up to `max` bytes. A larger one reaches the service below as it comes, and is part
-    /// of no key.
+    /// A layer that reads bodies of up to `max` bytes. A larger body reaches the service below as it arrives, and is
+    /// part of no key.
     pub fn new(max: usize) -> Self {
         Self {
             max,
@@ -27,13 +26,13 @@ impl BufferBodyLayer {
         }
     }
 
-    /// How many bytes of all requests together are held. Default: 64 MiB.
+    /// How many bytes all requests together may hold. Default: 64 MiB. Call this before you clone the layer.
     ///
-    /// Counted are bytes that have come, not those that are announced, until the service below takes them or the request
-    /// is dropped: a request that waits for another's response counts as well. A body that finds no room reaches the
-    /// service below as it comes.
+    /// This counts bytes that have arrived, not announced ones, until the service below takes them or the request is
+    /// dropped. So a request that waits for another's response counts as well. A body for which there is no room
+    /// reaches the service below as it arrives.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
-        self.budget.max = bytes;
+        self.budget = Budget::new(bytes);
         self
     }
 }

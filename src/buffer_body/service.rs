@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::{
     body::{BodyBytes, BufferedBody},
-    budget::{Budget, Reservation},
+    budget::Budget,
     buffer::Buffer,
     framing,
     future::{Reading, ResponseFuture},
@@ -36,7 +36,7 @@ impl<S> BufferBody<S> {
         &self.inner
     }
 
-    /// The inner service, to be changed.
+    /// A mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -63,14 +63,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_empty = request.body().is_end_stream();
-        // The key of these never holds a body.
+        // Their keys never hold a body.
         if matches!(*request.method(), Method::GET | Method::HEAD)
             && (is_empty || request.body().size_hint().exact() == Some(0))
         {
             return ResponseFuture::call(&mut self.inner, request.map(BufferedBody::untouched));
         }
         let (mut parts, body) = request.into_parts();
-        // Another layer may have left there what it read of another body.
+        // Another layer may have left what it read of another body.
         parts.extensions.remove::<BodyBytes>();
         parts.extensions.remove::<super::Trailers>();
         if !framing::may_be_read(&parts, &body.size_hint(), self.max) {
@@ -87,7 +87,7 @@ where
         ResponseFuture::read(Reading {
             service: self.inner.clone(),
             parts,
-            buffer: Box::pin(Buffer::new(body, Reservation::new(self.budget.clone()))),
+            buffer: Box::pin(Buffer::new(body, self.budget.clone())),
             max: self.max,
             patience: None,
         })

@@ -1,66 +1,35 @@
-//! What can be wrong with a body.
+//! What can go wrong with a body.
 
 use std::{error::Error, fmt};
 
-/// A body that was not as long as its response had said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LengthMismatch {
-    pub(crate) expected: u64,
-    pub(crate) received: u64,
+pub(crate) enum BodyError {
+    /// Its length is not the announced one.
+    LengthMismatch { expected: u64, received: u64 },
+    /// A follower fell behind in a body over `max_body` and can't call again, because its request is gone.
+    FellBehind,
+    /// A follower called again and got a different response.
+    ResponseChanged,
+    /// Its trailers are only for the leader.
+    PrivateTrailers,
 }
 
-/// A follower read a body over `max_body` so slowly that it has to call again, and its request is no longer there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FellBehind;
+// ===== impl BodyError =====
 
-/// A follower called again, and the response is not the one whose beginning it has had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ResponseChanged;
-
-/// The body ended with trailers that are for the leader alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PrivateTrailers;
-
-// ===== impl LengthMismatch =====
-
-impl fmt::Display for LengthMismatch {
+impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expected, received } = self;
-        write!(
-            f,
-            "the response announced a body of {expected} bytes, its source gave {received}"
-        )
+        f.write_str(match self {
+            Self::LengthMismatch { expected, received } => {
+                return write!(
+                    f,
+                    "the response announced a body of {expected} bytes, its source gave {received}"
+                );
+            }
+            Self::FellBehind => "this copy of a body larger than `max_body` was read too slowly",
+            Self::ResponseChanged => "the response changed while its body was read too slowly",
+            Self::PrivateTrailers => "the body's trailers are for another caller alone",
+        })
     }
 }
 
-impl Error for LengthMismatch {}
-
-// ===== impl FellBehind =====
-
-impl fmt::Display for FellBehind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this copy of a body larger than `max_body` was read too slowly")
-    }
-}
-
-impl Error for FellBehind {}
-
-// ===== impl ResponseChanged =====
-
-impl fmt::Display for ResponseChanged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the response changed while its body was read too slowly")
-    }
-}
-
-impl Error for ResponseChanged {}
-
-// ===== impl PrivateTrailers =====
-
-impl fmt::Display for PrivateTrailers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body's trailers are for another caller alone")
-    }
-}
-
-impl Error for PrivateTrailers {}
+impl Error for BodyError {}

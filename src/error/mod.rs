@@ -13,7 +13,9 @@ mod share;
 mod shared;
 
 #[cfg(feature = "http")]
-pub(crate) use self::body::{FellBehind, LengthMismatch, PrivateTrailers, ResponseChanged};
+pub(crate) use self::body::BodyError::{
+    FellBehind, LengthMismatch, PrivateTrailers, ResponseChanged,
+};
 #[cfg(feature = "http")]
 pub use self::share::ShareError;
 pub use self::shared::SharedError;

@@ -4,10 +4,10 @@ use std::{convert::Infallible, fmt, mem, sync::Arc};
 
 use super::{BoxError, SharedError};
 
-/// An error of the inner service that can be given to every caller of a flight.
+/// An error of the inner service that every caller of a flight can get.
 ///
-/// Implemented for [`Arc<E>`](Arc), [`SharedError`], Tower's `BoxError` and [`Infallible`]. A service with another error
-/// type takes a `map_err` below the layer:
+/// Implemented for [`Arc<E>`](Arc), [`SharedError`], Tower's `BoxError` and [`Infallible`]. For any other error type,
+/// put a `map_err` below the layer:
 ///
 /// ```
 /// use std::{io, sync::Arc};
@@ -20,7 +20,7 @@ use super::{BoxError, SharedError};
 /// # let _ = stack.into_inner();
 /// ```
 ///
-/// `.map_err(tower::BoxError::from)` works too, but there are places where rustc then says that an "implementation of
+/// `.map_err(tower::BoxError::from)` works too, but in some places rustc then says that an "implementation of
 /// `ShareError` is not general enough": see [When it does not compile](crate::guide::does_not_compile).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be shared between the callers of a flight",
@@ -28,9 +28,9 @@ use super::{BoxError, SharedError};
     note = "put `.map_err(std::sync::Arc::new)` (or `.map_err(tower::BoxError::from)`) below the `SingleflightLayer`"
 )]
 pub trait ShareError {
-    /// Another one of the same error.
+    /// A copy of the same error.
     ///
-    /// May change how `self` is held, so that both are alike: a boxed error becomes a box around a [`SharedError`].
+    /// May change how `self` is stored, so that both are alike: a boxed error becomes a box around a [`SharedError`].
     #[must_use]
     fn share(&mut self) -> Self;
 }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, sync::Arc};
 
 use super::BoxError;
 
-/// An error that all callers of a flight have in common. [`source`](Error::source) leads to the original.
+/// An error that all callers of a flight share. [`source`](Error::source) leads to the original.
 ///
 /// It displays as the original does.
 ///
@@ -55,7 +55,7 @@ pub struct SharedError {
 // ===== impl SharedError =====
 
 impl SharedError {
-    /// Makes `original` one that can be cloned: an error, or a text. A boxed `SharedError` is given back as it is.
+    /// Wraps an error or a text so that it can be cloned. Returns a boxed `SharedError` as it is.
     #[must_use]
     pub fn new(original: impl Into<BoxError>) -> Self {
         let original = original.into();

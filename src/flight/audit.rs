@@ -1,4 +1,4 @@
-//! What of a flight's answer is for those who are audited.
+//! A flight's response, for auditors.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     rules::Variant,
 };
 
-/// The answer of a flight that has come to its end, taken out of it.
+/// What auditors need of a flight that has ended.
 pub(super) struct Taken {
     original: Arc<Original>,
     /// If it is shared.
@@ -25,7 +25,7 @@ pub(super) struct Taken {
     is_complete: bool,
 }
 
-/// A frame that was pushed, for those who are audited.
+/// A frame that was pushed, for auditors.
 pub(super) struct Audited {
     original: Arc<Original>,
     frame: Frame<Bytes>,
@@ -48,7 +48,7 @@ impl Taken {
         })
     }
 
-    /// The answer is for nobody but its leader.
+    /// The response is only for its leader.
     pub(super) fn refuse(self) {
         self.original.refuse();
     }
@@ -83,7 +83,7 @@ impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// The flight has come to its end, whole or not.
+    /// The flight has ended, complete or not.
     pub(super) fn conclude(&self, taken: Option<Taken>) {
         let Some(taken) = taken else {
             return;
@@ -95,7 +95,7 @@ where
         }
     }
 
-    /// The work is dropped, or gives up, before its end.
+    /// The work is dropped or gives up before its end.
     pub(super) fn lose(&self) {
         let taken = Taken::of(&mut self.flight().data.state());
         self.conclude(taken);
@@ -113,7 +113,7 @@ impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// The flight has come to its end with its head.
+    /// The flight ends with its head.
     pub(super) fn conclude_whole(
         &self,
         original: &Original,

@@ -1,4 +1,4 @@
-//! What a body's frames, and its end, mean for those who read it or wait for it. See [`verdict`](super::verdict).
+//! What a body's frames and its end mean for readers and waiting followers. See [`verdict`](super::verdict).
 
 use std::ops::ControlFlow;
 
@@ -25,9 +25,9 @@ where
 {
     /// Whether to pull a frame from the source.
     pub(super) fn may_pull(&self) -> bool {
-        // With somebody who waits, or kept without anybody, the source is read ahead. The callers are looked at first: one
-        // who joins a kept flight between the two looks would else be taken for a leader alone, and the task that drives
-        // pause for ever.
+        // Read ahead if somebody waits, or if the flight is kept without callers. Look at the callers first: otherwise
+        // one that joins a kept flight in between would look like a lone leader, and the driving task would pause for
+        // ever.
         let eager = self.flight().callers() == 0 || self.flight().is_shared();
         let state = self.flight().data.state();
         let buffer = &state.buffer;
@@ -36,7 +36,7 @@ where
         buffer.may_pull(eager || complete)
     }
 
-    /// The source is pending. If all promised bytes have come, only its end is missing, and nobody need join for that.
+    /// The source is pending. If all promised bytes have come, only the end is missing, and nobody need join for that.
     pub(super) fn pause(&self) {
         let complete = {
             let state = self.flight().data.state();
@@ -55,7 +55,8 @@ where
         self.flight().data.state().active = Some(now);
     }
 
-    /// A frame has come. `Break`: nobody is left to read the body. `hasher` follows the body while several share a window.
+    /// A frame has come. `Break`: nobody is left to read the body. `hasher` hashes the body while several callers share
+    /// a window.
     pub(super) fn receive(
         &self,
         pulled: Pulled,
@@ -73,7 +74,7 @@ where
                 state.buffer.expected() == Some(state.buffer.received() + len as u64)
             };
             if is_last || received {
-                // Before the last byte can be read, by readers on other threads.
+                // Before readers on other threads can read the last byte.
                 #[cfg(feature = "redis")]
                 self.end_elsewhere_soon();
                 self.flight().detach();
@@ -111,13 +112,13 @@ where
         pushed
     }
 
-    /// The body up to the end of `frame`, where several share a window.
+    /// The body up to the end of `frame`, if several callers share a window.
     fn follow(&self, frame: &Frame<Bytes>, hasher: &mut Option<PrefixHasher>) -> Option<Prefix> {
         let is_followed = || {
             let state = self.flight().data.state();
             state.buffer.is_shared_window()
         };
-        // Nobody joins a window, so who is alone stays so.
+        // Nobody joins a window, so a lone reader stays alone.
         if hasher.is_some() && !is_followed() {
             *hasher = None;
         }
@@ -126,7 +127,7 @@ where
         Some(hasher.prefix())
     }
 
-    /// The body outgrows its limit with this frame, or is longer than was promised: nobody joins it any more.
+    /// This frame exceeds the limit or the promised length: nobody joins any more.
     fn outgrow(
         &self,
         frame: Frame<Bytes>,
@@ -134,13 +135,13 @@ where
         hasher: &mut Option<PrefixHasher>,
     ) -> ControlFlow<()> {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(crate::replicas::Reason::TooLarge);
+        self.refuse_elsewhere(crate::replicas::NotShared::TooLarge);
         self.flight().release();
         let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
             let state = self.flight().data.state();
             let is_shared = state.buffer.readers() > 1 && !state.buffer.exceeds(len);
-            is_shared.then(|| state.buffer.whole_data())
+            is_shared.then(|| state.buffer.held_data())
         };
         let prefixes = data.map(|data| {
             let hasher = hasher.insert(PrefixHasher::new());
@@ -168,12 +169,12 @@ where
         self.leave_to_leader()
     }
 
-    /// There can be no copy: those who wait make their own calls.
+    /// There can be no copy: waiting followers make their own calls.
     pub(super) fn refuse_followers(&self, reason: Reason) -> ControlFlow<()> {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::Reason::TooLarge,
-            _ => crate::replicas::Reason::Unshareable,
+            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
+            _ => crate::replicas::NotShared::Unshareable,
         });
         self.flight().release();
         let (taken, closed) = {
@@ -190,7 +191,7 @@ where
         self.leave_to_leader()
     }
 
-    /// Nobody can join any more: a leader that is alone drives itself again. `Break`: not even that is left.
+    /// Nobody can join any more: a lone leader drives itself again. `Break`: nobody is left.
     fn leave_to_leader(&self) -> ControlFlow<()> {
         if self.flight().callers() == 0 {
             self.lose();

@@ -16,7 +16,7 @@ use crate::rules;
 
 /// Claims the inner service's capacity and calls it, on an instance that was itself polled ready.
 ///
-/// Every response of the inner service comes through here, so here its `Content-Length` is made to fit its body.
+/// Every response of the inner service passes through here, so this is where its `Content-Length` is corrected.
 #[pin_project]
 pub(crate) struct Oneshot<S, ReqBody>
 where
@@ -30,7 +30,8 @@ where
 
 #[pin_project(project = StateProj)]
 enum State<S, F, E, ReqBody> {
-    Readying(Option<(S, Request<ReqBody>)>),
+    /// Boxed: most calls need no such state, and are moved about.
+    Readying(Option<Box<(S, Request<ReqBody>)>>),
     Calling(#[pin] F),
     Failed(Option<E>),
 }
@@ -41,27 +42,29 @@ impl<S, ReqBody> Oneshot<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    /// A call by an instance of its own.
+    /// A call by an instance that it owns.
     pub(crate) fn new(service: S, request: Request<ReqBody>) -> Self {
         Self {
             is_head: request.method() == Method::HEAD,
-            state: State::Readying(Some((service, request))),
+            state: State::Readying(Some(Box::new((service, request)))),
         }
     }
 
-    /// A call by `service`, at once if it is ready. An instance that is not moves into the future, and leaves a clone.
+    /// A call by `service`, at once if it is ready. Otherwise the instance moves into the future and leaves a clone
+    /// behind.
     pub(crate) fn begin(service: &mut S, request: Request<ReqBody>) -> Self
     where
         S: Clone,
     {
         let is_head = request.method() == Method::HEAD;
-        // Nobody needs to be woken: an instance that is not ready is polled again where it goes.
+        // A no-op waker will do: an instance that is not ready is polled again in the future.
         let state = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => State::Calling(service.call(request)),
             Poll::Ready(Err(error)) => State::Failed(Some(error)),
             Poll::Pending => {
                 let clone = service.clone();
-                State::Readying(Some((mem::replace(service, clone), request)))
+                let service = mem::replace(service, clone);
+                State::Readying(Some(Box::new((service, request))))
             }
         };
         Self { state, is_head }
@@ -72,7 +75,7 @@ impl<S, ReqBody> Oneshot<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    /// As `poll`, with the response as it came.
+    /// As `poll`, with the response unchanged.
     pub(crate) fn poll_call(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,9 +88,9 @@ where
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
                 StateProj::Readying(waiting) => {
-                    let (service, _) = waiting.as_mut().expect("polled after completion");
+                    let (service, _) = &mut **waiting.as_mut().expect("polled after completion");
                     ready!(service.poll_ready(cx))?;
-                    let (mut service, request) = waiting.take().expect("looked at just now");
+                    let (mut service, request) = *waiting.take().expect("looked at just now");
                     State::Calling(service.call(request))
                 }
             };

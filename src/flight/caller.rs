@@ -11,15 +11,15 @@ use http::request;
 
 use super::state::{Decision, Flight, FollowerState, HttpFlight, State};
 use crate::{
-    buffer::Place,
+    buffer::ReaderId,
     group::{self, Drive, Polled, Runtime},
     observe,
 };
 
-/// A [`group::Caller`] that is counted in [`Stats::waiters`](crate::Stats), has a place among the readers of the body, and still
-/// knows its flight when that has ended.
+/// A [`group::Caller`] that counts in [`Stats::waiters`](crate::Stats), has a place among the body's readers, and still
+/// knows its flight after that has ended.
 ///
-/// Leaves all of that when it is dropped.
+/// Dropping it gives up all of that.
 pub(crate) struct Caller<K> {
     flight: Arc<Flight<K>>,
     inner: group::Caller<(), (), HttpFlight<K>>,
@@ -29,14 +29,14 @@ pub(crate) struct Caller<K> {
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
-    Reads(Place),
+    Reads(ReaderId),
     /// A follower that waits for its head, in this slot (S1).
     Waits(usize),
-    /// Others have counted it out (S3).
+    /// It has been counted out (S3).
     Dismissed,
-    /// A follower that waits no longer, nor reads.
+    /// A follower that neither waits nor reads any more.
     Left,
-    /// The leader, of a flight that was closed while it was alone: nothing was copied, nor is.
+    /// The leader of a flight that was closed while it was alone: nothing is copied.
     Alone,
 }
 
@@ -59,13 +59,13 @@ impl<K> Caller<K> {
         self.inner.take_waker()
     }
 
-    /// Makes a caller of a flight that is led by none its leader.
+    /// Makes a caller the leader of a flight without one.
     pub(super) fn take_lead(&mut self) {
         self.inner.take_lead();
     }
 
     pub(super) fn leader(inner: group::Caller<(), (), HttpFlight<K>>) -> Self {
-        Self::new(inner, Part::Reads(Place::Leader))
+        Self::new(inner, Part::Reads(ReaderId::Leader))
     }
 
     /// One that has led the flight while it was solo.
@@ -75,7 +75,7 @@ impl<K> Caller<K> {
         Self {
             flight,
             inner,
-            part: Part::Reads(Place::Leader),
+            part: Part::Reads(ReaderId::Leader),
             ended: false,
         }
     }
@@ -85,8 +85,8 @@ impl<K> Caller<K> {
         self.flight.data.state().response.take()
     }
 
-    /// A follower of whom the head is there.
-    pub(super) fn reader(inner: group::Caller<(), (), HttpFlight<K>>, place: Place) -> Self {
+    /// A follower that joins after the head has come.
+    pub(super) fn reader(inner: group::Caller<(), (), HttpFlight<K>>, place: ReaderId) -> Self {
         Self::new(inner, Part::Reads(place))
     }
 
@@ -94,13 +94,13 @@ impl<K> Caller<K> {
         Self::new(inner, Part::Waits(slot))
     }
 
-    /// Whether the flight may have to send this reader on before the end of its body.
+    /// Whether this reader may have to move on before the end of the body.
     pub(crate) fn may_move_on(&self) -> bool {
         !self.flight.data.state().buffer.is_reserved()
     }
 
-    /// Its place among those who read the body.
-    pub(crate) fn place(&self) -> Place {
+    /// Its place among the body's readers.
+    pub(crate) fn place(&self) -> ReaderId {
         match self.part {
             Part::Reads(place) => place,
             _ => unreachable!("only a reader asks"),
@@ -111,12 +111,12 @@ impl<K> Caller<K> {
         &self.flight
     }
 
-    /// The leader leaves a flight whose body nobody reads through it.
+    /// The leader leaves a flight whose body nobody reads through the flight.
     pub(crate) fn leave_alone(mut self) {
         self.part = Part::Alone;
     }
 
-    /// What is decided for a follower that waits: it waits no longer then.
+    /// Takes the decision for a waiting follower, which then waits no longer.
     pub(super) fn take_decision(&mut self) -> Option<Decision<K>> {
         let slot = self.slot();
         let (decision, place) = self.flight.data.state().take_decision(slot)?;
@@ -130,12 +130,12 @@ impl<K> Caller<K> {
         Some(decision)
     }
 
-    /// Whether a follower that waits was dismissed (S3).
+    /// Whether a waiting follower was dismissed (S3).
     pub(super) fn is_dismissed(&self) -> bool {
         self.flight.data.state().is_dismissed(self.slot())
     }
 
-    /// A follower leaves that has waited long enough, with its request's head. `None`: something is decided.
+    /// A follower that has waited long enough leaves, with its request's head. `None` if it already has a decision.
     pub(crate) fn give_up(&mut self) -> Option<Box<request::Parts>> {
         let slot = self.slot();
         let mut state = self.flight.data.state();
@@ -175,20 +175,20 @@ impl<K: Send + Sync + 'static> Caller<K> {
         }
     }
 
-    /// A follower's first act: the flight does not depend on its leader any more.
+    /// A follower's first act: from now on the flight does not depend on its leader.
     pub(crate) fn promote(&self) {
         self.inner.promote();
     }
 
-    /// The flight goes on though every caller leaves, if there is a runtime for it.
+    /// Lets the flight go on after every caller has left, if there is a runtime for it.
     pub(crate) fn finish_abandoned(&self) {
         if let Some(runtime) = Runtime::current() {
             self.inner.keep_on(runtime);
         }
     }
 
-    /// Drives the flight where that is this caller's part, and leaves its waker. Ready when the flight has ended, which
-    /// may be asked again.
+    /// Drives the flight if that is this caller's part, and stores its waker. Ready when the flight has ended; may be
+    /// polled again then.
     ///
     /// # Panics
     ///
@@ -223,7 +223,7 @@ impl<K> Drop for Caller<K> {
             Part::Left => None,
             _ => return,
         };
-        // A task that has not noticed yet, or a waker that somebody keeps, may hold the flight for longer.
+        // A task that has not noticed yet, or a stored waker, may hold the flight for longer.
         let (kept, spent) = {
             let mut state = data.state();
             is_missed |= place.is_some_and(|place| state.buffer.leave(place));
@@ -239,13 +239,13 @@ impl<K> Drop for Caller<K> {
     }
 }
 
-/// What is kept of a body that nobody reads, nor ever will.
+/// What is kept of a body that nobody will read any more.
 fn take_unread<K>(flight: &Flight<K>, state: &mut State<K>) -> Option<impl Sized + use<K>> {
     let is_over = state.buffer.readers() == 0 && (state.is_closed || flight.is_over());
     is_over.then(|| state.buffer.discard())
 }
 
-/// Gives up what is kept of a body that nobody reads: callers that were dismissed and have not found out hold their flight.
+/// Drops what is kept of a body that nobody reads: dismissed callers that don't know it yet still hold the flight.
 pub(super) fn drop_unread<K>(flight: &Flight<K>) {
     let unread = take_unread(flight, &mut flight.data.state());
     drop(unread);

@@ -1,4 +1,4 @@
-//! How a request gets into a flight: it leads one, joins one, or finds one that is full.
+//! How a request gets into a flight: it leads one, joins one, or finds it full.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     audit::Original,
-    buffer::Place,
+    buffer::ReaderId,
     group::{Admission, Entry, Match, MatchAdmission, Matcher},
     rules::Variant,
     shared::Flights,
@@ -25,15 +25,15 @@ pub(crate) struct Candidate<'a, K> {
     now: Instant,
     max_waiters: usize,
     number: Number,
-    /// Its head, which goes where it waits.
+    /// Its head, which is kept where it waits.
     head: &'a mut Option<request::Parts>,
-    /// It was moved from another flight. Whatever it joins or leads, its caller finds it waiting there.
+    /// It was moved from another flight. Its caller finds it waiting in the flight that it joins or leads.
     is_moved: bool,
-    /// What it is in the fields by which its key is known to vary.
+    /// Its variant, in the fields by which its key is known to vary.
     variant: Option<Variant>,
-    /// These fields, where they become known on the way.
+    /// These fields, if they become known on the way.
     names: Option<Arc<[HeaderName]>>,
-    /// It is audited, by the answer of the flight that it would have joined.
+    /// It is audited against the flight that it would have joined.
     original: Option<Arc<Original>>,
 }
 
@@ -44,9 +44,9 @@ pub(crate) enum Admitted<K> {
     Waits(Caller<K>),
     /// Its response begins with this head.
     Begins(Caller<K>, Arc<response::Parts>),
-    /// There is a flight, with as many callers as it may have.
+    /// Its flight is full.
     Full,
-    /// There is a flight, and it makes its own call beside it.
+    /// It is audited, and makes its own call beside the flight.
     Audits(Arc<Original>),
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Admitted<K> {
 pub(crate) enum JoinedAs {
     Leader,
     Waiting(usize),
-    Reader(Place, Arc<response::Parts>),
+    Reader(ReaderId, Arc<response::Parts>),
 }
 
 // ===== impl Candidate =====
@@ -80,9 +80,10 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
     }
 
-    /// Joins the flight that is for this request, or leads a new one with `data`.
+    /// Joins the flight for this request, or leads a new one with `data`.
     ///
-    /// Finding a flight and being counted there are one step, so whatever the flight decides it decides for all who are counted.
+    /// Finding a flight and being counted there are one step, so the flight's decisions apply to everybody who is
+    /// counted.
     pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Admitted<K> {
         self.names = self.flights.varying.names(data.hash);
         let trace = data.trace.clone();
@@ -106,8 +107,9 @@ impl<'a, K: Eq> Candidate<'a, K> {
         }
     }
 
-    /// As `enter`, for a follower that may not have its flight's response. It waits in another flight: its variant's, if the
-    /// response varies. If that is new, the first of its callers to be polled leads it. `None` if it is full.
+    /// As `enter`, for a follower that may not have its flight's response. It waits in another flight: that of its
+    /// variant, if the response varies. If that flight is new, the first of its callers to be polled leads it. `None`
+    /// if it is full.
     pub(crate) fn enter_moved(
         mut self,
         variant: Option<Variant>,
@@ -150,7 +152,7 @@ impl<'a, K: Eq> Candidate<'a, K> {
                 None => table.enter(&[hash], (), data, self),
             };
             match entered {
-                // Once more, now that it is known by which fields the key varies.
+                // Again, now that we know by which fields the key varies.
                 Admission::Refused(((), back)) if self.names.is_some() => data = back,
                 entered => return entered,
             }
@@ -236,7 +238,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
             let head = self.head.take().expect("it is in no flight yet");
             let state = data.state_mut();
             state.stage = Stage::Unled;
-            let slot = state.wait(head, Place::Leader, self.number);
+            let slot = state.wait(head, ReaderId::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }
     }

@@ -1,6 +1,6 @@
 //! A flight's part in the protocol across replicas, and how the protocol sees the flight.
 //!
-//! Nothing here is called under a lock of a shard or a flight, but for [`LocalFlight::join`], which takes both.
+//! Nothing here is called under the lock of a shard or a flight; [`LocalFlight::join`] takes both.
 
 use std::{
     mem,
@@ -16,7 +16,7 @@ use crate::{
     group,
     key::KeyExtractor,
     replicas::{
-        Answering, Contest, Digest, LocalFlight, Reason, Refusal, RemoteSeat, Unjoined,
+        Answering, Contest, Digest, LocalFlight, NotShared, Refusal, RemoteSeat, Unjoined,
         http::variant_name,
     },
     rules::Variant,
@@ -24,16 +24,16 @@ use crate::{
     sync::Mutex,
 };
 
-/// What the work holds of the protocol.
+/// The work's part in the protocol.
 pub(crate) struct Contender {
     /// The name of the request's flights.
     pub(super) request: Digest,
     state: Mutex<Part>,
-    /// While others are moved whom it is for.
+    /// While the callers that it is for are moved here.
     pub(super) others: Mutex<Option<ForOthers>>,
 }
 
-/// An answer that is for requests of another variant than the leader's.
+/// An answer for another variant than the leader's.
 pub(super) struct ForOthers {
     pub(super) body: Bytes,
     pub(super) covered: u64,
@@ -41,34 +41,34 @@ pub(super) struct ForOthers {
 }
 
 pub(super) enum Part {
-    /// It is not known yet who makes the call. Whether it contends for a variant of the request's flights.
+    /// Nobody knows yet who makes the call. Holds whether it contends for a variant of the request.
     Waits {
         contest: Contest,
         is_variant: bool,
     },
-    /// Another replica's answer, for the callers below this number, has come to the flight that they were in before.
+    /// Another replica's answer for the callers below this number came to the flight in which they were before.
     Answered(Bytes, u64),
     /// This replica makes the call.
     Calls(Contest),
-    /// The call has ended, and followers elsewhere wait.
+    /// The call has ended, and followers at other replicas wait.
     Ended(Answering),
     None,
 }
 
-/// As the protocol sees a flight. Weak: it is dropped under the protocol's lock.
+/// A flight as the protocol sees it. Weak, because it is dropped under the protocol's lock.
 struct FlightForReplicas<K> {
     flight: Weak<Flight<K>>,
     flights: Weak<Flights<K>>,
     max_waiters: usize,
 }
 
-/// A follower elsewhere: a caller that does not read.
+/// A follower at another replica: a caller that does not read.
 struct RemoteFollower<K> {
     caller: group::Caller<(), (), HttpFlight<K>>,
     _flights: Arc<Flights<K>>,
 }
 
-/// What is not to be dropped under a lock.
+/// Something that must not be dropped under a lock.
 struct Spare<T>(T);
 
 // ===== impl Contender =====
@@ -92,7 +92,7 @@ impl Contender {
             None => {
                 let is_variant = variant.is_some();
                 let contested =
-                    variant.map_or(name, |own| variant_name(&replicated.site, name, &own));
+                    variant.map_or(name, |own| variant_name(&replicated.client, name, &own));
                 Part::Waits {
                     contest: contend(shared, replicated, flight, contested),
                     is_variant,
@@ -132,15 +132,15 @@ pub(super) fn contend<X: KeyExtractor>(
     });
     let target = replicated.target(&flight.data.key);
     let asked = flight.data.state().contending.asked;
-    let contest = replicated.site.contend(name, Some(target), seen, asked);
-    // Whoever joins from here on says so itself.
+    let contest = replicated.client.contend(name, Some(target), seen, asked);
+    // From now on callers that join announce themselves.
     let now = {
         let mut state = flight.data.state();
         state.contending.entry = Some(contest.id());
         state.contending.asked
     };
     if now > asked {
-        replicated.site.one_more(contest.id(), now - 1);
+        replicated.client.one_more(contest.id(), now - 1);
     }
     contest
 }
@@ -158,7 +158,7 @@ where
         };
         let now = Instant::now();
         if flights.unshareable.contains(flight.data.hash, now) {
-            let why = Refusal::Alone(Reason::Unshareable);
+            let why = Refusal::Alone(NotShared::Unshareable);
             return Err(unjoined(why, (flight, flights)));
         }
         let joined = flight.join_if(|flight| {
@@ -174,7 +174,7 @@ where
                 return Err(Refusal::Gone);
             }
             if flight.callers() >= self.max_waiters {
-                return Err(Refusal::Alone(Reason::Full));
+                return Err(Refusal::Alone(NotShared::Full));
             }
             state.is_joined = true;
             Ok(())

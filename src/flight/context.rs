@@ -1,4 +1,4 @@
-//! What the parts of a flight's work have in common.
+//! What the parts of a flight's work share.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{group::drop_quietly, key::KeyExtractor, shared::Shared};
 
-/// Whom the work is for.
+/// The flight and the leader that the work is for.
 pub(super) struct WorkContext<X: KeyExtractor> {
     /// Where its key's flights are.
     pub(super) hash: u64,
@@ -25,7 +25,7 @@ pub(super) struct WorkContext<X: KeyExtractor> {
     pub(super) contender: Option<Box<Contender>>,
 }
 
-/// A frame, and what the source says after it.
+/// A frame, and the source's size hint after it.
 pub(super) struct Pulled {
     pub(super) frame: Frame<Bytes>,
     pub(super) hint: SizeHint,

@@ -1,6 +1,7 @@
-//! What a flight does across replicas: its leader contends for the call, and its work makes it, or has another replica's response.
+//! What a flight does across replicas: its leader contends for the call, and its work makes the call or takes another
+//! replica's response.
 //!
-//! Nothing here is called under a lock of a shard or a flight.
+//! Nothing here is called under the lock of a shard or a flight.
 
 use std::{
     any::Any,
@@ -24,9 +25,9 @@ use crate::{
     key::KeyExtractor,
     observe,
     replicas::{
-        Answering, Digest, Reason, Verdict, Why,
+        AloneReason, Answering, ContestOutcome, Digest, NotShared,
         http::{
-            Answer, RemoteBody, Response as Remote, variant_name, variant_values, write_failure,
+            RemoteAnswer, RemoteBody, RemoteResponse, variant_name, variant_values, write_failure,
             write_response,
         },
     },
@@ -34,20 +35,20 @@ use crate::{
     shared::{Flights, Replicated},
 };
 
-/// What a flight does, once that is known.
+/// What a flight does once it has an outcome.
 pub(super) enum Elsewhere {
     Call,
-    /// Another replica's response is that of this flight.
+    /// It takes another replica's response.
     Response(Head, RemoteBody),
-    /// Another replica's call has failed, and so has this flight.
+    /// Another replica's call failed, and so does this flight.
     Failed,
 }
 
-/// In the extensions of another replica's response, until it has its role.
+/// Marks another replica's response in its extensions, until it gets its role.
 #[derive(Clone, Copy)]
 pub(crate) struct FromReplica;
 
-/// A whole response, as other replicas may have it.
+/// A complete response, for other replicas.
 pub(super) struct Whole {
     head: Arc<response::Parts>,
     variant: Option<Variant>,
@@ -57,23 +58,23 @@ pub(super) struct Whole {
 // ===== impl Flights =====
 
 impl<K> Flights<K> {
-    /// The number of a request that asks now.
+    /// The number of a new request.
     #[inline]
     pub(crate) fn number(&self) -> Number {
         Number(
             self.replicated()
-                .map_or(0, |replicated| replicated.site.number()),
+                .map_or(0, |replicated| replicated.client.number()),
         )
     }
 
-    /// The caller of this number has joined a flight.
+    /// The caller with this number has joined a flight.
     pub(crate) fn one_more(&self, flight: &Flight<K>, number: Number) {
         let Some(replicated) = self.replicated() else {
             return;
         };
         let entry = flight.data.state().contending.entry;
         if let Some(entry) = entry {
-            replicated.site.one_more(entry, number.0);
+            replicated.client.one_more(entry, number.0);
         }
     }
 }
@@ -81,13 +82,13 @@ impl<K> Flights<K> {
 // ===== impl State =====
 
 impl<K> State<K> {
-    /// The whole response, if it is here and everybody may have it. Asked when the source has ended.
+    /// The complete response, if it is all here and everybody may have it. Called when the source has ended.
     pub(super) fn whole(&self) -> Option<Whole> {
         let Stage::Shared(head) = &self.stage else {
             return None;
         };
         Some(Whole {
-            frames: self.buffer.whole_frames()?,
+            frames: self.buffer.frames_for_all()?,
             head: Arc::clone(head),
             variant: self.variant.as_ref().map(own),
         })
@@ -100,7 +101,7 @@ impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// Waits until it is known who makes the call.
+    /// Waits until it is settled who makes the call.
     pub(super) fn poll_elsewhere<B, E>(&self, cx: &mut Context<'_>) -> Poll<Elsewhere>
     where
         B: Send + 'static,
@@ -123,7 +124,7 @@ where
                     return Poll::Ready(Elsewhere::Call);
                 }
             };
-            let Poll::Ready(verdict) = contest.poll_verdict(cx) else {
+            let Poll::Ready(verdict) = contest.poll_outcome(cx) else {
                 contender.put(Part::Waits {
                     contest,
                     is_variant,
@@ -131,14 +132,14 @@ where
                 return Poll::Pending;
             };
             let (body, covered) = match verdict {
-                Verdict::Lead => {
+                ContestOutcome::Lead => {
                     contender.put(Part::Calls(contest));
                     return Poll::Ready(Elsewhere::Call);
                 }
-                Verdict::Alone(why) => {
+                ContestOutcome::Alone(why) => {
                     contender.put(Part::Calls(contest));
-                    if why == Why::Told(Reason::Unshareable) {
-                        // There will be nothing to share here either.
+                    if why == AloneReason::Told(NotShared::Unshareable) {
+                        // So there will be nothing to share here either.
                         let (_, taken) = verdict::close(self.flight());
                         self.conclude(taken);
                         let refused = Stage::Refused(observe::Reason::Unshareable);
@@ -147,10 +148,10 @@ where
                     }
                     return Poll::Ready(Elsewhere::Call);
                 }
-                Verdict::Answer { body, covered } => (body, covered),
+                ContestOutcome::Answer { body, covered } => (body, covered),
             };
-            match Answer::read(&body) {
-                Some(Answer::Failure(text)) => {
+            match RemoteAnswer::read(&body) {
+                Some(RemoteAnswer::Failure(text)) => {
                     if let Some(error) = error_of(text) {
                         drop(contest);
                         self.end_for_covered(covered);
@@ -158,7 +159,7 @@ where
                         return Poll::Ready(Elsewhere::Failed);
                     }
                 }
-                Some(Answer::Response(remote)) => {
+                Some(RemoteAnswer::Response(remote)) => {
                     if let Some(own) = self.other_variant(&remote) {
                         if let (false, Some((_, values))) = (is_variant, remote.vary) {
                             drop(contest);
@@ -181,15 +182,15 @@ where
                 }
                 None => {}
             }
-            // It is none that this flight can have.
+            // This flight can't have it.
             contender.put(Part::Calls(contest));
             return Poll::Ready(Elsewhere::Call);
         }
     }
 
-    /// An answer that has come for others in the flight that this one's callers were in.
+    /// Takes an answer that came to the flight in which this flight's callers were before.
     fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
-        let Some(Answer::Response(remote)) = Answer::read(body) else {
+        let Some(RemoteAnswer::Response(remote)) = RemoteAnswer::read(body) else {
             return Elsewhere::Call;
         };
         if self.other_variant(&remote).is_some() {
@@ -204,17 +205,17 @@ where
         }
     }
 
-    /// What this flight's request is in the fields by which the response varies, if that is something else.
-    fn other_variant(&self, remote: &Remote) -> Option<Variant> {
+    /// This request's own variant in the fields by which the response varies, if it differs.
+    fn other_variant(&self, remote: &RemoteResponse) -> Option<Variant> {
         let (names, values) = remote.vary.as_ref()?;
         let own = Variant::of_fields(Arc::clone(names), &self.request.fields);
-        let site = &self.replicated().site;
-        (variant_values(site, &own) != *values).then_some(own)
+        let client = &self.replicated().client;
+        (variant_values(client, &own) != *values).then_some(own)
     }
 
     fn contend_as(&self, request: Digest, own: &Variant) -> Part {
         let replicated = self.replicated();
-        let name = variant_name(&replicated.site, request, own);
+        let name = variant_name(&replicated.client, request, own);
         Part::Waits {
             contest: contend(&self.shared, replicated, self.flight(), name),
             is_variant: true,
@@ -236,8 +237,8 @@ where
         self.reserve(Head::new(&request.method, parts, body)).ok()
     }
 
-    /// The flight ends with an answer for the callers below this number. The others have asked too late for it: they become a new
-    /// flight.
+    /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a
+    /// new flight.
     fn end_for_covered(&self, covered: u64) {
         self.flight().detach();
         self.move_late(covered);
@@ -248,21 +249,22 @@ impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// The call has failed: what others get, to be given to them when everybody here has it.
+    /// The call has failed: what other replicas get, to be sent once everybody here has it.
     pub(super) fn failure<E: 'static>(
         &self,
         error: &E,
-    ) -> Option<(Answering, Result<Bytes, Reason>)> {
+    ) -> Option<(Answering, Result<Bytes, NotShared>)> {
         let answering = self.end_elsewhere()?;
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
-        // To show it is the user's.
+        // Formatting it is user code.
         let text = error.and_then(|error| caught(|| error.to_string()).ok());
-        let limit = self.shared.flights.replicated()?.site.max_body();
-        let answer = text.map_or(Err(Reason::Failed), |text| write_failure(&text, limit));
+        let limit = self.shared.flights.replicated()?.client.max_body();
+        let answer = text.map_or(Err(NotShared::Failed), |text| write_failure(&text, limit));
         Some((answering, answer))
     }
 
-    /// A caller has been moved to `flight`. If nobody leads that, and there is an answer for all its callers, it is there.
+    /// A caller has been moved to `flight`. If nobody leads that flight, and the answer covers all its callers, leaves
+    /// the answer there.
     pub(super) fn hand_on(&self, flight: &Flight<X::Key>) {
         let Some(contender) = &self.contender else {
             return;
@@ -275,7 +277,7 @@ where
             return;
         };
         let variant = flight.data.state().variant.as_ref().map(own);
-        let values = variant.map(|variant| variant_values(&replicated.site, &variant));
+        let values = variant.map(|variant| variant_values(&replicated.client, &variant));
         if values != Some(answer.values) {
             return;
         }
@@ -286,8 +288,8 @@ where
         }
     }
 
-    /// The call has ended: whoever asks elsewhere from now on does not get its response. Comes before anybody can see the end. Gives
-    /// what is to be answered, if followers elsewhere wait.
+    /// The call has ended: nobody who asks at another replica from now on gets its response. Called before anybody can
+    /// see the end. Returns what to answer, if followers at other replicas wait.
     pub(super) fn end_elsewhere(&self) -> Option<Answering> {
         match self.contender.as_ref()?.take() {
             Part::Waits { contest, .. } | Part::Calls(contest) => contest.end(),
@@ -296,34 +298,39 @@ where
         }
     }
 
-    /// As `end_elsewhere`, where the answer comes later.
+    /// As `end_elsewhere`, if the answer comes later.
     pub(super) fn end_elsewhere_soon(&self) {
         if let (Some(contender), Some(answering)) = (&self.contender, self.end_elsewhere()) {
             contender.put(Part::Ended(answering));
         }
     }
 
-    /// Followers elsewhere make calls of their own.
-    pub(super) fn refuse_elsewhere(&self, reason: Reason) {
+    /// Followers at other replicas make their own calls.
+    pub(super) fn refuse_elsewhere(&self, reason: NotShared) {
         if let Some(answering) = self.end_elsewhere() {
             answering.answer(Err(reason));
         }
     }
 
-    /// Followers elsewhere get the response, if it is `whole`.
+    /// Followers at other replicas get the response, if it is complete.
     pub(super) fn answer_elsewhere(&self, answering: Answering, whole: Option<Whole>) {
         let replicated = self.shared.flights.replicated();
         let replicated = replicated.expect("only then a flight contends");
-        let written = whole.ok_or(Reason::Failed).and_then(|whole| {
+        let written = whole.ok_or(NotShared::Failed).and_then(|whole| {
             let vary = whole.variant.as_ref();
-            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.site, own)));
-            write_response(&whole.head, vary, &whole.frames, replicated.site.max_body())
+            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.client, own)));
+            write_response(
+                &whole.head,
+                vary,
+                &whole.frames,
+                replicated.client.max_body(),
+            )
         });
         answering.answer(written);
     }
 }
 
-/// Another replica's error, where the service's errors can be made of a text.
+/// Another replica's error, if the service's error type can be made from a text.
 fn error_of<E: 'static>(text: String) -> Option<E> {
     let mut error = Some(BoxError::from(text));
     let error = (&mut error as &mut dyn Any).downcast_mut::<Option<E>>();

@@ -20,7 +20,7 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use crate::{
     Handle, RequestKey, ResponseBody, Role, SingleflightLayer,
     error::BoxError,
-    replicas::{MemoryStore, Site},
+    replicas::{MemoryStore, ReplicaClient},
 };
 
 const CALL: Duration = Duration::from_millis(300);
@@ -101,7 +101,8 @@ impl Fleet {
             running: AtomicUsize::new(0),
         });
         let replica = |_| {
-            let layer = set(SingleflightLayer::new()).across(Site::in_memory(&store), |_, _| ());
+            let layer =
+                set(SingleflightLayer::new()).across(ReplicaClient::in_memory(&store), |_, _| ());
             let inner = Arc::clone(&origin);
             let inner = tower::service_fn(move |request| Arc::clone(&inner).call(request));
             Replica {
@@ -254,11 +255,11 @@ async fn a_body_shorter_than_promised_is_whole_at_no_replica() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_alone_costs_two_commands_and_sends_no_body() {
     let fleet = Fleet::new(page).await;
-    fleet.store.take_requests();
+    fleet.store.take_commands();
     let got = fleet.replicas[0].ask(get(0)).await;
     assert_eq!(got.role, Role::Leader);
     sleep(Duration::from_millis(20)).await;
-    let commands = fleet.store.take_requests();
+    let commands = fleet.store.take_commands();
     assert_eq!(commands.len(), 2, "{commands:?}");
     fleet.nothing_is_left().await;
 }
@@ -510,7 +511,7 @@ async fn nobody_joins_from_elsewhere_when_the_last_byte_has_come() {
     let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
     let calls = Arc::new(AtomicUsize::new(0));
     let [first, second] = [(); 2].map(|()| {
-        let layer = SingleflightLayer::new().across(Site::in_memory(&store), |_, _| ());
+        let layer = SingleflightLayer::new().across(ReplicaClient::in_memory(&store), |_, _| ());
         let calls = Arc::clone(&calls);
         // The connection says later that it was the last.
         let inner = tower::service_fn(move |_: Request<String>| {
@@ -712,7 +713,7 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
         .map(|_| {
             let key = |request: &http::request::Parts| Some(request.uri.path().to_owned());
             let layer = SingleflightLayer::with_key(key)
-                .across(Site::in_memory(&store), |path, bytes| {
+                .across(ReplicaClient::in_memory(&store), |path, bytes| {
                     bytes.part(path.as_bytes())
                 });
             let calls = Arc::clone(&calls);

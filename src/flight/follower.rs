@@ -15,18 +15,18 @@ use crate::{
     service::Singleflight,
 };
 
-/// It keeps what it needs for a call of its own: here, but for its request's head. That lies in its place in the flight, where
-/// whoever decides can see it.
+/// It keeps what it needs for its own call, except its request's head: that is in its place in the flight, where the
+/// deciding code can see it.
 pub(crate) struct Follower<S, X, ReqBody>
 where
-    // What the service shares names the key's type.
+    // The shared state depends on the key's type.
     X: KeyExtractor,
 {
     pub(crate) caller: Caller<X::Key>,
     pub(crate) own: Own<S, X, ReqBody>,
 }
 
-/// What a caller needs for a call of its own, beside its request's head.
+/// What a caller needs for its own call, beside its request's head.
 pub(crate) struct Own<S, X, ReqBody>
 where
     X: KeyExtractor,
@@ -62,8 +62,8 @@ impl<S, X, ReqBody> Follower<S, X, ReqBody>
 where
     X: KeyExtractor,
 {
-    /// Drives the flight where that is this caller's part, until something is decided for it. It is in no other flight
-    /// then: a [`Decision::Move`] is followed here.
+    /// Drives the flight if that is this caller's part, until there is a decision for it. Handles [`Decision::Move`]
+    /// itself.
     ///
     /// # Panics
     ///
@@ -83,17 +83,17 @@ where
                 None => {}
             }
             match caught(|| self.caller.poll(cx)) {
-                // Then once more: it may have been decided before the waker was left, or by this very poll.
+                // Check again: the decision may have been made before the waker was stored, or by this very poll.
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(())) => {
-                    // A flight that has ended without a word.
+                    // The flight has ended without a decision.
                     if let Some(head) = self.caller.give_up() {
                         return Poll::Ready(Decision::Forward(head, Reason::Leaderless));
                     }
-                    // It is cancelled, and its last callers are being moved: there is no place for a waker any more.
+                    // It was cancelled, and its last callers are being moved: there is no place for a waker any more.
                     cx.waker().wake_by_ref();
                 }
-                // It has no part in that any more.
+                // It is not part of that flight any more.
                 Err(payload) if self.caller.is_dismissed() => {
                     drop_quietly(payload);
                     cx.waker().wake_by_ref();

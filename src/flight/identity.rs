@@ -1,4 +1,4 @@
-//! A request that may be coalesced: its key, and what else its head says.
+//! A request that may be coalesced: its key, and what else we need of its head.
 
 use http::{Method, request};
 use http_body::Body;
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct Identity<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
-    /// In which an identical request may differ: for `Vary`.
+    /// The fields in which an identical request may differ: for `Vary`.
     pub(crate) differing: Fields,
 }
 
@@ -35,7 +35,7 @@ impl<K> Identity<K> {
         }
         let mut differing = Fields::default();
         let mut fields = RequestFields::default();
-        // The default key is made in the pass in which the rules look at the fields.
+        // One pass over the fields makes the default key and collects what the rules need.
         let default = match shared.default_key() {
             Some(default) if !default.coalesces(request) => {
                 return Err(if default.opts_in(&request.method) {
@@ -63,7 +63,7 @@ impl<K> Identity<K> {
         }
         let key = match default {
             Some(key) => shared.extractor.complete(key, request),
-            // A key that knows nothing of them may have left them out.
+            // A key function that can't see them has left them out.
             None if Trailers::of(request).is_some() => return Err(Bypass::Body),
             None => shared.extractor.extract(request),
         };

@@ -1,4 +1,4 @@
-//! The bounds on what is below the layer, said once.
+//! The bounds on the inner service, in one place.
 
 use http::{Request, Response};
 use http_body::Body;

@@ -37,19 +37,19 @@ pub(crate) enum Lead<K> {
     Over,
 }
 
-/// What must be known of the leader's request when its response comes.
+/// What we need of the leader's request when its response comes.
 pub(crate) struct LeaderRequest {
     pub(crate) method: Method,
     pub(crate) has_credentials: bool,
-    /// Those in which an identical request may differ: for `Vary`.
+    /// The fields in which an identical request may differ: for `Vary`.
     pub(crate) fields: Fields,
 }
 
 /// What a leader gets.
 pub(crate) enum LeaderResponse<B> {
-    /// The response as it came; the flight has no further part in it.
+    /// The unchanged response; the flight is over.
     Untouched(Response<B>),
-    /// The whole response; it ended before anybody joined.
+    /// The complete response, which ended before anybody joined.
     Whole(response::Parts, Option<Frame<Bytes>>),
     /// The head; the body is read through the flight.
     Shared(response::Parts),
@@ -184,7 +184,7 @@ where
                 let (parts, body) = response.into_parts();
                 (parts, ResponseBody::inner(body))
             }
-            LeaderResponse::Whole(parts, frame) => (parts, ResponseBody::whole(frame)),
+            LeaderResponse::Whole(parts, frame) => (parts, ResponseBody::one_frame(frame)),
         };
         if let Some(caller) = caller {
             caller.leave_alone();

@@ -3,24 +3,24 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `identity` | a request's key, or why it has none |
-//! | `candidate` | how a request gets into a flight: leads, joins, finds it full |
+//! | `candidate` | how a request gets into a flight: it leads, joins, or finds it full |
 //! | `caller` | a caller's part in a flight, counted |
 //! | `state` | how far a flight has come, and who waits for its head |
 //! | `inner` | the bounds on the inner service |
-//! | `call` | one call of it, readiness first |
+//! | `call` | one call of the inner service, once it is ready |
 //! | `work` | what a flight does: the call, the verdict on its head, the body |
-//! | `context` | what the parts of this work have in common |
-//! | `verdict` | what the call's failure or head means for those who wait |
+//! | `context` | what the parts of this work share |
+//! | `verdict` | what the call's failure or head means for waiting followers |
 //! | `moves` | moving followers to the flights of their own variants |
-//! | `body` | what the body's frames and end mean for them, and for those who read |
-//! | `audit` | what of its answer is for those who are audited |
+//! | `body` | what the body's frames and end mean for followers and readers |
+//! | `audit` | the flight's response, for auditors |
 //! | `contender` | the flight's part in the protocol across replicas (feature `redis`) |
 //! | `elsewhere` | what a flight does across replicas (feature `redis`) |
 //! | `leader` | the caller whose request is forwarded |
 //! | `solo` | a leader that is alone, whose flight is an entry of the table and nothing else |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
-//! | `moving_on` | a follower's body, which calls again where its flight has nothing more for it |
+//! | `moving_on` | a follower's body, which calls again if its flight has nothing more for it |
 
 mod audit;
 mod body;

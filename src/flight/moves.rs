@@ -1,6 +1,6 @@
-//! Moves followers to other flights: to those of their variants, or to a new one if they have asked too late.
+//! Moves followers to other flights: those of their variants, or a new one if they asked too late.
 //!
-//! Each stays where it waits until all are moved (S2).
+//! Each stays in its place until all are moved (S2).
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::{
     shared::Shared,
 };
 
-/// At most so many followers are looked at under one lock.
+/// The most followers to look at under one lock.
 const CHUNK: usize = 32;
 
-/// While it is there, no follower finds where it was moved (S2).
+/// While this exists, no follower learns where it was moved (S2).
 struct Moving<'a, K>(&'a HttpFlight<K>);
 
 // ===== impl Moving =====
@@ -47,7 +47,8 @@ impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// Moves those who have asked too late for another replica's response to a new flight, in a flight that nobody joins any more.
+    /// Moves followers that asked too late for another replica's response to a new flight. Nobody joins this one any
+    /// more.
     #[cfg(feature = "redis")]
     pub(super) fn move_late(&self, covered: u64) {
         let is_late = |_: &request::Parts, number: Number| number.0 >= covered;
@@ -58,8 +59,8 @@ where
         self.move_all(&slots, None, &is_late);
     }
 
-    /// From now on the flight is that of its leader's variant, `own`: all others are moved to those of theirs, and need not wait for a
-    /// response that is not for them. Those below `covered` come first.
+    /// From now on the flight is for its leader's variant, `own`. Other followers move to the flights of their
+    /// variants, those below `covered` first, and don't wait for a response that is not for them.
     #[cfg(feature = "redis")]
     pub(super) fn move_others(&self, own: &Variant, covered: u64) {
         let data = &self.flight().data;
@@ -82,8 +83,8 @@ where
         self.flight().wake_callers();
     }
 
-    /// Moves those of the followers in `slots` for which `moves` says so to other flights: those of their own variants, by the fields of
-    /// these names. One whose key panics with that makes its own call, and is no matter of the others.
+    /// Moves the followers in `slots` that satisfy `moves` to the flights of their own variants, by the fields with
+    /// these names. A follower whose key panics makes its own call, and the others are not affected.
     pub(super) fn move_all(
         &self,
         slots: &[usize],
@@ -138,7 +139,7 @@ where
                     _ => Some(found),
                 }
             };
-            // Its caller has left, and its request's drop is the user's.
+            // Its caller has left, and dropping its request runs user code.
             drop_quietly(late);
         }
     }

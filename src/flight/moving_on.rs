@@ -1,6 +1,6 @@
-//! A follower's body: it reads a flight's buffer, and where that has nothing more for it, it calls again.
+//! A follower's body: it reads a flight's buffer, and calls again if that has nothing more for it.
 //!
-//! The body of the new response is passed over as far as this reader has had the old one, and goes on from there, if it is
+//! It skips as much of the new response's body as it has had of the old one, and continues from there if the two are
 //! the same.
 
 use std::{
@@ -36,7 +36,7 @@ use crate::{
     sync::Mutex,
 };
 
-/// Fields in which a response that goes on with another must be the same, beside the status and the bytes.
+/// The fields in which the new response must equal the old one, beside the status and the bytes.
 const SAME: [HeaderName; 5] = [
     ETAG,
     CONTENT_LENGTH,
@@ -45,7 +45,7 @@ const SAME: [HeaderName; 5] = [
     CONTENT_ENCODING,
 ];
 
-/// A caller moves on so often to what may be another's flight. Then it calls alone.
+/// How often a caller may join another flight when it moves on. Then it calls alone.
 pub(crate) const MAX_MOVES: u8 = 1;
 
 /// What a follower needs to call again.
@@ -56,11 +56,12 @@ where
 {
     service: Singleflight<S, X>,
     request: Request<ReqBody>,
-    /// How often it has moved on before.
+    /// How often it has moved on already.
     moves: u8,
 }
 
-/// See the [module docs](self). The mutex is never contended: it makes the reader `Sync`, which a call need not be.
+/// See the [module docs](self). The mutex is never contended; it only makes the reader `Sync`, which a call need not
+/// be.
 pub(crate) struct FollowerBody<S, X, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
@@ -93,7 +94,7 @@ where
     },
     GoingOn {
         body: Pin<Box<ResponseBody<ResBody>>>,
-        /// The bytes that the first head has promised and that are still to come.
+        /// The bytes that the first head promised and that are still to come.
         left: Option<u64>,
     },
     Done,
@@ -105,7 +106,7 @@ impl<S, X, ReqBody> Again<S, X, ReqBody>
 where
     X: KeyExtractor,
 {
-    /// `None` for a request whose body is not there to be sent again: it is still to be read, from its connection.
+    /// `None` for a request whose body can't be sent again, because it would have to be read from the connection.
     pub(crate) fn new(
         service: Singleflight<S, X>,
         request: Request<ReqBody>,
@@ -152,7 +153,7 @@ where
     ReqBody: Body + Send + 'static,
     ResBody: InnerBody,
 {
-    /// Leaves the flight, and calls again as any newcomer does.
+    /// Leaves the flight, and calls again like any new request.
     fn move_on(&mut self) -> Result<(), SharedError> {
         let State::Reading {
             reader,
@@ -221,7 +222,7 @@ where
                     let rest = if hasher.bytes() < had.bytes {
                         let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
                         let frame = frame.map_err(SharedError::new)?;
-                        // An end, or trailers, where this reader has had more bytes.
+                        // The end, or trailers, although this reader has had more bytes.
                         let data = frame.and_then(|frame| frame.into_data().ok());
                         let mut data = data.ok_or_else(|| SharedError::new(ResponseChanged))?;
                         let missing = had.bytes - hasher.bytes();
@@ -315,7 +316,7 @@ where
     }
 }
 
-/// Whether a response may go on where another stopped: the bytes are compared as they come.
+/// Whether a response may continue another: the bytes are compared as they arrive.
 fn is_same(old: &response::Parts, new: &response::Parts) -> bool {
     old.status == new.status
         && SAME.iter().all(|name| {
@@ -324,7 +325,7 @@ fn is_same(old: &response::Parts, new: &response::Parts) -> bool {
         })
 }
 
-/// Counts `len` bytes more, and says whether so many were promised.
+/// Counts `len` more bytes, and returns whether so many were promised.
 fn keeps_to(left: &mut Option<u64>, len: usize) -> bool {
     match left {
         Some(left) => match left.checked_sub(len as u64) {
@@ -338,7 +339,7 @@ fn keeps_to(left: &mut Option<u64>, len: usize) -> bool {
     }
 }
 
-/// The error of a call, as a body's.
+/// The error of a call, as a body's error.
 fn shared<E: 'static>(error: E) -> SharedError {
     let mut error = Some(error);
     let any: &mut dyn Any = &mut error;

@@ -16,20 +16,20 @@ use crate::{
     observe,
 };
 
-/// A reader that is further behind than this yields after so many bytes, while the body streams: others may still wait for
-/// their first.
+/// A reader that is further behind than this yields after so many bytes while the body streams: others may still wait
+/// for their first bytes.
 const BURST: usize = 64 << 10;
 
-/// Reads the buffer from its first frame, and has the source pulled where it gets ahead.
+/// Reads the buffer from its first frame, and has the source pulled when it reaches the end.
 pub(crate) struct Reader<K> {
     caller: Caller<K>,
-    /// Whether it has let the reader that sets the pace come before it.
+    /// Whether it has yielded to the reader that sets the pace.
     yielded: bool,
     /// The bytes read since it last waited.
     burst: usize,
 }
 
-/// A reader whose types are not named.
+/// A reader, without its types.
 pub(crate) trait ReadBody: Send + Sync + fmt::Debug {
     fn poll_frame(
         &mut self,
@@ -46,7 +46,7 @@ pub(super) enum Next {
     Frame(Frame<Bytes>),
     End,
     Failed(SharedError),
-    /// The flight has nothing more for it, though the body goes on.
+    /// The flight has nothing more for it, although the body goes on.
     MoveOn,
 }
 
@@ -67,7 +67,7 @@ impl<K> Reader<K> {
         state.buffer.had(self.caller.place())
     }
 
-    /// `None`: others have their turn.
+    /// `None`: yield to others.
     fn read(&mut self) -> Option<Read> {
         let (read, _spent) = {
             let mut state = self.caller.flight().data.state();
@@ -104,7 +104,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
             };
             self.burst = 0;
             match polled {
-                // On the second pass: the reader that set the pace has left meanwhile, and this one takes its place.
+                // On the second pass: the reader that set the pace has left, and this one takes its place.
                 _ if asked => self.caller.flight().wake_driver(),
                 None => {}
                 Some(Poll::Pending) if !paced => {
@@ -122,7 +122,7 @@ impl<K: Send + Sync + 'static> Reader<K> {
                     unreachable!("a flight with readers ends their buffer first")
                 }
             }
-            // Then look once more: a frame may have come before the waker was left, or by this very poll.
+            // Check again: a frame may have come before the waker was stored, or by this very poll.
             polled = Some(self.caller.poll(cx));
         }
     }
@@ -153,8 +153,8 @@ impl<K: Send + Sync + 'static> ReadBody for Reader<K> {
 }
 
 impl<K> Drop for Reader<K> {
-    /// Whoever has waited is woken, also for an end that it has found by itself, before its flight woke it. hyper's server
-    /// (1.12) looks at a body twice in one poll, and goes on behind the end, or closes the connection, in the poll after it.
+    /// Wake a caller that has waited, even if it finds the end by itself before its flight wakes it. hyper's server
+    /// (1.12) polls a body twice in one poll, and goes on after the end, or closes the connection, in the next poll.
     fn drop(&mut self) {
         let mut wakers = Wakers::default();
         wakers.push(self.caller.take_waker());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{caller::Caller, state::HttpFlight};
-use crate::{group, observe::Trace, shared::Counters};
+use crate::{group, observe::FlightTrace, shared::Counters};
 
 /// A [`group::SoloLeader`] that is counted in [`Stats::waiters`](crate::Stats).
 ///
@@ -19,7 +19,7 @@ impl<K> SoloLeader<K> {
     pub(super) fn new(
         inner: group::SoloLeader<(), (), HttpFlight<K>>,
         counters: &Arc<Counters>,
-        trace: &Trace,
+        trace: &FlightTrace,
     ) -> Self {
         counters.enter();
         trace.count_caller();

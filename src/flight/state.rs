@@ -1,19 +1,19 @@
 //! What the layer keeps in a flight.
 //!
-//! Locks nest in one order: a shard of the table, a flight's [`State`], its waker slots. Under none of them is anything of the
-//! user's called, cloned, dropped or woken, but for the key's `Eq`.
+//! Locks nest in one order: a shard of the table, a flight's [`State`], its waker slots. Under these locks no user code
+//! is called, cloned, dropped or woken, except the key's `Eq`.
 //!
 //! Invariants, cited as S1 to S5:
 //!
-//! 1. A follower has a place in `followers` from the moment in which it is counted until it has found what was decided for
-//!    it, or leaves. Its request's head lies there, so that whoever decides can see it.
-//! 2. A follower's decision is `stage`, or its own place if it was moved. No follower reads it while others are being moved: one
-//!    that was moved might otherwise lead, and end, its variant's flight before the others are there.
-//! 3. A follower for whom it is decided that it may not have the response is [dismissed](State::dismiss) under the same lock:
-//!    it is no reader any more, and whoever decided counts it out, before it is woken.
+//! 1. A follower has a place in `followers` from when it is counted until it takes its decision or leaves. Its
+//!    request's head is kept there, so that the deciding code can see it.
+//! 2. A follower's decision is in `stage`, or in its own place if it was moved. No follower reads it while others are
+//!    being moved: otherwise a moved one might lead and end its variant's flight before the others arrive.
+//! 3. A follower that may not have the response is [dismissed](State::dismiss) under the lock under which that is
+//!    decided: it stops being a reader, and the deciding code counts it out, before it is woken.
 //! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is notified.
-//! 5. A flight in stage `Unled` has callers that were moved to it, and no work. Whoever makes it `Called`, under this lock, starts
-//!    the work, with its own request.
+//! 5. A flight in stage `Unled` has callers that were moved to it, but no work. The caller that makes it `Called`,
+//!    under this lock, starts the work with its own request.
 
 use std::{
     any::Any,
@@ -34,11 +34,11 @@ use super::caller::Caller;
 use crate::replicas::EntryId;
 use crate::{
     audit::Original,
-    buffer::{Place, SharedBuffer},
+    buffer::{ReaderId, SharedBuffer},
     group,
-    observe::{Reason, Trace},
+    observe::{FlightTrace, Reason},
     rules::Variant,
-    shared::{Counters, Varying},
+    shared::{Counters, VariantGuard},
     sync::{Mutex, MutexGuard},
 };
 
@@ -48,48 +48,48 @@ pub(crate) type Flight<K> = group::Flight<(), (), HttpFlight<K>>;
 pub(crate) struct HttpFlight<K> {
     pub(crate) hash: u64,
     pub(crate) key: K,
-    /// Part of what is compared: HEAD and GET never share, even where a user's key makes them one.
+    /// Compared too: HEAD and GET never share, even if a user's key makes them equal.
     pub(crate) method: Method,
     pub(crate) counters: Arc<Counters>,
-    /// The last write when the flight began.
+    /// The number of the last write when the flight began.
     pub(crate) epoch: u64,
-    /// From when on it is too old to be joined.
+    /// When it becomes too old to be joined.
     pub(crate) expires: Option<Instant>,
-    /// After so long without a frame it is not joined either.
+    /// How long it may be silent before nobody joins it.
     pub(crate) max_silence: Duration,
     /// Made when it is first needed: a flight that has its whole response before anybody joins needs none.
     pub(crate) state: Mutex<Option<Box<State<K>>>>,
-    /// After the state: it reports what that gives back when it is dropped.
-    pub(crate) trace: Trace,
+    /// After the state: dropping it reports what the state has freed.
+    pub(crate) trace: FlightTrace,
 }
 
 /// The lock of a flight's [`State`].
 pub(crate) struct StateGuard<'a, K>(MutexGuard<'a, Option<Box<State<K>>>>);
 
-/// How far a flight's request and response have come.
+/// A flight's progress.
 pub(crate) struct State<K> {
     pub(crate) stage: Stage,
     pub(crate) is_closed: bool,
-    /// Which requests the flight's response is for, as far as that is known.
-    pub(crate) variant: Option<(Variant, Varying)>,
-    /// Those for whom nothing is decided yet, or who have not found it (S1).
+    /// The variant that the flight's response is for, once known.
+    pub(crate) variant: Option<(Variant, VariantGuard)>,
+    /// Followers that have no decision yet, or have not taken it (S1).
     pub(crate) followers: Slab<FollowerState<K>>,
     /// Whether some of them are being moved (S2).
     pub(crate) is_moving: bool,
     pub(crate) buffer: SharedBuffer,
-    /// Whether anybody has joined, known under this lock already.
+    /// Whether anybody has joined, as known under this lock.
     pub(crate) is_joined: bool,
-    /// When the body last gave a frame, or else the head came; `None` where the whole body was there with its head.
+    /// When the last frame came, or the head; `None` if the whole body came with its head.
     pub(crate) active: Option<Instant>,
     /// The leader's own, until it comes for it: a `Result` of its service's types.
     pub(crate) response: Option<Box<dyn Any + Send>>,
-    /// Those who are audited compare their answers with it.
+    /// Auditors compare their responses with it.
     pub(crate) original: Option<Arc<Original>>,
     #[cfg(feature = "redis")]
     pub(crate) contending: Contending,
 }
 
-/// A caller's number among those of this replica, in the order in which they ask. Without other replicas there is none.
+/// A caller's number among those of this replica, in the order in which they ask. Empty without other replicas.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number(#[cfg(feature = "redis")] pub(crate) u64);
 
@@ -101,14 +101,14 @@ pub(crate) struct Contending {
     pub(crate) asked: u64,
     /// Its part in the protocol, once it contends.
     pub(crate) entry: Option<EntryId>,
-    /// Another replica's answer for the flight's variant, which its leader takes instead of contending. All callers are below its
-    /// number.
+    /// Another replica's answer for the flight's variant, which its leader takes instead of contending. It covers all
+    /// callers.
     pub(crate) answer: Option<(Bytes, u64)>,
 }
 
 #[cfg(feature = "redis")]
 impl Contending {
-    /// Whether this caller has asked too late for the answer that is there.
+    /// Whether this caller asked too late for the answer.
     pub(crate) fn is_too_late(&self, number: Number) -> bool {
         let answer = self.answer.as_ref();
         answer.is_some_and(|(_, covered)| number.0 >= *covered)
@@ -126,16 +126,16 @@ pub(crate) enum Stage {
     Shared(Arc<response::Parts>),
     /// Followers make their own calls.
     Refused(Reason),
-    /// The call has failed. A share of its error for each follower.
+    /// The call has failed. Holds a copy of the error for each follower.
     Failed(Vec<Box<dyn Any + Send>>),
 }
 
 /// A follower that waits for its head.
 pub(crate) enum FollowerState<K> {
-    /// For it is decided what `stage` says.
+    /// Its decision is `stage`.
     Here {
         head: Box<request::Parts>,
-        place: Place,
+        place: ReaderId,
         number: Number,
     },
     /// The response is shared, but not for it: it is being moved.
@@ -145,18 +145,18 @@ pub(crate) enum FollowerState<K> {
     Forwarded(Box<request::Parts>, Reason),
 }
 
-/// What a follower finds.
+/// What a follower is to do.
 pub(crate) enum Decision<K> {
     Begin(Box<request::Parts>, Arc<response::Parts>),
     /// It starts the work.
     Lead(Box<request::Parts>),
-    /// It waits in another flight, where its head is.
+    /// It waits in another flight, which now holds its head.
     Move(Caller<K>),
     Forward(Box<request::Parts>, Reason),
     Fail(Box<request::Parts>, Box<dyn Any + Send>),
 }
 
-/// Counts out those who were dismissed (S3).
+/// Counts out the dismissed followers (S3).
 pub(super) fn count_out<K>(flight: &Arc<Flight<K>>, dismissed: usize) {
     if dismissed > 0 {
         flight.data.counters.leave(dismissed);
@@ -224,15 +224,15 @@ impl<K> State<K> {
         })
     }
 
-    /// The flight's answer, for one more who is audited.
+    /// The flight's response, for one more auditor.
     pub(crate) fn original(&mut self, counters: &Arc<Counters>) -> Arc<Original> {
         let buffer = &self.buffer;
-        let new = || Original::new(Arc::clone(counters), buffer.whole_data(), buffer.trailers());
+        let new = || Original::new(Arc::clone(counters), buffer.held_data(), buffer.trailers());
         Arc::clone(self.original.get_or_insert_with(new))
     }
 
-    /// From now on nobody joins (S4). A head that nobody waits for is to be dropped outside the lock: its extensions are the
-    /// user's.
+    /// From now on nobody joins (S4). Returns a head that nobody waits for, to be dropped outside the lock: its
+    /// extensions belong to the user.
     pub(crate) fn close(&mut self) -> Option<Stage> {
         self.is_closed = true;
         let unwanted = matches!(self.stage, Stage::Shared(_))
@@ -241,7 +241,7 @@ impl<K> State<K> {
         unwanted.then(|| mem::take(&mut self.stage))
     }
 
-    /// Dismisses all followers that wait (S3): gives how many of them are to be counted out. None, where they were before.
+    /// Dismisses all waiting followers (S3), and returns how many to count out: none if they already were.
     pub(crate) fn dismiss_all(&mut self, stage: Stage) -> usize {
         if matches!(self.stage, Stage::Refused(_) | Stage::Failed(_)) {
             return 0;
@@ -258,7 +258,7 @@ impl<K> State<K> {
         dismissed
     }
 
-    /// Dismisses the follower in `slot`, which is to be moved (S3). Gives its request's head.
+    /// Dismisses the follower in `slot`, which is to be moved (S3). Returns its request's head.
     pub(crate) fn dismiss(&mut self, slot: usize) -> Option<(Box<request::Parts>, Number)> {
         let follower = self.followers.get_mut(slot)?;
         match mem::replace(follower, FollowerState::Moving) {
@@ -278,7 +278,7 @@ impl<K> State<K> {
     }
 
     /// Adds a follower that waits for its head.
-    pub(crate) fn wait(&mut self, head: request::Parts, place: Place, number: Number) -> usize {
+    pub(crate) fn wait(&mut self, head: request::Parts, place: ReaderId, number: Number) -> usize {
         let head = Box::new(head);
         self.followers.insert(FollowerState::Here {
             head,
@@ -287,7 +287,7 @@ impl<K> State<K> {
         })
     }
 
-    /// The caller of this number is one of the flight's.
+    /// Notes the number of a caller that has joined.
     #[cfg(feature = "redis")]
     pub(crate) fn asked_by(&mut self, number: Number) {
         let asked = &mut self.contending.asked;
@@ -300,8 +300,9 @@ impl<K> State<K> {
         all || !matches!(self.followers[slot], FollowerState::Here { .. })
     }
 
-    /// Removes a follower that leaves, and its place in the buffer unless it was dismissed. Both under one lock: a caller that
-    /// takes the lead in between could otherwise be given the place that is then freed. `true`: the other readers must be woken.
+    /// Removes a follower that leaves, and its place in the buffer unless it was dismissed. Both happen under one lock:
+    /// otherwise a caller that takes the lead in between could get the place that is then freed. `true`: the other
+    /// readers must be woken.
     pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, Option<bool>) {
         let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
@@ -312,12 +313,12 @@ impl<K> State<K> {
         (follower, is_missed)
     }
 
-    /// Whether something is decided for all who wait.
+    /// Whether there is a decision for all waiting followers.
     fn is_decided(&self) -> bool {
         !matches!(self.stage, Stage::Called)
     }
 
-    /// Whether something is decided for the follower in `slot`, and may be found (S2).
+    /// Whether there is a decision for the follower in `slot` that it may take (S2).
     fn is_decided_for(&self, slot: usize) -> bool {
         let was_moved = || {
             let follower = &self.followers[slot];
@@ -329,21 +330,23 @@ impl<K> State<K> {
         !self.is_moving && (self.is_decided() || was_moved())
     }
 
-    /// Whether the follower in `slot` may still leave of itself: nothing is decided for it.
+    /// Whether the follower in `slot` may still leave by itself, because it has no decision yet.
     pub(crate) fn may_give_up(&self, slot: usize) -> bool {
         !self.is_decided() && !self.is_dismissed(slot)
     }
 
     /// Takes the follower out of `slot`, if there is a decision for it. Returns the decision, and its place among the readers.
-    pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, Place)> {
+    pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, ReaderId)> {
         if !self.is_decided_for(slot) {
             return None;
         }
         let (head, place) = match self.followers.remove(slot) {
             FollowerState::Here { head, place, .. } => (head, place),
-            FollowerState::Moved(caller) => return Some((Decision::Move(caller), Place::Leader)),
+            FollowerState::Moved(caller) => {
+                return Some((Decision::Move(caller), ReaderId::Leader));
+            }
             FollowerState::Forwarded(head, reason) => {
-                return Some((Decision::Forward(head, reason), Place::Leader));
+                return Some((Decision::Forward(head, reason), ReaderId::Leader));
             }
             FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
@@ -356,27 +359,27 @@ impl<K> State<K> {
             }
             Stage::Unled => {
                 self.lead(place);
-                return Some((Decision::Lead(head), Place::Leader));
+                return Some((Decision::Lead(head), ReaderId::Leader));
             }
             Stage::Called => unreachable!("looked at just now"),
         };
         Some((decision, place))
     }
 
-    /// The caller at this place among the readers leads the flight (S5). It takes the leader's place; a follower that had that takes
-    /// this one.
-    pub(crate) fn lead(&mut self, mine: Place) {
+    /// Makes the caller at this place among the readers the leader (S5). It swaps places with the follower that has the
+    /// leader's place, if any.
+    pub(crate) fn lead(&mut self, mine: ReaderId) {
         self.stage = Stage::Called;
         let first = self
             .followers
             .iter_mut()
             .find_map(|(_, follower)| match follower {
-                FollowerState::Here { place, .. } if *place == Place::Leader => Some(place),
+                FollowerState::Here { place, .. } if *place == ReaderId::Leader => Some(place),
                 _ => None,
             });
         match first {
             Some(first) => *first = mine,
-            None if mine == Place::Leader => {}
+            None if mine == ReaderId::Leader => {}
             // It has left.
             None => self.buffer.lead(mine),
         }

@@ -1,7 +1,7 @@
-//! What a flight's failure or head means for those who wait.
+//! What a flight's failure or head means for waiting followers.
 //!
-//! Each function, here and in `body`, decides under the state's lock, for all who wait, and wakes them last. What nobody may
-//! join any more is out of the table before anybody can find that out.
+//! Each function, here and in `body`, decides for all waiting followers under the state's lock, and wakes them last. A
+//! flight that nobody may join any more is out of the table before anybody can see that.
 
 use std::{any::Any, sync::Arc, task::Poll};
 
@@ -25,9 +25,9 @@ use crate::{
     rules::{self, Variant, Vary},
 };
 
-/// What is to become of a response.
+/// What becomes of a response.
 pub(super) enum Verdict<B> {
-    /// It is its leader's alone, who has it.
+    /// It is only for the leader, which has it.
     Released,
     Shared(Head, B),
 }
@@ -38,17 +38,17 @@ pub(super) struct Head {
     expected: Option<u64>,
     hint: SizeHint,
     is_empty: bool,
-    /// Whether its length was paid for.
+    /// Whether its length has been paid for.
     announced: bool,
 }
 
 pub(super) enum Opened {
-    /// The whole response is there.
+    /// The response is complete.
     Over,
     Streams,
 }
 
-/// From now on nobody joins the flight. Gives how many followers wait, and what there is for those who are audited.
+/// From now on nobody joins the flight. Returns how many followers wait, and what auditors compare with.
 pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
     let (is_joined, waiting, taken, _head) = {
         let mut state = flight.data.state();
@@ -61,7 +61,7 @@ pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
     (waiting, taken)
 }
 
-/// Dismisses the followers that wait, in a flight that nobody joins any more, and counts them out (S3).
+/// Dismisses the waiting followers of a flight that nobody joins any more, and counts them out (S3).
 pub(super) fn dismiss<K>(flight: &Arc<Flight<K>>, stage: Stage) {
     let dismissed = flight.data.state().dismiss_all(stage);
     count_out(flight, dismissed);
@@ -81,7 +81,7 @@ impl Head {
         }
     }
 
-    /// Whether the body is of a kind that is there at once: of a length that it itself knows.
+    /// Whether the body probably came with its head: it knows its own length.
     pub(super) fn is_at_hand(&self) -> bool {
         !self.is_empty && self.hint.exact().is_some()
     }
@@ -173,7 +173,7 @@ where
 
     /// Reserves room for the body of a head that is to be shared. `Err`: there is none.
     pub(super) fn reserve(&self, mut head: Head) -> Result<Head, response::Parts> {
-        // One that may turn out to need no copy is paid for when it does.
+        // If it may turn out that no copy is needed, we pay only when one is.
         let is_shared = || self.flight.as_ref().is_some_and(|it| it.is_shared());
         if !head.is_there() || is_shared() {
             head.announced = true;
@@ -184,7 +184,7 @@ where
         Ok(head)
     }
 
-    /// Reserves room for the body, as far as there is any. `false` if there is none.
+    /// Reserves room for the body, as much as there is. `false` if there is none.
     fn announce(&self, expected: Option<u64>, hint: SizeHint) -> bool {
         let limits = self.shared.settings.limits;
         let announce = || {
@@ -198,7 +198,7 @@ where
         room != Room::None
     }
 
-    /// The response is its leader's alone, as it came. Everybody else makes a call of its own.
+    /// The response goes unchanged to its leader only. Everybody else makes their own call.
     fn release<B, E>(
         &mut self,
         leader: &mut Alone<'_, X::Key, B, E>,
@@ -217,8 +217,8 @@ where
         }
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::Reason::TooLarge,
-            _ => crate::replicas::Reason::Unshareable,
+            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
+            _ => crate::replicas::NotShared::Unshareable,
         });
         let (_, taken) = close(self.flight());
         self.leave(leader.take(), response);
@@ -229,8 +229,8 @@ where
         Verdict::Released
     }
 
-    /// Lets those begin who may, and moves those for whom the response is not. They are woken by the caller of this function, once it
-    /// has pulled what there is of the body: a server that sees head and body together writes them together.
+    /// Lets followers that may have the response begin, and moves the others. The caller of this function wakes them
+    /// once it has pulled what there is of the body: a server that sees head and body together writes them together.
     pub(super) fn open<B, E>(
         &mut self,
         mut leader: Alone<'_, X::Key, B, E>,
@@ -297,10 +297,10 @@ where
         Opened::Streams
     }
 
-    /// The response is shared with all whose variant it is. `false` if there is no copy of its head.
+    /// Shares the response with all followers of its variant. `false` if its head can't be copied.
     fn share(&self, parts: &response::Parts) -> bool {
         let data = &self.flight().data;
-        // The extensions are the user's: a panic of theirs must not take the leader's response with it.
+        // Cloning the extensions is user code: its panic must not cost the leader its response.
         let head = match caught(|| rules::copy_head(parts)) {
             Ok(head) => Arc::new(head),
             Err(payload) => {
@@ -317,10 +317,10 @@ where
         let (others, _old) = {
             let mut state = data.state();
             if state.is_closed && state.original.is_none() {
-                // It has given way to a buffer that somebody shares.
+                // It has given way to a buffer that is shared.
                 return true;
             }
-            // A flight at a variant's position stays that variant's, even if this response has no `Vary`.
+            // A flight at a variant's position stays with that variant, even if this response has no `Vary`.
             let old = variant.and_then(|variant| state.variant.replace(variant));
             let others: Vec<_> = match &of {
                 Some(_) => state.followers.iter().map(|(slot, _)| slot).collect(),
@@ -350,7 +350,7 @@ where
         let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
             names
         } else {
-            // What is in the key is the same for all.
+            // Fields that are in the key are the same for all.
             names
                 .iter()
                 .filter(|name| shared.may_differ(name))
@@ -360,7 +360,7 @@ where
         (!names.is_empty()).then(|| Variant::of_fields(names, &self.request.fields))
     }
 
-    /// Ends a flight whose whole response is there, if its leader is alone.
+    /// Ends a flight whose response is complete, if its leader is alone.
     fn close_alone<B, E>(
         &mut self,
         leader: &mut Alone<'_, X::Key, B, E>,

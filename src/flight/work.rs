@@ -31,11 +31,11 @@ use crate::{
     error::SharedError,
     group::{Drive, PolledBy},
     key::KeyExtractor,
-    observe::{FlightEnd, Trace},
+    observe::{FlightEnd, FlightTrace},
     shared::Shared,
 };
 
-/// At most so many frames are pulled in one poll.
+/// The most frames to pull in one poll.
 const BURST: usize = 32;
 
 #[pin_project(PinnedDrop)]
@@ -48,10 +48,10 @@ where
     #[pin]
     stage: Stage<S, ReqBody, ResBody>,
     context: WorkContext<X>,
-    trace: Trace,
-    /// Follows a body that several share beyond its limit.
+    trace: FlightTrace,
+    /// Hashes a body that several callers share beyond its limit.
     hasher: Option<PrefixHasher>,
-    /// What it means if it is dropped now.
+    /// How the flight ends if this is dropped now.
     end: FlightEnd,
 }
 
@@ -77,7 +77,7 @@ where
     pub(crate) fn new(
         hash: u64,
         flight: Option<Arc<Flight<X::Key>>>,
-        trace: Trace,
+        trace: FlightTrace,
         shared: Arc<Shared<X>>,
         request: LeaderRequest,
         call: Oneshot<S, ReqBody>,
@@ -184,7 +184,7 @@ where
             opening = Some(head);
         }
         if let Some(head) = opening {
-            // Most bodies are there with their head. One that is, and that nobody waits for, needs no copy.
+            // Most bodies come with their head. If nobody waits, such a body needs no copy.
             let is_shared = context.flight.as_ref().is_some_and(|it| it.is_shared());
             let first = if head.is_at_hand() && !is_shared {
                 stage.as_mut().poll_body(cx)
@@ -196,8 +196,8 @@ where
                 Opened::Streams => news = true,
             }
         }
-        // Readers are woken when the source is pending, not for each frame. A source that is always ready is interrupted after a
-        // burst, so that the readers and the thread get their turn.
+        // Wake readers when the source is pending, not for each frame. Interrupt a source that is always ready after a
+        // burst, so that readers and other tasks get their turn.
         let mut burst = 0;
         let over = loop {
             if !context.may_pull() {
@@ -285,7 +285,7 @@ fn poll_body<B: InnerBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Polle
     match ready!(body.as_mut().poll_frame(cx)) {
         Some(Ok(frame)) => Poll::Ready(Some(Ok(Pulled {
             hint: body.size_hint(),
-            // Trailers are the end of a message: a server that has sent them asks for no more.
+            // Trailers end a message: a server that has sent them does not poll again.
             is_last: frame.is_trailers() || body.is_end_stream(),
             frame: frame.map_data(|mut data| data.copy_to_bytes(data.remaining())),
         }))),

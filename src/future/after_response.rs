@@ -1,4 +1,4 @@
-//! What the layer learns from a response that came to its caller alone.
+//! What the layer learns from a response that only its caller gets.
 
 use std::{mem, sync::Arc};
 
@@ -21,7 +21,7 @@ pub(super) enum AfterResponse {
     Unshareable(Unshareable),
     /// Has the write succeeded?
     Write(Write),
-    /// Is the answer that of the flight?
+    /// Is the response the same as the flight's?
     Audit(Box<Auditor>),
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Write {
 // ===== impl AfterResponse =====
 
 impl AfterResponse {
-    /// Whoever audits the body as well.
+    /// The auditor, to audit the body too.
     pub(super) fn take_auditor(&mut self) -> Option<Box<Auditor>> {
         match mem::replace(self, Self::Nothing) {
             Self::Audit(auditor) => Some(auditor),
@@ -60,7 +60,7 @@ impl Write {
         }
     }
 
-    /// Its target has changed, if it has succeeded, and so have those that the response names (RFC 9111 section 4.4).
+    /// If it has succeeded, its target has changed, and so have those that the response names (RFC 9111 section 4.4).
     fn record<K>(&self, response: &response::Parts, flights: &Flights<K>) {
         if !rules::invalidates(response.status) {
             return;
@@ -80,7 +80,7 @@ impl Write {
 // ===== impl Shared =====
 
 impl<X: KeyExtractor> Shared<X> {
-    /// The layer, if a response needs it on its way out. Most don't, and all cores write the count of this `Arc`.
+    /// The layer, if the response will need it. Most don't, and all cores write to the count of this `Arc`.
     pub(super) fn if_needed(self: &Arc<Self>, after: &AfterResponse) -> Option<Arc<Self>> {
         let needed = match after {
             AfterResponse::Nothing | AfterResponse::Audit(_) => {
@@ -94,7 +94,7 @@ impl<X: KeyExtractor> Shared<X> {
         needed.then(|| Arc::clone(self))
     }
 
-    /// Draws the conclusions from a response that came to its caller alone.
+    /// Learns from a response that only its caller gets.
     pub(super) fn conclude(&self, after: &AfterResponse, response: &response::Parts) {
         match after {
             AfterResponse::Nothing | AfterResponse::Audit(_) => {}

@@ -1,7 +1,7 @@
 //! The layer's future.
 
-// `response` holds it and its states, `poll` what a poll makes of each, `after_response` what the layer learns from a
-// response that came to its caller alone.
+// `response` holds it and its states, `poll` polls each of them, `after_response` is what the layer learns from a
+// response that only its caller gets.
 mod after_response;
 mod poll;
 mod response;

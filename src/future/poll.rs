@@ -69,7 +69,7 @@ where
                         }
                         Err(mut error) => {
                             if disposition.role() == crate::Role::Forwarded {
-                                // As it would have been of a flight.
+                                // As it would be after a flight.
                                 drop(error.share());
                             }
                             Err(error)
@@ -122,7 +122,7 @@ where
                             ready!(sleep.as_mut().poll(cx));
                             match waiting.caller.give_up() {
                                 Some(head) => Decision::Forward(head, Reason::Timeout),
-                                // It is decided in this very moment, or it is being moved.
+                                // A decision has just been made, or it is being moved.
                                 None => ready!(waiting.poll(cx)),
                             }
                         }
@@ -144,7 +144,7 @@ where
     }
 }
 
-/// What every response gets on its disposition out.
+/// What every response gets on its way out.
 fn dress<X, B>(
     shared: Option<&Arc<Shared<X>>>,
     mut parts: response::Parts,
@@ -166,7 +166,7 @@ where
     Response::from_parts(parts, body)
 }
 
-/// Goes on as it was decided for a follower. `Err`: its share of the flight's error.
+/// Carries out a follower's decision. `Err`: its copy of the flight's error.
 fn decided<S, X, ReqBody, ResBody>(
     follower: Follower<S, X, ReqBody>,
     decision: Decision<X::Key>,
@@ -202,7 +202,7 @@ where
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),
         Decision::Fail(head, error) => match error.downcast() {
             Ok(error) => return Err(*error),
-            // One layer over services whose errors differ in type.
+            // One layer wraps services with different error types.
             Err(_) => (head, Reason::ErrorType),
         },
         Decision::Forward(head, reason) => (head, reason),

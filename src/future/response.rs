@@ -12,7 +12,7 @@ use crate::{
     audit::Auditor,
     flight::{Again, Caller, Follower, Leader, Oneshot},
     key::KeyExtractor,
-    observe::Wait,
+    observe::WaitTimer,
     role::Disposition,
     shared::Shared,
 };
@@ -21,12 +21,12 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping it leaves the flight and harms no other caller. The last caller's leaving drops the inner call and frees the
-/// key at once, unless [`finish_abandoned`](crate::SingleflightLayer::finish_abandoned) is set.
+/// Dropping it leaves the flight and harms no other caller. When the last caller leaves, the inner call is dropped and
+/// the key is free at once, unless [`finish_abandoned`](crate::SingleflightLayer::finish_abandoned) is set.
 ///
 /// # Panics
 ///
-/// Polling it panics if the inner service did, and if it is polled again after it has given its response.
+/// Polling it panics if the inner service panicked, and if it has already returned its response.
 #[pin_project]
 #[must_use = "dropping it leaves the flight at once: `.await` it for the response"]
 pub struct ResponseFuture<S, X, ReqBody, ResBody>
@@ -45,7 +45,7 @@ where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    /// A call of its own.
+    /// Its own call.
     Own {
         #[pin]
         call: Oneshot<S, ReqBody>,
@@ -68,9 +68,9 @@ where
     },
     Follow {
         follower: Option<Follower<S, X, ReqBody>>,
-        since: Wait,
+        since: WaitTimer,
         deadline: Option<Instant>,
-        /// Made when it is first needed.
+        /// Made on first use.
         sleep: Option<Pin<Box<Sleep>>>,
     },
     Done,
@@ -94,7 +94,7 @@ where
         Self { state }
     }
 
-    /// Could not join a flight. `unshareable`: because of its key.
+    /// Could not join a flight. `unshareable`: because its key is known to be unshareable.
     pub(crate) fn apart(
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
@@ -136,10 +136,10 @@ where
     }
 
     pub(crate) fn follow(follower: Follower<S, X, ReqBody>) -> Self {
-        // The clock is read only where somebody wants it.
+        // Read the clock only if something needs it.
         let shared = follower.own.service.shared();
         let timeout = shared.settings.wait_timeout;
-        let since = Wait::begin(&shared.flights.counters.name);
+        let since = WaitTimer::begin(&shared.flights.counters.name);
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));
         let state = State::Follow {
             follower: Some(follower),

@@ -16,7 +16,7 @@ use super::{
     work::{Drive, Polled, Work, WorkResult},
 };
 
-/// Leaves the flight when it is dropped, in whatever way. It exists before any of the user's code is called for the flight.
+/// Leaves the flight when it is dropped, for whatever reason. It exists before any user code is called for the flight.
 pub(crate) struct Caller<K, V, C> {
     /// `None` once the flight has ended for this caller.
     flight: Option<Arc<Flight<K, V, C>>>,
@@ -48,7 +48,7 @@ impl<K, V, C> Caller<K, V, C> {
             .expect("the flight has ended for this caller")
     }
 
-    /// Takes what `flight`, which has ended, holds for its leader alone.
+    /// Takes what the ended `flight` holds only for its leader.
     fn take_own(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
         match flight.ending() {
             Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => flight.take_own(),
@@ -67,7 +67,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `work` does: all who have joined then panic too.
+    /// If `work` panics: then all callers that have joined panic too.
     pub(crate) fn start<F, D>(&mut self, work: F)
     where
         F: FnOnce() -> D,
@@ -77,8 +77,7 @@ where
         debug_assert!(unshared.is_none(), "it has not been polled");
     }
 
-    /// Brings what the leader has of the work into the flight. Returns the value if nobody shares it; if not, this caller is
-    /// to be polled.
+    /// Hands the leader's work over to the flight. Returns the value if nobody shares it; otherwise poll this caller.
     ///
     /// # Panics
     ///
@@ -96,7 +95,7 @@ where
         Some(own.unwrap_or_else(|payload| resume_unwind(payload)))
     }
 
-    /// Makes the flight independent of its leader: a follower's part.
+    /// Makes the flight independent of its leader. Called by a follower.
     pub(crate) fn promote(&self) {
         self.flight().promote(Runtime::current);
     }
@@ -106,12 +105,12 @@ where
         self.flight().promote(|| Some(runtime.clone()));
     }
 
-    /// Lets the flight go on to its end on `runtime` when every caller has left.
+    /// Lets the flight run to its end on `runtime` after every caller has left.
     pub(crate) fn keep_on(&self, runtime: Runtime) {
         self.flight().keep_on(runtime);
     }
 
-    /// Leaves the waker, and drives the work if that is this caller's part.
+    /// Stores the waker, and drives the work if that is this caller's part.
     ///
     /// # Panics
     ///
@@ -129,7 +128,7 @@ where
             (None, Some(Ending::Panicked(message))) => Ok(message.clone()),
             (None, _) => return Poll::Ready(Ended::Shared(flight)),
         };
-        // What the flight owns is not to be dropped in a panic.
+        // Don't drop what the flight owns while panicking.
         drop(flight);
         match message {
             Ok(message) => message.resume(),
@@ -152,14 +151,15 @@ impl<K, V, C> Caller<K, V, C> {
         self.free();
     }
 
-    /// Frees the waker slot. Gives the flight, unless that has ended.
+    /// Frees the waker slot. Returns the flight, unless it has ended.
     fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
         let flight = self.flight.take()?;
         if flight.ending().is_none() {
             drop_quietly(flight.free(&self.slot));
             return Some(flight);
         }
-        // Or a follower would drop it, which may be panicking with its message while the payload's drop panics.
+        // Otherwise a follower would drop it, perhaps while it panics with the message, and the payload's drop may
+        // panic too.
         drop_quietly(self.take_own(&flight));
         None
     }
@@ -175,12 +175,12 @@ impl<K, V, C> Caller<K, V, C> {
 
 #[cfg(any(feature = "http", loom))]
 impl<K, V, C> Caller<K, V, C> {
-    /// Leaves the lead of a new flight to whichever of its callers [takes](Self::take_lead) it.
+    /// Leaves the lead of a new flight to the caller that [takes](Self::take_lead) it.
     pub(crate) fn give_up_lead(&mut self) {
         self.slot = WakerSlot::None;
     }
 
-    /// Becomes the leader of a flight that has none, where nobody waits and leaves a waker before somebody leads.
+    /// Becomes the leader of a flight without one. Nobody waits and stores a waker there before somebody leads.
     pub(crate) fn take_lead(&mut self) {
         debug_assert!(self.slot.is_new(), "it has not been polled there");
         self.slot = WakerSlot::Leader { left: false };
@@ -209,7 +209,7 @@ pub(crate) enum Ended<K, V, C> {
 }
 
 impl<K, V, C> Ended<K, V, C> {
-    /// The end, for a caller that `led` the flight or did not.
+    /// The end, for a caller that `led` the flight or not.
     pub(super) fn into_outcome(self, led: bool) -> Outcome<V>
     where
         V: Clone,
@@ -229,7 +229,7 @@ impl<K, V, C> Ended<K, V, C> {
 /// The last caller to hold the flight takes the value; the others clone it, outside any lock.
 fn take_or_clone<K, V: Clone, C>(flight: Arc<Flight<K, V, C>>) -> V {
     const INVARIANT: &str = "a flight that ended for those who share it has a value";
-    // Looked at first, since `try_unwrap` writes to what all of them read at this moment.
+    // Checked first, because `try_unwrap` writes to what all of them are reading now.
     let flight = match Arc::strong_count(&flight) {
         1 => Arc::try_unwrap(flight),
         _ => Err(flight),

@@ -4,7 +4,7 @@ use std::{cell::RefCell, panic::resume_unwind, pin::Pin};
 
 use super::{panic::caught, work::Work};
 
-/// How deep drops of work nest before the rest is put aside for the outermost.
+/// How deep drops of work may nest before the rest is left to the outermost one.
 const DEPTH: usize = 32;
 
 thread_local! {
@@ -21,8 +21,8 @@ struct Cancelling {
     aside: Vec<Pin<Box<dyn Send>>>,
 }
 
-/// Drops work. It may hold the last caller of another flight, whose work is then dropped here too, and so on. The stack stays
-/// bounded for a chain of any length, all of which is dropped when the outermost call returns.
+/// Drops work. It may hold the last caller of another flight, whose work is then dropped too, and so on. The stack
+/// stays bounded however long this chain is, and all of it has been dropped when the outermost call returns.
 pub(super) fn cancel<V>(work: Work<V>) {
     let mut work = Some(work.erase());
     let entered = CANCELLING.try_with(|cancelling| {

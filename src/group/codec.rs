@@ -4,11 +4,11 @@ use crate::replicas::KeyBytes;
 
 /// How the keys and values of a [`Group`](crate::Group) are written as bytes, so that replicas can share them.
 ///
-/// Where the key is text or bytes, a pair of functions is enough: the first writes a value, the second reads it. For other keys
-/// put a function before them that writes the key. All run under no lock.
+/// If the key is text or bytes, a pair of functions is enough: the first writes a value, the second reads it. For other
+/// keys, add a function in front that writes the key. All of them run under no lock.
 ///
-/// Replicas that read each other's bytes are of one [`namespace`](crate::Replicas::namespace), so of one version of your
-/// program: name the version there, and the format may change with each.
+/// Replicas read each other's bytes only within one [`namespace`](crate::Replicas::namespace). Put your program's
+/// version into it, and the format may change with each version.
 ///
 /// ```
 /// use tower_singleflight::{Codec, KeyBytes};
@@ -31,13 +31,13 @@ use crate::replicas::KeyBytes;
 /// accepts((key, encode, decode));
 /// ```
 pub trait Codec<K, V>: Send + Sync + 'static {
-    /// Writes the parts of `key`: all that differs in keys that are not equal.
+    /// Writes the parts of `key`. Different keys must have different parts.
     fn key(&self, key: &K, bytes: &mut KeyBytes);
 
-    /// Writes a value; `None` for one that is not to be shared, of which each replica makes its own.
+    /// Writes a value, or returns `None` for one that must not be shared; each replica then makes its own.
     fn encode(&self, value: &V) -> Option<Vec<u8>>;
 
-    /// Reads a value; `None` for what can't be read: the replica makes its own.
+    /// Reads a value, or returns `None` if it can't; the replica then makes its own.
     fn decode(&self, bytes: &[u8]) -> Option<V>;
 }
 

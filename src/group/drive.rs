@@ -18,22 +18,23 @@ use super::{
     work::{Polled, PolledBy, Work, WorkResult},
 };
 
-/// Wakes every caller, since any of them may be the one that is polled. Weak: work that keeps its waker keeps no value alive.
+/// Wakes every caller, because any of them may be the one to poll next. Weak, so that work that keeps its waker keeps
+/// no value alive.
 struct WakeCallers<K, V, C>(Weak<Flight<K, V, C>>);
 
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
-    /// Leaves `waker` at `slot` and does `then` under the same lock (F2). `None` if the flight has ended.
+    /// Stores `waker` in `slot` and runs `then` under the same lock (F2). `None` if the flight has ended.
     ///
-    /// Also returns the waker that lay there. Its drop is the user's code: it belongs where no work is in hand.
+    /// Also returns the previous waker. Dropping it is user code, so the caller must not hold the work then.
     fn leave<T>(
         &self,
         slot: &mut WakerSlot,
         waker: &Waker,
         then: impl FnOnce(&mut FlightState<K, V, C>) -> T,
     ) -> Option<(T, Option<Waker>)> {
-        // Cloned outside the lock (F6), and at once by a caller that has left none yet.
+        // Cloned outside the lock (F6), and at once by a caller that has stored none yet.
         let mut fresh = slot.is_new().then(|| waker.clone());
         loop {
             let mut state = self.state();
@@ -53,7 +54,7 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Wakes the callers, for whom there is something new. A leader that drives is being polled right now: it will look.
+    /// Wakes the callers, because there is something new. A driving leader is being polled right now and will see it.
     pub(crate) fn wake_callers(&self) {
         let wakers = {
             let mut state = self.state();
@@ -72,8 +73,8 @@ impl<K, V, C> Flight<K, V, C> {
         Wakers::one(waker).wake();
     }
 
-    /// Lets the task that drives the work poll it once more. Where callers drive, the caller that asks does so itself, or
-    /// another is at it, which may have looked already.
+    /// Lets the driving task poll the work once more. If callers drive, the asking caller polls it itself, or another
+    /// one is polling it, which may have looked already.
     pub(crate) fn wake_driver(&self) {
         let wakers = {
             let mut state = self.state();
@@ -91,7 +92,7 @@ impl<K, V, C> Flight<K, V, C> {
             let mut state = self.state();
             if !state.leaderless {
                 self.set_driver(&mut state, Driver::Leader);
-                // A follower that joined in this very poll has left: no task is to be spawned.
+                // A follower that joined during this poll has left again: spawn no task.
                 let unused = state.handover.take();
                 drop(state);
                 drop(unused);
@@ -99,7 +100,7 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Puts work back after a poll, and returns what is to be done if the driver has changed meanwhile (F3).
+    /// Puts work back after a poll, and returns what is left to do if the driver has changed meanwhile (F3).
     pub(super) fn put_back(
         &self,
         state: &mut FlightState<K, V, C>,
@@ -139,14 +140,14 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Puts the work into the flight, by the leader that has made it.
+    /// Puts the leader's new work into the flight.
     pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
         let next = self.put_back(&mut self.state(), work, Driver::Leader);
         self.go_on(next);
     }
 
-    /// Hands the driving over to a task, on the runtime to which the work belongs or else `here`; or to the callers where
-    /// there is neither.
+    /// Hands the driving over to a task, on the runtime to which the work belongs or else `here`; if there is neither,
+    /// to the callers.
     pub(super) fn promote(self: &Arc<Self>, here: impl FnOnce() -> Option<Runtime>) {
         if self.has_task() {
             return;
@@ -165,7 +166,8 @@ where
             };
             self.set_driver(&mut state, Driver::Task);
             if !matches!(state.work, WorkState::Idle(_)) {
-                // The thread that has the work spawns the task when it puts the work back, and needs none if that has ended.
+                // The thread that has the work spawns the task when it puts the work back, or none if the work has
+                // ended.
                 state.handover = Some(runtime);
                 return;
             }
@@ -174,7 +176,7 @@ where
         Self::spawn(&runtime, Arc::clone(self));
     }
 
-    /// Does what is left to do when work was put back.
+    /// Does what is left to do after work was put back.
     pub(super) fn go_on(self: &Arc<Self>, next: Next<V>) {
         match next {
             Next::Wake(wakers) => wakers.wake(),
@@ -183,9 +185,9 @@ where
         }
     }
 
-    /// Lets the flight go on to its end on `runtime` when every caller has left.
+    /// Lets the flight run to its end on `runtime` after every caller has left.
     ///
-    /// A caller says so while it is in the flight, so that nobody has looked for a keeper in vain.
+    /// Called by a caller that is still in the flight, so nobody has looked for a keeper yet.
     pub(super) fn keep_on(&self, runtime: Runtime) {
         self.set_keeper(Keeper {
             runtime,
@@ -193,8 +195,8 @@ where
         });
     }
 
-    /// One poll of a caller: leaves its waker, and drives the work if that is its part. Ready when the flight has ended,
-    /// with what is for this caller alone.
+    /// One poll of a caller: stores its waker, and drives the work if that is its part. Ready when the flight has
+    /// ended, with what is only for this caller.
     pub(super) fn poll_caller(
         self: &Arc<Self>,
         slot: &mut WakerSlot,

@@ -13,7 +13,7 @@ use super::{
 // ===== impl Entries =====
 
 impl<K, V, C> Entries<K, V, C> {
-    /// A new flight for whoever leads it.
+    /// A new flight for its leader.
     pub(super) fn link_solo(
         &mut self,
         shard: &Arc<Shard<K, V, C>>,
@@ -26,7 +26,7 @@ impl<K, V, C> Entries<K, V, C> {
         link
     }
 
-    /// What there is of a solo flight, unless it has become whole.
+    /// The solo flight, unless it has become whole.
     #[inline]
     pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V, C>> {
         match link.held_mut(self)? {
@@ -42,7 +42,7 @@ impl<K, V, C> Entries<K, V, C> {
         self.unlink(link)
     }
 
-    /// What its leader finds of a flight that was solo (T5).
+    /// Takes the flight that a solo one has become, for its leader (T5).
     pub(super) fn take_whole(&mut self, link: &Link<K, V, C>) -> Arc<Flight<K, V, C>> {
         match self.take_aside(link) {
             Some(Held::Whole(flight)) => flight,
@@ -50,7 +50,7 @@ impl<K, V, C> Entries<K, V, C> {
         }
     }
 
-    /// Whether the flight of this link is in.
+    /// Whether the flight of this link is in the table.
     #[cfg(feature = "redis")]
     pub(super) fn is_linked(&mut self, link: &Link<K, V, C>) -> bool {
         link.held_mut(self).is_some()
@@ -58,7 +58,7 @@ impl<K, V, C> Entries<K, V, C> {
 }
 
 impl<K, V, C> Entries<K, V, C> {
-    /// The flight of this number. A solo one becomes a [`Flight`] first, and is left aside for its leader (T5).
+    /// The flight with this number. A solo one first becomes a [`Flight`], which is left aside for its leader (T5).
     pub(super) fn make_whole(
         &mut self,
         shard: &Arc<Shard<K, V, C>>,

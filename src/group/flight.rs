@@ -5,30 +5,31 @@
 //! The work lies boxed in the flight (that of a [solo](super::solo) flight in the table). One of these drives it:
 //!
 //! * its **leader**, inline, while the leader is alone: no task, no wake-up across threads;
-//! * a **task**, from the moment a second caller joins: a leader that leaves, or that is not polled, stops nobody, and each
-//!   wake-up of the work wakes that task alone. If the work is being made or polled when the second caller joins, whoever
-//!   has it spawns the task afterwards, and needs none if the work has ended;
-//! * the **callers**, whichever is polled, where there is no Tokio runtime, or where the one that drove has shut down.
+//! * a **task**, once a second caller has joined: a leader that leaves or is not polled stops nobody, and each wake-up
+//!   of the work wakes only that task. If the work is being made or polled when the second caller joins, the thread
+//!   that has it spawns the task afterwards, unless the work has ended;
+//! * the **callers**, whichever is polled, if there is no Tokio runtime, or if the driving one has shut down.
 //!
 //! # Invariants, cited as F1 to F9
 //!
 //! 1. The work is in one place: in the flight (`Idle`), in the hands of the one thread that makes or
 //!    polls it (`Polling`), or `Gone`. The thread that has taken it puts it back, ends the flight, or finds it `Gone` and
 //!    drops it.
-//! 2. A caller leaves its waker under the same lock in which it last saw the flight open, before it polls the work or
-//!    returns `Pending`.
-//! 3. The thread that puts work back looks at the driver under the same lock. If that has changed, it spawns or wakes the
-//!    new driver, which may have found the work taken and have parked.
-//! 4. `ending` is set once, under the lock in which the work becomes `Gone` and all wakers are taken. After that no waker
-//!    slot is taken or freed, and callers read `ending` without a lock.
+//! 2. A caller stores its waker under the same lock under which it last saw the flight open, before it polls the work
+//!    or returns `Pending`.
+//! 3. The thread that puts work back checks the driver under the same lock. If the driver has changed, it spawns or
+//!    wakes the new one, which may have found the work taken and parked.
+//! 4. `ending` is set once, under the lock under which the work becomes `Gone` and all wakers are taken. After that no
+//!    waker slot is taken or freed, and callers read `ending` without a lock.
 //! 5. The flight is unlinked from the table before `ending` is set (T1).
-//! 6. Under the lock nothing of the user's is called, polled, cloned, dropped or woken: work, wakers, values and payloads
-//!    are moved out first.
+//! 6. Under the lock nothing that belongs to the user is called, polled, cloned, dropped or woken: work, wakers, values
+//!    and payloads are moved out first.
 //! 7. Locks nest in one order: a shard's, then a flight's.
 //! 8. A task drives a kept flight that has no callers. If that task ends with its runtime, the flight moves to its keeper's
 //!    runtime, and without a keeper it is cancelled. Both are decided under the shard's lock.
-//! 9. Work that was made or polled within a runtime is driven there while that runtime lives, wherever a joiner is. While
-//!    that is not known yet, a joiner outside Tokio leaves the work to the leader, until the leader is polled or leaves.
+//! 9. Work that was made or polled within a runtime is driven there while that runtime lives, wherever the joiners are.
+//!    While the runtime is not known yet, a joiner outside Tokio leaves the work to the leader, until the leader is
+//!    polled or leaves.
 
 use std::{mem, sync::Arc, task::Waker};
 
@@ -44,9 +45,9 @@ use super::{
 };
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
 
-/// See the [module docs](self). `C` is what the code that builds on the table, such as the HTTP layer, keeps in the flight.
-// In this order: at the end every caller reads `ending`, and then lowers the reference count that lies before all this. If
-// the state lay between, that would not be one cache line.
+/// See the [module docs](self). `C` is what code on top of the table, such as the HTTP layer, keeps in the flight.
+// In this order: at the end every caller reads `ending` and then lowers the reference count in front of it. With the
+// state in between, these would not share a cache line.
 #[repr(C)]
 pub(crate) struct Flight<K, V, C> {
     link: Link<K, V, C>,
@@ -56,15 +57,15 @@ pub(crate) struct Flight<K, V, C> {
     shared: AtomicBool,
     /// Whether the flight outlives its callers while a task can drive it. Set by one of them.
     kept: AtomicBool,
-    /// Whether `FlightState::driver` is a task: a copy, so that a joiner takes no lock to look. A caller that sees a task
-    /// which has just gone finds the truth when it is polled.
+    /// Whether `FlightState::driver` is a task: a copy that a joiner can read without a lock. If the task has just
+    /// gone, the joiner finds out when it is polled.
     has_task: AtomicBool,
     state: Mutex<FlightState<K, V, C>>,
     ending: SetOnce<Ending<V>>,
     pub(crate) data: C,
 }
 
-/// A flight, as the table holds it.
+/// A flight as the table holds it.
 pub(crate) enum Held<K, V, C> {
     Solo(Solo<V, C>),
     Whole(Arc<Flight<K, V, C>>),
@@ -77,16 +78,17 @@ pub(super) type Link<K, V, C> = shard::Link<K, Held<K, V, C>>;
 
 pub(super) type FlightState<K, V, C> = State<V, Keeper<K, V, C>>;
 
-/// How a flight ended that several callers shared, or that a task drove.
+/// How a flight ended, if several callers shared it or a task drove it.
 pub(super) enum Ending<V> {
-    /// To be cloned by the callers, since somebody joined the leader.
+    /// The callers clone the value, because somebody joined the leader.
     Value(V),
     /// The value waits for the leader, which nobody joined.
     Unshared,
     Panicked(Message),
 }
 
-/// A runtime and a function that spawns there: a caller leaves in `Drop`, which can't name the bounds of a spawn.
+/// A runtime and a function that spawns there, because a caller leaves in `Drop`, where the bounds of a spawn are
+/// missing.
 pub(super) struct Keeper<K, V, C> {
     pub(super) runtime: Runtime,
     pub(super) spawn: fn(&Runtime, Arc<Flight<K, V, C>>),
@@ -95,7 +97,7 @@ pub(super) struct Keeper<K, V, C> {
 // ===== impl Flight =====
 
 impl<K, V, C> Flight<K, V, C> {
-    /// A flight with its leader counted in.
+    /// A new flight, with its leader counted in.
     pub(super) fn new(link: Link<K, V, C>, data: C, state: FlightState<K, V, C>) -> Self {
         Self {
             link,
@@ -160,18 +162,18 @@ impl<K, V, C> Flight<K, V, C> {
         self.kept.store(true, Ordering::Release);
     }
 
-    /// Lets nobody join any more; those who have joined go on. Returns whether the flight was linked.
+    /// Lets nobody join any more; callers that have joined go on. Returns whether the flight was linked.
     pub(crate) fn detach(&self) -> bool {
         self.link.unlink().is_some()
     }
 
-    /// Detaches if `agreed`, called while nobody can join, returns `true`. Returns whether it did.
+    /// Detaches if `agreed`, called while nobody can join, returns `true`. Returns whether it was detached.
     #[cfg(feature = "redis")]
     pub(super) fn detach_if(&self, agreed: impl FnOnce() -> bool) -> bool {
         self.link.unlink_if(agreed).is_ok()
     }
 
-    /// As `detach`, and the flight then ends when its last caller leaves, even if it was kept; at once, if that has left.
+    /// As `detach`. The flight then ends when its last caller leaves, or now if there is none, even if it was kept.
     #[cfg(any(feature = "http", loom))]
     pub(crate) fn release(self: &Arc<Self>) {
         let unlinked = self.link.unlink_if(|| {
@@ -196,10 +198,10 @@ impl<K, V, C> Flight<K, V, C> {
 
     // ===== ending =====
 
-    /// Ends the flight with what the work, whose box is dropped, ended with. Unlinks the flight before its callers can see
-    /// that (F5).
+    /// Ends the flight with the work's result, after the work was dropped. Unlinks the flight before its callers can
+    /// see that (F5).
     ///
-    /// What is for the leader alone waits here for it, or is returned if the leader itself has polled the work.
+    /// What is only for the leader waits here, or is returned if the leader itself polled the work.
     pub(super) fn end(&self, result: WorkResult<V>, by_leader: bool) -> Option<WorkResult<V>> {
         let unlinked = self.link.unlink();
         let (ending, own) = match result {
@@ -229,7 +231,7 @@ impl<K, V, C> Flight<K, V, C> {
                 false => mem::replace(&mut state.own, own),
             };
             let mut wakers = state.slots.close();
-            // The task may have found the work taken, and have parked.
+            // The task may have found the work taken and parked.
             wakers.push(state.task.take());
             (wakers, unclaimed)
         };
@@ -237,7 +239,7 @@ impl<K, V, C> Flight<K, V, C> {
         drop_quietly(unclaimed);
     }
 
-    /// Takes what is for the leader alone.
+    /// Takes what is only for the leader.
     pub(super) fn take_own(&self) -> Option<WorkResult<V>> {
         self.state().own.take()
     }
@@ -258,7 +260,7 @@ impl<K, V, C> Flight<K, V, C> {
                 Err(now) => callers = now,
             }
         }
-        // Callers join under this lock, so the last one is known to be the last (T2).
+        // Callers join under this lock, so the last one is really the last (T2).
         let unlinked = self.link.unlink_if(|| {
             self.callers.fetch_sub(leaving, Ordering::AcqRel) == leaving && !self.goes_on()
         });
@@ -276,14 +278,14 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    /// Lets a task drive a kept flight whose leader drove it and has left.
+    /// Lets a task drive a kept flight after its driving leader has left.
     fn keep(self: &Arc<Self>) {
         let keeper = {
             let mut state = self.state();
             if state.driver == Driver::Task {
                 return;
             }
-            // Without a keeper, a caller has joined meanwhile and drives.
+            // If there is no keeper, a caller has joined meanwhile and drives.
             let Some(keeper) = state.take_keeper() else {
                 return;
             };
@@ -326,8 +328,8 @@ impl<K, V, C> Flight<K, V, C> {
         self.state().slots.take(slot)
     }
 
-    /// Frees the waker slot of a caller that leaves. Returns what is to be dropped outside the lock: what lay there, and the
-    /// wakers of those who waited for the leader's first poll (F9).
+    /// Frees the waker slot of a caller that leaves. Returns what to drop outside the lock: its waker, and those of
+    /// callers that waited for the leader's first poll (F9).
     pub(super) fn free(&self, slot: &WakerSlot) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
         let mut state = self.state();
         let waker = state.slots.free(slot);

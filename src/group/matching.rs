@@ -19,20 +19,20 @@ use super::{
     table::{Admission, Table},
 };
 
-/// What a caller makes of a flight that it finds.
+/// How a caller judges a flight that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Match<J = ()> {
-    /// Not mine.
+    /// It is not mine.
     Pass,
-    /// I am one of its callers from now on.
+    /// It is mine, and I have joined it.
     Join(J),
-    /// Mine, but nobody may join it any more.
+    /// It is mine, but nobody may join it any more.
     Detach,
-    /// Mine, and I may neither join it nor lead another.
+    /// It is mine, and I may neither join it nor lead another.
     Refuse,
 }
 
-/// Looks at flights under the lock: it may compare keys, and link the caller to what a flight carries.
+/// Judges flights under the lock: it may compare keys and link the caller to what a flight carries.
 pub(crate) trait Matcher<K, V, C> {
     type Joined;
 
@@ -62,7 +62,7 @@ where
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight for which `matcher` says so, else leads a new one with `data`, at the first of the `positions`.
+    /// Joins the first flight that `matcher` accepts, or leads a new one with `data`, at the first of the `positions`.
     pub(crate) fn enter<T>(
         &self,
         positions: &[u64],
@@ -119,7 +119,7 @@ impl<K, V, C> Table<K, V, C> {
             flight.count_in();
             let caller = Caller::follower(flight);
             drop(entries);
-            // The drop of a key is the user's. Its panic would leave a caller that the flight knows of, and nobody else.
+            // Dropping a key is user code. Its panic would leave a caller that only the flight knows.
             drop_quietly((key, data, detached));
             return Admission::Follows((caller, join));
         }
@@ -165,12 +165,13 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(feature = "redis")]
 impl<K, V, C> Flight<K, V, C> {
-    /// One more caller, if anybody may join.
+    /// Adds a caller, if callers may join.
     pub(super) fn join(self: &Arc<Self>) -> Option<Caller<K, V, C>> {
         self.join_if(|_| Ok::<_, ()>(())).ok()
     }
 
-    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. `Err`: why not; `None` if nobody may join.
+    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
+    /// may join.
     pub(crate) fn join_if<E>(
         self: &Arc<Self>,
         agreed: impl FnOnce(&Self) -> Result<(), E>,
@@ -187,7 +188,7 @@ impl<K, V, C> Flight<K, V, C> {
 
 #[cfg(feature = "http")]
 impl<K, V, C> Table<K, V, C> {
-    /// How many flights are `open`, which is asked under the locks.
+    /// How many flights are `open`, which is called under the locks.
     pub(crate) fn count(&self, mut open: impl FnMut(&C) -> bool) -> usize {
         let count = |shard: &Arc<Shard<K, V, C>>| {
             let entries = shard.lock();
@@ -225,7 +226,7 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(any(feature = "http", feature = "redis"))]
 impl<K, V, C> Table<K, V, C> {
-    /// All flights, a shard at a time: not one moment's picture.
+    /// All flights, one shard after the other, so this is not a snapshot.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
         self.shards
             .iter()

@@ -1,4 +1,4 @@
-//! Singleflight of any asynchronous work; no HTTP, no Tower.
+//! Singleflight for any asynchronous work, without HTTP or Tower.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -6,27 +6,27 @@
 //! | `run` | [`Run`], what a caller holds |
 //! | `outcome` | [`Outcome`], what it gets |
 //! | `try_run` | `Group::try_run` and [`TryRun`], for work that can fail |
-//! | `value` | [`ShareValue`], what work may give |
+//! | `value` | [`ShareValue`], what work may return |
 //! | `table` | key to flight: lead or join, forget |
-//! | `shard` | one lock of the table, and the entries behind it, whatever they hold |
+//! | `shard` | one lock of the table, and the entries behind it |
 //! | `entries` | how flights are linked in a shard, and how a solo one becomes whole |
-//! | `solo` | a flight whose leader is alone: an entry and nothing else |
+//! | `solo` | a flight whose leader is alone: just an entry |
 //! | `solo_leader` | the leader of a solo flight |
 //! | `replicated` | a group across replicas: contend for the lead before the work, or take another's value |
 //! | `codec` | [`Codec`], how values are written for other replicas |
-//! | `matching` | lead or join a flight that carries data, chosen by that data: how the HTTP layer uses the table |
+//! | `matching` | lead or join a flight that is chosen by the data it carries: how the HTTP layer uses the table |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
 //! | `drive` | who polls the work: the leader, a task, or the callers |
 //! | `task` | the task that drives a shared flight |
 //! | `flight` | one flight: how it ends and who leaves it, with the invariants |
-//! | `state` | what its lock guards: the work, who drives it, where the callers wait |
+//! | `state` | what its lock guards: the work, its driver, the waiting callers |
 //! | `cancel` | dropping work that nobody waits for |
-//! | `wakers` | where the callers' wakers are kept, and in which order they are woken |
+//! | `wakers` | the callers' wakers, and the order in which they are woken |
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
-//! | `name` | what a group is called by those who observe it |
+//! | `name` | a group's name in metrics and spans |
 //! | `observed` | reports the work of a named group to `tracing` and `metrics` |
-//! | `report` | calls observers, whose panics end there |
+//! | `report` | calls observers, and stops their panics |
 //! | `panic` | panics as values |
 
 mod caller;

@@ -1,8 +1,8 @@
-//! What a group, or a layer, is called by those who observe it.
+//! A group's or a layer's name in metrics and spans.
 
 use std::sync::{Arc, OnceLock};
 
-/// Set once: what is counted up under a name must be counted down under it.
+/// Set once: a gauge that goes up under a name must go down under it.
 #[derive(Debug, Default)]
 pub(crate) struct Name(OnceLock<Arc<str>>);
 

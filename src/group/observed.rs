@@ -50,7 +50,7 @@ const METRICS: [Description; 3] = [
         name: SECONDS,
         kind: Kind::Histogram,
         unit: metrics::Unit::Seconds,
-        help: "How long the work of a group ran, to whatever end",
+        help: "How long the work of a group ran, however it ended",
     },
 ];
 
@@ -62,14 +62,14 @@ thread_local! {
 pin_project! {
     /// Work, and the trace of its flight.
     pub(super) struct Observed<F> {
-        // First: the end is reported when the work has been dropped.
+        // The first field: the end is reported after the work has been dropped.
         #[pin]
         future: F,
         trace: Trace,
     }
 }
 
-/// Reports a flight of a named group, from its begin to its drop.
+/// Reports a flight of a named group, from its start to its drop.
 struct Trace {
     name: Arc<str>,
     since: Instant,
@@ -99,7 +99,7 @@ where
     }
 }
 
-/// Tells of a caller that has joined.
+/// Reports a caller that has joined.
 pub(super) fn joined(name: &Arc<str>) {
     #[cfg(feature = "tracing")]
     report(|| tracing::debug!(target: TARGET, group = &**name, "joined"));

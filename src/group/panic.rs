@@ -1,4 +1,4 @@
-//! Panics of the user's code, as values.
+//! Panics of user code, as values.
 
 use std::{
     any::Any,
@@ -28,7 +28,7 @@ impl Message {
         }
     }
 
-    /// Goes on panicking with this message. The panic hook has reported the original and is not run again.
+    /// Panics with this message. The panic hook has reported the original and does not run again.
     pub(super) fn resume(self) -> ! {
         match self {
             Self::Literal(text) => resume_unwind(Box::new(text)),
@@ -37,13 +37,13 @@ impl Message {
     }
 }
 
-/// Calls the user's code, and returns its panic as a value.
+/// Calls user code, and returns its panic as a value.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Payload> {
-    // What a panic may have left in disorder is dropped, not looked at.
+    // What a panic may have left inconsistent is only dropped, not used.
     catch_unwind(AssertUnwindSafe(call))
 }
 
-/// Calls the user's code where its panic, which the panic hook has reported, must harm nobody else.
+/// Calls user code whose panic must harm nobody else. The panic hook has reported it.
 pub(super) fn quietly(call: impl FnOnce()) {
     if let Err(payload) = caught(call) {
         // The payload's drop may panic too.
@@ -51,7 +51,7 @@ pub(super) fn quietly(call: impl FnOnce()) {
     }
 }
 
-/// Drops what is the user's, as [`quietly`] calls it.
+/// Drops what belongs to the user, as [`quietly`] does.
 pub(crate) fn drop_quietly<T>(value: T) {
     quietly(|| drop(value));
 }

@@ -1,9 +1,9 @@
-//! A group across replicas: the leader of a local flight contends for its key, and then does the work or takes the value that
-//! another replica's leader has made.
+//! A group across replicas: the leader of a local flight contends for its key, and then does the work or takes the
+//! value of another replica's leader.
 //!
-//! Every caller has a number, in the order in which the callers ask. A value from elsewhere is for those below a number: the
-//! replica that made it knew of them while its work was going on. The others stay in the flight, which contends again,
-//! with the work that its leader has not needed yet.
+//! Every caller has a number, in the order in which the callers ask. Another replica's value is for callers below a
+//! certain number, because that replica knew of them while its work was going on. The others stay in the flight, which
+//! contends again with the work that its leader has not needed yet.
 
 use std::{
     borrow::Borrow,
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     replicas::{
-        Contest, Digest, EntryId, KeyBytes, LocalFlight, Reason, Refusal, RemoteSeat, ReplicaStats,
-        Replicas, Site, Unjoined, Verdict,
+        Contest, ContestOutcome, Digest, EntryId, KeyBytes, LocalFlight, NotShared, Refusal,
+        RemoteSeat, ReplicaClient, ReplicaStats, Replicas, Unjoined,
     },
     sync::Mutex,
 };
@@ -36,11 +36,11 @@ use crate::{
 /// The flights of a group across replicas.
 pub(super) struct Replicated<K, V> {
     table: Table<K, V, Data<V>>,
-    site: Site,
+    client: ReplicaClient,
     codec: Arc<dyn Codec<K, V>>,
 }
 
-/// What one of its flights carries.
+/// The data of one of its flights.
 pub(super) type Data<V> = Arc<Crossing<V>>;
 
 pub(super) struct Crossing<V> {
@@ -52,9 +52,10 @@ struct State<V> {
     asked: u64,
     /// Its part in the protocol, once it contends.
     entry: Option<EntryId>,
-    /// The last value from elsewhere, for callers below the number. Behind an `Arc`: it is cloned under no lock.
+    /// The last value from another replica, for callers below the number. In an `Arc`, because it is cloned under no
+    /// lock.
     value: Option<(Arc<V>, u64)>,
-    /// The leader has left with a value from elsewhere, and its work is for the others: one of them stands in for it.
+    /// The leader has left with another replica's value, and one of the others stands in for it and its work.
     is_unled: bool,
 }
 
@@ -65,16 +66,16 @@ pub(super) struct Across<K, V> {
     number: u64,
 }
 
-/// As the protocol sees a flight.
+/// A flight as the protocol sees it.
 struct Seen<K, V>(Weak<Flight<K, V, Data<V>>>);
 
-/// A follower elsewhere.
+/// A follower at another replica.
 struct Seat<K, V>(Caller<K, V, Data<V>>);
 
-/// A flight that is not to be dropped under a lock.
+/// A flight that must not be dropped under a lock.
 struct Spare<K, V>(#[expect(dead_code, reason = "held, and dropped")] Arc<Flight<K, V, Data<V>>>);
 
-/// Hands to a [`KeyBytes`] what a key hashes.
+/// A hasher that passes what a key hashes to a [`KeyBytes`].
 struct Feed<'a>(&'a mut KeyBytes);
 
 // ===== impl Replicated =====
@@ -84,16 +85,16 @@ impl<K, V> Replicated<K, V> {
         Self::at(replicas.open("group"), codec)
     }
 
-    pub(super) fn at(site: Site, codec: impl Codec<K, V>) -> Self {
+    pub(super) fn at(client: ReplicaClient, codec: impl Codec<K, V>) -> Self {
         Self {
             table: Table::new(),
-            site,
+            client,
             codec: Arc::new(codec),
         }
     }
 
     pub(super) fn stats(&self) -> ReplicaStats {
-        self.site.stats()
+        self.client.stats()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -104,7 +105,7 @@ impl<K, V> Replicated<K, V> {
     where
         Q: Hash + ?Sized,
     {
-        self.site.target(|bytes| key.hash(&mut Feed(bytes)))
+        self.client.target(|bytes| key.hash(&mut Feed(bytes)))
     }
 
     pub(super) fn forget<Q>(&self, key: &Q) -> bool
@@ -112,15 +113,15 @@ impl<K, V> Replicated<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        // First: nobody joins from elsewhere while nobody here may.
-        self.site.forget_target(self.target(key));
+        // First the other replicas, so that nobody there joins when nobody here may.
+        self.client.forget_target(self.target(key));
         let hash = self.table.hash(key);
         let found = self.table.find(hash, |other| other.borrow() == key);
         found.is_some_and(|flight| flight.detach())
     }
 
     pub(super) fn forget_all(&self) -> usize {
-        self.site.forget_all();
+        self.client.forget_all();
         self.table.all().filter(|flight| flight.detach()).count()
     }
 
@@ -139,8 +140,8 @@ where
     K: Hash + Eq + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Joins, or leads with `work`. `kept_on`: where the flight goes on though every caller leaves.
-    /// `joined` is called for a follower.
+    /// Joins, or leads with `work`. `kept_on`: where the flight goes on after every caller has left. `joined` is called
+    /// for a follower.
     pub(super) fn run<F, Fut>(
         &self,
         key: K,
@@ -152,7 +153,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        let number = self.site.number();
+        let number = self.client.number();
         let hash = self.table.hash(&key);
         let found = self.table.join(hash, |other, crossing| {
             *other == key && crossing.joined_by(number)
@@ -160,7 +161,7 @@ where
         let caller = match found {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
-                let name = self.site.key(|bytes| self.codec.key(&key, bytes));
+                let name = self.client.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Crossing::new(number));
                 let mut matcher =
@@ -197,7 +198,7 @@ where
         }
     }
 
-    /// `spare` is what a follower has no use for.
+    /// `spare` is what a follower does not need.
     fn follow<T>(
         &self,
         caller: Caller<K, V, Data<V>>,
@@ -205,11 +206,11 @@ where
         spare: T,
         joined: impl FnOnce(),
     ) -> Caller<K, V, Data<V>> {
-        // While the caller is no temporary: should its drop panic, the caller leaves.
+        // While the caller is not a temporary: if the drop panics, the caller still leaves.
         drop(spare);
         joined();
         if let Some(entry) = caller.flight().data.entry() {
-            self.site.one_more(entry, number);
+            self.client.one_more(entry, number);
         }
         caller
     }
@@ -231,18 +232,18 @@ where
             let work = work();
             let seen = Arc::new(Seen(Weak::clone(&flight)));
             let asked = crossing.asked();
-            let contest = self.site.contend(name, Some(target), seen, asked);
-            // Whoever joins from here on says so itself.
+            let contest = self.client.contend(name, Some(target), seen, asked);
+            // From now on callers that join announce themselves.
             let now = crossing.contends_as(contest.id());
             if now > asked {
-                self.site.one_more(contest.id(), now - 1);
+                self.client.one_more(contest.id(), now - 1);
             }
             cross(work, contest, crossing, flight, codec)
         });
     }
 }
 
-/// The work of a flight: to contend, and then to do what the verdict says.
+/// The work of a flight: to contend, and then to do what the outcome says.
 async fn cross<K, V, Fut>(
     work: Fut,
     mut contest: Contest,
@@ -255,8 +256,8 @@ where
     V: Clone + 'static,
     Fut: Future<Output = V>,
 {
-    while let Verdict::Answer { body, covered } = contest.verdict().await {
-        // Its bytes can't be read: the work is done here, and nobody elsewhere waits for that.
+    while let ContestOutcome::Answer { body, covered } = contest.outcome().await {
+        // The bytes can't be read: do the work here; nobody at another replica waits for it.
         let Some(value) = codec.decode(&body) else {
             break;
         };
@@ -265,7 +266,7 @@ where
         let value = Arc::new(value);
         crossing.give(Arc::clone(&value), covered);
         if is_for_all {
-            // For the flight's end: its callers take what has just been given.
+            // For the flight's end: its callers take the value that was just left for them.
             return V::clone(&value);
         }
         flight.wake_callers();
@@ -274,7 +275,7 @@ where
     let value = work.await;
     if let Some(answering) = contest.end() {
         let body = codec.encode(&value).map(Into::into);
-        answering.answer(body.ok_or(Reason::Unshareable));
+        answering.answer(body.ok_or(NotShared::Unshareable));
     }
     value
 }
@@ -308,7 +309,7 @@ impl<V> Crossing<V> {
         self.state.lock().entry
     }
 
-    /// Gives what `asked` is in the same instant.
+    /// Returns `asked` as of the same instant.
     fn contends_as(&self, entry: EntryId) -> u64 {
         let mut state = self.state.lock();
         state.entry = Some(entry);
@@ -320,7 +321,7 @@ impl<V> Crossing<V> {
         super::panic::drop_quietly(old);
     }
 
-    /// The value from elsewhere that is for the caller of this number.
+    /// Another replica's value, if it is for the caller with this number.
     fn value(&self, number: u64) -> Option<Arc<V>> {
         let state = self.state.lock();
         let (value, covered) = state.value.as_ref()?;
@@ -341,7 +342,7 @@ where
         }
         let led = self.caller.leads();
         let polled = self.caller.poll(cx);
-        // Checked after the waker is left, or a value that has come meanwhile would be missed.
+        // Checked after the waker is stored; otherwise a value that comes in between would be missed.
         if let Some(outcome) = self.take_elsewhere() {
             return Poll::Ready(outcome);
         }
@@ -350,7 +351,7 @@ where
         Poll::Ready(ended.into_outcome(led))
     }
 
-    /// Leaves with a value that another replica has made.
+    /// Leaves with another replica's value.
     fn take_elsewhere(&mut self) -> Option<Outcome<V>> {
         let value = self.crossing.value(self.number)?;
         if self.caller.leads() {
@@ -382,7 +383,7 @@ where
         let flight = self.0.upgrade().ok_or(Refusal::Gone)?;
         match flight.join() {
             Some(caller) => Ok(Arc::new(Seat(caller))),
-            // By now this may be the last that holds the flight, and what its work gave.
+            // By now this may be the last owner of the flight and of its work's value.
             None => Err(Unjoined {
                 why: Refusal::Gone,
                 spare: Some(Arc::new(Spare(flight))),

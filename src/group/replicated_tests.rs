@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Group, replicated::Replicated, run::Run};
-use crate::replicas::{KeyBytes, MemoryStore, Request, Site};
+use crate::replicas::{Command, KeyBytes, MemoryStore, ReplicaClient};
 
 type Pages = Group<String, String>;
 
@@ -52,7 +52,10 @@ impl Fleet {
     fn replica(store: &MemoryStore) -> Pages {
         let encode = |value: &String| (!value.is_empty()).then(|| value.clone().into_bytes());
         let decode = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        Group::new().across(Replicated::at(Site::in_memory(store), (encode, decode)))
+        Group::new().across(Replicated::at(
+            ReplicaClient::in_memory(store),
+            (encode, decode),
+        ))
     }
 
     async fn connected(&self) {
@@ -63,7 +66,7 @@ impl Fleet {
         {
             sleep(Duration::from_millis(1)).await;
         }
-        self.store.take_requests();
+        self.store.take_commands();
     }
 
     /// A caller whose work takes [`CALL`] and gives the number of the call.
@@ -144,7 +147,7 @@ async fn a_key_of_ones_own_type_is_what_is_written_of_it() {
         let encode = |value: &u8| Some(vec![*value]);
         let decode = |bytes: &[u8]| bytes.first().copied();
         Group::new().across(Replicated::at(
-            Site::in_memory(&store),
+            ReplicaClient::in_memory(&store),
             (key, encode, decode),
         ))
     });
@@ -169,9 +172,10 @@ async fn a_solo_caller_costs_two_requests_and_its_value_is_not_sent() {
     let outcome = fleet.ask(0, "a").await;
     assert!(outcome.led && !outcome.shared);
     Fleet::settle().await;
-    let requests = fleet.store.take_requests();
-    let names = requests.iter().map(|request| format!("{request:?}"));
-    assert_eq!(names.collect::<Vec<_>>(), ["Contend", "Release"]);
+    let commands = fleet.store.take_commands();
+    let [Command::Contend { .. }, Command::Release { .. }] = commands[..] else {
+        panic!("{commands:?}")
+    };
     fleet.nothing_is_left().await;
 }
 
@@ -181,7 +185,7 @@ async fn local_followers_of_a_leader_cost_no_request() {
     let outcomes = join_all((0..250).map(|_| fleet.ask(0, "a"))).await;
     assert!(outcomes.iter().all(|outcome| outcome.value == "page 0"));
     Fleet::settle().await;
-    assert_eq!(fleet.store.take_requests().len(), 2);
+    assert_eq!(fleet.store.take_commands().len(), 2);
     fleet.nothing_is_left().await;
 }
 
@@ -353,13 +357,13 @@ async fn a_large_value_goes_by_the_store_and_is_gone_when_all_have_it() {
     assert!(outcomes.iter().all(|outcome| outcome.value == page));
     assert_eq!(outcomes.iter().filter(|outcome| outcome.led).count(), 1);
     Fleet::settle().await;
-    let put = |request: &Request| matches!(request, Request::Put(..));
+    let put = |command: &Command| matches!(command, Command::Put { .. });
     assert_eq!(
         fleet
             .store
-            .take_requests()
+            .take_commands()
             .iter()
-            .filter(|request| put(request))
+            .filter(|command| put(command))
             .count(),
         1
     );
@@ -387,7 +391,10 @@ async fn whoever_waits_for_a_value_that_panics_when_it_is_written_makes_its_own(
     let replicas = [(); 2].map(|()| {
         let encode = |value: &u8| -> Option<Vec<u8>> { panic!("{value} is not to be written") };
         let decode = |bytes: &[u8]| bytes.first().copied();
-        Group::new().across(Replicated::at(Site::in_memory(&store), (encode, decode)))
+        Group::new().across(Replicated::at(
+            ReplicaClient::in_memory(&store),
+            (encode, decode),
+        ))
     });
     sleep(Duration::from_millis(50)).await;
     let began = Instant::now();
@@ -490,11 +497,11 @@ async fn calls_shorter_than_a_few_round_trips_leave_the_store_alone_once_that_is
     let ask = || fleet.replicas[0].run("a".to_owned(), || async { "quick".to_owned() });
     ask().await;
     sleep(Duration::from_millis(30)).await;
-    fleet.store.take_requests();
+    fleet.store.take_commands();
     let began = Instant::now();
     ask().await;
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert!(fleet.store.take_requests().is_empty());
+    assert!(fleet.store.take_commands().is_empty());
     assert_eq!(fleet.replicas[0].replica_stats().unwrap().alone_short, 1);
     fleet.store.takes(Duration::ZERO);
     fleet.nothing_is_left().await;

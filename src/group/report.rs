@@ -1,4 +1,4 @@
-//! Calls observers, whose panics end here.
+//! Calls observers, and stops their panics.
 
 #[cfg(feature = "metrics")]
 use std::{cell::Cell, thread::LocalKey};
@@ -10,7 +10,7 @@ pub(crate) fn report<T>(observer: impl FnOnce() -> T) -> Option<T> {
     caught(observer).map_err(drop_quietly).ok()
 }
 
-/// A span whose end is reported like all else.
+/// A span whose end is reported in the same way.
 #[cfg(feature = "tracing")]
 pub(crate) struct Span(pub(crate) tracing::Span);
 
@@ -18,7 +18,7 @@ pub(crate) struct Span(pub(crate) tracing::Span);
 #[cfg(feature = "tracing")]
 pub(crate) struct Entered<'a>(Option<tracing::span::Entered<'a>>);
 
-/// What a recorder learns of a metric, once.
+/// A metric's description, which each recorder gets once.
 #[cfg(feature = "metrics")]
 pub(crate) struct Description {
     pub(crate) name: &'static str,
@@ -66,8 +66,8 @@ impl Drop for Entered<'_> {
 
 // ===== metrics =====
 
-/// Reports a value to the current recorder. If that is not `last`, it gets the descriptions of `metrics` first: so does one that
-/// is installed late, or for a thread alone.
+/// Reports a value to the current recorder. If that is not `last`, it first gets the descriptions of `metrics`; so a
+/// recorder that is installed late, or only for a thread, gets them too.
 #[cfg(feature = "metrics")]
 pub(crate) fn record(
     metrics: &[Description],
@@ -76,7 +76,7 @@ pub(crate) fn record(
 ) {
     report(|| {
         metrics::with_recorder(|recorder| {
-            // An address is compared, never read.
+            // The address is only compared, never dereferenced.
             let address = std::ptr::from_ref(recorder).cast::<()>() as usize;
             if last.replace(address) != address {
                 for metric in metrics {

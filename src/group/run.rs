@@ -1,4 +1,4 @@
-//! What a caller of a [`Group`](super::Group) holds, and what it gets.
+//! What a caller of a [`Group`](super::Group) holds.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use super::{caller::Caller, outcome::Outcome, solo_leader::SoloLeader, value::Sh
 
 /// A caller's part in a flight, made by [`Group::run`](super::Group::run) and [`Group::spawn`](super::Group::spawn).
 ///
-/// A future of the [`Outcome`]. It has joined the flight, or leads it, from the moment it is made, polled or not.
+/// A future of the [`Outcome`]. It joins or leads the flight when it is made, whether or not it is polled.
 ///
 /// # Cancel safety
 ///
@@ -20,7 +20,7 @@ use super::{caller::Caller, outcome::Outcome, solo_leader::SoloLeader, value::Sh
 ///
 /// # Panics
 ///
-/// Polling it panics if the work panicked, and if it has given its outcome already.
+/// Polling it panics if the work panicked, and if it has already returned its outcome.
 #[must_use = "dropping it leaves the flight at once: `.await` it for the outcome, or `drop` what you have spawned"]
 pub struct Run<K, V> {
     part: Part<K, V>,
@@ -53,7 +53,7 @@ where
             Part::Solo(leader) => match ready!(leader.poll(cx)) {
                 Ok(value) => return Poll::Ready(Outcome::alone(value)),
                 Err((caller, polled)) => {
-                    // Before anything else: a panic from here on finds the caller where it belongs.
+                    // First of all, so that a later panic finds the caller in its place.
                     self.part = Part::Caller(caller);
                     polled
                 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-/// The runtime that a caller was in.
+/// The runtime in which a caller was.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime {
     #[cfg(not(loom))]
@@ -11,13 +11,14 @@ pub(crate) struct Runtime {
     location: Location,
 }
 
-/// Where work belongs: it may need the timers and sockets of the runtime within which it was made or first polled.
+/// The runtime to which work belongs: it may need the timers and sockets of the runtime in which it was made or first
+/// polled.
 #[derive(Debug)]
 pub(super) enum Home {
     /// It was made outside Tokio, and has not been polled.
     Unpolled,
-    /// It was made in a Tokio task, and has not been polled. Its first poll asks for the runtime. Not each call: a `Handle`
-    /// is a reference count, to which all threads of the runtime would write.
+    /// It was made in a Tokio task, and has not been polled. The first poll gets the runtime. To get it for each call
+    /// would be costly: a `Handle` is a reference count that all threads of the runtime would write to.
     Task,
     Runtime(Runtime),
     /// It was polled outside Tokio, or its runtime has shut down.
@@ -27,7 +28,7 @@ pub(super) enum Home {
 // ===== impl Home =====
 
 impl Home {
-    /// The home of work that is being made here.
+    /// The home of work that is made here.
     pub(super) fn of_maker() -> Self {
         match Runtime::is_in_task() {
             true => Self::Task,
@@ -57,7 +58,7 @@ impl Runtime {
         tokio::task::try_id().is_some()
     }
 
-    /// Where the runtime has shut down, `task` is dropped before this returns: never call it under a lock.
+    /// If the runtime has shut down, `task` is dropped before this returns, so never call this under a lock.
     pub(crate) fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! One lock of the table, and the entries behind it. What an entry holds, `T`, is the table's affair.
+//! One lock of the table, and the entries behind it. `T` is what the table keeps in an entry.
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
@@ -8,18 +8,18 @@ use hashbrown::HashTable;
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// An emptied table of more entries gives its memory back.
+/// An empty table with room for more entries than this frees its memory.
 const KEPT_CAPACITY: usize = 32;
 
-/// One lock, one table. Aligned, and behind an `Arc` of its own, so that calls with distinct keys on distinct cores touch
-/// no cache line together: neither a lock nor a reference count.
+/// One lock, one table. Aligned, and behind its own `Arc`, so that calls with different keys on different cores share
+/// no cache line, neither a lock nor a reference count.
 #[repr(align(128))]
 pub(crate) struct Shard<K, T> {
     entries: Mutex<Entries<K, T>>,
 }
 
-/// The first entry lies beside the lock: while shards outnumber flights, which is most of the time, a call touches that
-/// cache line and neither searches nor fills a table.
+/// The first entry is stored beside the lock. While there are more shards than flights, which is the usual case, a call
+/// only touches that cache line and uses no table.
 pub(super) struct Entries<K, T> {
     first: Option<Entry<K, T>>,
     rest: HashTable<Entry<K, T>>,
@@ -30,14 +30,14 @@ pub(super) struct Entries<K, T> {
 
 pub(crate) struct Entry<K, T> {
     hash: u64,
-    /// Unlike every other of this shard, ever (T3).
+    /// Unique in this shard, forever (T3).
     number: u64,
     key: K,
     pub(super) held: T,
 }
 
-/// What is left for whoever knows its number, though the entry may have gone. Boxed, so that lock and first entry fit into a
-/// cache line or two.
+/// What is left for the holder of a number, even after its entry has gone. Boxed, so that lock and first entry fit into
+/// a cache line or two.
 type AsideTable<T> = Option<Box<HashTable<Aside<T>>>>;
 
 struct Aside<T> {
@@ -90,12 +90,12 @@ impl<K, T> Link<K, T> {
         self.number
     }
 
-    /// What the entry holds, if it is in.
+    /// What the entry holds, if it is in the table.
     pub(super) fn held_mut<'a>(&self, entries: &'a mut Entries<K, T>) -> Option<&'a mut T> {
         entries.held_mut(self.hash, self.number)
     }
 
-    /// Takes the entry out of the table, if it is in (T3). What is given is to be dropped outside any lock (T4).
+    /// Takes the entry out of the table, if it is there (T3). Drop the result outside any lock (T4).
     pub(super) fn unlink(&self) -> Option<Entry<K, T>> {
         self.shard.lock().unlink(self)
     }
@@ -129,7 +129,7 @@ impl<K, T> Entries<K, T> {
         }
     }
 
-    /// What the entry of this number holds, if it is in.
+    /// What the entry with this number holds, if it is in the table.
     #[inline]
     pub(super) fn held_mut(&mut self, hash: u64, number: u64) -> Option<&mut T> {
         let entry = match &mut self.first {
@@ -140,7 +140,7 @@ impl<K, T> Entries<K, T> {
         Some(&mut entry.held)
     }
 
-    /// Where the next entry is to be linked.
+    /// The link of the next entry.
     pub(super) fn next(&mut self, shard: &Arc<Shard<K, T>>, hash: u64) -> Link<K, T> {
         let number = self.next;
         self.next += 1;
@@ -168,7 +168,7 @@ impl<K, T> Entries<K, T> {
         self.remove(link.hash, link.number)
     }
 
-    /// Takes an entry out, if it is in (T3): to be dropped outside the lock (T4).
+    /// Takes an entry out, if it is in the table (T3). Drop it outside the lock (T4).
     #[inline]
     pub(super) fn remove(&mut self, hash: u64, number: u64) -> Option<Entry<K, T>> {
         match &self.first {
@@ -188,7 +188,7 @@ impl<K, T> Entries<K, T> {
         Some(entry)
     }
 
-    /// Leaves something aside for whoever has this link.
+    /// Leaves something aside for the holder of this link.
     pub(super) fn put_aside(&mut self, link: &Link<K, T>, held: T) {
         let left = Aside {
             number: link.number,
@@ -230,7 +230,7 @@ impl<K, T> Entries<K, T> {
     }
 }
 
-/// Numbers follow each other, and hash tables look at the highest bits too.
+/// Numbers are consecutive, and hash tables use the highest bits too.
 fn spread(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

@@ -18,8 +18,8 @@ use super::{
 #[cfg(feature = "redis")]
 use crate::replicas::{ReplicaStats, Replicas};
 
-/// Go's [`singleflight.Group`][go] for asynchronous work: when several callers ask for the same key at the same time, one
-/// does the work and all get its value.
+/// Go's [`singleflight.Group`][go] for asynchronous work: when several callers ask for the same key at the same time,
+/// one of them does the work and all get its value.
 ///
 /// Clones are the same group. Values are not kept: when a flight has ended, the next caller starts a new one.
 ///
@@ -77,17 +77,17 @@ use crate::replicas::{ReplicaStats, Replicas};
 ///
 /// # Panics
 ///
-/// A panic of the work is a panic of every caller: the leader's with the payload, the others' with its message. The key is
-/// free before anybody sees it. A panic of `K`'s `Hash` or `Eq`, or of `V`'s `Clone`, is that caller's alone. A panic of a
-/// waker goes no further than the panic hook.
+/// A panic of the work reaches every caller: the leader with the payload, the others with its message. The key is free
+/// before anybody sees it. A panic of `K`'s `Hash` or `Eq`, or of `V`'s `Clone`, affects only that caller. A panic of a
+/// waker stops at the panic hook.
 ///
 /// # Who drives the work
 ///
-/// While its leader is alone, the leader polls the work. As soon as a second caller joins, a Tokio task does, so that a
-/// leader which is dropped, or kept without being polled, stops nobody. The task runs on the runtime within which the work
-/// was made or first polled, because the work may need its timers and sockets. If it was made outside Tokio, or in a task that
-/// has not polled it yet, the task runs on the second caller's runtime. Outside Tokio whichever caller is polled drives the
-/// work: see the example `threads`.
+/// While the leader is alone, it polls the work itself. Once a second caller has joined, a Tokio task does, so that a
+/// leader that is dropped, or kept without being polled, stops nobody. The task runs on the runtime in which the work
+/// was made or first polled, because the work may need its timers and sockets. If it was made outside Tokio, or in a
+/// task that has not polled it yet, the task runs on the second caller's runtime. Outside Tokio, whichever caller is
+/// polled drives the work: see the example `threads`.
 ///
 /// So the runtime of a leader must be running: one that is neither run nor dropped (a current-thread runtime between two
 /// `block_on`s) stalls the flights that it drives, for callers on other runtimes too. When it shuts down, the callers go on
@@ -100,11 +100,11 @@ pub struct Group<K, V> {
     shared: Arc<Shared<K, V>>,
 }
 
-/// What the clones of a group have in common.
+/// What the clones of a group share.
 struct Shared<K, V> {
     table: Table<K, V, ()>,
     name: Name,
-    /// If set, all flights are in it, and the table is not used. Set before the first caller, or never.
+    /// If this is set, it holds all flights, and the table is not used. Set before the first caller or never.
     #[cfg(feature = "redis")]
     replicated: OnceLock<Replicated<K, V>>,
 }
@@ -140,17 +140,17 @@ impl<K, V> Group<K, V> {
     ///
     /// # Panics
     ///
-    /// If the group has a name already, given to it or to a clone of it.
+    /// If the group or a clone of it already has a name.
     #[must_use]
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         self.shared.name.set(name.into());
         self
     }
 
-    /// The group across replicas: of all callers of a key, at whichever replica, one does the work and all get its value.
+    /// Coalesces across replicas: of all callers of a key, at any replica, one does the work and all get its value.
     ///
-    /// `codec` writes and reads the values: a pair of functions, see [`Codec`]. A value that it can't write is not shared with
-    /// other replicas. The group has its own [`namespace`](Replicas::namespace), which no other group uses.
+    /// `codec` writes and reads the values: a pair of functions, see [`Codec`]. A value that it can't write is not
+    /// shared with other replicas. The group needs its own [`namespace`](Replicas::namespace).
     ///
     /// ```no_run
     /// use tower_singleflight::{Group, Replicas};
@@ -170,20 +170,21 @@ impl<K, V> Group<K, V> {
     /// # }
     /// ```
     ///
-    /// Without the store the group works as it does without this: a caller that leads waits for the store at most
-    /// [`patience`](Replicas::patience), and not at all while it is known to be down. A caller that gets another replica's value has
-    /// an [`Outcome`](super::Outcome) with `shared`, and without `led`. [`forget`](Self::forget) reaches the other replicas by
-    /// message, when that arrives.
+    /// Without the store the group works as usual: a caller that leads waits for the store at most
+    /// [`patience`](Replicas::patience), and not at all while it is known to be down. For a caller that gets another
+    /// replica's value, the [`Outcome`](super::Outcome) has `shared` true and `led` false. [`forget`](Self::forget)
+    /// reaches the other replicas by message.
     ///
-    /// Work is called as ever, but the future that it gives is first polled when it is known that this replica leads; where
-    /// another does, it is dropped without having been polled.
+    /// Work is called as usual, but the future that it returns is first polled once this replica leads. If another
+    /// replica leads, it is dropped without being polled.
     ///
-    /// The clones of the group have the same replicas. Call it before the group has its first caller. If that is within a Tokio
-    /// runtime with I/O and time enabled, the connection lives there; otherwise in the first caller's runtime.
+    /// All clones of the group use the same replicas. Call this before the group's first caller. The connection to the
+    /// store lives in the Tokio runtime in which you call this, or else in that of the first caller; its I/O and time
+    /// drivers must be enabled.
     ///
     /// # Panics
     ///
-    /// If `replicas` has no namespace or no secret, or if the group has its replicas already, given to it or to a clone of it.
+    /// If `replicas` has no namespace or no secret, or if the group or a clone of it already has replicas.
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
@@ -198,7 +199,7 @@ impl<K, V> Group<K, V> {
         self
     }
 
-    /// What has become of its flights across replicas; `None` without [`replicas`](Self::replicas).
+    /// How its flights fared across replicas; `None` without [`replicas`](Self::replicas).
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
@@ -208,8 +209,9 @@ impl<K, V> Group<K, V> {
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
     ///
-    /// It does so at once, not when the returned future is first polled. `work` is called here, by the leader alone and under
-    /// no lock: it may borrow from its surroundings and use the group. Only the future that it returns must be `'static`.
+    /// It does so at once, not when the returned future is first polled. `work` is called here, only by the leader and
+    /// under no lock: it may borrow from its surroundings and use the group. Only the future that it returns must be
+    /// `'static`.
     ///
     /// # Cancel safety
     ///
@@ -232,10 +234,10 @@ impl<K, V> Group<K, V> {
         self.enter(key, work, || ())
     }
 
-    /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins goes on to its end although every caller
-    /// leaves. A task drives it, whether or not the result is awaited: on the runtime that [drives it
-    /// already](Self#who-drives-the-work), else on the current one. If the driving runtime shuts down, the flight moves to the
-    /// current one; if that shuts down too, the flight is cancelled.
+    /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins runs to its end even if every caller
+    /// leaves. A task drives it, whether or not the result is awaited: on the runtime that [already drives
+    /// it](Self#who-drives-the-work), or else on the current one. If the driving runtime shuts down, the flight moves
+    /// to the current one; if that shuts down too, the flight is cancelled.
     ///
     /// ```
     /// use tower_singleflight::Group;
@@ -270,8 +272,8 @@ impl<K, V> Group<K, V> {
         self.enter_kept(key, work, &runtime, || ())
     }
 
-    /// Go's `Forget`: later callers of `key` start anew rather than wait for an earlier call. Callers that have joined stay in
-    /// the old flight. Returns whether there was a flight to forget.
+    /// Go's `Forget`: later callers of `key` start new work rather than waiting for an earlier call. Callers that have
+    /// joined stay in the old flight. Returns whether there was a flight to forget.
     ///
     /// ```
     /// use tower_singleflight::Group;
@@ -368,7 +370,7 @@ where
                 }
             }),
             Admission::Follows(caller) => {
-                // Not at the end of this function: if its drop panicked there, the caller would be leaked.
+                // Not at the end of this function: if its drop panicked there, the caller would leak.
                 drop(work);
                 joined();
                 caller.promote();

@@ -1,8 +1,8 @@
-//! A flight that only its leader has been in: no allocation of its own, no reference count, no second lock.
+//! A flight in which only its leader has been: no allocation of its own, no reference count, no second lock.
 //!
-//! It lies in its entry of the table, where its leader finds it under the shard's lock. The first caller to join, or to
-//! forget it, makes a whole [`Flight`](super::flight::Flight) of it, and the leader goes on as one of its callers (T5). F1, F2
-//! and F6 hold for the entry as they do for a flight.
+//! It is stored in its table entry, where its leader finds it under the shard's lock. The first caller to join or
+//! forget it turns it into a whole [`Flight`](super::flight::Flight), and the leader goes on as one of its callers
+//! (T5). F1, F2 and F6 apply to the entry as to a flight.
 
 use std::task::Waker;
 

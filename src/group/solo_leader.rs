@@ -14,15 +14,15 @@ use super::{
     work::{Drive, Polled, PolledBy, Work, WorkResult},
 };
 
-/// The leader's part. It leaves the flight when it is dropped, in whatever way, and exists before any of the user's code is
+/// The leader's part. It leaves the flight when it is dropped, for whatever reason, and exists before any user code is
 /// called.
 pub(crate) struct SoloLeader<K, V, C> {
-    /// `None` once the flight has ended, or is not solo any more.
+    /// `None` once the flight has ended or is no longer solo.
     link: Option<Link<K, V, C>>,
 }
 
-/// What the leader has become when its flight is not solo any more: one of the callers, which is to be polled instead after
-/// it has [handed in](Caller::hand_in) what it has of the work.
+/// What the leader becomes when its flight is no longer solo: one of the callers, to be polled instead once it has
+/// [handed in](Caller::hand_in) its work.
 pub(crate) type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
 
 // ===== impl SoloLeader =====
@@ -32,7 +32,7 @@ impl<K, V, C> SoloLeader<K, V, C> {
         Self { link: Some(link) }
     }
 
-    /// Does `then` with the flight in its entry, or returns the caller that the leader has become.
+    /// Runs `then` on the flight in its entry, or returns the caller that the leader has become.
     #[inline]
     fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V, C>) -> T) -> Result<T, Caller<K, V, C>> {
         let link = self.link.as_ref().expect("polled after completion");
@@ -149,7 +149,7 @@ where
                 Err(became) => became,
             },
             Polled::Pending(work) => {
-                // If the clone panics, the work goes back first: a caller that joins later needs it.
+                // Put the work back if the clone panics: a caller that joins later needs it.
                 let waker = match left {
                     true => Ok(None),
                     false => caught(|| Some(cx.waker().clone())),
@@ -180,7 +180,7 @@ where
                 mem::swap(&mut solo.waker, &mut waker);
             }
         });
-        // The old one, or one that is not needed; outside the lock, and the work may be in hand.
+        // Drop the old waker, or an unneeded one, outside the lock; we may hold the work.
         drop_quietly(waker);
         match (put, work) {
             (Err(caller), Some(work)) => Err((caller, Some(Polled::Pending(work)))),
@@ -188,7 +188,7 @@ where
         }
     }
 
-    /// Ends the flight with what the work ended with, or returns what the leader has become.
+    /// Ends the flight with the work's result, or returns what the leader has become.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What the lock of a flight guards.
+//! What a flight's lock guards.
 //!
 //! The invariants cited here are those of [`flight`](super::flight).
 
@@ -10,20 +10,20 @@ use super::{
     work::{Work, WorkResult},
 };
 
-/// `S` says where a kept flight goes on.
+/// `S` is where a kept flight goes on.
 pub(super) struct State<V, S> {
     pub(super) work: WorkState<V>,
     pub(super) driver: Driver,
     pub(super) slots: WakerSlots,
     /// The driving task's waker, once it has been polled.
     pub(super) task: Option<Waker>,
-    /// Where the thread that has the work is to spawn a task when it puts the work back, unless the work belongs elsewhere.
+    /// Where the thread that has the work spawns a task when it puts the work back, unless the work belongs elsewhere.
     pub(super) handover: Option<Runtime>,
-    /// Whether the work was woken while one of the callers that drive it polled it.
+    /// Whether the work was woken while one of its driving callers polled it.
     pub(super) rewake: bool,
     /// Whether the leader has left.
     pub(super) leaderless: bool,
-    /// What is for the leader alone: the value that nobody shares, or what the work panicked with.
+    /// What is only for the leader: the value that nobody shares, or the work's panic.
     pub(super) own: Option<WorkResult<V>>,
     /// Where a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     pub(super) keeper: Option<Box<S>>,
@@ -93,7 +93,7 @@ impl<V, S> State<V, S> {
         }
     }
 
-    /// As `take_work`, for a caller that is to drive the work.
+    /// As `take_work`, for a caller that drives the work.
     pub(super) fn take_work_as(&mut self, leads: bool) -> Option<Work<V>> {
         let may = match self.driver {
             Driver::Leader => leads,

@@ -1,16 +1,16 @@
-//! The flights in the air, by key, in shards.
+//! The flights, by key, in shards.
 //!
 //! Invariants, cited as T1 to T5:
 //!
-//! 1. An entry is in the table exactly while a new caller may join its flight. Whoever ends or abandons a flight unlinks
-//!    it under the shard's lock *before* anybody can see the end, so nobody joins a flight that is over.
-//! 2. A caller is counted under the shard's lock in which it found the flight, and the last one is counted out under the
-//!    lock in which the flight is unlinked: nobody joins a flight that its last caller has just left.
+//! 1. An entry is in the table exactly while a new caller may join its flight. A flight that ends or is abandoned is
+//!    unlinked under the shard's lock *before* anybody can see the end, so nobody joins a flight that is over.
+//! 2. A caller is counted under the shard's lock under which it found the flight, and the last one is counted out under
+//!    the lock under which the flight is unlinked, so nobody joins a flight that its last caller has just left.
 //! 3. An entry is removed by its number, never by key: `forget` may have let a successor in.
 //! 4. Under a shard's lock keys are compared and entries linked and unlinked. Entries, which own a user's key, are
 //!    dropped after the lock is released.
-//! 5. A solo flight is its leader's alone to take. Whoever joins or forgets it makes it whole, under the shard's lock, and
-//!    leaves it aside, where its leader finds it although the entry may have gone.
+//! 5. Only its leader takes a solo flight. A caller that joins or forgets it makes it whole, under the shard's lock,
+//!    and leaves it aside, where its leader finds it even if the entry has gone.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,7 @@ use super::{
     solo_leader::SoloLeader,
 };
 
-/// Shards enough that callers with distinct keys seldom meet, and few enough that an empty group costs some 20 KB.
+/// Enough shards that callers with different keys rarely meet, and few enough that an empty group takes about 20 KB.
 const SHARDS: usize = 64;
 
 /// `key -> flight`. In the HTTP layer a key may have several flights: see [`matching`](super::matching).
@@ -39,7 +39,7 @@ pub(crate) enum Admission<L, F, R = Infallible> {
     Leads(L),
     /// It has joined one, and must [promote](Caller::promote) it.
     Follows(F),
-    /// It has done neither; here is what it came with.
+    /// It has done neither; this is what it came with.
     Refused(R),
 }
 
@@ -87,7 +87,7 @@ impl<K, V, C> Table<K, V, C> {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// How many callers the first flight has that `matches`; 0 if there is none.
+    /// How many callers the first matching flight has; 0 if there is none.
     pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
         let entries = self.shard(hash).lock();
         let entry = entries.find(hash, |entry| matches(entry.key()));
@@ -114,12 +114,13 @@ impl<K, V> Table<K, V, ()> {
         flight.count_in();
         let caller = Caller::follower(flight);
         drop(entries);
-        // Here, not by the end of this function: if its drop panics then, the caller that is given back is leaked.
+        // Here, not at the end of this function: if its drop panicked there, the returned caller would leak.
         drop(key);
         Admission::Follows(caller)
     }
 
-    /// Detaches the first flight that `matches`: nobody joins it any more, who has joined goes on. Whether there is one.
+    /// Detaches the first matching flight: nobody joins it any more, and callers that have joined go on. Returns
+    /// whether there was one.
     pub(super) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
@@ -127,7 +128,7 @@ impl<K, V> Table<K, V, ()> {
             return false;
         };
         let number = entry.number();
-        // Before the entry goes, so that its leader finds the flight aside (T5).
+        // Before the entry goes, so that its leader finds the flight left aside (T5).
         let found = entries.make_whole(shard, hash, number).is_some();
         let unlinked = entries.remove(hash, number);
         drop(entries);
@@ -135,7 +136,7 @@ impl<K, V> Table<K, V, ()> {
         found
     }
 
-    /// As `detach`, of all, a shard at a time. Their number.
+    /// Detaches all flights, one shard after the other, and returns their number.
     pub(super) fn detach_all(&self) -> usize {
         let detach = |shard: &Arc<Shard<K, V, ()>>| {
             let mut entries = shard.lock();

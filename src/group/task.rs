@@ -17,8 +17,8 @@ use super::{
     work::{Polled, PolledBy},
 };
 
-/// Drives a shared flight. It takes the work for each poll alone, so that the last caller can drop it at once when it leaves.
-/// A runtime that shuts down drops the task, which then gives the flight back to its callers.
+/// Drives a shared flight. It holds the work only during a poll, so that the last caller can drop it at once when it
+/// leaves. A runtime that shuts down drops the task, which then gives the flight back to its callers.
 pub(super) struct Task<K, V, C> {
     flight: Option<Arc<Flight<K, V, C>>>,
     polled: bool,
@@ -64,8 +64,8 @@ impl<K, V, C> Drop for Task<K, V, C> {
             let task = state.task.take();
             if let Some(keeper) = state.take_keeper() {
                 drop(state);
-                // Onto the keeper's runtime. If that is the one that shuts down, the new task is dropped at once, and finds
-                // no keeper.
+                // Move to the keeper's runtime. If that is the one that shuts down, the new task is dropped at once and
+                // finds no keeper.
                 return (keeper.spawn)(&keeper.runtime, flight);
             }
             let home = match &mut state.work {
@@ -89,12 +89,12 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Has a task on `runtime` drive the flight.
+    /// Lets a task on `runtime` drive the flight.
     pub(super) fn spawn(runtime: &Runtime, flight: Arc<Self>) {
         runtime.spawn(Task::new(flight));
     }
 
-    /// One poll of the task, which is ready when it has nothing left to drive.
+    /// One poll of the task. Ready when there is nothing left to drive.
     fn poll_task(self: &Arc<Self>, cx: &mut Context<'_>, first: bool) -> Poll<()> {
         let waker = first.then(|| cx.waker().clone());
         let work = {

@@ -13,7 +13,7 @@ use super::{run::Run, singleflight::Group, value::ShareValue};
 
 /// A caller's part in a flight whose work can fail, made by [`Group::try_run`](super::Group::try_run).
 ///
-/// A future of the work's value, or of its error in an [`Arc`]. Otherwise it is as a [`Run`].
+/// A future of the work's value, or of its error in an [`Arc`]. Otherwise it is like a [`Run`].
 #[must_use = "dropping it leaves the flight at once: `.await` it for the result"]
 pub struct TryRun<K, T, E> {
     run: Run<K, Result<T, Arc<E>>>,
@@ -22,14 +22,14 @@ pub struct TryRun<K, T, E> {
 // ===== impl Group =====
 
 impl<K, T, E> Group<K, Result<T, Arc<E>>> {
-    /// As [`run`](Self::run), for work that can fail: the key is borrowed, the error is put into an [`Arc`] for you, and
-    /// the result can be used with `?`.
+    /// As [`run`](Self::run), for work that can fail: it borrows the key, puts the error into an [`Arc`] for you, and
+    /// its result works with `?`.
     ///
-    /// The work must own what it uses: it goes on when its caller leaves. Where rustc says that `self` or the key does not live
-    /// long enough, clone it before the closure, and move the clone in.
+    /// The work must own what it uses, because it goes on when its caller leaves. If rustc says that `self` or the key
+    /// does not live long enough, clone it before the closure and move the clone in.
     ///
-    /// Use `run` where you want to know who led: the group is the same. A group whose keys are themselves borrowed, such as
-    /// `&'static str`, takes `&"key"`.
+    /// To know who led, use `run` on the same group. If the group's keys are themselves borrowed, such as `&'static
+    /// str`, pass `&"key"`.
     ///
     /// ```
     /// use std::{error::Error, io, sync::Arc};
@@ -55,11 +55,11 @@ impl<K, T, E> Group<K, Result<T, Arc<E>>> {
     ///
     /// # Errors
     ///
-    /// Awaiting the result gives the work's error, the same `Arc` to every caller of the flight.
+    /// Awaiting the result returns the work's error, the same `Arc` for every caller of the flight.
     ///
     /// # Cancel safety and panics
     ///
-    /// As `run`. A panic of the key's `to_owned` is this caller's alone.
+    /// As `run`. A panic of the key's `to_owned` affects only this caller.
     pub fn try_run<Q, F, Fut>(&self, key: &Q, work: F) -> TryRun<K, T, E>
     where
         K: Hash + Eq + Send + 'static,

@@ -1,4 +1,4 @@
-//! What work may give.
+//! What work may return.
 
 /// A value that a flight can give to all its callers: any `Clone + Send + Sync + 'static`.
 ///
@@ -13,6 +13,6 @@
 )]
 pub trait ShareValue: Clone + Send + Sync + 'static {}
 
-// Else rustc speaks of `Clone` alone and not of what to do.
+// Otherwise rustc only mentions `Clone` and not what to do.
 #[diagnostic::do_not_recommend]
 impl<V> ShareValue for V where V: Clone + Send + Sync + 'static {}

@@ -1,4 +1,4 @@
-//! The callers' wakers: each has a slot. They are taken under the flight's lock and woken outside it.
+//! The callers' wakers, each in a slot. They are taken under the flight's lock and woken outside it.
 
 use std::{mem, task::Waker};
 
@@ -9,7 +9,7 @@ use super::panic::quietly;
 /// Where a caller's waker is kept.
 #[derive(Debug, Default)]
 pub(super) enum WakerSlot {
-    /// The leader's, which costs no allocation.
+    /// The leader's slot, which costs no allocation.
     Leader {
         /// Whether a waker has been left.
         left: bool,
@@ -24,15 +24,15 @@ pub(super) enum WakerSlot {
 #[derive(Default)]
 pub(super) struct WakerSlots {
     leader: Option<Waker>,
-    /// In a box, since most flights have none.
+    /// Boxed, because most flights have none.
     followers: Option<Box<Followers>>,
 }
 
 #[derive(Default)]
 struct Followers {
-    /// Without gaps, so that what is done for all of them does not depend on how many have left.
+    /// Without gaps, so that work for all of them does not depend on how many have left.
     waiting: Vec<Follower>,
-    /// Where in `waiting` each slot is.
+    /// The position of each slot in `waiting`.
     slots: Slab<usize>,
 }
 
@@ -41,7 +41,7 @@ struct Follower {
     waker: Option<Waker>,
 }
 
-/// Wakers to be woken once the lock is released. None and one, as in a flight without followers, are cheap.
+/// Wakers to wake once the lock is released. None or one, as in a flight without followers, are cheap.
 #[derive(Default)]
 #[must_use = "wakers that were taken must be woken"]
 pub(crate) struct Wakers {
@@ -74,7 +74,7 @@ impl WakerSlots {
         }
     }
 
-    /// The waker in `slot`, which is made for a caller that has none.
+    /// The waker in `slot`; makes a slot for a caller that has none.
     pub(super) fn slot(&mut self, slot: &mut WakerSlot) -> &mut Option<Waker> {
         if let WakerSlot::Leader { left } = slot {
             *left = true;
@@ -83,7 +83,7 @@ impl WakerSlots {
         self.followers.get_or_insert_default().slot(slot)
     }
 
-    /// Empties the slot for good. After `close` it is gone already.
+    /// Empties the slot for good. After `close` it is already gone.
     pub(super) fn free(&mut self, slot: &WakerSlot) -> Option<Waker> {
         match *slot {
             WakerSlot::Leader { .. } => self.leader.take(),
@@ -126,7 +126,7 @@ impl WakerSlots {
         wakers
     }
 
-    /// Takes all wakers and their slots, since the flight has ended.
+    /// Takes all wakers and their slots, because the flight has ended.
     pub(super) fn close(&mut self) -> Wakers {
         Wakers {
             first: self.leader.take(),
@@ -192,7 +192,7 @@ impl Wakers {
         }
     }
 
-    /// Wakes them, as `drop` does: wakers that were taken are woken in any case.
+    /// Wakes them, as `drop` does: taken wakers are always woken.
     pub(crate) fn wake(self) {
         drop(self);
     }
@@ -211,8 +211,8 @@ impl Drop for Wakers {
 }
 
 impl Wakers {
-    /// A waker that panics keeps no other from being woken. Its panic goes no further than the panic hook, because the thread
-    /// that wakes is at work for other callers.
+    /// A panicking waker does not keep others from being woken. Its panic stops at the panic hook, because the waking
+    /// thread works for other callers.
     #[inline(never)]
     fn wake_more(&mut self) {
         let followers = self.followers.take().map(|all| all.waiting);

@@ -61,7 +61,7 @@ pub(crate) enum Polled<V> {
     Ended(WorkResult<V>),
 }
 
-/// What work ended with: its value, or what it panicked with.
+/// The work's result: its value or its panic.
 pub(crate) type WorkResult<V> = Result<V, Payload>;
 
 // ===== impl Work =====
@@ -91,7 +91,7 @@ impl<V> Work<V> {
     pub(crate) fn poll(mut self, cx: &mut Context<'_>, by: PolledBy<'_>) -> Polled<V> {
         match caught(|| self.0.as_mut().drive(cx, by)) {
             Ok(Poll::Pending) => Polled::Pending(self),
-            // Work whose drop panics has panicked for all, although it gave a value.
+            // If dropping the work panics, it counts as a panic for all callers, although there is a value.
             Ok(Poll::Ready(value)) => Polled::Ended(match caught(|| drop(self)) {
                 Ok(()) => Ok(value),
                 Err(payload) => {
@@ -106,7 +106,7 @@ impl<V> Work<V> {
         }
     }
 
-    /// The runtime of a task that drives the work, if it must be a certain one.
+    /// The runtime on which a task must drive the work, if there is such a one.
     pub(super) fn runtime(&self) -> Option<Runtime> {
         match self.0.home() {
             Home::Runtime(runtime) => Some(runtime.clone()),
@@ -114,7 +114,7 @@ impl<V> Work<V> {
         }
     }
 
-    /// Whether only the leader may poll the work, which may need a runtime that nobody else knows yet.
+    /// Whether only the leader may poll the work, because it may need a runtime that nobody else knows yet.
     pub(super) fn must_be_polled_by_leader(&self) -> bool {
         matches!(self.0.home(), Home::Task)
     }
@@ -124,7 +124,7 @@ impl<V> Work<V> {
         self.0.erase()
     }
 
-    /// Notes that the runtime that drove the work has shut down. What this returns is to be dropped outside any lock.
+    /// Notes that the runtime that drove the work has shut down. Drop the result outside any lock.
     pub(super) fn lose_home(&mut self) -> Home {
         mem::replace(self.0.as_mut().home_mut(), Home::Nowhere)
     }

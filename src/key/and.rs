@@ -1,4 +1,4 @@
-//! The default key and one of the user's.
+//! The default key, extended by the user.
 
 use std::{any::type_name, fmt, hash::Hash};
 
@@ -9,8 +9,7 @@ use super::{
     request::{RequestKey, RequestKeyExtractor},
 };
 
-/// The default key and what a function of yours makes of the request. Made by
-/// [`RequestKeyExtractor::and`].
+/// The default key, extended by a function of your own. Made by [`RequestKeyExtractor::and`].
 #[derive(Clone)]
 #[must_use]
 pub struct RequestKeyAnd<F> {
@@ -19,10 +18,10 @@ pub struct RequestKeyAnd<F> {
 }
 
 impl RequestKeyExtractor {
-    /// An extractor whose key is this one and what `f` makes of the request: a tenant, a user, whatever the answer
-    /// depends on beside the request's fields. Where `f` gives `None` the request is not coalesced.
+    /// Adds what `f` returns to the key: a tenant, a user, or whatever the response depends on beside the request's
+    /// fields. If `f` returns `None`, the request is not coalesced.
     ///
-    /// Call it last. A successful write detaches the flights of its URI as it does under the default key alone.
+    /// Call it last. A successful write detaches the flights of its URI, as with the default key alone.
     ///
     /// # Example
     ///
@@ -44,7 +43,7 @@ impl RequestKeyExtractor {
     ///
     /// # Panics
     ///
-    /// A panic of `f` is its caller's alone.
+    /// A panic of `f` affects only its own caller.
     pub fn and<F, K>(self, f: F) -> RequestKeyAnd<F>
     where
         F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,

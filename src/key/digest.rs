@@ -8,7 +8,7 @@ use highway::{HighwayHash, HighwayHasher, Key};
 use crate::rules::{copy, lengths, pack};
 
 /// Two messages with one digest can't be made without the secret, nor found by chance in the lifetime of a process.
-pub(super) type Digest = [u64; 2];
+pub(super) type KeyDigest = [u64; 2];
 
 /// Marks a part that is absent; no length is so large.
 const ABSENT: u64 = u64::MAX;
@@ -58,7 +58,7 @@ impl Writer<HighwayHasher> {
         Self::to(HighwayHasher::new(Key(secret())))
     }
 
-    pub(super) fn finish(&mut self) -> Digest {
+    pub(super) fn finish(&mut self) -> KeyDigest {
         self.end();
         self.sink.clone().finalize128()
     }
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn digest(write: impl FnOnce(&mut Writer<HighwayHasher>)) -> Digest {
+    fn digest(write: impl FnOnce(&mut Writer<HighwayHasher>)) -> KeyDigest {
         let mut writer = Writer::new();
         write(&mut writer);
         writer.finish()

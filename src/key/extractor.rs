@@ -7,14 +7,14 @@ use super::target::copied;
 
 /// Says which requests are identical: those with equal keys.
 ///
-/// Every `Fn(&http::request::Parts) -> Option<K>` is one, so a closure or a function such as [`method_and_uri`] will
-/// do. [`RequestKeyExtractor`](crate::RequestKeyExtractor) is the default.
+/// Every `Fn(&http::request::Parts) -> Option<K>` implements it, so you can use a closure or a function such as
+/// [`method_and_uri`]. [`RequestKeyExtractor`](crate::RequestKeyExtractor) is the default.
 ///
-/// All callers with one key get one answer. **Whatever that answer depends on belongs in the key**: who asks, in
-/// which language, from which tenant. A key that leaves out the identity gives one user's page to another. And a key
-/// for a method other than GET and HEAD opts that method in: two POSTs of one key are one call. The bytes of their
-/// bodies are in the extensions, as [`BodyBytes`](crate::BodyBytes), under a
-/// [`BufferBodyLayer`](crate::BufferBodyLayer).
+/// All callers with the same key get the same response. **Everything that the response depends on belongs in the key**:
+/// the user, the language, the tenant. A key without the user's identity gives one user's page to another. A key for a
+/// method other than GET and HEAD opts that method in: two POSTs with the same key become one call. With a
+/// [`BufferBodyLayer`](crate::BufferBodyLayer) above, the bytes of the body are in the extensions, as
+/// [`BodyBytes`](crate::BodyBytes).
 ///
 /// # Example
 ///
@@ -35,7 +35,7 @@ use super::target::copied;
 ///
 /// # Panics
 ///
-/// A panic of the extractor is that caller's alone: no other caller and no flight is touched by it.
+/// A panic of the extractor affects only its own caller: no other caller and no flight.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which requests are identical",
     label = "not a `KeyExtractor`",
@@ -49,13 +49,14 @@ pub trait KeyExtractor: Send + Sync + 'static {
     /// The key of a request, or `None` if it must not be coalesced.
     fn extract(&self, request: &request::Parts) -> Option<Self::Key>;
 
-    /// The default key that this one is built on. The layer knows what it holds, and so which flights a write detaches.
+    /// The default key that this one is built on, if any. The layer knows what that holds, and so which flights a write
+    /// detaches.
     #[doc(hidden)]
     fn default_key(&self) -> Option<&RequestKeyExtractor> {
         None
     }
 
-    /// What a key holds of the [default key](Self::default_key).
+    /// The part of a key that is the [default key](Self::default_key).
     #[doc(hidden)]
     fn default_part(key: &Self::Key) -> Option<&RequestKey>
     where
@@ -65,7 +66,7 @@ pub trait KeyExtractor: Send + Sync + 'static {
         None
     }
 
-    /// The hash of a key that is one already, keyed by a secret.
+    /// The hash of a key that already is a keyed hash.
     #[doc(hidden)]
     fn hash_of(key: &Self::Key) -> Option<u64>
     where
@@ -120,13 +121,13 @@ where
     }
 }
 
-/// The bare key: the method and the URI of a GET or HEAD, `None` for any other method.
+/// The minimal key: the method and the URI of a GET or HEAD, and `None` for any other method.
 ///
 /// <div class="warning">
 ///
-/// Only for services whose answer depends on nothing else: not on `Authorization` or `Cookie`, not on
-/// `Accept-Encoding`, not on `Range`, and not on `Host` where the URI has no authority. A response's `Vary` still
-/// keeps variants apart, if the service sends one.
+/// Use it only for services whose responses depend on nothing else: not on `Authorization` or `Cookie`, not on
+/// `Accept-Encoding`, not on `Range`, and not on `Host` where the URI has no authority. A response's `Vary` still keeps
+/// variants apart, if the service sends one.
 ///
 /// </div>
 ///

@@ -1,14 +1,14 @@
-//! `Forwarded` (RFC 7239), of which only the addresses of a request's way may be left out of a key.
+//! `Forwarded` (RFC 7239): a key may leave out only the addresses that it lists.
 
 use http::{HeaderMap, HeaderValue, header::FORWARDED};
 
-/// Whether the lines of `Forwarded` name nothing but addresses: the parameters `for` and `by`.
+/// Whether the lines of `Forwarded` hold only addresses: the parameters `for` and `by`.
 pub(super) fn holds_addresses_alone(request: &HeaderMap) -> bool {
     request.get_all(FORWARDED).iter().all(is_addresses)
 }
 
-/// A service may read the field with less care than RFC 7239 asks for. So a line is cut at every comma and semicolon,
-/// quoted or not, and a value with a byte that means something to some reader makes the line one that can't be read.
+/// A service may parse the field less strictly than RFC 7239 asks for. So we split a line at every comma and semicolon,
+/// quoted or not, and give up on a line if a value has a byte that any parser might treat specially.
 fn is_addresses(line: &HeaderValue) -> bool {
     let mut pairs = line
         .as_bytes()

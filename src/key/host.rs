@@ -4,7 +4,7 @@ use http::uri::Authority;
 
 use super::digest::{Sink, Writer};
 
-/// `host[:port]` with the bytes that compare without case in front (RFC 9110 section 4.2.3).
+/// `[user@]host[:port]`, split so that the name can be compared case-insensitively (RFC 9110 section 4.2.3).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Host<'a> {
     /// `user@`, never in a valid `Host` field.
@@ -13,7 +13,7 @@ pub(crate) struct Host<'a> {
     /// `:port`, as written.
     pub(super) port: &'a [u8],
     /// The name and the port.
-    whole: &'a [u8],
+    full: &'a [u8],
 }
 
 // ===== impl Host =====
@@ -42,7 +42,7 @@ impl<'a> Host<'a> {
             userinfo,
             name,
             port,
-            whole: rest,
+            full: rest,
         }
     }
 
@@ -52,10 +52,10 @@ impl<'a> Host<'a> {
         writer.part(self.port);
     }
 
-    /// Whether a `Host` field says nothing but what this, the host of the URI, says.
+    /// Whether a `Host` field just repeats this, the URI's host.
     pub(super) fn is_repeated_by(&self, field: &[u8]) -> bool {
-        // Most are spelled alike.
-        field == self.whole || {
+        // Most have the same spelling.
+        field == self.full || {
             let field = Host::parse(field);
             field.userinfo.is_empty()
                 && field.name.eq_ignore_ascii_case(self.name)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_host_is_split_into_what_compares_without_case_and_the_rest() {
-        for (whole, userinfo, name, port) in [
+        for (full, userinfo, name, port) in [
             ("a.b", "", "a.b", ""),
             ("a.b:80", "", "a.b", ":80"),
             ("a.b:", "", "a.b", ":"),
@@ -80,10 +80,10 @@ mod tests {
             ("[::1", "", "[::1", ""),
             ("", "", "", ""),
         ] {
-            let host = Host::parse(whole.as_bytes());
-            assert_eq!(host.userinfo, userinfo.as_bytes(), "{whole}");
-            assert_eq!(host.name, name.as_bytes(), "{whole}");
-            assert_eq!(host.port, port.as_bytes(), "{whole}");
+            let host = Host::parse(full.as_bytes());
+            assert_eq!(host.userinfo, userinfo.as_bytes(), "{full}");
+            assert_eq!(host.name, name.as_bytes(), "{full}");
+            assert_eq!(host.port, port.as_bytes(), "{full}");
         }
     }
 }

@@ -4,14 +4,14 @@ use http::HeaderName;
 
 use super::named::Named;
 
-/// On which of the lists a name is.
+/// The list that a name is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listed {
-    /// A field of the connection over which a request came. `Proxy-Authorization` is none: it says who asks.
+    /// A field that describes the connection. `Proxy-Authorization` is not one: it identifies the client.
     HopByHop,
     /// A trace or request id, the proxies on the way, or the client's description of itself.
     Convention,
-    /// By its parameters it is one of these, or is not.
+    /// One of these or not, depending on its parameters.
     Forwarded,
     No,
 }
@@ -21,7 +21,7 @@ enum Listed {
 pub(super) struct Names {
     /// Sorted by `as_str`, each once.
     sorted: Vec<HeaderName>,
-    /// A bit for each length among them, the last for all that are longer: most names end their search here.
+    /// A bit for each length that occurs, the last for all longer ones: most look-ups end here.
     lengths: u64,
 }
 
@@ -33,9 +33,9 @@ pub(super) struct Ignored<'a> {
     named: Option<&'a Named<'a>>,
 }
 
-/// What becomes of a field.
+/// How the key treats a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Treatment {
     Key,
     /// The key, as one that the request's own `Connection` names.
     Named,
@@ -47,7 +47,7 @@ pub(super) enum Place {
 // ===== impl Listed =====
 
 impl Listed {
-    /// By length first, which sorts out most names.
+    /// By length first: that rules out most names.
     ///
     /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
     #[inline]
@@ -144,22 +144,22 @@ impl<'a> Ignored<'a> {
         Self { user, named }
     }
 
-    /// Where the field `name` goes.
+    /// How the key treats the field `name`.
     ///
-    /// A field that the request's own `Connection` names is in the key in any case: what a client writes there may put
-    /// a field into its key, never take one out. Only the fixed hop-by-hop fields stay out; they are named there as a
-    /// matter of course (`Connection: keep-alive`).
+    /// A field that the request's own `Connection` names is always in the key: a client may add a field to its key that
+    /// way, but never remove one. Only the fixed hop-by-hop fields stay out; `Connection` names them routinely
+    /// (`Connection: keep-alive`).
     #[inline(always)]
-    pub(super) fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> Treatment {
         let listed = Listed::of(name.as_bytes());
         if listed == Listed::HopByHop {
-            return Place::Nowhere;
+            return Treatment::Nowhere;
         }
         match self.named {
-            Some(named) if named.contains(name) => Place::Named,
-            _ if listed == Listed::Convention || self.user.contains(name) => Place::Nowhere,
-            _ if listed == Listed::Forwarded => Place::Forwarded,
-            _ => Place::Key,
+            Some(named) if named.contains(name) => Treatment::Named,
+            _ if listed == Listed::Convention || self.user.contains(name) => Treatment::Nowhere,
+            _ if listed == Listed::Forwarded => Treatment::Forwarded,
+            _ => Treatment::Key,
         }
     }
 }
@@ -244,7 +244,7 @@ mod tests {
         let request: HeaderMap = connection.iter().map(line).collect();
         let named = request.values().any(names_fields);
         let named = named.then(|| Named::by(&request));
-        Ignored::new(&names, named.as_ref()).place(name) == Place::Nowhere
+        Ignored::new(&names, named.as_ref()).place(name) == Treatment::Nowhere
     }
 
     #[test]

@@ -5,19 +5,19 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::rules::{members, tokens};
 
-/// Their names as written, sorted without regard to case: there may be many, and as many fields to look up.
+/// Their names as written, sorted case-insensitively, because a client may send many names and many fields.
 #[derive(Debug)]
 pub(super) struct Named<'a> {
     sorted: Vec<&'a [u8]>,
 }
 
-/// Whether a line of `Connection` names fields, beside the usual values.
+/// Whether a line of `Connection` names fields, besides the usual values.
 pub(super) fn names_fields(connection: &HeaderValue) -> bool {
     !is_usual(connection.as_bytes()) && !members(connection).all(is_usual)
 }
 
-/// Whether a member names no field, or one that belongs to the connection whether it is named or not: Java's clients send
-/// `Upgrade, HTTP2-Settings` with every request.
+/// Whether a member names no field, or one that always belongs to the connection: Java's clients send `Upgrade,
+/// HTTP2-Settings` with every request.
 fn is_usual(member: &[u8]) -> bool {
     const USUAL: [&[u8]; 5] = [
         b"keep-alive",

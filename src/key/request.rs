@@ -3,31 +3,31 @@ use std::{fmt, hash, sync::Arc};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
-use super::digest::{Digest, Sink, Writer};
+use super::digest::{KeyDigest, Sink, Writer};
 use super::forwarded;
 use super::host::Host;
-use super::ignored::{Ignored, Names, Place};
+use super::ignored::{Ignored, Names, Treatment};
 use super::named::{Named, names_fields};
-use super::target::Target;
+use super::target::RequestTarget;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
 use crate::rules::CLIENT_ADDRESS;
 
-/// The default key: the method, the target and every header field that is not on a list of those without meaning.
+/// The default key: the method, the target and every header field except a few that carry neither identity nor
+/// representation.
 ///
 /// Two requests are identical if they agree in
 ///
 /// * the method, which is GET or HEAD, or one that [`coalesce`](Self::coalesce) opts in;
-/// * the URI, and the `Host` field where it says something else; scheme and host compare without regard to case, all
-///   else byte by byte. One in absolute form (HTTP/2, a proxy's) and one in origin form (HTTP/1.1) don't meet;
-/// * **every request header field** but those below: the same lines, byte by byte. An `Authorization`, `Cookie`,
-///   `Accept-Encoding`, `Range` or unknown `X-User-Id` that differs keeps two requests apart without anyone having
-///   thought of it;
+/// * the URI, and the `Host` field if it differs from the URI's host. Scheme and host compare case-insensitively,
+///   everything else byte by byte. A URI in absolute form (HTTP/2, proxies) never equals one in origin form (HTTP/1.1);
+/// * **every request header field** except those below: the same lines, byte by byte. So a different `Authorization`,
+///   `Cookie`, `Accept-Encoding`, `Range` or unknown `X-User-Id` keeps two requests apart without any configuration;
 /// * for any method but GET and HEAD, the bytes of the body and its trailers.
 ///
-/// The order of lines of one name counts. That of different names counts too, although it has no meaning in HTTP: two
-/// clients who write the same fields in another order just don't meet.
+/// The order of lines with the same name counts. The order of different names counts too, although it means nothing in
+/// HTTP: clients that send the same fields in another order don't share.
 ///
 /// # What is left out
 ///
@@ -35,45 +35,47 @@ use crate::rules::CLIENT_ADDRESS;
 /// | --- | --- |
 /// | `connection`, `keep-alive`, `proxy-connection`, `te`, `trailer`, `transfer-encoding` | They describe the connection, not the request. |
 /// | `traceparent`, `b3`, `x-b3-*`, `x-request-id`, `request-id`, `x-correlation-id`, `x-unique-id`, `amz-sdk-invocation-id`, `amz-sdk-request`, `cf-ray`, `elastic-apm-traceparent`, `fly-request-id`, `kong-request-id`, `newrelic`, `ot-tracer-sampled`, `ot-tracer-spanid`, `ot-tracer-traceid`, `sentry-trace`, `uber-trace-id`, `x-amz-cf-id`, `x-amzn-trace-id`, `x-azure-ref`, `x-cloud-trace-context`, `x-datadog-parent-id`, `x-datadog-sampling-priority`, `x-datadog-trace-id`, `x-ms-client-request-id`, `x-queue-start`, `x-request-start`, `x-timer`, `x-varnish`, `x-vercel-id` | They are ids and times of one request, set by tracers, CDNs and SDKs: no two requests have the same. |
-/// | `via`, `x-forwarded-for`, `x-real-ip`, and a `forwarded` of which every line has the parameters `for` and `by` alone | They name the client and the proxies on the way. |
+/// | `via`, `x-forwarded-for`, `x-real-ip`, and a `forwarded` whose lines have no parameters but `for` and `by` | They name the client and the proxies on the way. |
 /// | `user-agent`, `sec-ch-*`, `sec-fetch-*`, `priority`, `referer`, `upgrade-insecure-requests` | The client describes itself. |
 ///
 /// Everything else is in the key. That includes `x-forwarded-host`, `x-forwarded-proto`, `x-forwarded-user`,
-/// `proxy-authorization`, and a `forwarded` with another parameter, such as `host` or `proto`, or one that cannot be read.
-/// It includes `tracestate` and `baggage`, by which services route tenants and test traffic, and `dnt` and `sec-gpc`, on
-/// which answers depend by law. Where a tracer writes an id of each request into `tracestate` or `baggage`, and your
-/// service reads neither, [`ignore_header`](Self::ignore_header) leaves them out. The client's address as CDNs pass it on
-/// (`cf-connecting-ip`, `true-client-ip`, ...) is in the key too;
+/// `proxy-authorization`, and a `forwarded` with another parameter, such as `host` or `proto`, or one that cannot be
+/// read. It includes `tracestate` and `baggage`, by which services route tenants and test traffic, and `dnt` and
+/// `sec-gpc`, which responses must respect by law. If a tracer writes a new id into `tracestate` or `baggage` for each
+/// request, and your service reads neither, leave them out with [`ignore_header`](Self::ignore_header). The client's
+/// address as CDNs pass it on (`cf-connecting-ip`, `true-client-ip`, ...) is in the key too;
 /// [`client_address_headers`](Self::client_address_headers) lists these fields for
 /// [`ignore_headers`](Self::ignore_headers).
 ///
-/// Of a request whose body is in the key its framing is not: `content-length` and `expect` are left out as well.
+/// When the body is in the key, its framing is not: `content-length` and `expect` are left out as well.
 ///
-/// A field of the last three rows, or one of [`ignore_header`](Self::ignore_header), is in the key all the same if the
-/// request's own `Connection` names it: a client can put a field into its key in this way, and never take one out. A field
-/// that is named there is not the same as one that is not, since a proxy behind this layer forwards the request without it.
-/// (`upgrade` and `http2-settings` are the same, named or not: no proxy forwards them.)
+/// If the request's own `Connection` names a field of the last three rows, or one passed to
+/// [`ignore_header`](Self::ignore_header), that field is in the key after all. So a client can add a field to its key,
+/// but never remove one. A field that `Connection` names differs from one that it does not name, because a proxy behind
+/// this layer forwards the request without it. (For `upgrade` and `http2-settings` this makes no difference: no proxy
+/// forwards them.)
 ///
-/// The layer obeys a response's `Vary` all the same: if it names `user-agent`, browsers that differ get answers of their
-/// own. It treats a 403 and a 451 as if their `Vary` named the client's description and address, so what your service
-/// denies to one client it does not deny to another, and a redirect to the request's own `Referer` as if it named that.
+/// The layer still obeys a response's `Vary`: if it names `user-agent`, different browsers get different responses. It
+/// treats a 403 and a 451 as if their `Vary` named the client's description and address, so a denial for one client
+/// does not reach another. It treats a redirect to the request's own `Referer` as if its `Vary` named `referer`.
 ///
 /// <div class="warning">
 ///
-/// **Your service must not answer by what the key leaves out, nor echo it**, unless its `Vary` says so. A stranger chooses
-/// the values of these fields, and everybody who joins the stranger's call gets the answer to them. If your service does
-/// one of the following, add the field to the key as the example does:
+/// **Your service's responses must not depend on what the key leaves out, nor echo it**, unless `Vary` says so. A
+/// stranger chooses the values of these fields, and everybody who joins the stranger's call gets the response to them.
+/// If one of the following is true, add the field to the key as in the example:
 ///
-/// * It answers by the client's address, from the connection, from `x-forwarded-for` or from `forwarded`: a country, a
-///   list of allowed networks.
-/// * It answers by the user agent or its client hints: a page for mobile browsers.
-/// * It answers by the `Referer`: a redirect to where the client came from, a check against hotlinks.
-/// * It answers by `Sec-Fetch-*`. A fetch-metadata policy *below* this layer does not protect anything: a request that it
-///   would refuse joins the call of one that it let through. Put the policy above the layer.
-/// * It refuses a request by its age or its way: by `x-request-start` or `x-queue-start`, or by a `via` that shows a loop.
-/// * It writes one of these into a page, a link or a field of the response.
-/// * It answers by **an identity in the request's extensions** that a layer above has put there: no extension is in the
-///   key. (An identity that was derived from a header field is, since the field is.)
+/// * The response depends on the client's address, from the connection, from `x-forwarded-for` or from `forwarded`: a
+///   country, a list of allowed networks.
+/// * It depends on the user agent or its client hints: a page for mobile browsers.
+/// * It depends on the `Referer`: a redirect back, a check against hotlinking.
+/// * It depends on `Sec-Fetch-*`. A fetch-metadata policy *below* this layer protects nothing: a request that it would
+///   refuse joins the call of one that it let through. Put the policy above the layer.
+/// * The service refuses a request because of its age (`x-request-start`, `x-queue-start`) or its path (a `via` that
+///   shows a loop).
+/// * It writes one of these fields into a page, a link or a response field.
+/// * The response depends on **an identity that a layer above put into the request's extensions**: no extension is in
+///   the key. (An identity derived from a header field is covered, because the field is in the key.)
 ///
 /// </div>
 ///
@@ -106,12 +108,12 @@ use crate::rules::CLIENT_ADDRESS;
 ///
 /// # Changes
 ///
-/// Until 1.0 a minor version may change what is left out, with a line in the changelog.
+/// Until 1.0 a minor version may change this list; the changelog will say so.
 ///
 /// # Comparison
 ///
-/// Keys compare by method and a 128-bit keyed hash (HighwayHash) of all the above, whose secret is random and lives
-/// as long as the process. Keys of different extractors therefore compare, and a key holds no header value.
+/// Keys compare by method and by a 128-bit keyed hash (HighwayHash) of all the above. The secret is random, one for the
+/// process, so keys from different extractors can be compared. A key holds no header value.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct RequestKeyExtractor {
@@ -125,32 +127,32 @@ struct Lists {
     coalesced: Vec<Method>,
 }
 
-/// What is in the key of a request beside its head.
+/// What a key holds of a request's body.
 #[derive(Clone, Copy)]
-struct Body<'a> {
+struct KeyBody<'a> {
     bytes: &'a [u8],
     trailers: Option<&'a HeaderMap>,
 }
 
-/// The key that [`RequestKeyExtractor`] makes of a request.
+/// The key of a request, made by [`RequestKeyExtractor`].
 ///
-/// It shows and keeps no header value, only a hash of them all, nor a user or password of the URI.
+/// It keeps and shows neither header values, only a hash of them, nor the URI's user and password.
 #[derive(Clone)]
 pub struct RequestKey {
     method: Method,
-    target: Target,
-    digest: Digest,
+    target: RequestTarget,
+    digest: KeyDigest,
 }
 
 // ===== impl RequestKeyExtractor =====
 
 impl RequestKeyExtractor {
-    /// The list of the [type's documentation](Self), and no more.
+    /// An extractor with the default list: see the [type's documentation](Self).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Leaves one more field out of the key. What the inner service answers must not depend on it.
+    /// Leaves one more field out of the key. The inner service's responses must not depend on it.
     ///
     /// # Example
     ///
@@ -167,7 +169,7 @@ impl RequestKeyExtractor {
         self
     }
 
-    /// Leaves more fields out of the key, as [`ignore_header`](Self::ignore_header) does with each.
+    /// Leaves these fields out of the key, as [`ignore_header`](Self::ignore_header) does for each.
     pub fn ignore_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         names.into_iter().fold(self, Self::ignore_header)
     }
@@ -175,8 +177,8 @@ impl RequestKeyExtractor {
     /// The fields in which CDNs, clouds and ingress controllers pass on the client's address, for
     /// [`ignore_headers`](Self::ignore_headers).
     ///
-    /// They are in the key unless you leave them out, so behind such a proxy no two clients share a call. Leave them out
-    /// where your service does not answer by the client's address.
+    /// They are in the key unless you leave them out, so behind such a proxy no two clients share a call. Leave them
+    /// out if your responses do not depend on the client's address.
     ///
     /// # Example
     ///
@@ -195,18 +197,18 @@ impl RequestKeyExtractor {
 
     /// Coalesces requests of this method too. Call it once for each method.
     ///
-    /// The bytes of the body are then part of the key, so **a [`BufferBodyLayer`](crate::BufferBodyLayer) above** has to
-    /// read them: a request without [`BodyBytes`] has no key. `QUERY`, `REPORT`, `SEARCH` and `PROPFIND` are made for
-    /// this: they are safe ([RFC 9110 section 9.2.1]), so that nothing is lost if two are one call.
+    /// The bytes of the body are then part of the key, so **a [`BufferBodyLayer`](crate::BufferBodyLayer) above** has
+    /// to read them: a request without [`BodyBytes`] has no key. `QUERY`, `REPORT`, `SEARCH` and `PROPFIND` suit this
+    /// well: they are safe ([RFC 9110 section 9.2.1]), so nothing is lost when two become one call.
     ///
-    /// A method that is opted in counts as safe: what answers it detaches no flight, as a successful write of any other
-    /// method does with those of its URI. GET and HEAD are coalesced in any case, and never with a body.
+    /// A method that you opt in counts as safe: its responses detach no flights, unlike a successful write with any
+    /// other method. GET and HEAD are always coalesced, and never with a body.
     ///
     /// <div class="warning">
     ///
-    /// **`coalesce(Method::POST)` is your promise that no POST below this layer changes anything.** Two equal orders
-    /// in the same moment would be one order. Where some POSTs are writes, leave those out with [`and`](Self::and): a
-    /// function that gives `None` for them.
+    /// **`coalesce(Method::POST)` is your promise that no POST below this layer changes anything.** Two identical
+    /// orders at the same moment would become one order. If some POSTs are writes, leave them out with
+    /// [`and`](Self::and) and a function that returns `None` for them.
     ///
     /// </div>
     ///
@@ -235,7 +237,7 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Place::Key
+        Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Treatment::Key
             || !self.lists.coalesced.is_empty() && is_framing(name)
     }
 
@@ -250,14 +252,14 @@ impl RequestKeyExtractor {
             || self.opts_in(&request.method) && request.extensions.get::<BodyBytes>().is_some()
     }
 
-    /// The key of a request, whatever its method. `see` is shown each field line, and whether two requests of this key may
-    /// differ in fields of that name.
+    /// The key of a request, whatever its method. Calls `see` with each field line, and with whether two requests of
+    /// this key may differ in fields of that name.
     pub(crate) fn read(
         &self,
         request: &request::Parts,
         see: impl FnMut(&str, &HeaderValue, bool),
     ) -> RequestKey {
-        // That `Connection` names fields is seldom so, and seen only when the first of them may have been left out.
+        // `Connection` seldom names fields, and by the time we see it, we may already have left one of them out.
         let mut writer = Writer::new();
         if self.write(request, None, &mut writer, see) {
             let named = Named::by(&request.headers);
@@ -266,12 +268,13 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            target: Target::of(request),
+            target: RequestTarget::of(request),
             digest: writer.finish(),
         }
     }
 
-    /// Writes the key of a request for other replicas: all parts of what [`read`](Self::read) hashes with this process's secret.
+    /// Writes the key of a request for other replicas: the same parts that [`read`](Self::read) hashes with this
+    /// process's secret.
     #[cfg(feature = "redis")]
     pub(crate) fn write_shared(&self, request: &request::Parts, bytes: &mut KeyBytes) {
         let named = Named::by(&request.headers);
@@ -280,7 +283,7 @@ impl RequestKeyExtractor {
         writer.end();
     }
 
-    /// Whether a `Connection` names fields, which is then to be written with these.
+    /// Returns whether a `Connection` names fields; if so, write the key again with them as `named`.
     fn write<S: Sink>(
         &self,
         request: &request::Parts,
@@ -308,7 +311,7 @@ impl RequestKeyExtractor {
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
         // Whether it comes here follows from the method, which comes first.
-        let body = Body::of(request);
+        let body = KeyBody::of(request);
         if let Some(body) = body {
             body.write(writer);
         }
@@ -320,20 +323,20 @@ impl RequestKeyExtractor {
         for (header, value) in headers {
             let name = header.as_str();
             let mut place = ignored.place(name);
-            if place == Place::Key && body.is_some() && is_framing(header) {
-                place = Place::Nowhere;
+            if place == Treatment::Key && body.is_some() && is_framing(header) {
+                place = Treatment::Nowhere;
             }
-            see(name, value, place != Place::Key);
-            if place == Place::Nowhere {
+            see(name, value, place != Treatment::Key);
+            if place == Treatment::Nowhere {
                 are_named |= name == "connection" && names_fields(value);
                 continue;
             }
-            if place == Place::Forwarded
+            if place == Treatment::Forwarded
                 && *addresses_alone.get_or_insert_with(|| forwarded::holds_addresses_alone(headers))
             {
                 continue;
             }
-            if place == Place::Named {
+            if place == Treatment::Named {
                 writer.named();
             }
             let is_repeated = || {
@@ -342,7 +345,7 @@ impl RequestKeyExtractor {
             };
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if place == Place::Named || !is_repeated() {
+            } else if place == Treatment::Named || !is_repeated() {
                 writer.part(name.as_bytes());
                 Host::parse(value.as_bytes()).write(writer);
             }
@@ -360,7 +363,7 @@ impl fmt::Debug for RequestKeyExtractor {
     }
 }
 
-/// Whether a field that is there has one line.
+/// Whether a field that is present has just one line.
 fn is_only(name: &HeaderName, headers: &HeaderMap) -> bool {
     headers.len() == headers.keys_len() || headers.get_all(name).iter().nth(1).is_none()
 }
@@ -370,7 +373,7 @@ pub(super) fn may_have_key(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Whether a field speaks of how a body is sent, and not of the body. `Transfer-Encoding` is in no key.
+/// Whether a field describes how a body is sent rather than the body itself. `Transfer-Encoding` is in no key.
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT
 }
@@ -382,9 +385,9 @@ impl Sink for &mut KeyBytes {
     }
 }
 
-// ===== impl Body =====
+// ===== impl KeyBody =====
 
-impl<'a> Body<'a> {
+impl<'a> KeyBody<'a> {
     /// `None` for GET and HEAD, which are not coalesced with a body.
     fn of(request: &'a request::Parts) -> Option<Self> {
         if may_have_key(&request.method) {
@@ -416,7 +419,7 @@ impl RequestKey {
         &self.method
     }
 
-    /// The URI of the request in the form that the request had, without a user and password.
+    /// The URI as the request had it, without user and password.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         self.target.uri()

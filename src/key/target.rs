@@ -13,13 +13,14 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-/// A URI in bytes of its own, without a user and password: a key holds no credential in clear. Their hash is in its digest.
+/// A URI in bytes of its own, without user and password, because a key holds no credential in the clear. Their hash is
+/// in the key's digest.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// In front of the URI lies the `Host` field, where the URI names no host.
+pub(super) struct RequestTarget {
+    /// The `Host` field, if the URI names no host, and then the URI.
     text: Box<[u8]>,
     host: u32,
-    /// Parsed when somebody wants to see it: few do.
+    /// Parsed when first asked for, which is rare.
     uri: OnceLock<Box<Uri>>,
 }
 
@@ -41,16 +42,16 @@ fn text(host: &[u8], uri: &Uri, part: impl Fn(&str) -> &str) -> Vec<u8> {
     text
 }
 
-// ===== impl Target =====
+// ===== impl RequestTarget =====
 
-impl Target {
+impl RequestTarget {
     pub(super) fn of(request: &request::Parts) -> Self {
         let uri = &request.uri;
         let host = match uri.authority() {
             Some(_) => None,
             None => request.headers.get(HOST).map(HeaderValue::as_bytes),
         };
-        // One so long is no host.
+        // Nothing so long is a host.
         let (host, len) = host
             .and_then(|host| Some((host, u32::try_from(host.len()).ok()?)))
             .unwrap_or_default();
@@ -70,7 +71,7 @@ impl Target {
     }
 
     pub(super) fn uri(&self) -> &Uri {
-        // What is left of a valid URI is one; were it not, showing none is better than showing the password.
+        // What is left of a valid URI is valid; if not, an empty one is better than showing the password.
         let parse = || Uri::try_from(self.split().1).unwrap_or_default();
         self.uri.get_or_init(|| Box::new(parse()))
     }
@@ -114,7 +115,7 @@ mod tests {
             ("http://a.b/u@c", "http://a.b/u@c"),
         ] {
             let request = http::Request::get(uri).body(()).unwrap();
-            let target = Target::of(&request.into_parts().0);
+            let target = RequestTarget::of(&request.into_parts().0);
             assert_eq!(target.uri().to_string(), expected);
         }
     }

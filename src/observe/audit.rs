@@ -1,4 +1,4 @@
-//! What comes of an audit.
+//! The results of audits.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::group::Name;
 #[cfg(feature = "tracing")]
 use crate::group::report;
 
-/// In what an audited request's answer differs from that of its flight. It holds no value.
+/// How an audited request's response differs from its flight's. It holds no values.
 pub(crate) struct Difference {
     pub(crate) status: bool,
     /// The names of the fields.
@@ -20,9 +20,9 @@ pub(crate) struct Difference {
 }
 
 pub(crate) struct BodyDifference {
-    /// The flight's, and the audited request's.
+    /// Those of the flight and of the audited request.
     pub(crate) lengths: (u64, u64),
-    /// The first difference is within so many bytes, a power of ten.
+    /// The first difference is within this many bytes, a power of ten.
     pub(crate) within: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for BodyDifference {
 
 // ===== events =====
 
-/// An audit has come to its end. `what`: in what the answers differed.
+/// An audit has ended. `what`: how the responses differed.
 pub(crate) fn audited(layer: &Name, result: &'static str, what: &'static str) {
     #[cfg(feature = "metrics")]
     of_layer(layer, |layer| {
@@ -71,7 +71,7 @@ pub(crate) fn audited(layer: &Name, result: &'static str, what: &'static str) {
     });
 }
 
-/// `request_fields`: the names of those in which the two requests differed.
+/// `request_fields`: the names of the fields in which the two requests differed.
 pub(crate) fn differs(
     layer: &Name,
     caller: &CallerSpan,

@@ -20,7 +20,7 @@ use crate::group::{Span, report};
 
 /// Reports one flight, from its call to its end.
 #[derive(Clone)]
-pub(crate) struct Trace {
+pub(crate) struct FlightTrace {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     flight: Arc<Traced>,
 }
@@ -30,13 +30,13 @@ struct Traced {
     layer: Arc<Name>,
     since: Instant,
     begun: OnceLock<Begun>,
-    /// How many it has had. Those who are moved to the flight of their variant come before it begins.
+    /// How many callers it has had. Those that are moved to the flight of their variant come before it begins.
     callers: AtomicU32,
 }
 
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 struct Begun {
-    /// A child of the leader's span, so that whatever task drives the call, it is part of the leader's request.
+    /// A child of the leader's span, so that the call belongs to the leader's request whichever task drives it.
     #[cfg(feature = "tracing")]
     span: Span,
 }
@@ -50,19 +50,19 @@ pub(crate) enum FlightEnd {
     Panicked,
 }
 
-/// Tells of the bytes that a part of a flight has charged and given back, also where that panics.
+/// Reports the bytes that a part of a flight has reserved and freed, even if it panics.
 struct Settles;
 
-/// Tells of a call that panics before there is a future.
+/// Reports a call that panics before it returns a future.
 struct Calling<'a> {
-    trace: &'a Trace,
+    trace: &'a FlightTrace,
     called: bool,
 }
 
-// ===== impl Trace =====
+// ===== impl FlightTrace =====
 
-impl Trace {
-    /// Of a flight that may begin `now`.
+impl FlightTrace {
+    /// For a flight that may begin `now`.
     pub(crate) fn new(layer: &Arc<Name>, now: Instant) -> Self {
         Self {
             #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -75,7 +75,7 @@ impl Trace {
         }
     }
 
-    /// The flight has a leader, whose request this is.
+    /// The flight has a leader; this is its request.
     pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
@@ -111,7 +111,7 @@ impl Trace {
         called
     }
 
-    /// The flight has a caller more.
+    /// The flight has one more caller.
     pub(crate) fn count_caller(&self) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         self.flight.callers.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl Trace {
         part()
     }
 
-    /// The work is dropped.
+    /// The work has been dropped.
     pub(crate) fn ended(&self, end: FlightEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.flight.begun.get() {
@@ -168,9 +168,9 @@ impl Trace {
     }
 }
 
-/// The last of a flight: its copy has been dropped.
+/// The flight's copy has been dropped.
 #[cfg(feature = "metrics")]
-impl Drop for Trace {
+impl Drop for FlightTrace {
     fn drop(&mut self) {
         settle();
     }

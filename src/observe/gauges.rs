@@ -1,4 +1,4 @@
-//! How many wait, for how long, and for how much.
+//! Waiting callers, how long they wait, and buffered bytes.
 
 #[cfg(feature = "metrics")]
 use std::cell::RefCell;
@@ -24,8 +24,8 @@ pub(crate) fn waiter_went(layer: &Name) {
 
 #[cfg(feature = "metrics")]
 thread_local! {
-    /// Bytes of each layer that were not reported yet. A copy is charged, and gives back, under its flight's lock,
-    /// where nothing of the user's is called.
+    /// Bytes of each layer that have not been reported yet. A copy reserves and frees bytes under its flight's lock,
+    /// where we call no user code.
     static UNREPORTED: RefCell<Vec<(Arc<Name>, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn released(layer: &Arc<Name>, bytes: usize) {
 
 #[cfg(feature = "metrics")]
 fn change(layer: &Arc<Name>, bytes: i64) {
-    // Nothing is reported at the end of a thread.
+    // A thread that ends reports nothing.
     let _ = UNREPORTED.try_with(|unreported| {
         let mut unreported = unreported.borrow_mut();
         match unreported
@@ -54,8 +54,7 @@ fn change(layer: &Arc<Name>, bytes: i64) {
     });
 }
 
-/// Tells of the bytes that this thread has charged and given back. Under no lock; whoever has changed a copy calls it when
-/// it has left the lock.
+/// Reports the bytes that this thread has reserved and freed. Call it under no lock, after changing a copy.
 pub(crate) fn settle() {
     #[cfg(feature = "metrics")]
     while let Ok(Some((layer, bytes))) =
@@ -69,15 +68,15 @@ pub(crate) fn settle() {
     }
 }
 
-/// How long a follower waits; no clock is read where nobody wants to know.
-pub(crate) struct Wait {
+/// How long a follower waits; reads no clock unless `metrics` is on.
+pub(crate) struct WaitTimer {
     #[cfg(feature = "metrics")]
     layer: Arc<Name>,
     #[cfg(feature = "metrics")]
     since: tokio::time::Instant,
 }
 
-impl Wait {
+impl WaitTimer {
     pub(crate) fn begin(layer: &Arc<Name>) -> Self {
         Self {
             #[cfg(feature = "metrics")]

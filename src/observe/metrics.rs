@@ -34,13 +34,13 @@ const ALL: [Description; 8] = [
         name: WAITERS,
         kind: Kind::Gauge,
         unit: Unit::Count,
-        help: "Callers that have not yet got all that their flight owes them, leaders included",
+        help: "Callers that have not yet received their whole response, including leaders",
     },
     Description {
         name: BUFFERED_BYTES,
         kind: Kind::Gauge,
         unit: Unit::Bytes,
-        help: "Bytes set aside for the copies of response bodies",
+        help: "Bytes reserved for copies of response bodies",
     },
     Description {
         name: WAIT_SECONDS,
@@ -52,7 +52,7 @@ const ALL: [Description; 8] = [
         name: FLIGHT_SECONDS,
         kind: Kind::Histogram,
         unit: Unit::Seconds,
-        help: "How long a flight lasted, from its call to the end of the body, or to another end",
+        help: "How long a flight lasted, from its call to the end of the body, or however it ended",
     },
     Description {
         name: CALLERS,
@@ -69,11 +69,11 @@ const ALL: [Description; 8] = [
 ];
 
 thread_local! {
-    /// The recorder that last got their descriptions.
+    /// The recorder that last got the descriptions.
     static RECORDER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Tells of a value. `value` gets the label `layer`.
+/// Records a value. `value` gets the label `layer`.
 pub(super) fn of_layer(name: &Name, value: impl FnOnce(SharedString)) {
     record(&ALL, &RECORDER, || {
         let name = name.get().map(Arc::clone);

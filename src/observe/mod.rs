@@ -1,17 +1,17 @@
-//! What is reported to `tracing` and `metrics`; nothing, at no cost, where their features are off.
+//! Reports to `tracing` and `metrics`; costs nothing if their features are off.
 //!
-//! Subscribers and recorders are the user's, and they are called in the middle of what concerns many callers. Their panics
-//! go no further than `report`, which is on the ground floor, as a named [`Group`](crate::Group) reports its work too.
+//! Subscribers and recorders are the user's code, called in the middle of work for many callers. `report` stops their
+//! panics; it is part of `group`, because a named [`Group`](crate::Group) reports its work too.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `request` | what becomes of a request, and why |
 //! | `flight` | a flight from its call to its end |
-//! | `audit` | what comes of an audit |
+//! | `audit` | the results of audits |
 //! | `gauges` | waiters and bytes |
 //! | `metrics` | the metrics' names, units and descriptions |
 //!
-//! `guide/observability.md` lists all that is reported.
+//! `guide/observability.md` lists everything that is reported.
 
 mod audit;
 mod flight;
@@ -22,16 +22,16 @@ mod request;
 
 pub(crate) use self::{
     audit::{BodyDifference, Difference, audited, differs},
-    flight::{FlightEnd, Trace},
-    gauges::{Wait, buffered, released, settle, waiter_came, waiter_went},
+    flight::{FlightEnd, FlightTrace},
+    gauges::{WaitTimer, buffered, released, settle, waiter_came, waiter_went},
     request::{CallerSpan, Reason, bypassed, followed, led},
 };
 
-/// Of the span and the events: a path that the documentation has.
+/// The target of the span and the events, as documented.
 #[cfg(feature = "tracing")]
 const TARGET: &str = "tower_singleflight::Singleflight";
 
-/// A layer that nobody has named.
+/// The name of a layer without a name.
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 const UNNAMED: &str = "default";
 

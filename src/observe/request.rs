@@ -13,11 +13,11 @@ use crate::{group::Name, rules::Bypass};
 pub(crate) enum Reason {
     /// The response may not be shared.
     Unshareable,
-    /// The key is known for such responses.
+    /// The key recently had such a response.
     Remembered,
     /// The response is for requests that differ in a field that `Vary` names.
     Vary,
-    /// Another replica's call had ended before it asked.
+    /// It asked after the other replica's call had ended.
     #[cfg(feature = "redis")]
     Late,
     /// The body is over `max_body`, or `max_buffered` had no room for it.
@@ -28,15 +28,15 @@ pub(crate) enum Reason {
     Timeout,
     /// The flight's service has another type of error.
     ErrorType,
-    /// The flight's leader had gone before it could lead.
+    /// The flight's leader left before this caller could take over.
     Leaderless,
-    /// It read a body over `max_body` at another pace than its flight.
+    /// It read a body over `max_body` at another pace than the rest of its flight.
     MovedOn,
     /// It is audited.
     Audit,
 }
 
-/// The span in which the service was called: events of a request belong there, wherever they come from.
+/// The span in which the service was called: all events of a request belong there.
 pub(crate) struct CallerSpan {
     #[cfg(feature = "tracing")]
     pub(super) span: Span,
@@ -67,7 +67,7 @@ impl Reason {
 // ===== impl CallerSpan =====
 
 impl CallerSpan {
-    /// Who calls now.
+    /// The current caller's span.
     pub(crate) fn current() -> Self {
         Self {
             #[cfg(feature = "tracing")]

@@ -1,4 +1,4 @@
-//! What a local flight holds of the protocol: to contend, to be told, and to answer.
+//! A local flight's part in the protocol: to contend, to get an outcome, and to answer.
 
 use std::{
     fmt,
@@ -17,33 +17,32 @@ use tokio::{
 use super::{
     hub::{Hub, LocalFlight},
     id::Digest,
-    message::Reason,
-    protocol::{EntryId, Verdict},
+    message::NotShared,
+    protocol::{ContestOutcome, EntryId},
 };
 
-/// One local flight's part across replicas, held by its work. Dropping it gives up: the lease is released, and followers elsewhere
-/// make calls of their own.
+/// One local flight's part across replicas, held by its work. Dropping it gives up: the lease is released, and
+/// followers at other replicas make their own calls.
 pub(crate) struct Contest {
     hub: Arc<Hub>,
     id: EntryId,
-    /// Should the driver's runtime stand still, whoever waits keeps the time.
+    /// Keeps the time for the waiting flight, in case the driver's runtime stands still.
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
-/// A call has ended, and followers elsewhere wait. Dropping it tells them to make calls of their own.
+/// A call has ended, and followers at other replicas wait. Dropping it tells them to make their own calls.
 #[must_use = "followers elsewhere wait for it"]
 pub(crate) struct Answering {
     hub: Arc<Hub>,
     id: EntryId,
-    answered: bool,
 }
 
 // ===== impl Contest =====
 
 impl Contest {
-    /// Contends for the key `digest`; the local callers below `asked` have asked. `target`: by what name
-    /// [`Site::forget_target`](super::Site::forget_target) finds the flight.
+    /// Contends for the key `digest`; the local callers below `asked` have asked. `target`: the name by which
+    /// [`ReplicaClient::forget_target`](super::ReplicaClient::forget_target) finds the flight.
     pub(super) fn new(
         hub: &Arc<Hub>,
         digest: Digest,
@@ -53,33 +52,33 @@ impl Contest {
     ) -> Self {
         hub.ensure_driven();
         Self {
-            id: hub.contend(digest, target, flight, asked),
+            id: hub.act(|protocol, now| protocol.contend(digest, target, flight, asked, now)),
             hub: Arc::clone(hub),
             timer: None,
             ended: false,
         }
     }
 
-    /// By what [`Site::one_more`](super::Site::one_more) knows it.
+    /// Identifies it to [`ReplicaClient::one_more`](super::ReplicaClient::one_more).
     pub(crate) fn id(&self) -> EntryId {
         self.id
     }
 
-    /// Waits for the verdict, at most `patience` for the store and as long for another replica as that one is alive.
-    pub(crate) async fn verdict(&mut self) -> Verdict {
-        poll_fn(|cx| self.poll_verdict(cx)).await
+    /// Waits for the outcome: at most `patience` for the store, and for another replica as long as that is alive.
+    pub(crate) async fn outcome(&mut self) -> ContestOutcome {
+        poll_fn(|cx| self.poll_outcome(cx)).await
     }
 
-    /// See [`verdict`](Self::verdict).
-    pub(crate) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+    /// See [`outcome`](Self::outcome).
+    pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<ContestOutcome> {
         let (hub, id) = (&self.hub, self.id);
         loop {
-            if let Some(verdict) = hub.poll(id, cx.waker(), |protocol| protocol.verdict(id)) {
+            if let Some(outcome) = hub.poll(id, cx.waker(), |protocol| protocol.outcome(id)) {
                 self.timer = None;
-                return Poll::Ready(verdict);
+                return Poll::Ready(outcome);
             }
             if Handle::try_current().is_err() {
-                // Nothing here keeps the time: that is left to the driver.
+                // There is no timer here: the driver keeps the time.
                 return Poll::Pending;
             }
             let beat = hub.beat;
@@ -92,14 +91,14 @@ impl Contest {
         }
     }
 
-    /// Contends anew for callers whom the last answer did not cover; those below `asked` have asked.
+    /// Contends again for callers that the last answer did not cover; those below `asked` have asked.
     pub(crate) fn again(&mut self, asked: u64) {
         let id = self.id;
         self.hub.act(|protocol, now| protocol.again(id, asked, now));
     }
 
-    /// The call has ended, in this instant: whoever asks from now on, here or elsewhere, is not to get its answer. `None`
-    /// where nobody elsewhere waits for one.
+    /// The call has ended: nobody who asks from now on, here or at another replica, may get its answer. `None` if
+    /// nobody at another replica waits for one.
     pub(crate) fn end(mut self) -> Option<Answering> {
         self.ended = true;
         let id = self.id;
@@ -107,7 +106,6 @@ impl Contest {
         is_followed.then(|| Answering {
             hub: Arc::clone(&self.hub),
             id,
-            answered: false,
         })
     }
 }
@@ -115,7 +113,7 @@ impl Contest {
 impl Drop for Contest {
     fn drop(&mut self) {
         let id = self.id;
-        self.hub.forget_waker(id);
+        drop(self.hub.take_waker(id));
         if !self.ended {
             self.hub.act(|protocol, now| protocol.leave(id, now));
         }
@@ -133,13 +131,8 @@ impl fmt::Debug for Contest {
 // ===== impl Answering =====
 
 impl Answering {
-    /// What followers elsewhere get; or why they get nothing.
-    pub(crate) fn answer(mut self, answer: Result<Bytes, Reason>) {
-        self.send(answer);
-    }
-
-    fn send(&mut self, answer: Result<Bytes, Reason>) {
-        self.answered = true;
+    /// Gives followers at other replicas the answer, or the reason why there is none.
+    pub(crate) fn answer(self, answer: Result<Bytes, NotShared>) {
         let id = self.id;
         self.hub
             .act(|protocol, now| protocol.answer(id, answer, now));
@@ -148,8 +141,9 @@ impl Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        if !self.answered {
-            self.send(Err(Reason::Failed));
-        }
+        let (id, failed) = (self.id, Err(NotShared::Failed));
+        // Does nothing if there was an answer.
+        self.hub
+            .act(|protocol, now| protocol.answer(id, failed, now));
     }
 }

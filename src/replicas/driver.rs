@@ -1,4 +1,4 @@
-//! The task that talks to the store: it sends what the protocol wants sent, tells it what comes back, and connects again.
+//! The task that talks to the store: it sends the protocol's commands, passes replies back, and reconnects.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,33 +7,22 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     hub::{Driven, Hub, Start},
-    id::{Digest, FlightId, Inbox, Seat, ValueId},
     message::{self, Message},
     protocol::{Command, Refused},
     secret::Sealer,
-    store::{Broken, Link, Listener, Reply, Request, Store},
+    store::{Broken, Link, Listener, Reply, Store},
 };
 
-/// The pause between two tries to connect.
+/// The pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A link over which nothing has come for so long is given up, though nothing says that it is broken.
+/// Gives up a link over which nothing has come for so long, even if no error says that it is broken.
 const DEAF: Duration = Duration::from_secs(1);
 
-/// Requests under way, at most: what more there is waits in the queue, where the breaker finds it soon enough.
+/// The most requests in flight: more wait in the queue, and the breaker soon opens.
 const UNDER_WAY: usize = 4096;
 
-/// Whose reply it is.
-enum Reason {
-    Contend(FlightId),
-    Renew(FlightId),
-    Put(ValueId),
-    Fetch(ValueId, Digest, Seat),
-    Probe(Seat),
-    Nobody,
-}
-
-type Pending = Pin<Box<dyn Future<Output = (Reason, Result<Reply, Broken>)> + Send>>;
+type Pending = Pin<Box<dyn Future<Output = (Command, Result<Reply, Broken>)> + Send>>;
 
 pub(super) fn starter<S: Store>(store: S, sealer: Sealer) -> Start {
     let (store, sealer) = (Arc::new(store), Arc::new(sealer));
@@ -45,12 +34,11 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
     let inbox = hub.act(|protocol, _| protocol.inbox());
     while !hub.is_over() {
         if let Ok((link, listener)) = store.connect(inbox).await {
-            // What was said before means nothing on this link.
+            // Commands from before mean nothing on this link.
             drop(hub.take_commands());
             hub.act(|protocol, now| protocol.linked(now));
             Session {
                 hub,
-                inbox,
                 link,
                 sealer: &sealer,
                 pending: FuturesUnordered::new(),
@@ -65,10 +53,9 @@ async fn drive<S: Store>(driven: Driven, store: Arc<S>, sealer: Arc<Sealer>) {
     }
 }
 
-/// One link's life.
+/// One connection to the store.
 struct Session<'a, L> {
     hub: &'a Hub,
-    inbox: Inbox,
     link: L,
     sealer: &'a Sealer,
     pending: FuturesUnordered<Pending>,
@@ -77,21 +64,21 @@ struct Session<'a, L> {
 // ===== impl Session =====
 
 impl<L: Link> Session<'_, L> {
-    /// Until the link breaks, or nobody needs it.
+    /// Runs until the link breaks or nobody needs it.
     async fn run(mut self, mut listener: impl Listener) {
         let timer = sleep_until(Instant::now());
         tokio::pin!(timer);
         loop {
             self.send();
             if self.hub.is_over() {
-                // What has been sent must be on its way.
+                // Wait until what was sent has arrived.
                 let last = async { while self.pending.next().await.is_some() {} };
                 let _ = tokio::time::timeout(DEAF, last).await;
                 return;
             }
             timer.as_mut().reset(self.hub.next_tick());
             tokio::select! {
-                // What the store has said counts before what the clock says.
+                // Handle what the store has said before what the clock says.
                 biased;
                 message = listener.next() => {
                     let Some(sealed) = message else { return };
@@ -99,9 +86,9 @@ impl<L: Link> Session<'_, L> {
                         self.hub.act(|protocol, now| protocol.message(message, now));
                     }
                 }
-                Some((whose, reply)) = self.pending.next(), if !self.pending.is_empty() => {
+                Some((command, reply)) = self.pending.next(), if !self.pending.is_empty() => {
                     match reply {
-                        Ok(reply) => self.reply(whose, reply),
+                        Ok(reply) => self.reply(command, reply),
                         Err(Broken) => return,
                     }
                 }
@@ -124,95 +111,47 @@ impl<L: Link> Session<'_, L> {
             return;
         }
         for command in self.hub.take_commands() {
-            let (whose, request) = self.request(command);
-            let reply = self.link.send(request);
+            let reply = self.link.send(&command, self.sealer);
             self.pending
-                .push(Box::pin(async move { (whose, reply.await) }));
+                .push(Box::pin(async move { (command, reply.await) }));
         }
     }
 
-    fn request(&self, command: Command) -> (Reason, Request) {
-        let inbox = self.inbox;
-        match command {
-            Command::Contend {
-                join: to,
-                asked,
-                pass_over,
-            } => {
-                let join = Message::Join { to, inbox, asked }.seal(self.sealer);
-                let request = Request::Contend {
-                    digest: to.digest,
-                    inbox,
-                    flight: to.flight,
-                    pass_over,
-                    join,
-                };
-                (Reason::Contend(to.flight), request)
-            }
-            Command::Renew { digest, flight } => {
-                let request = Request::Renew {
-                    digest,
-                    inbox,
-                    flight,
-                };
-                (Reason::Renew(flight), request)
-            }
-            Command::Release { digest, flight } => {
-                let request = Request::Release {
-                    digest,
-                    inbox,
-                    flight,
-                };
-                (Reason::Nobody, request)
-            }
-            Command::Put {
-                value,
-                digest,
-                body,
-            } => {
-                let sealed = message::seal_value(value, digest, &body, self.sealer);
-                (Reason::Put(value), Request::Put(value, sealed))
-            }
-            Command::Fetch {
-                value,
-                digest,
-                seat,
-            } => (Reason::Fetch(value, digest, seat), Request::Fetch(value)),
-            Command::Delete(value) => (Reason::Nobody, Request::Delete(value)),
-            Command::Tell(to, message) => {
-                let whose = match &message {
-                    Message::Probe { to, .. } => Reason::Probe(to.seat),
-                    _ => Reason::Nobody,
-                };
-                (whose, Request::Tell(to, message.seal(self.sealer)))
-            }
-            Command::TellAll(message) => {
-                (Reason::Nobody, Request::TellAll(message.seal(self.sealer)))
-            }
-        }
-    }
-
-    fn reply(&self, whose: Reason, reply: Reply) {
+    fn reply(&self, command: Command, reply: Reply) {
         let sealer = self.sealer;
-        self.hub.act(|protocol, now| match (whose, reply) {
-            (Reason::Contend(flight), Reply::Contended(contended)) => {
-                protocol.contended(flight, Ok(contended), now);
+        self.hub.act(|protocol, now| match (command, reply) {
+            (Command::Contend { join, .. }, Reply::Contended(contended)) => {
+                protocol.contended(join.flight, Ok(contended), now);
             }
-            (Reason::Contend(flight), _) => protocol.contended(flight, Err(Refused), now),
-            (Reason::Renew(flight), Reply::Renewed(is_ours)) => protocol.renewed(flight, is_ours),
-            (Reason::Put(value), Reply::Done) => protocol.stored(value, Ok(())),
-            (Reason::Put(value), _) => {
+            (Command::Contend { join, .. }, _) => {
+                protocol.contended(join.flight, Err(Refused), now);
+            }
+            (Command::Renew { flight, .. }, Reply::Renewed(is_ours)) => {
+                protocol.renewed(flight, is_ours);
+            }
+            (Command::Put { value, .. }, Reply::Done) => protocol.stored(value, Ok(())),
+            (Command::Put { value, .. }, _) => {
                 protocol.stored(value, Err(Refused));
                 protocol.failed(now);
             }
-            (Reason::Fetch(value, digest, seat), Reply::Fetched(sealed)) => {
-                let body =
-                    sealed.and_then(|sealed| message::open_value(value, digest, &sealed, sealer));
+            (
+                Command::Fetch {
+                    value,
+                    digest,
+                    seat,
+                },
+                reply,
+            ) => {
+                let body = match reply {
+                    Reply::Fetched(Some(sealed)) => {
+                        message::open_value(value, digest, &sealed, sealer)
+                    }
+                    _ => None,
+                };
                 protocol.fetched(seat, body, now);
             }
-            (Reason::Fetch(.., seat), _) => protocol.fetched(seat, None, now),
-            (Reason::Probe(seat), Reply::Heard(Some(receivers))) => {
-                protocol.heard(seat, receivers, now);
+            (Command::Tell(_, Message::Probe { to, .. }), Reply::Heard(Some(receivers))) => {
+                protocol.heard(to.seat, receivers, now);
             }
             (_, Reply::Refused) => protocol.failed(now),
             _ => {}

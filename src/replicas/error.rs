@@ -1,10 +1,10 @@
-//! What can be wrong with where the store is said to be.
+//! An unusable address of the store.
 
 use std::{error::Error, fmt};
 
-/// The address of a store that can't be one.
+/// The address of the store can't be used.
 ///
-/// Shows neither the user nor the password of the address.
+/// It never shows the address's user or password.
 pub struct ReplicasError {
     kind: Kind,
 }

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     id,
-    protocol::{Command, EntryId, Local, Output, Protocol, Settings, Time, Unjoined},
+    protocol::{Command, EntryId, Local, Output, Protocol, ProtocolSettings, Time, Unjoined},
 };
 use crate::{
     group::{caught, drop_quietly},
@@ -26,45 +26,41 @@ use crate::{
 /// The task that talks to the store.
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Makes that task: all that knows which store it is.
+/// Makes that task. Nothing else knows which store it is.
 pub(super) type Start = Box<dyn Fn(Driven) -> Task + Send + Sync>;
 
 /// A local flight, as the protocol across replicas sees it.
 pub(crate) trait LocalFlight: Send + Sync {
-    /// Joins the flight as a local follower would, where one may join. Called under the protocol's lock: it may lock the flight,
-    /// and must neither run user code nor call the [`Hub`]. What it must not drop there, it gives back.
+    /// Joins the flight as a local follower does, if it may be joined. Called under the protocol's lock: it may lock
+    /// the flight, but must neither run user code nor call the [`Hub`]. It returns whatever must not be dropped there.
     fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>>;
 
-    /// Lets nobody join any more; those who have go on. Under no lock.
+    /// Lets nobody join any more; callers that have joined go on. Called under no lock.
     fn detach(&self);
 }
 
-/// A place in a local flight, held for a follower at another replica. Dropping it leaves the flight, as a caller's leaving does.
+/// A place in a local flight, held for a follower at another replica. Dropping it leaves the flight, as a caller does.
 pub(crate) trait RemoteSeat: Send + Sync {
-    /// The flight must not depend on its leader any more. Called once, under no lock.
+    /// From now on the flight must not depend on its leader. Called once, under no lock.
     fn start(&self);
 }
 
-#[derive(Clone)]
-pub(super) struct Flight(Arc<dyn LocalFlight>);
-
 pub(crate) struct Hub {
     state: Mutex<State>,
-    /// There are commands, or an earlier tick.
+    /// Notified when there are commands, or an earlier tick.
     news: Notify,
-    /// Numbers the callers of this replica, in the order in which they ask.
+    /// Numbers the callers of this replica in the order in which they ask.
     numbers: AtomicU64,
     epoch: Instant,
-    /// How long a waiting flight relies on the driver to keep time.
+    /// How long a waiting flight relies on the driver to keep the time.
     pub(super) beat: Duration,
     start: Start,
 }
 
 struct State {
-    protocol: Protocol<Flight>,
+    protocol: Protocol<Arc<dyn LocalFlight>>,
     wakers: HashMap<EntryId, Waker>,
-    commands: Vec<Command>,
-    /// What the driver sleeps until.
+    /// The time until which the driver sleeps.
     next_tick: Time,
     is_driven: bool,
     is_over: bool,
@@ -73,13 +69,12 @@ struct State {
 // ===== impl Hub =====
 
 impl Hub {
-    pub(super) fn new(settings: Settings, start: Start) -> Arc<Self> {
+    pub(super) fn new(settings: ProtocolSettings, start: Start) -> Arc<Self> {
         let beat = settings.beat;
         let hub = Arc::new(Self {
             state: Mutex::new(State {
                 protocol: Protocol::new(settings, Box::new(id::random)),
                 wakers: HashMap::new(),
-                commands: Vec::new(),
                 next_tick: Time::ZERO,
                 is_driven: false,
                 is_over: false,
@@ -98,58 +93,35 @@ impl Hub {
         self.epoch.elapsed()
     }
 
-    /// The number of a caller that asks now.
+    /// The number of a new caller.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Lets `event` happen, and does here what follows but needs no store.
-    pub(super) fn act<T>(&self, event: impl FnOnce(&mut Protocol<Flight>, Time) -> T) -> T {
+    /// Runs `event`, and then does here everything that needs no store.
+    pub(super) fn act<T>(
+        &self,
+        event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>, Time) -> T,
+    ) -> T {
         let now = self.now();
-        let mut wakers = Vec::new();
-        let mut starts = Vec::new();
-        let mut leaves = Vec::new();
-        let mut detached = Vec::new();
-        let (result, news) = {
+        let (result, outputs, news) = {
             let mut state = self.state.lock();
-            let State {
-                protocol,
-                wakers: waiting,
-                commands,
-                ..
-            } = &mut *state;
-            let result = event(protocol, now);
-            let mut news = false;
-            for output in protocol.take_output() {
-                match output {
-                    Output::Command(command) => {
-                        commands.push(command);
-                        news = true;
-                    }
-                    Output::Settled(id) => wakers.extend(waiting.remove(&id)),
-                    Output::Start(seat) => starts.push(seat),
-                    Output::Leave(seat) => leaves.push(seat),
-                    Output::Detach(flight) => detached.push(flight),
-                }
-            }
-            news |= state.protocol.next_tick() < state.next_tick;
+            let result = event(&mut state.protocol, now);
             if !state.is_driven {
-                state.commands.clear();
+                state.protocol.take_commands();
             }
-            (result, news)
+            let is_earlier = state.protocol.next_tick() < state.next_tick;
+            let news = is_earlier || state.protocol.has_commands();
+            (result, state.protocol.take_output(), news)
         };
-        // A panic of somebody's code is not to keep the others from their turn.
-        for seat in starts {
-            drop_quietly(caught(|| seat.start()));
-        }
-        for Flight(flight) in detached {
-            drop_quietly(caught(|| flight.detach()));
-        }
-        for waker in wakers {
-            drop_quietly(caught(|| waker.wake()));
-        }
-        for seat in leaves {
-            drop_quietly(seat);
+        for output in outputs {
+            // A panic in one of them must not stop the others.
+            drop_quietly(caught(|| match output {
+                Output::Settled(id) => self.take_waker(id).into_iter().for_each(Waker::wake),
+                Output::Start(seat) => seat.start(),
+                Output::Leave(seat) => drop(seat),
+                Output::Detach(flight) => flight.detach(),
+            }));
         }
         if news {
             self.news.notify_one();
@@ -157,12 +129,12 @@ impl Hub {
         result
     }
 
-    /// As `act`, where the local leader of `id` waits: leaves its waker if `event` gives nothing.
+    /// As `act`, for the waiting local leader of `id`: stores its waker if `event` returns `None`.
     pub(super) fn poll<T>(
         &self,
         id: EntryId,
         waker: &Waker,
-        event: impl FnOnce(&mut Protocol<Flight>) -> Option<T>,
+        event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>) -> Option<T>,
     ) -> Option<T> {
         let waker = waker.clone();
         let mut state = self.state.lock();
@@ -176,24 +148,14 @@ impl Hub {
         result
     }
 
-    pub(super) fn forget_waker(&self, id: EntryId) {
-        let waker = self.state.lock().wakers.remove(&id);
-        drop(waker);
-    }
-
-    pub(super) fn contend(
-        &self,
-        digest: id::Digest,
-        target: Option<id::Digest>,
-        flight: Arc<dyn LocalFlight>,
-        asked: u64,
-    ) -> EntryId {
-        self.act(|protocol, now| protocol.contend(digest, target, Flight(flight), asked, now))
+    /// Takes the waker of the local leader of `id`, to be woken or dropped outside the lock.
+    pub(super) fn take_waker(&self, id: EntryId) -> Option<Waker> {
+        self.state.lock().wakers.remove(&id)
     }
 
     // ===== the driver's side =====
 
-    /// Sees to it that a task talks to the store; outside a runtime there is none, and the store is not in use.
+    /// Makes sure that a task talks to the store. Outside a runtime there is none, and the store is not used.
     pub(super) fn ensure_driven(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -205,21 +167,21 @@ impl Hub {
             }
             state.is_driven = true;
         }
-        // Made here: a task that is dropped before its first poll says so as well.
+        // Made here, so that a task that is dropped before its first poll reports it too.
         let driven = Driven(Arc::clone(self));
         runtime.spawn((self.start)(driven));
     }
 
-    /// What is to be sent, in order.
+    /// The commands to send, in order.
     pub(super) fn take_commands(&self) -> Vec<Command> {
-        std::mem::take(&mut self.state.lock().commands)
+        self.state.lock().protocol.take_commands()
     }
 
-    /// When the protocol wants to be told the time.
+    /// When the protocol next needs a tick.
     pub(super) fn next_tick(&self) -> Instant {
         let mut state = self.state.lock();
         state.next_tick = state.protocol.next_tick();
-        // Far enough for a clock that can't go there.
+        // At most an hour away, so that the clock can't overflow.
         self.epoch + state.next_tick.min(self.now() + Duration::from_secs(3600))
     }
 
@@ -231,7 +193,7 @@ impl Hub {
         self.state.lock().is_over
     }
 
-    /// Nobody uses it any more: the driver ends once it has sent what there is.
+    /// Nobody uses it any more: the driver sends what is left and ends.
     pub(super) fn end(&self) {
         self.state.lock().is_over = true;
         self.news.notify_one();
@@ -248,12 +210,12 @@ impl Drop for Driven {
     }
 }
 
-// ===== impl Flight =====
+// ===== impl LocalFlight =====
 
-impl Local for Flight {
+impl Local for Arc<dyn LocalFlight> {
     type Seat = Arc<dyn RemoteSeat>;
 
     fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>> {
-        self.0.join()
+        (**self).join()
     }
 }

@@ -1,8 +1,8 @@
-//! The names of the protocol: 128 bits each, random but for the digests.
+//! The protocol's names: 128 bits each, random except for digests.
 
 use std::fmt;
 
-/// Makes a random name. Two are never equal.
+/// Makes random names, which never repeat.
 pub(crate) type Ids = Box<dyn FnMut() -> u128 + Send>;
 
 macro_rules! names {
@@ -19,7 +19,7 @@ macro_rules! names {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                // Enough to tell two apart.
+                // Enough to distinguish two.
                 write!(f, concat!(stringify!($name), "({:08x})"), self.0 as u32)
             }
         }
@@ -27,24 +27,24 @@ macro_rules! names {
 }
 
 names! {
-    /// One replica's channel.
+    /// A replica's channel.
     Inbox
-    /// One attempt of one local flight to lead its key.
+    /// An attempt of a local flight to lead its key.
     FlightId
-    /// One attempt of one local flight to follow another replica's.
+    /// An attempt of a local flight to follow another replica's.
     Seat
-    /// A key, or what else both sides can name without saying it: keyed with the shared secret.
+    /// The digest of a key or a target, keyed with the shared secret.
     Digest
-    /// Where the store keeps an answer that is too large for a message.
+    /// The place in the store of an answer that is too large for a message.
     ValueId
 }
 
-/// A name in 32 hexadecimal digits.
+/// A name as 32 hexadecimal digits.
 pub(crate) fn hex(name: u128) -> String {
     format!("{name:032x}")
 }
 
-/// A name from such digits.
+/// Parses such digits.
 pub(crate) fn parse<T: From<u128>>(hex: &[u8]) -> Option<T> {
     let digits = hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if hex.len() != 32 || !digits {
@@ -58,7 +58,7 @@ pub(crate) fn parse<T: From<u128>>(hex: &[u8]) -> Option<T> {
 ///
 /// # Panics
 ///
-/// If the operating system has no random numbers.
+/// If the operating system gives no random numbers.
 pub(crate) fn random() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");

@@ -9,12 +9,14 @@ use tokio::{
 };
 
 use super::{
-    id::{self, Inbox},
-    protocol::Time,
+    id::{self, FlightId, Inbox},
+    message::{Message, seal_value},
+    protocol::{Command, Time},
+    secret::Sealer,
     shelf::Shelf,
-    store::{Broken, Link, Listener, Reply, Request, Store},
+    store::{Broken, Link, Listener, Reply, Store},
 };
-use crate::{replicas::message::Address, sync::Mutex};
+use crate::sync::Mutex;
 
 /// Clones are the same store.
 #[derive(Clone)]
@@ -31,11 +33,17 @@ struct Inner {
 struct State {
     shelf: Shelf,
     channels: HashMap<Inbox, UnboundedSender<Bytes>>,
-    requests: Vec<Request>,
+    commands: Vec<Command>,
     /// A round trip.
     takes: Duration,
     is_down: bool,
     is_silent: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct MemoryLink {
+    store: MemoryStore,
+    inbox: Inbox,
 }
 
 pub(crate) struct MemoryListener(UnboundedReceiver<Bytes>);
@@ -89,71 +97,69 @@ impl MemoryStore {
     }
 
     /// What it was asked, since it was last asked this; beats left out.
-    pub(crate) fn take_requests(&self) -> Vec<Request> {
-        let mut requests = std::mem::take(&mut self.0.state.lock().requests);
-        requests.retain(|request| !matches!(request, Request::Tell(_, sealed) if is_echo(sealed)));
-        requests
+    pub(crate) fn take_commands(&self) -> Vec<Command> {
+        let mut commands = std::mem::take(&mut self.0.state.lock().commands);
+        commands.retain(|command| !matches!(command, Command::Tell(_, Message::Echo { .. })));
+        commands
     }
+}
 
-    fn execute(&self, request: &Request) -> Result<Reply, Broken> {
-        let now = self.now();
-        let until = now + self.0.lease;
-        let mut state = self.0.state.lock();
+impl MemoryLink {
+    fn execute(&self, command: &Command, sealer: &Sealer) -> Result<Reply, Broken> {
+        let (inbox, inner) = (self.inbox, &self.store.0);
+        let now = self.store.now();
+        let until = now + inner.lease;
+        let mut state = inner.state.lock();
         if state.is_down {
             return Err(Broken);
         }
-        state.requests.push(request.clone());
+        state.commands.push(command.clone());
         let State {
             shelf, channels, ..
         } = &mut *state;
-        let tell = |inbox: &Inbox, message: Vec<u8>| {
-            let listens = channels.get(inbox);
+        let tell = |to: &Inbox, message: Vec<u8>| {
+            let listens = channels.get(to);
             usize::from(listens.is_some_and(|channel| channel.send(message.into()).is_ok()))
         };
-        Ok(match request {
-            Request::Contend {
-                digest,
-                inbox,
-                flight,
+        Ok(match command {
+            Command::Contend {
+                join: to,
+                asked,
                 pass_over,
-                join,
             } => {
-                let address = Address {
-                    digest: *digest,
-                    flight: *flight,
-                    seat: crate::replicas::id::Seat(0),
-                };
-                let publish = |leader, flight: crate::replicas::id::FlightId| {
-                    let mut join = join.clone();
+                let publish = |leader, flight: FlightId| {
+                    let (to, asked) = (*to, *asked);
+                    let mut join = Message::Join { to, inbox, asked }.seal(sealer);
                     join.extend(id::hex(flight.0).bytes());
                     Some(tell(&leader, join))
                 };
-                Reply::Contended(shelf.contend(&address, *inbox, *pass_over, (now, until), publish))
+                Reply::Contended(shelf.contend(to, inbox, *pass_over, (now, until), publish))
             }
-            Request::Renew { digest, flight, .. } => {
+            Command::Renew { digest, flight } => {
                 Reply::Renewed(shelf.renew(*digest, *flight, (now, until)))
             }
-            Request::Release { digest, flight, .. } => {
+            Command::Release { digest, flight } => {
                 shelf.release(*digest, *flight);
                 Reply::Done
             }
-            Request::Put(value, sealed) => {
-                shelf.put(
-                    *value,
-                    Bytes::copy_from_slice(sealed),
-                    now + self.0.value_life,
-                );
+            Command::Put {
+                value,
+                digest,
+                body,
+            } => {
+                let sealed = seal_value(*value, *digest, body, sealer);
+                shelf.put(*value, sealed.into(), now + inner.value_life);
                 Reply::Done
             }
-            Request::Fetch(value) => Reply::Fetched(shelf.fetch(*value, now)),
-            Request::Delete(value) => {
+            Command::Fetch { value, .. } => Reply::Fetched(shelf.fetch(*value, now)),
+            Command::Delete(value) => {
                 shelf.delete(*value);
                 Reply::Done
             }
-            Request::Tell(inbox, sealed) => Reply::Heard(Some(tell(inbox, sealed.clone()))),
-            Request::TellAll(sealed) => {
-                for channel in channels.values() {
-                    let _ = channel.send(Bytes::copy_from_slice(sealed));
+            Command::Tell(to, message) => Reply::Heard(Some(tell(to, message.seal(sealer)))),
+            Command::TellAll(message) => {
+                for to in channels.keys() {
+                    tell(to, message.seal(sealer));
                 }
                 Reply::Done
             }
@@ -161,35 +167,32 @@ impl MemoryStore {
     }
 }
 
-/// Of all that is told, an echo is the shortest.
-fn is_echo(sealed: &[u8]) -> bool {
-    sealed.len() == 1 + 24 + 1 + 8 + 16
-}
-
 impl Store for MemoryStore {
-    type Link = Self;
+    type Link = MemoryLink;
     type Listener = MemoryListener;
 
-    async fn connect(&self, inbox: Inbox) -> Result<(Self, MemoryListener), Broken> {
+    async fn connect(&self, inbox: Inbox) -> Result<(MemoryLink, MemoryListener), Broken> {
         let (sender, receiver) = unbounded_channel();
         let mut state = self.0.state.lock();
         if state.is_down {
             return Err(Broken);
         }
         state.channels.insert(inbox, sender);
-        Ok((self.clone(), MemoryListener(receiver)))
+        let store = self.clone();
+        Ok((MemoryLink { store, inbox }, MemoryListener(receiver)))
     }
 }
 
-impl Link for MemoryStore {
+impl Link for MemoryLink {
     fn send(
         &self,
-        request: Request,
+        command: &Command,
+        sealer: &Sealer,
     ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
-        let store = self.clone();
+        let (link, command, sealer) = (self.clone(), command.clone(), sealer.clone());
         async move {
             let (takes, is_silent) = {
-                let state = store.0.state.lock();
+                let state = link.store.0.state.lock();
                 (state.takes, state.is_silent)
             };
             if is_silent {
@@ -198,7 +201,7 @@ impl Link for MemoryStore {
             if !takes.is_zero() {
                 sleep(takes / 2).await;
             }
-            let reply = store.execute(&request);
+            let reply = link.execute(&command, &sealer);
             if !takes.is_zero() {
                 sleep(takes / 2).await;
             }

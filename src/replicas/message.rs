@@ -1,37 +1,41 @@
-//! What replicas tell each other, and how it is written.
+//! The messages between replicas, and how they are written.
 //!
-//! A message is one version byte, a nonce, and the rest encrypted with XChaCha20-Poly1305, whose tag is over all of it:
-//! whoever lacks the secret reads nothing and changes nothing. What can't be opened or read is ignored.
+//! A message is a version byte, a nonce, and the rest encrypted with XChaCha20-Poly1305, whose tag covers everything:
+//! without the secret nobody can read or change it. A message that can't be opened or parsed is ignored.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 
 use super::{
     id::{self, Digest, FlightId, Inbox, Seat, ValueId},
     secret::Sealer,
 };
 
-/// The first byte of a message, and of a value: another version's are ignored.
+/// The first byte of messages and values. Other versions are ignored.
 const VERSION: u8 = 1;
 
-/// A larger answer goes by the store and not in a message, in bytes.
+/// A larger answer, in bytes, is kept in the store and not sent in a message.
 pub(crate) const INLINE: usize = 64 << 10;
 
-/// A longer message is none of ours.
+/// A longer message is not ours.
 const LONGEST: usize = INLINE + 256;
 
-/// Why a follower at another replica is to make a call of its own.
+/// Why a leader has no answer for followers at other replicas, which then make their own calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Reason {
+pub(crate) enum NotShared {
     Unshareable = 0,
     TooLarge = 1,
     Failed = 2,
     Full = 3,
 }
 
-/// Which flight and which seat a message is about, and of which key both are.
+impl NotShared {
+    pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
+}
+
+/// The flight and the seat that a message is about, and their key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Address {
     pub(crate) digest: Digest,
@@ -39,247 +43,106 @@ pub(crate) struct Address {
     pub(crate) seat: Seat,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
-    // To the leader.
-    /// A local flight at `inbox` follows: its callers below `asked` had asked when this was sent.
-    Join {
-        to: Address,
-        inbox: Inbox,
-        asked: u64,
-    },
-    /// Those below `asked` have. It takes the seat where it comes before its join.
-    Cover {
-        to: Address,
-        inbox: Inbox,
-        asked: u64,
-    },
-    /// It follows no longer, or has fetched its answer.
-    Leave {
-        to: Address,
-    },
-    /// Is the seat there?
-    Probe {
-        to: Address,
-        inbox: Inbox,
-    },
+/// Declares the messages, each with the byte that it begins with, and how they are written and read.
+macro_rules! messages {
+    ($($(#[$doc:meta])* $kind:literal $name:ident { $($field:ident: $type:ty),* })*) => {
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(crate) enum Message {
+            $($(#[$doc])* $name { $($field: $type),* },)*
+        }
 
-    // To a follower.
-    /// It is.
-    Here {
-        to: Address,
-    },
-    /// It is not, and can't be taken; says `from`, whose flight it would be.
-    Gone {
-        to: Address,
-        from: Inbox,
-    },
-    /// There is nothing to wait for: make a call of your own.
-    Alone {
-        to: Address,
-        reason: Reason,
-    },
-    /// The answer for callers below `covered`, which a call of so long has given, at `from`.
-    Answer {
-        to: Address,
-        from: Inbox,
-        covered: u64,
-        took: Duration,
-        body: Body,
-    },
+        impl Wire for Message {
+            fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        out.push($kind);
+                        $($field.write(out);)*
+                    })*
+                }
+            }
 
-    // To oneself.
-    Echo {
-        number: u64,
-    },
+            fn read(rest: &mut Bytes) -> Option<Self> {
+                Some(match rest.try_get_u8().ok()? {
+                    $($kind => Self::$name { $($field: Wire::read(rest)?),* },)*
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
 
-    // To all.
-    /// Nobody is to join a flight of this key, or of this target, any more.
-    Forget {
-        from: Inbox,
-        name: Digest,
-    },
-    ForgetAll {
-        from: Inbox,
-    },
+messages! {
+    /// To the leader: a local flight at `inbox` follows. Its callers below `asked` had asked when this was sent.
+    1 Join { to: Address, inbox: Inbox, asked: u64 }
+    /// To the leader: callers below `asked` have asked by now. Takes the seat if this arrives before its join.
+    2 Cover { to: Address, inbox: Inbox, asked: u64 }
+    /// To the leader: the follower leaves, or has fetched its answer.
+    3 Leave { to: Address }
+    /// To the leader: is the seat there?
+    4 Probe { to: Address, inbox: Inbox }
+    /// To a follower: the seat is there.
+    5 Here { to: Address }
+    /// To a follower, from the flight's replica `from`: the seat is not there and can't be taken.
+    6 Gone { to: Address, from: Inbox }
+    /// To a follower: make your own call, there will be no answer.
+    7 Alone { to: Address, reason: NotShared }
+    /// To a follower: the answer for callers below `covered`, made at `from` by a call that `took` so long.
+    8 Answer { to: Address, from: Inbox, covered: u64, took: Duration, body: AnswerBody }
+    /// To this replica itself.
+    10 Echo { number: u64 }
+    /// To all: nobody may join a flight of this key or target any more.
+    11 Forget { from: Inbox, name: Digest }
+    /// To all: nobody may join any flight any more.
+    12 ForgetAll { from: Inbox }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Body {
+pub(crate) enum AnswerBody {
     Inline(Bytes),
     /// In the store, under this name.
     Stored(ValueId),
 }
 
-// ===== impl Reason =====
+/// Written one after the other; reading accepts exactly what writing produces.
+trait Wire: Sized {
+    fn write(&self, out: &mut Vec<u8>);
 
-impl Reason {
-    pub(crate) const ALL: [Self; 4] = [Self::Unshareable, Self::TooLarge, Self::Failed, Self::Full];
-
-    pub(crate) fn of(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|&reason| reason as u8 == code)
-    }
+    fn read(rest: &mut Bytes) -> Option<Self>;
 }
 
 // ===== impl Message =====
 
 impl Message {
-    /// Encrypts all but a join's flight, which the store's script adds.
+    /// Encrypts the message. The store's script then appends the flight to a join.
     pub(crate) fn seal(&self, sealer: &Sealer) -> Vec<u8> {
         let mut plain = Vec::with_capacity(128);
         self.write(&mut plain);
         sealer.seal(VERSION, &[], &plain)
     }
 
-    /// `None` for what is foreign, garbled, or of another version.
+    /// `None` if it is foreign, garbled, or of another version.
     pub(crate) fn open(sealed: &[u8], sealer: &Sealer) -> Option<Self> {
         if sealed.len() > LONGEST {
             return None;
         }
-        // Only joins have a flight behind them, in hexadecimal.
+        // Only joins have a flight appended, in hexadecimal.
         if let Some(plain) = sealer.open(VERSION, &[], sealed) {
-            return Self::read(&plain, None);
+            return Self::read_all(plain, None);
         }
         let (sealed, flight) = sealed.split_at_checked(sealed.len().checked_sub(32)?)?;
         let plain = sealer.open(VERSION, &[], sealed)?;
-        Self::read(&plain, Some(id::parse(flight)?))
+        Self::read_all(plain, Some(id::parse(flight)?))
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        let mut address = |kind: u8, to: &Address| {
-            out.push(kind);
-            out.extend(to.digest.0.to_be_bytes());
-            out.extend(to.flight.0.to_be_bytes());
-            out.extend(to.seat.0.to_be_bytes());
-        };
-        match self {
-            Self::Join { to, inbox, asked } => {
-                // The contender does not know whose flight it will be.
-                let to = Address {
-                    flight: FlightId(0),
-                    ..*to
-                };
-                address(1, &to);
-                out.extend(inbox.0.to_be_bytes());
-                out.extend(asked.to_be_bytes());
-            }
-            Self::Cover { to, inbox, asked } => {
-                address(2, to);
-                out.extend(inbox.0.to_be_bytes());
-                out.extend(asked.to_be_bytes());
-            }
-            Self::Leave { to } => address(3, to),
-            Self::Probe { to, inbox } => {
-                address(4, to);
-                out.extend(inbox.0.to_be_bytes());
-            }
-            Self::Here { to } => address(5, to),
-            Self::Gone { to, from } => {
-                address(6, to);
-                out.extend(from.0.to_be_bytes());
-            }
-            Self::Alone { to, reason } => {
-                address(7, to);
-                out.push(*reason as u8);
-            }
-            Self::Answer {
-                to,
-                from,
-                covered,
-                took,
-                body,
-            } => {
-                let kind = match body {
-                    Body::Inline(_) => 8,
-                    Body::Stored(_) => 9,
-                };
-                address(kind, to);
-                out.extend(from.0.to_be_bytes());
-                out.extend(covered.to_be_bytes());
-                out.extend((took.as_micros() as u64).to_be_bytes());
-                match body {
-                    Body::Inline(bytes) => out.extend_from_slice(bytes),
-                    Body::Stored(value) => out.extend(value.0.to_be_bytes()),
-                }
-            }
-            Self::Echo { number } => {
-                out.push(10);
-                out.extend(number.to_be_bytes());
-            }
-            Self::Forget { from, name } => {
-                out.push(11);
-                out.extend(from.0.to_be_bytes());
-                out.extend(name.0.to_be_bytes());
-            }
-            Self::ForgetAll { from } => {
-                out.push(12);
-                out.extend(from.0.to_be_bytes());
-            }
+    /// `joined`: the flight that the store's script has appended, which it does only to joins.
+    fn read_all(mut plain: Bytes, joined: Option<FlightId>) -> Option<Self> {
+        let mut message = Self::read(&mut plain)?;
+        match (&mut message, joined) {
+            (Self::Join { to, .. }, Some(flight)) => to.flight = flight,
+            (Self::Join { .. }, None) | (_, Some(_)) => return None,
+            (_, None) => {}
         }
-    }
-
-    fn read(plain: &Bytes, joined: Option<FlightId>) -> Option<Self> {
-        let mut rest = Reader(plain);
-        let kind = rest.take::<1>()?[0];
-        // What the script adds belongs to a join and to nothing else.
-        if joined.is_some() != (kind == 1) {
-            return None;
-        }
-        let message = match kind {
-            1 => Self::Join {
-                to: Address {
-                    flight: joined?,
-                    ..rest.address()?
-                },
-                inbox: Inbox(rest.u128()?),
-                asked: rest.u64()?,
-            },
-            2 => Self::Cover {
-                to: rest.address()?,
-                inbox: Inbox(rest.u128()?),
-                asked: rest.u64()?,
-            },
-            3 => Self::Leave {
-                to: rest.address()?,
-            },
-            4 => Self::Probe {
-                to: rest.address()?,
-                inbox: Inbox(rest.u128()?),
-            },
-            5 => Self::Here {
-                to: rest.address()?,
-            },
-            6 => Self::Gone {
-                to: rest.address()?,
-                from: Inbox(rest.u128()?),
-            },
-            7 => Self::Alone {
-                to: rest.address()?,
-                reason: Reason::of(rest.take::<1>()?[0])?,
-            },
-            8 | 9 => Self::Answer {
-                to: rest.address()?,
-                from: Inbox(rest.u128()?),
-                covered: rest.u64()?,
-                took: Duration::from_micros(rest.u64()?),
-                body: match kind {
-                    8 => Body::Inline(plain.slice_ref(std::mem::take(&mut rest.0))),
-                    _ => Body::Stored(ValueId(rest.u128()?)),
-                },
-            },
-            10 => Self::Echo {
-                number: rest.u64()?,
-            },
-            11 => Self::Forget {
-                from: Inbox(rest.u128()?),
-                name: Digest(rest.u128()?),
-            },
-            12 => Self::ForgetAll {
-                from: Inbox(rest.u128()?),
-            },
-            _ => return None,
-        };
-        rest.0.is_empty().then_some(message)
+        plain.is_empty().then_some(message)
     }
 }
 
@@ -290,7 +153,7 @@ pub(crate) fn seal_value(value: ValueId, digest: Digest, body: &[u8], sealer: &S
     sealer.seal(VERSION, &value_name(value, digest), body)
 }
 
-/// `None` where what the store has under `value` is not that.
+/// `None` if the store has something else under `value`.
 pub(crate) fn open_value(
     value: ValueId,
     digest: Digest,
@@ -307,31 +170,93 @@ fn value_name(value: ValueId, digest: Digest) -> [u8; 32] {
     name
 }
 
-// ===== Reader =====
+// ===== impl Wire =====
 
-struct Reader<'a>(&'a [u8]);
+macro_rules! names {
+    ($($name:ident)*) => {$(
+        impl Wire for $name {
+            fn write(&self, out: &mut Vec<u8>) {
+                out.put_u128(self.0);
+            }
 
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
+            fn read(rest: &mut Bytes) -> Option<Self> {
+                rest.try_get_u128().ok().map(Self)
+            }
+        }
+    )*};
+}
+
+names! { Inbox FlightId Seat Digest ValueId }
+
+impl Wire for Address {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.digest.write(out);
+        self.flight.write(out);
+        self.seat.write(out);
     }
 
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn u128(&mut self) -> Option<u128> {
-        self.take().map(u128::from_be_bytes)
-    }
-
-    fn address(&mut self) -> Option<Address> {
-        Some(Address {
-            digest: Digest(self.u128()?),
-            flight: FlightId(self.u128()?),
-            seat: Seat(self.u128()?),
+    fn read(rest: &mut Bytes) -> Option<Self> {
+        Some(Self {
+            digest: Wire::read(rest)?,
+            flight: Wire::read(rest)?,
+            seat: Wire::read(rest)?,
         })
+    }
+}
+
+impl Wire for u64 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(*self);
+    }
+
+    fn read(rest: &mut Bytes) -> Option<Self> {
+        rest.try_get_u64().ok()
+    }
+}
+
+/// In microseconds.
+impl Wire for Duration {
+    fn write(&self, out: &mut Vec<u8>) {
+        (self.as_micros() as u64).write(out);
+    }
+
+    fn read(rest: &mut Bytes) -> Option<Self> {
+        Wire::read(rest).map(Self::from_micros)
+    }
+}
+
+impl Wire for NotShared {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+
+    fn read(rest: &mut Bytes) -> Option<Self> {
+        let code = rest.try_get_u8().ok()?;
+        Self::ALL.into_iter().find(|&reason| reason as u8 == code)
+    }
+}
+
+/// The last part of its message.
+impl Wire for AnswerBody {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Inline(bytes) => {
+                out.push(0);
+                out.put_slice(bytes);
+            }
+            Self::Stored(value) => {
+                out.push(1);
+                value.write(out);
+            }
+        }
+    }
+
+    fn read(rest: &mut Bytes) -> Option<Self> {
+        match rest.try_get_u8().ok()? {
+            0 => Some(Self::Inline(mem::take(rest))),
+            1 => Wire::read(rest).map(Self::Stored),
+            _ => None,
+        }
     }
 }
 
@@ -360,10 +285,11 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         let body = prop_oneof![
-            prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| Body::Inline(bytes.into())),
-            any::<u128>().prop_map(|value| Body::Stored(ValueId(value))),
+            prop::collection::vec(any::<u8>(), 0..300)
+                .prop_map(|bytes| AnswerBody::Inline(bytes.into())),
+            any::<u128>().prop_map(|value| AnswerBody::Stored(ValueId(value))),
         ];
-        let reason = prop::sample::select(Reason::ALL.to_vec());
+        let reason = prop::sample::select(NotShared::ALL.to_vec());
         prop_oneof![
             (address(), any::<u128>(), any::<u64>()).prop_map(|(to, inbox, asked)| {
                 Message::Cover {
@@ -436,7 +362,7 @@ mod tests {
             prop_assert_eq!(Message::open(&garbage, &ours()), None);
             // Also what somebody with the secret has written.
             let plain = Bytes::from(garbage);
-            if let Some(message) = Message::read(&plain, None) {
+            if let Some(message) = Message::read_all(plain.clone(), None) {
                 let mut written = Vec::new();
                 message.write(&mut written);
                 prop_assert_eq!(written, plain);
@@ -473,7 +399,7 @@ mod tests {
             from: Inbox(4),
             covered: 1,
             took: Duration::ZERO,
-            body: Body::Inline(Bytes::from_static(b"location: /private/page")),
+            body: AnswerBody::Inline(Bytes::from_static(b"location: /private/page")),
         };
         let sealed = answer.seal(&ours());
         assert!(!sealed.windows(8).any(|part| {

@@ -24,15 +24,17 @@ use redis::{
 use super::{
     error::ReplicasError,
     id::{self, Digest, Inbox, ValueId},
-    protocol::Contended,
-    store::{Broken, Link, Listener, Reply, Request, Store},
+    message::{Message, seal_value},
+    protocol::{Command, Contended},
+    secret::Sealer,
+    store::{Broken, Link, Listener, Reply, Store},
 };
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// `KEYS[1]` the lease; `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '', and '1'
-/// where receivers count. Gives 1 or 2 (taken over), or the lease of another.
+/// `KEYS[1]`: the lease. `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '',
+/// and '1' if the number of receivers means something. Returns 1 or 2 (taken over), or another flight's lease.
 const CONTEND: &str = r"
 local over = 1
 local held = redis.call('GET', KEYS[1])
@@ -64,7 +66,7 @@ return redis.call('DEL', KEYS[1])
 #[derive(Clone)]
 pub(crate) enum Endpoint {
     Single(Client),
-    /// Any of the nodes, from whom the client learns of the others; and each on its own, to listen at.
+    /// Some of the nodes, from which the client learns of the others; and each of them alone, to listen at.
     Cluster(ClusterClient, Vec<Client>),
     Sentinel {
         sentinels: Vec<redis::ConnectionAddr>,
@@ -89,6 +91,7 @@ struct Config {
 pub(crate) struct RedisLink {
     connection: Connection,
     config: Config,
+    inbox: Inbox,
 }
 
 #[derive(Clone)]
@@ -124,7 +127,7 @@ impl Endpoint {
         Ok(Self::Cluster(cluster, clients))
     }
 
-    /// `url` says how to log in at the master, and where one sentinel is.
+    /// The first of `urls` also says how to log in at the master.
     pub(crate) fn sentinel(master: &str, urls: &[&str]) -> Result<Self, ReplicasError> {
         let infos = urls.iter().map(|url| info(url));
         let infos = infos.collect::<Result<Vec<_>, _>>()?;
@@ -139,14 +142,14 @@ impl Endpoint {
     }
 
     fn counts(&self) -> bool {
-        // A node of a cluster knows only of those who listen at it.
+        // A node of a cluster knows only its own listeners.
         !matches!(self, Self::Cluster(..))
     }
 
     async fn connect(&self) -> RedisResult<(Connection, Client)> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            // The protocol has its own.
+            // The protocol has its own timeouts.
             .set_response_timeout(None);
         match self {
             Self::Single(client) => {
@@ -156,7 +159,7 @@ impl Endpoint {
             Self::Cluster(cluster, clients) => {
                 let connection = cluster.get_async_connection().await?;
                 for client in clients {
-                    // Whichever node can be reached: what is published reaches all.
+                    // Any node will do: a published message reaches all of them.
                     if client.get_async_pubsub().await.is_ok() {
                         return Ok((Connection::Cluster(connection), client.clone()));
                     }
@@ -212,7 +215,7 @@ fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {
     let info = url.into_connection_info().map_err(ReplicasError::url)?;
     #[cfg(feature = "redis-tls")]
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
-        // The client panics without one. The application's choice stands; if it has made none, ring it is.
+        // The client panics without a provider. Keep the application's choice; the default is ring.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -267,7 +270,12 @@ impl Store for RedisStore {
         match tokio::time::timeout(2 * CONNECT, connecting).await {
             Ok(Ok((connection, stream))) => {
                 let config = self.config.clone();
-                Ok((RedisLink { connection, config }, RedisListener(stream)))
+                let link = RedisLink {
+                    connection,
+                    config,
+                    inbox,
+                };
+                Ok((link, RedisListener(stream)))
             }
             Ok(Err(_)) | Err(_) => Err(Broken),
         }
@@ -297,70 +305,66 @@ impl Config {
         format!("{}:a", self.namespace)
     }
 
-    /// The command, and the script that it names by its digest.
-    fn command(&self, request: &Request) -> (Cmd, Option<&'static str>) {
+    /// The command of the replica at `inbox`, and the script whose digest it holds.
+    fn command(
+        &self,
+        command: &Command,
+        inbox: Inbox,
+        sealer: &Sealer,
+    ) -> (Cmd, Option<&'static str>) {
         let mut cmd;
         let mut script = None;
-        match request {
-            Request::Contend {
-                digest,
-                inbox,
-                flight,
+        match command {
+            Command::Contend {
+                join: to,
+                asked,
                 pass_over,
-                join,
             } => {
-                cmd = evalsha(CONTEND, &self.lease(*digest));
+                cmd = evalsha(CONTEND, &self.lease(to.digest));
                 script = Some(CONTEND);
                 cmd.arg(id::hex(inbox.0))
-                    .arg(id::hex(flight.0))
+                    .arg(id::hex(to.flight.0))
                     .arg(self.lease_ms)
                     .arg(self.inboxes())
-                    .arg(&join[..])
+                    .arg(
+                        Message::Join {
+                            to: *to,
+                            inbox,
+                            asked: *asked,
+                        }
+                        .seal(sealer),
+                    )
                     .arg(pass_over.map_or_else(String::new, |flight| id::hex(flight.0)))
                     .arg(u8::from(self.counts));
             }
-            Request::Renew {
-                digest,
-                inbox,
-                flight,
-            } => {
+            Command::Renew { digest, flight } => {
                 cmd = evalsha(RENEW, &self.lease(*digest));
                 script = Some(RENEW);
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0))
                     .arg(self.lease_ms);
             }
-            Request::Release {
-                digest,
-                inbox,
-                flight,
-            } => {
+            Command::Release { digest, flight } => {
                 cmd = evalsha(RELEASE, &self.lease(*digest));
                 script = Some(RELEASE);
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
             }
-            Request::Put(value, sealed) => {
-                cmd = redis::cmd("SET");
-                cmd.arg(self.value(*value))
-                    .arg(&sealed[..])
-                    .arg("PX")
-                    .arg(self.value_ms);
+            Command::Put {
+                value,
+                digest,
+                body,
+            } => {
+                cmd = Cmd::set(
+                    self.value(*value),
+                    seal_value(*value, *digest, body, sealer),
+                );
+                cmd.arg("PX").arg(self.value_ms);
             }
-            Request::Fetch(value) => {
-                cmd = redis::cmd("GET");
-                cmd.arg(self.value(*value));
+            Command::Fetch { value, .. } => cmd = Cmd::get(self.value(*value)),
+            Command::Delete(value) => cmd = Cmd::del(self.value(*value)),
+            Command::Tell(to, message) => {
+                cmd = Cmd::publish(self.inbox(*to), message.seal(sealer));
             }
-            Request::Delete(value) => {
-                cmd = redis::cmd("DEL");
-                cmd.arg(self.value(*value));
-            }
-            Request::Tell(inbox, sealed) => {
-                cmd = redis::cmd("PUBLISH");
-                cmd.arg(self.inbox(*inbox)).arg(&sealed[..]);
-            }
-            Request::TellAll(sealed) => {
-                cmd = redis::cmd("PUBLISH");
-                cmd.arg(self.all()).arg(&sealed[..]);
-            }
+            Command::TellAll(message) => cmd = Cmd::publish(self.all(), message.seal(sealer)),
         }
         (cmd, script)
     }
@@ -372,7 +376,7 @@ fn evalsha(script: &'static str, key: &str) -> Cmd {
     cmd
 }
 
-/// The name under which the server knows a script.
+/// The digest by which the server knows a script.
 fn digest_of(script: &'static str) -> &'static str {
     use std::sync::OnceLock;
     static DIGESTS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
@@ -384,7 +388,7 @@ fn digest_of(script: &'static str) -> &'static str {
     DIGESTS[at].get_or_init(|| Script::new(script).get_hash().to_owned())
 }
 
-/// The same command with the script itself, which the server keeps from then on.
+/// The same command with the script itself, which the server then remembers.
 fn with_script(by_digest: &Cmd, script: &'static str) -> Cmd {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(script);
@@ -401,10 +405,12 @@ fn with_script(by_digest: &Cmd, script: &'static str) -> Cmd {
 impl Link for RedisLink {
     fn send(
         &self,
-        request: Request,
+        command: &Command,
+        sealer: &Sealer,
     ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static {
         let mut connection = self.connection.clone();
-        let (cmd, script) = self.config.command(&request);
+        let (cmd, script) = self.config.command(command, self.inbox, sealer);
+        let command = command.clone();
         let counts = self.config.counts;
         async move {
             let mut reply = connection.query(&cmd).await;
@@ -414,7 +420,7 @@ impl Link for RedisLink {
                 reply = connection.query(&with_script(&cmd, script)).await;
             }
             match reply {
-                Ok(value) => Ok(read(&request, value, counts)),
+                Ok(value) => Ok(read(&command, value, counts)),
                 Err(error) if error.is_io_error() || error.is_connection_dropped() => Err(Broken),
                 Err(_) => Ok(Reply::Refused),
             }
@@ -432,28 +438,28 @@ impl Connection {
     }
 }
 
-fn read(request: &Request, value: Value, counts: bool) -> Reply {
-    match (request, value) {
-        (Request::Contend { .. }, Value::Int(1)) => {
+fn read(command: &Command, value: Value, counts: bool) -> Reply {
+    match (command, value) {
+        (Command::Contend { .. }, Value::Int(1)) => {
             Reply::Contended(Contended::Won { over: false })
         }
-        (Request::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
-        (Request::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
+        (Command::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
+        (Command::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
             let names = (id::parse(&held[..32]), id::parse(&held[32..]));
             match names {
                 (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
-                // Somebody else's key.
+                // Not our key.
                 _ => Reply::Refused,
             }
         }
-        (Request::Contend { .. }, _) => Reply::Refused,
-        (Request::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
-        (Request::Fetch(_), Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
-        (Request::Fetch(_), _) => Reply::Fetched(None),
-        (Request::Tell(..), Value::Int(heard)) if counts => {
+        (Command::Contend { .. }, _) => Reply::Refused,
+        (Command::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
+        (Command::Fetch { .. }, Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
+        (Command::Fetch { .. }, _) => Reply::Fetched(None),
+        (Command::Tell(..), Value::Int(heard)) if counts => {
             Reply::Heard(usize::try_from(heard).ok())
         }
-        (Request::Tell(..), _) => Reply::Heard(None),
+        (Command::Tell(..), _) => Reply::Heard(None),
         _ => Reply::Done,
     }
 }

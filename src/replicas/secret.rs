@@ -1,9 +1,9 @@
-//! The shared secret, and what is made with it.
+//! The shared secret, and what is derived from it.
 //!
-//! HMAC-SHA-256 derives a key for each purpose and namespace, so that what was made for one fits no other, and digests the
-//! keys of flights. (The hash behind `RequestKey` is faster, but no standard calls it a MAC, and a digest that leaves the
-//! process must stand up to whoever reads the store.) XChaCha20-Poly1305 encrypts and authenticates; its nonces are long
-//! enough to be random for as many messages as there will ever be.
+//! HMAC-SHA-256 derives a key for each purpose and namespace, so that none of them fits another, and digests the keys
+//! of flights. (The hash behind `RequestKey` is faster, but it is not a standard MAC, and a digest that leaves the
+//! process must withstand anybody who reads the store.) XChaCha20-Poly1305 encrypts and authenticates; its nonces are
+//! long enough to be random for any number of messages.
 
 use std::fmt;
 
@@ -19,24 +19,25 @@ use super::id::Digest;
 
 const NONCE: usize = 24;
 
-/// The least length of a secret, in bytes.
+/// The minimum length of a secret, in bytes.
 pub(crate) const LEAST: usize = 32;
 
-/// Shown to nobody.
+/// Never shown.
 #[derive(Clone)]
 pub(crate) struct Secret(Hmac<Sha256>);
 
 /// Encrypts and decrypts for one namespace.
+#[derive(Clone)]
 pub(crate) struct Sealer(XChaCha20Poly1305);
 
 /// Digests keys for one namespace and purpose.
 #[derive(Clone)]
 pub(crate) struct Digester(Hmac<Sha256>);
 
-/// Writes what makes a key, part by part. Two keys are one if all their parts are.
+/// Writes a key, part by part. Two keys are equal if all their parts are.
 ///
-/// The parts are told apart by their lengths: `"ab", "c"` is another key than `"a", "bc"`. Nothing is kept of them but a
-/// 128-bit hash, keyed with the secret that the replicas share.
+/// Parts are delimited by their lengths: `"ab", "c"` and `"a", "bc"` are different keys. Only a 128-bit hash is kept,
+/// keyed with the secret that the replicas share.
 pub struct KeyBytes(Hmac<Sha256>);
 
 // ===== impl Secret =====
@@ -79,7 +80,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 // ===== impl Sealer =====
 
 impl Sealer {
-    /// `version`, a nonce, and `plain` encrypted, with a tag over all this and `context`.
+    /// Returns `version`, a nonce, and `plain` encrypted, with a tag over all of it and `context`.
     pub(crate) fn seal(&self, version: u8, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).expect("the operating system gives random numbers");
@@ -130,13 +131,13 @@ impl Digester {
 // ===== impl KeyBytes =====
 
 impl KeyBytes {
-    /// One more part of the key.
+    /// Writes one more part of the key.
     pub fn part(&mut self, bytes: &[u8]) {
         self.0.update(&(bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
     }
 
-    /// A piece of what is told apart by lengths of its own.
+    /// Writes a piece of data that has its own lengths.
     #[cfg(feature = "http")]
     pub(crate) fn raw(&mut self, piece: &[u8]) {
         self.0.update(piece);

@@ -1,4 +1,4 @@
-//! [`Replicas`]: where the store is, and what is asked of it.
+//! [`Replicas`]: the settings, and the client made from them.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,19 +9,19 @@ use super::{
     hub::{Hub, LocalFlight},
     id::Digest,
     message::INLINE,
-    protocol::{EntryId, Settings},
+    protocol::{EntryId, ProtocolSettings},
     redis::{Endpoint, RedisStore},
     secret::{Digester, KeyBytes, LEAST, Sealer, Secret},
     store::Store,
 };
 
-/// Replicas that make one call among them, over a Redis or Valkey server that they share.
+/// Lets replicas share one call, over a Redis or Valkey server.
 ///
 /// Give it to `SingleflightLayer::replicas` or [`Group::replicas`](crate::Group::replicas). See [the guide](crate::guide::replicas) for when that is worth it,
 /// what it costs and what is given up.
 ///
-/// Making it connects to nothing. The layer or group that it is given to connects in the background: it works at once, and alone until
-/// the store is there, and whenever it is not.
+/// Creating it does not connect. The layer or group that you give it to connects in the background. It works at once,
+/// and coalesces on its own whenever the store is not there.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,35 +43,36 @@ pub struct Replicas {
     endpoint: Endpoint,
     namespace: Option<String>,
     secret: Option<Secret>,
-    settings: Settings,
+    settings: ProtocolSettings,
 }
 
-/// What has become of the flights of one replica, and how the store does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the flights of one replica fared, and the state of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicaStats {
     /// Flights that led for all replicas.
     pub led: u64,
     /// Flights that got their answer from another replica.
     pub followed: u64,
-    /// Of those that led: how many took the lead over from a replica that was gone.
+    /// Flights among these that took the lead over from a replica that was gone.
     pub takeovers: u64,
-    /// Flights that made their call alone, since the store took longer than `patience`.
+    /// Flights that made their call alone because the store took longer than `patience`.
     pub alone_slow: u64,
-    /// Since the store was not in use.
+    /// Flights that made their call alone because the store was not in use.
     pub alone_down: u64,
-    /// Since calls of that key are too short to be worth it.
+    /// Flights that made their call alone because calls of their key are too short for the store to be worth it.
     pub alone_short: u64,
-    /// Since the replica that led said so (it could not share its answer), or was gone time and again.
+    /// Flights that made their call alone because the leading replica could not share its answer, or because leaders
+    /// were gone again and again.
     pub alone_told: u64,
     /// Whether the store is in use.
     pub is_up: bool,
-    /// How long the store takes to answer, of late; `None` before it has.
+    /// How long the store recently took to answer; `None` before its first answer.
     pub round_trip: Option<Duration>,
 }
 
-/// Where the local flights of one owner meet those of the other replicas. The last of its clones to go ends the connection.
-pub(crate) struct Site {
+/// Connects the local flights of one layer or group to other replicas. Dropping it ends the connection.
+pub(crate) struct ReplicaClient {
     hub: Arc<Hub>,
     keys: Digester,
     targets: Digester,
@@ -84,19 +85,19 @@ pub(crate) struct Site {
 impl Replicas {
     /// A single Redis or Valkey server: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
     ///
-    /// TLS needs the feature `redis-tls`. It is rustls's, with the provider that the application has installed as its process's
-    /// default before it calls this, else ring; and the roots that the operating system trusts.
+    /// TLS needs the feature `redis-tls`. It uses rustls with the provider that your application has installed as the
+    /// process's default, or else ring, and trusts the operating system's root certificates.
     ///
     /// # Errors
     ///
-    /// If that is no such address. Whether a server is there is not asked.
+    /// If the address is invalid. It does not check whether a server is there.
     pub fn redis(url: &str) -> Result<Self, ReplicasError> {
         Endpoint::single(url).map(Self::at)
     }
 
-    /// A cluster, by the addresses of some of its nodes.
+    /// A cluster, given the addresses of some of its nodes.
     ///
-    /// The client asks the nodes who has which keys, so its user needs the permission `+cluster|slots` too.
+    /// The client asks the nodes where keys are, so its user also needs the permission `+cluster|slots`.
     ///
     /// # Errors
     ///
@@ -105,8 +106,8 @@ impl Replicas {
         Endpoint::cluster(urls).map(Self::at)
     }
 
-    /// The server that sentinels say is `master`, by the sentinels' addresses. User, password and database of the first address
-    /// are those of the server.
+    /// The server that the sentinels call `master`, given the sentinels' addresses. The user, password and database in
+    /// the first address are for the server.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Replicas {
             endpoint,
             namespace: None,
             secret: None,
-            settings: Settings {
+            settings: ProtocolSettings {
                 patience: Duration::from_millis(50),
                 lease: Duration::from_secs(3),
                 probe: Duration::from_millis(500),
@@ -134,12 +135,12 @@ impl Replicas {
         }
     }
 
-    /// Which application this is, and which version of it: replicas of different namespaces never meet. All keys and channels in
-    /// the store begin with it. Two layers or groups of one application need two namespaces.
+    /// The application and its version: replicas with different namespaces never share. All keys and channels in the
+    /// store begin with it. Each layer or group of an application needs its own namespace.
     ///
     /// # Panics
     ///
-    /// If it is empty, longer than 128 bytes, or has characters other than letters, digits and `-_./:@`.
+    /// If it is empty, longer than 128 bytes, or contains characters other than letters, digits and `-_./:@`.
     pub fn namespace(mut self, namespace: &str) -> Self {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
         assert!(
@@ -150,12 +151,12 @@ impl Replicas {
         self
     }
 
-    /// What all replicas know, and nobody else. With it the keys of flights are hashed, and all that passes through the store is
-    /// encrypted. Those who differ in it never meet.
+    /// A secret that only the replicas know. It is used to hash the keys of flights and to encrypt everything that
+    /// passes through the store. Replicas with different secrets never share.
     ///
     /// # Panics
     ///
-    /// If it has less than 32 bytes.
+    /// If it has fewer than 32 bytes.
     pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
         let secret = secret.as_ref();
         assert!(secret.len() >= LEAST, "a secret has at least {LEAST} bytes");
@@ -163,59 +164,59 @@ impl Replicas {
         self
     }
 
-    /// The longest that a caller waits for the store before it makes its own call; default 50 ms. While the store is known to be
-    /// slower, or down, nobody waits for it at all.
+    /// How long a caller waits for the store before it makes its own call; default 50 ms. While the store is known to
+    /// be slower or down, nobody waits for it.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
         self
     }
 
-    /// How long a replica that leads a call, and is not heard of, keeps others from making it; default 3 s. It is renewed while
-    /// the call goes on, so calls may take longer.
+    /// How long a leading replica that has gone silent keeps others from making the call; default 3 s. The lease is
+    /// renewed while the call goes on, so calls may take longer.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// How long the store may be silent before it counts as down, and those who wait for another replica make their own calls;
-    /// default 1 s.
+    /// How long the store may be silent before it counts as down and callers that wait for another replica make their
+    /// own calls; default 1 s.
     pub fn down_after(mut self, silence: Duration) -> Self {
         self.settings.down_after = silence;
         self
     }
 
-    /// The largest answer that is shared, in bytes; default 1 MiB. Of a larger one each replica makes its own.
+    /// The largest answer that is shared, in bytes; default 1 MiB. For a larger one each replica makes its own call.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.settings.max_body = bytes;
         self
     }
 
-    /// Begins to use the store. `purpose` tells owners of different kinds apart.
+    /// Starts to use the store. `purpose` keeps owners of different kinds apart.
     ///
     /// # Panics
     ///
-    /// Without a namespace or a secret.
-    pub(crate) fn open(self, purpose: &'static str) -> Site {
+    /// If there is no namespace or no secret.
+    pub(crate) fn open(self, purpose: &'static str) -> ReplicaClient {
         let namespace = self
             .namespace
             .expect("replicas need a namespace: `Replicas::namespace`");
         let secret = self
             .secret
             .expect("replicas need a secret: `Replicas::secret`");
-        let Settings {
+        let ProtocolSettings {
             lease, value_life, ..
         } = self.settings;
         let store = RedisStore::new(self.endpoint, &namespace, lease, value_life);
-        Site::new(store, &namespace, &secret, self.settings, purpose)
+        ReplicaClient::new(store, &namespace, &secret, self.settings, purpose)
     }
 }
 
 #[cfg(test)]
-impl Site {
+impl ReplicaClient {
     /// One replica of those that share a store in memory; with `down_after` 300 ms and a lease of 2 s.
     pub(crate) fn in_memory(store: &super::memory::MemoryStore) -> Self {
         let replicas = Replicas::redis("redis://nowhere").expect("an address");
-        let settings = Settings {
+        let settings = ProtocolSettings {
             down_after: Duration::from_millis(300),
             lease: Duration::from_secs(2),
             ..replicas.settings
@@ -239,40 +240,40 @@ impl fmt::Debug for Replicas {
     }
 }
 
-// ===== impl Site =====
+// ===== impl ReplicaClient =====
 
-impl Site {
+impl ReplicaClient {
     pub(crate) fn new(
         store: impl Store,
         namespace: &str,
         secret: &Secret,
-        settings: Settings,
+        settings: ProtocolSettings,
         purpose: &'static str,
     ) -> Self {
-        let whole = format!("{purpose} {namespace}");
-        let sealer: Sealer = secret.sealer(&whole);
+        let purpose_and_namespace = format!("{purpose} {namespace}");
+        let sealer: Sealer = secret.sealer(&purpose_and_namespace);
         Self {
             #[cfg(feature = "http")]
             max_body: settings.max_body,
             hub: Hub::new(settings, driver::starter(store, sealer)),
-            keys: secret.digester("keys", &whole),
-            targets: secret.digester("targets", &whole),
+            keys: secret.digester("keys", &purpose_and_namespace),
+            targets: secret.digester("targets", &purpose_and_namespace),
         }
     }
 
-    /// The number of a caller that asks now.
+    /// The number of a new caller.
     pub(crate) fn number(&self) -> u64 {
         self.hub.number()
     }
 
-    /// The name of a key, of which `write` writes the parts.
+    /// The digest of a key; `write` writes its parts.
     pub(crate) fn key(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
         let mut bytes = self.keys.begin();
         write(&mut bytes);
         bytes.finish()
     }
 
-    /// The name of what flights can be forgotten by.
+    /// The digest of a target, by which flights can be forgotten.
     pub(crate) fn target(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
         let mut bytes = self.targets.begin();
         write(&mut bytes);
@@ -290,48 +291,35 @@ impl Site {
         Contest::new(&self.hub, digest, target, flight, asked)
     }
 
-    /// The caller of this number has joined the local flight that contends, or follows, as `id`.
+    /// The caller with this number has joined the local flight `id`.
     pub(crate) fn one_more(&self, id: EntryId, number: u64) {
         self.hub
             .act(|protocol, now| protocol.one_more(id, number, now));
     }
 
-    /// Nobody joins a flight of this target any more, here or, as soon as they hear of it, elsewhere. Call it before the local
-    /// flights are detached.
+    /// From now on nobody joins a flight of this target, at other replicas as soon as they get the message. Call this
+    /// before you detach the local flights.
     pub(crate) fn forget_target(&self, target: Digest) {
         self.hub.act(|protocol, _| protocol.forget(target));
     }
 
-    /// As `forget_target`, of all.
+    /// As `forget_target`, for all flights.
     pub(crate) fn forget_all(&self) {
         self.hub.act(|protocol, _| protocol.forget_all());
     }
 
-    /// The largest answer that is shared.
+    /// The largest answer that is shared, in bytes.
     #[cfg(feature = "http")]
     pub(crate) fn max_body(&self) -> usize {
         self.max_body
     }
 
     pub(crate) fn stats(&self) -> ReplicaStats {
-        self.hub.act(|protocol, _| {
-            let counts = protocol.counts();
-            ReplicaStats {
-                led: counts.led,
-                followed: counts.followed,
-                takeovers: counts.takeovers,
-                alone_slow: counts.slow,
-                alone_down: counts.down,
-                alone_short: counts.short,
-                alone_told: counts.told,
-                is_up: protocol.is_up(),
-                round_trip: protocol.round_trip(),
-            }
-        })
+        self.hub.act(|protocol, _| protocol.stats())
     }
 }
 
-impl Drop for Site {
+impl Drop for ReplicaClient {
     fn drop(&mut self) {
         self.hub.end();
     }

@@ -1,56 +1,28 @@
-//! A store, as the protocol uses it: short scripts on one key, and messages to whoever listens.
+//! A store, as the protocol uses it: short scripts on one key, and messages to listeners.
 
-use std::{fmt, future::Future};
+use std::future::Future;
 
 use bytes::Bytes;
 
 use super::{
-    id::{Digest, FlightId, Inbox, ValueId},
-    protocol::Contended,
+    id::Inbox,
+    protocol::{Command, Contended},
+    secret::Sealer,
 };
-
-/// What is sent to the store: all that others can read is a digest, a random name or encrypted.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// Takes the lease of `digest` for `flight` at `inbox`; or, where another inbox has it, sends that one `join` with the
-    /// name of its flight behind. Where nobody hears that, and where the flight is `pass_over`, takes it over.
-    Contend {
-        digest: Digest,
-        inbox: Inbox,
-        flight: FlightId,
-        pass_over: Option<FlightId>,
-        join: Vec<u8>,
-    },
-    Renew {
-        digest: Digest,
-        inbox: Inbox,
-        flight: FlightId,
-    },
-    Release {
-        digest: Digest,
-        inbox: Inbox,
-        flight: FlightId,
-    },
-    Put(ValueId, Vec<u8>),
-    Fetch(ValueId),
-    Delete(ValueId),
-    Tell(Inbox, Vec<u8>),
-    TellAll(Vec<u8>),
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Contended(Contended),
     Renewed(bool),
     Fetched(Option<Bytes>),
-    /// So many heard a message, where that can be counted.
+    /// How many received a message, if that can be counted.
     Heard(Option<usize>),
     Done,
-    /// The store has said no.
+    /// The store has refused.
     Refused,
 }
 
-/// The link has broken: nothing that was asked over it will be answered.
+/// The link has broken: requests sent over it will not be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
@@ -58,7 +30,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     type Link: Link;
     type Listener: Listener;
 
-    /// Connects, and listens at `inbox` and to what is told to all.
+    /// Connects, and listens at `inbox` and to messages for all.
     fn connect(
         &self,
         inbox: Inbox,
@@ -66,29 +38,16 @@ pub(crate) trait Store: Send + Sync + 'static {
 }
 
 pub(crate) trait Link: Send + Sync + 'static {
-    /// Requests are carried out in the order in which their futures are first polled.
+    /// Sends a command, for the replica at the inbox that the link was made for. Commands are carried out in the order in which
+    /// their futures are first polled. Everything that others can read of one is a digest, a random name or encrypted.
     fn send(
         &self,
-        request: Request,
+        command: &Command,
+        sealer: &Sealer,
     ) -> impl Future<Output = Result<Reply, Broken>> + Send + 'static;
 }
 
 pub(crate) trait Listener: Send + 'static {
     /// The next message; `None` once messages may be missing.
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Contend { .. } => "Contend",
-            Self::Renew { .. } => "Renew",
-            Self::Release { .. } => "Release",
-            Self::Put(..) => "Put",
-            Self::Fetch(_) => "Fetch",
-            Self::Delete(_) => "Delete",
-            Self::Tell(..) => "Tell",
-            Self::TellAll(_) => "TellAll",
-        })
-    }
 }

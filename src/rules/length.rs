@@ -6,24 +6,23 @@ use http_body::{Body, SizeHint};
 
 use super::directives::members;
 
-/// What the lines of `Content-Length` say together.
+/// What the lines of `Content-Length` say, taken together.
 #[derive(Debug, PartialEq, Eq)]
 enum Stated {
     Nothing,
     Length {
         bytes: u64,
-        /// In one line, in digits alone. HTTP allows a recipient to understand more, but not to send it on.
+        /// In one line, and only digits. HTTP lets a recipient accept more, but not forward it.
         is_plain: bool,
     },
-    /// No length, or several, or one that `Transfer-Encoding` overrides.
+    /// An invalid length, several lengths, or one that `Transfer-Encoding` overrides.
     Unusable,
 }
 
-/// Takes from a response, whose request `is_head` or not, a `Content-Length` that is not the length of its message (RFC
-/// 9112 section 6.3), and makes one that is said in several ways a plain one.
+/// Removes a `Content-Length` that is not the length of the message (RFC 9112 section 6.3), and replaces one that is
+/// stated in several ways by a plain one. `is_head`: whether the response is for a HEAD request.
 ///
-/// A server writes the field as it stands, so one that is wrong leaves the reader of the connection in the middle of a
-/// message.
+/// A server writes the field as it is, so a wrong one would leave the peer in the middle of a message.
 pub(crate) fn correct_length<B: Body>(is_head: bool, mut response: Response<B>) -> Response<B> {
     match stated(response.headers()) {
         Stated::Nothing => {}
@@ -42,8 +41,8 @@ pub(crate) fn correct_length<B: Body>(is_head: bool, mut response: Response<B>) 
     response
 }
 
-/// The number of bytes that the body of `response`, an answer to `method`, promises to have; `None` if it does not say.
-/// Its `Content-Length` is [correct](correct_length).
+/// How many bytes the body of `response` promises to have; `None` if unknown. Its `Content-Length` has been
+/// [corrected](correct_length).
 pub(crate) fn expected(
     method: &Method,
     response: &response::Parts,
@@ -60,14 +59,13 @@ pub(crate) fn expected(
     }
 }
 
-/// Whether the message has a body. Where it has none `Content-Length` speaks of one that is not sent (RFC 9110 section
-/// 8.6).
+/// Whether the message has a body. If not, `Content-Length` describes one that is not sent (RFC 9110 section 8.6).
 fn has_content(is_head: bool, status: StatusCode) -> bool {
     let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     !is_head && !without.contains(&status)
 }
 
-/// Whether the body does not say of itself that it has another length.
+/// Whether the body's own size hint allows this length.
 fn allows<B: Body>(body: &B, bytes: u64) -> bool {
     let hint = body.size_hint();
     hint.lower() <= bytes && hint.upper().is_none_or(|upper| bytes <= upper)
@@ -90,7 +88,7 @@ fn stated(headers: &HeaderMap) -> Stated {
     }
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

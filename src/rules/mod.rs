@@ -1,7 +1,7 @@
-//! What may be coalesced and what may be shared: the rules of HTTP that this crate keeps.
+//! Which requests may be coalesced and which responses may be shared: the rules of HTTP that this crate follows.
 //!
 //! [`shareable`] is the default policy of `share_when`; call it from a policy of your own to narrow or widen it. All
-//! other rules hold whatever the policy says. Everything here is a pure function of a message's head.
+//! other rules apply whatever the policy returns. Everything here depends only on a message's head.
 //!
 //! | subject | rule | whence |
 //! | --- | --- | --- |
@@ -33,13 +33,14 @@
 //! | every response | `Content-Length` is dropped beside `Transfer-Encoding`, where its values differ or are no numbers, and where the body is known to have another length | [RFC 9112 6.3] |
 //! | response | a `Transfer-Encoding` other than `chunked` is its caller's alone: a copy could not name it | [RFC 9112 6.1] |
 //!
-//! A field that cannot be parsed is read as the one that forbids: a call too many is cheaper than an answer in the
+//! A field that cannot be parsed counts as one that forbids sharing: an extra call costs less than a response in the
 //! wrong hands.
 //!
-//! A key whose response was not shared is remembered for 60 seconds, or until it has one that may be shared: meanwhile its
-//! requests make their own calls at once. Answers that speak of one client and not of the key do not count for that: 400,
-//! 408, 411, 413, 415, 417, 419, 421, 425, 426, 428, 429, 431, 440, 494 to 499, 505 and 511, unless a field forbids to share
-//! them too. One client over its limit must not switch coalescing off for all.
+//! When a response may not be shared, the layer remembers its key for 60 seconds, or until a response for that key may
+//! be shared; meanwhile requests with that key make their own calls at once. A status that concerns one client and not
+//! the key does not count for that: 400, 408, 411, 413, 415, 417, 419, 421, 425, 426, 428, 429, 431, 440, 494 to 499,
+//! 505 and 511, unless a field forbids sharing too. One client over its limit must not switch coalescing off for
+//! everybody.
 //!
 //! [RFC 3986 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
 //! [RFC 6265 4.1]: https://www.rfc-editor.org/rfc/rfc6265#section-4.1
@@ -96,7 +97,7 @@ mod vary;
 pub(crate) use client::CLIENT_ADDRESS;
 pub(crate) use directives::{is_tchar, members, tokens};
 pub(crate) use fields::Fields;
-pub(crate) use length::{correct_length, expected};
+pub(crate) use length::{correct_length, decimal, expected};
 pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, RequestFields, invalidates, is_safe};
 pub use response::shareable;

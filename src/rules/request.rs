@@ -1,22 +1,22 @@
-//! Which requests make their own call, whatever their key.
+//! Which requests always make their own call, whatever their key.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::directives::{forbids, is_tchar, members, trim};
 
-/// Why a request was passed to the inner service as if the layer were not there.
+/// Why a request bypassed the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bypass {
     /// `CONNECT`, or a method that the key function does not opt in.
     Method,
-    /// A GET or HEAD that brings a body, or a body that can't be part of the key: it was not read, or has trailers that the
-    /// key function does not see.
+    /// A GET or HEAD with a body, or a body that can't be part of the key: it was not read, or has trailers that the
+    /// key function can't see.
     Body,
-    /// The connection may become something else than HTTP.
+    /// The connection may switch to another protocol.
     Upgrade,
     /// The client subscribes to a stream of events.
     EventStream,
-    /// The client waits for an interim answer that is its own.
+    /// The client waits for an interim response of its own.
     Expect,
     /// `no-store` or `only-if-cached`.
     CacheControl,
@@ -26,8 +26,8 @@ pub(crate) enum Bypass {
     Disabled,
 }
 
-/// What these rules need to know of a request's fields, gathered in one pass: one look-up by name costs as much as a pass
-/// over a few fields.
+/// What these rules need to know about a request's fields, collected in one pass: a look-up by name costs as much as a
+/// pass over a few fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestFields {
     /// `Connection: upgrade`.
@@ -40,18 +40,18 @@ pub(crate) struct RequestFields {
     pub(crate) credentials: bool,
 }
 
-/// What all lines of `Upgrade` together offer.
+/// What the lines of `Upgrade` offer together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Upgrade {
     #[default]
     Nothing,
-    /// HTTP by other means, which a server may ignore: `h2c`, and TLS on the same connection.
+    /// HTTP in another form, which a server may ignore: `h2c`, or TLS on the same connection.
     Http,
-    /// Another protocol, or what can't be read.
+    /// Another protocol, or something that can't be parsed.
     Other,
 }
 
-/// Whether a method is safe (RFC 9110 section 9.2.1). One that we don't know is not.
+/// Whether a method is safe (RFC 9110 section 9.2.1). Unknown methods are not.
 pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(
         method.as_str(),
@@ -59,19 +59,19 @@ pub(crate) fn is_safe(method: &Method) -> bool {
     )
 }
 
-/// Whether an answer to an unsafe method shows that the state of its target may have changed (RFC 9111 section 4.4).
+/// Whether a response to an unsafe method means that its target may have changed (RFC 9111 section 4.4).
 pub(crate) fn invalidates(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-/// A member that is no token may be a garbled `upgrade`, so it counts as one.
+/// A member that is not a token may be a garbled `upgrade`, so it counts as one.
 fn upgrades(connection: &HeaderValue) -> bool {
     members(connection).any(|option| {
         option.eq_ignore_ascii_case(b"upgrade") || !option.iter().all(|byte| is_tchar(*byte))
     })
 }
 
-/// Whether an `Accept` names event streams, whatever its `q` says of them.
+/// Whether an `Accept` names event streams, whatever their `q`.
 fn accepts_event_stream(accept: &HeaderValue) -> bool {
     const EVENT_STREAM: &[u8] = b"text/event-stream";
     // Most have no hyphen, and `contains` is the fast one.
@@ -121,7 +121,7 @@ impl RequestFields {
     #[inline(always)]
     pub(crate) fn note(&mut self, name: &str, value: &HeaderValue) {
         let name = name.as_bytes();
-        // By length first, which sorts out most names.
+        // By length first: that rules out most names.
         match name.len() {
             6 if name == b"accept" => self.event_stream |= accepts_event_stream(value),
             6 if name == b"expect" => self.expect = true,
@@ -129,12 +129,12 @@ impl RequestFields {
             7 if name == b"upgrade" => self.upgrade = self.upgrade.max(Upgrade::of(value)),
             10 => self.connection_upgrade |= name == b"connection" && upgrades(value),
             13 if name == b"cache-control" => {
-                // What browsers send when somebody reloads a page.
+                // Browsers send this when somebody reloads a page.
                 self.cache_control |= !matches!(value.as_bytes(), b"max-age=0" | b"no-cache")
                     && forbids(value, &["no-store", "only-if-cached"]);
             }
             13 => self.credentials |= name == b"authorization",
-            // One that is not a plain zero counts, whatever the body says: an inner service may believe the field.
+            // Anything but a plain zero counts, whatever the body says: the inner service may trust the field.
             14 if name == b"content-length" => {
                 let digits = value.as_bytes();
                 self.body |= digits.is_empty() || digits.iter().any(|byte| *byte != b'0');
@@ -145,7 +145,7 @@ impl RequestFields {
         }
     }
 
-    /// Whether the request brings a body, or says that it does. `exact` is the `size_hint().exact()` of its body.
+    /// Whether the request has a body, or says so. `exact` is the `size_hint().exact()` of its body.
     pub(crate) fn has_body(&self, end_of_stream: bool, exact: Option<u64>) -> bool {
         self.body || !(end_of_stream || exact == Some(0))
     }
@@ -159,7 +159,7 @@ impl RequestFields {
         }
     }
 
-    /// Why the request must not be coalesced whatever the key function says; `None` if nothing forbids it.
+    /// Why the request must not be coalesced, whatever the key function returns; `None` if it may be.
     pub(crate) fn bypass(&self, method: &Method, has_body: bool) -> Option<Bypass> {
         if *method == Method::CONNECT {
             Some(Bypass::Method)

@@ -1,4 +1,4 @@
-//! Which responses are given to more than one caller, and what of them.
+//! Which responses go to more than one caller, and which of their fields.
 
 use bytes::BytesMut;
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 use super::directives::{forbids, forbids_with_parameters, members, tokens, trim};
 use super::vary;
 
-/// Fields of the connection over which a message came, never of the message (RFC 9110 section 7.6.1).
+/// Fields that belong to the connection and not to the message (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -17,32 +17,32 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
-/// Whether a response may be given to every caller who asked the same: the default policy.
+/// Whether a response may go to every caller that made the same request: the default policy.
 ///
-/// It says no to
+/// It refuses
 ///
-/// * interim responses (1xx, 101 among them);
-/// * errors that speak of one client or one request rather than of the resource: 400, 401, 402, 406, 407, 408, 409,
-///   411, 413, 415, 417, 419, 421, 422, 423, 424, 425, 426, 428, 429, 431, 440, 494 to 499, 505 and 511;
+/// * interim responses (1xx, including 101);
+/// * errors that concern one client or one request rather than the resource: 400, 401, 402, 406, 407, 408, 409, 411,
+///   413, 415, 417, 419, 421, 422, 423, 424, 425, 426, 428, 429, 431, 440, 494 to 499, 505 and 511;
 /// * `Set-Cookie`, `Set-Cookie2`, `Clear-Site-Data`, `WWW-Authenticate`, `Proxy-Authenticate`, `Authentication-Info`,
 ///   `Proxy-Authentication-Info` and `Optional-WWW-Authenticate`;
-/// * `no-store`, `private` and `no-cache`, with or without an argument, in `Cache-Control`, in a field for some caches
-///   alone (`CDN-Cache-Control` and every other `*-Cache-Control`, `Surrogate-Control`), or such a field that cannot be
-///   parsed;
+/// * `no-store`, `private` and `no-cache`, with or without an argument, in `Cache-Control`, in a field for certain
+///   caches (`CDN-Cache-Control` and every other `*-Cache-Control`, `Surrogate-Control`), or such a field that cannot
+///   be parsed;
 /// * `X-Accel-Expires: 0`;
 /// * `Vary: *`, or a `Vary` that cannot be parsed;
 /// * `text/event-stream`, `multipart/x-mixed-replace` and every `application/grpc`.
 ///
-/// Everything else is shared. So are 5xx: an origin in trouble is spared the herd.
+/// Everything else is shared, including 5xx: an origin in trouble is spared the rush.
 ///
-/// Whatever a policy says, some responses are never shared and some not with everybody: the
+/// Whatever a policy returns, some responses are never shared, and others not with everybody: the
 /// [module](crate::rules) lists those rules.
 ///
-/// Until 1.0 a minor version may change what it says, with a line in the changelog.
+/// Until 1.0 a minor version may change this policy; the changelog will say so.
 ///
 /// # Example
 ///
-/// A policy that shares `private` responses of one content type as well, since users differ in the key:
+/// A policy that also shares `private` responses of one content type, because the key tells users apart:
 ///
 /// ```
 /// use http::{Response, header, response};
@@ -78,13 +78,13 @@ pub fn shareable(response: &response::Parts) -> bool {
         && !has_forbidding_field(&response.headers)
 }
 
-/// Whether a response that was not shared shows that its key's next one will not be either. An answer that speaks of one
-/// client shows nothing of the key, unless a field of it would forbid to share any answer.
+/// Whether a response that was not shared suggests that the next one for its key won't be either. A response that
+/// concerns one client says nothing about the key, unless one of its fields forbids sharing any response.
 pub(crate) fn marks_key_unshareable(response: &response::Parts) -> bool {
     !is_of_one_client(response.status) || has_forbidding_field(&response.headers)
 }
 
-/// Whether a field says that a response is for its caller alone.
+/// Whether a field says that a response is only for its caller.
 fn has_forbidding_field(headers: &HeaderMap) -> bool {
     const DIRECTIVES: [&str; 3] = ["no-store", "private", "no-cache"];
     // One pass: each look-up by name costs as much.
@@ -95,19 +95,19 @@ fn has_forbidding_field(headers: &HeaderMap) -> bool {
         "content-type" => streams(value),
         "x-accel-expires" => trim(value.as_bytes()) == b"0",
         "surrogate-control" => forbids_with_parameters(value, &DIRECTIVES),
-        // RFC 9213, and what CDNs call theirs.
+        // RFC 9213, and the CDNs' own names for it.
         name if name.ends_with("-cache-control") => forbids_with_parameters(value, &DIRECTIVES),
         _ => false,
     })
 }
 
-/// Whether a response may be given to somebody else than its caller, whatever the policy says.
+/// Whether a response may go to anybody but its caller, whatever the policy returns.
 pub(crate) fn may_share(
     request_method: &Method,
     request_has_credentials: bool,
     response: &response::Parts,
 ) -> bool {
-    // A 403 judges who asked, and who asked is in fields that a user's key may leave out.
+    // A 403 depends on the client's identity, and a user's key may leave out the fields that hold it.
     let refusal = response.status == StatusCode::FORBIDDEN && request_has_credentials;
     !response.status.is_informational()
         && *request_method != Method::CONNECT
@@ -125,9 +125,9 @@ pub(crate) fn may_share(
             })
 }
 
-/// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, since the trailers do.
+/// The head of a follower's copy: everything but the hop-by-hop fields. `Trailer` stays, because the trailers do.
 ///
-/// The values are in bytes of their own: as they came they are slices of the buffer that a client has read the head into.
+/// The values get bytes of their own: the originals are slices of the buffer into which the client read the head.
 pub(crate) fn copy_head(response: &response::Parts) -> response::Parts {
     let mut copy = response.clone();
     for name in tokens(&response.headers, &CONNECTION) {
@@ -149,7 +149,7 @@ fn compact(headers: &mut HeaderMap) {
     let mut block = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     for value in headers.values_mut() {
         block.extend_from_slice(value.as_bytes());
-        // Of a valid value it is one.
+        // A copy of a valid value is valid.
         if let Ok(mut copied) = HeaderValue::from_maybe_shared(block.split().freeze()) {
             copied.set_sensitive(value.is_sensitive());
             *value = copied;
@@ -157,21 +157,21 @@ fn compact(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the bytes of the body are coded for one connection, which a copy, without `Transfer-Encoding`, could not say.
+/// Whether the bytes of the body are encoded for one connection. A copy has no `Transfer-Encoding` to say so.
 fn has_coding(transfer_encoding: &HeaderValue) -> bool {
     members(transfer_encoding).any(|coding| {
         !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity")
     })
 }
 
-/// Whether trailers may be given to every reader of a body, whatever the policy says, which does not see them.
+/// Whether trailers may go to every reader of a body. The policy does not see them.
 pub(crate) fn trailers_may_be_shared(trailers: &HeaderMap) -> bool {
     trailers
         .keys()
         .all(|name| !is_for_one_client(name.as_str()))
 }
 
-/// Whether a response field, or a trailer field, is meant for the client that asked and for nobody else.
+/// Whether a response or trailer field is meant only for the client that asked.
 fn is_for_one_client(name: &str) -> bool {
     matches!(
         name,
@@ -186,13 +186,13 @@ fn is_for_one_client(name: &str) -> bool {
     )
 }
 
-/// The statuses whose cause lies with one client or one request.
+/// The statuses caused by one client or one request.
 fn is_personal(status: StatusCode) -> bool {
     is_of_one_client(status) || matches!(status.as_u16(), 401 | 402 | 406 | 407 | 409 | 422..=424)
 }
 
-/// Those of them whose cause may be anything about the client, also what is in no key: how often it asks, a field that is
-/// too long, the state of its connection. 419 and 440 are sessions that have expired, 494 to 499 are nginx's.
+/// Those of them that may be caused by anything about the client, including what no key holds: its request rate, a
+/// field that is too long, the state of its connection. 419 and 440 mean an expired session; 494 to 499 are nginx's.
 fn is_of_one_client(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -203,7 +203,7 @@ fn is_of_one_client(status: StatusCode) -> bool {
 
 /// Whether the body is a conversation with one reader rather than a representation.
 fn streams(content_type: &HeaderValue) -> bool {
-    // Each member of what should not be a list: a garbled type that might be a stream is taken for one.
+    // Check each member, although this should not be a list: a garbled type that might be a stream counts as one.
     members(content_type).any(|kind| {
         let after = |essence: &[u8]| {
             let (start, rest) = kind.split_at_checked(essence.len())?;
@@ -216,13 +216,13 @@ fn streams(content_type: &HeaderValue) -> bool {
     })
 }
 
-/// Whether a field is for the recipient of the content, so that `Connection` can't take it away.
+/// Whether a field is for the recipient of the content, so that `Connection` can't remove it.
 ///
-/// A sender must not name such a field (RFC 9110 section 7.6.1). Obeying one who does would let a wrong or hostile
-/// `Connection` change what the copy means, and only for followers: without `Content-Type` a browser guesses, without
-/// `Content-Encoding` the bytes are noise, without `Content-Length` a cut is not seen, without `Cache-Control` or
-/// `Vary` a cache behind us hands the copy to strangers, without `Trailer` a server over HTTP/1.1 sends no trailers, without
-/// a security policy a page runs what it must not.
+/// A sender must not name such a field (RFC 9110 section 7.6.1). If we obeyed, a wrong or hostile `Connection` could
+/// change what the copy means, and only for followers: without `Content-Type` a browser guesses, without
+/// `Content-Encoding` the bytes are noise, without `Content-Length` nobody notices a truncated body, without
+/// `Cache-Control` or `Vary` a cache downstream gives the copy to strangers, without `Trailer` an HTTP/1.1 server sends
+/// no trailers, and without a security policy a page runs what it must not.
 fn is_end_to_end(name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 3] = [b"content-", b"access-control-", b"cross-origin-"];
     const NAMES: [&[u8]; 30] = [

@@ -1,6 +1,6 @@
 //! `Vary`: which request fields a response depends on, and which requests are of one variant.
 //!
-//! Among the names of a set one that ends in `-` is a family: it stands for every field whose name begins with it.
+//! In a set of names, one that ends in `-` is a family: it stands for every field whose name begins with it.
 
 use std::{fmt, sync::Arc};
 
@@ -17,7 +17,7 @@ use super::{
     packing::{lengths, unpack},
 };
 
-/// What the answers to conditions and ranges depend on without saying so (RFC 9110 sections 13 and 14).
+/// What responses to conditional and range requests depend on implicitly (RFC 9110 sections 13 and 14).
 const CONDITIONS: [HeaderName; 6] = [
     RANGE,
     IF_RANGE,
@@ -27,7 +27,7 @@ const CONDITIONS: [HeaderName; 6] = [
     IF_UNMODIFIED_SINCE,
 ];
 
-/// Where a request says who it is from. Keep in sync with [`RequestFields`](super::RequestFields).
+/// The fields that identify the sender of a request. Keep in sync with [`RequestFields`](super::RequestFields).
 const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// What a response depends on besides its key.
@@ -40,7 +40,7 @@ pub(crate) enum Vary {
     Everything,
 }
 
-/// What one request has in the fields that a `Vary` names.
+/// A request's values in the fields that a `Vary` names.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     names: Arc<[HeaderName]>,
@@ -48,12 +48,12 @@ pub(crate) struct Variant {
     lines: Arc<[u8]>,
 }
 
-/// Whether a line of `Vary` says that no two requests are alike.
+/// Whether a line of `Vary` says that no other request matches.
 pub(super) fn is_everything(value: &HeaderValue) -> bool {
     members(value).any(|member| name(member).is_none())
 }
 
-/// `None` for `*` and for what is no field name. (`*` is a token, so it would pass for a name.)
+/// `None` for `*` and for anything that is not a field name. (`*` is a token, so it would pass as a name.)
 fn name(member: &[u8]) -> Option<HeaderName> {
     (member != b"*").then(|| HeaderName::from_bytes(member).ok())?
 }
@@ -66,7 +66,7 @@ fn is_family(name: &HeaderName) -> bool {
 fn hold(names: &[HeaderName], field: &[u8]) -> bool {
     match names.binary_search_by(|name| name.as_str().as_bytes().cmp(field)) {
         Ok(_) => true,
-        // No name stands between that of a family and those which it covers.
+        // No name sorts between a family and the names that it covers.
         Err(at) => at.checked_sub(1).is_some_and(|before| {
             let name = &names[before];
             is_family(name) && field.starts_with(name.as_str().as_bytes())
@@ -77,7 +77,7 @@ fn hold(names: &[HeaderName], field: &[u8]) -> bool {
 // ===== impl Vary =====
 
 impl Vary {
-    /// What `response` depends on, the answer to a request of which these fields were kept.
+    /// What `response` depends on; these fields were kept of its request.
     pub(crate) fn of(response: &response::Parts, request: &Fields) -> Self {
         let mut names = Vec::new();
         for (field, value) in &response.headers {
@@ -96,7 +96,7 @@ impl Vary {
             | StatusCode::NOT_MODIFIED
             | StatusCode::PRECONDITION_FAILED
             | StatusCode::RANGE_NOT_SATISFIABLE => names.extend(CONDITIONS),
-            // Who says who it is may be let in, and what was denied to one client is not denied to another.
+            // A client with credentials may be let in, and a denial for one client is not one for another.
             StatusCode::FORBIDDEN => {
                 names.extend(CREDENTIALS.into_iter().chain(CLIENT).chain(CLIENT_ADDRESS));
             }
@@ -135,7 +135,7 @@ impl Variant {
         Self { names, lines }
     }
 
-    /// Of a request of which these fields were kept.
+    /// The variant of a request, from the fields that were kept of it.
     pub(crate) fn of_fields(names: Arc<[HeaderName]>, request: &Fields) -> Self {
         let own = request.lines().filter(|(name, _)| hold(&names, name));
         let lines = pack(sorted(own).into_iter());
@@ -144,13 +144,13 @@ impl Variant {
 
     /// Whether a request has the same values, byte for byte and in the same order; absent differs from empty.
     ///
-    /// Nothing is normalised: RFC 9111 section 4.1 would allow it, but asks for knowledge of each field's syntax.
+    /// Nothing is normalised: RFC 9111 section 4.1 allows it, but that needs to know each field's syntax.
     pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
         let mut own = &*self.lines;
         lines_of(&self.names, request).all(|line| unpack(&mut own) == Some(line)) && own.is_empty()
     }
 
-    /// As [`matches`](Self::matches), for a request of which these fields were kept.
+    /// As [`matches`](Self::matches), with the fields that were kept of a request.
     pub(crate) fn covers(&self, request: &Fields) -> bool {
         *self == Self::of_fields(Arc::clone(&self.names), request)
     }
@@ -159,7 +159,7 @@ impl Variant {
         &self.names
     }
 
-    /// The values, as bytes that are equal where all values are.
+    /// The values as bytes: equal if all values are equal.
     #[cfg(feature = "redis")]
     pub(crate) fn lines(&self) -> &[u8] {
         &self.lines

@@ -13,7 +13,7 @@ pub(crate) struct AuditShare {
 // ===== impl AuditShare =====
 
 impl AuditShare {
-    /// Not a number is taken for 0, and what is below 0 or above 1 for these.
+    /// NaN counts as 0; values below 0 or above 1 are clamped.
     pub(crate) fn set(&self, share: f64) {
         #[expect(
             clippy::cast_possible_truncation,
@@ -26,8 +26,8 @@ impl AuditShare {
 
     /// Whether the next request is audited.
     ///
-    /// The multiples of the golden ratio, modulo 1, fall evenly into every interval: also those of every second request, or
-    /// every tenth.
+    /// The multiples of the golden ratio, modulo 1, are spread evenly, even if you take only every second or every
+    /// tenth.
     pub(crate) fn draw(&self) -> bool {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         match self.share.load(Ordering::Relaxed) {

@@ -28,7 +28,7 @@ use crate::{
 /// The flights of a layer and of all its clones. The key lies in the [`HttpFlight`], so the table itself has none.
 pub(crate) struct Flights<K> {
     pub(crate) table: Table<(), (), HttpFlight<K>>,
-    /// What keys hold of the default one, and their hashes, where they are hashes already.
+    /// The default key that a key holds, and the hash of a key that is one already.
     default_part: fn(&K) -> Option<&RequestKey>,
     hash_of: fn(&K) -> Option<u64>,
     pub(crate) counters: Arc<Counters>,
@@ -68,7 +68,7 @@ impl<K: Eq> Flights<K> {
         key: &'a K,
     ) -> impl Iterator<Item = Arc<Flight<K>>> + 'a {
         let now = Instant::now();
-        // Those of its variants lie beside it.
+        // Its variants are stored beside it.
         let flights = match self.varying.names(hash) {
             Some(_) => self.table.beside(hash),
             None => self.table.at(hash),
@@ -82,7 +82,7 @@ impl<K: Eq> Flights<K> {
 }
 
 impl<K: Hash> Flights<K> {
-    /// Where the flights of a key are.
+    /// The hash under which the table keeps a key's flights.
     #[inline]
     pub(crate) fn hash(&self, key: &K) -> u64 {
         (self.hash_of)(key).unwrap_or_else(|| self.table.hash(key))
@@ -90,13 +90,12 @@ impl<K: Hash> Flights<K> {
 }
 
 impl<K> Flights<K> {
-    /// Whether a new caller could still join: a flight that is too old, too silent, or older than a write, is as good as
-    /// detached.
+    /// Whether a new caller could still join. Nobody joins a flight that is too old, too silent, or older than a write.
     pub(crate) fn can_be_joined(&self, data: &HttpFlight<K>, now: Instant) -> bool {
         self.is_fresh(data, now) && !data.is_silent(now)
     }
 
-    /// Whether no write to its target has succeeded since it began, and it is not too old at `now`.
+    /// Whether it is not too old at `now`, and no write to its target has succeeded since it began.
     pub(crate) fn is_fresh(&self, data: &HttpFlight<K>, now: Instant) -> bool {
         let target = || Some(Resource::of((self.default_part)(&data.key)?).target());
         !self.writes.written_since(data.epoch, target)
@@ -125,7 +124,7 @@ impl<K> Flights<K> {
         self.writes.record(&resource.target());
     }
 
-    /// The number of a request that asks now.
+    /// The number of a new request.
     #[cfg(not(feature = "redis"))]
     #[inline]
     #[expect(clippy::unused_self, reason = "without replicas there is none")]
@@ -141,15 +140,15 @@ impl<K> Flights<K> {
 
     /// # Panics
     ///
-    /// If they have been set.
+    /// If the layer already has replicas.
     #[cfg(feature = "redis")]
     pub(crate) fn set_replicated(&self, replicated: Replicated<K>) {
         let set = self.replicated.set(replicated);
         assert!(set.is_ok(), "the layer has its replicas already");
     }
 
-    /// Makes room for the buffer of `flight`: closes the other flights whose leader is alone, and drops what that leader has
-    /// read. `false` if there are none.
+    /// Makes room for the buffer of `flight`: closes other flights whose leader is alone, and drops what those leaders
+    /// have read. Returns `false` if there are none.
     pub(crate) fn make_room_for(&self, flight: &Arc<Flight<K>>) -> bool {
         if !self.counters.budget.has_lone() {
             return false;

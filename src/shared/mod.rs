@@ -2,16 +2,16 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `shared` | one `Arc` for all that a service needs |
+//! | `shared` | everything that a service needs, in one `Arc` |
 //! | `settings` | what the layer's builder sets |
-//! | `flights` | the table of flights, and everything below |
+//! | `flights` | the table of flights, and everything that goes with it |
 //! | `audit_share` | which requests are audited |
 //! | `stats` | counters, and [`Stats`] |
 //! | `varying` | by which request fields the responses of a key vary |
 //! | `unshareable` | the keys whose responses may not be shared |
-//! | `write_target` | which URIs are one, for a write |
+//! | `write_target` | which URIs are the same target for a write |
 //! | `writes` | which targets were written, and when |
-//! | `replicated` | where flights meet those of other replicas |
+//! | `replicated` | the connection to other replicas |
 
 mod audit_share;
 mod flights;
@@ -37,6 +37,6 @@ pub(crate) use self::{
     settings::Settings,
     shared::Shared,
     stats::{Counters, Event},
-    varying::Varying,
+    varying::VariantGuard,
     write_target::{HostHash, Resource},
 };

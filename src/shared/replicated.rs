@@ -1,4 +1,4 @@
-//! `Replicated`: where a layer's flights meet those of other replicas, and by which names.
+//! `Replicated`: a layer's connection to other replicas, and the names of its flights there.
 
 use std::sync::Arc;
 
@@ -7,92 +7,73 @@ use http::request;
 use super::write_target::Resource;
 use crate::{
     key::KeyExtractor,
-    replicas::{Digest, KeyBytes, ReplicaStats, Site, http::request_name},
+    replicas::{Digest, KeyBytes, ReplicaClient, ReplicaStats, http::request_name},
 };
 
 pub(crate) struct Replicated<K> {
-    pub(crate) site: Site,
-    names: Box<dyn WriteKey<K>>,
+    pub(crate) client: ReplicaClient,
+    write: Box<Write<K>>,
+    target: Box<dyn Fn(&ReplicaClient, &K) -> Digest + Send + Sync>,
 }
 
-/// Writes keys as bytes that are the same at all replicas.
-trait WriteKey<K>: Send + Sync {
-    fn write(&self, request: &request::Parts, key: &K, bytes: &mut KeyBytes);
-
-    /// By what flights of this key are forgotten.
-    fn target(&self, site: &Site, key: &K) -> Digest;
-}
-
-/// The parts of the default key, if the extractor has one, and those that the user writes.
-struct Names<X, F> {
-    extractor: Arc<X>,
-    own: F,
-}
+/// Writes a key as bytes that are the same at all replicas.
+type Write<K> = dyn Fn(&request::Parts, &K, &mut KeyBytes) + Send + Sync;
 
 // ===== impl Replicated =====
 
 impl<K> Replicated<K> {
-    pub(crate) fn new<X, F>(site: Site, extractor: Arc<X>, own: F) -> Self
+    /// A key consists of the parts of the default key, if the extractor has one, and those that the user writes.
+    pub(crate) fn new<X, F>(client: ReplicaClient, extractor: Arc<X>, user: F) -> Self
     where
         X: KeyExtractor<Key = K>,
         F: Fn(&K, &mut KeyBytes) + Send + Sync + 'static,
     {
+        let user = Arc::new(user);
+        let write_user = Arc::clone(&user);
         Self {
-            site,
-            names: Box::new(Names { extractor, own }),
+            client,
+            write: Box::new(move |request, key, bytes| {
+                if let Some(default) = extractor.default_key() {
+                    default.write_shared(request, bytes);
+                }
+                write_user(key, bytes);
+            }),
+            target: Box::new(move |client, key| match X::default_part(key) {
+                Some(default) => of_resource(client, &Resource::new(default.uri(), None)),
+                None => client.target(|bytes| user(key, bytes)),
+            }),
         }
     }
 
     pub(crate) fn stats(&self) -> ReplicaStats {
-        self.site.stats()
+        self.client.stats()
     }
 
     /// The name of a request's flights at all replicas.
     pub(crate) fn name(&self, request: &request::Parts, key: &K) -> Digest {
-        request_name(&self.site, &request.method, |bytes| {
-            self.names.write(request, key, bytes);
+        request_name(&self.client, &request.method, |bytes| {
+            (self.write)(request, key, bytes);
         })
     }
 
-    /// By what flights of this key are forgotten.
+    /// The target under which flights of this key are forgotten.
     pub(crate) fn target(&self, key: &K) -> Digest {
-        self.names.target(&self.site, key)
+        (self.target)(&self.client, key)
     }
 
-    /// Call it before the local flights are detached.
+    /// Call this before you detach the local flights.
     pub(crate) fn forget(&self, key: &K) {
-        self.site.forget_target(self.target(key));
+        self.client.forget_target(self.target(key));
     }
 
-    /// Flights of a resource that has been written. Call it before the local flights are detached.
+    /// Forgets the flights of a resource that was written. Call this before you detach the local flights.
     pub(crate) fn written(&self, resource: &Resource<'_>) {
-        self.site.forget_target(of_resource(&self.site, resource));
+        self.client
+            .forget_target(of_resource(&self.client, resource));
     }
 }
 
-/// Hosts are left out, as a request may name none: two that have the same path cost each other at most a call.
-fn of_resource(site: &Site, resource: &Resource<'_>) -> Digest {
-    site.target(|bytes| resource.parts(|part| bytes.part(part)))
-}
-
-// ===== impl Names =====
-
-impl<X, F> WriteKey<X::Key> for Names<X, F>
-where
-    X: KeyExtractor,
-    F: Fn(&X::Key, &mut KeyBytes) + Send + Sync,
-{
-    fn write(&self, request: &request::Parts, key: &X::Key, bytes: &mut KeyBytes) {
-        if let Some(default) = self.extractor.default_key() {
-            default.write_shared(request, bytes);
-        }
-        (self.own)(key, bytes);
-    }
-
-    fn target(&self, site: &Site, key: &X::Key) -> Digest {
-        match X::default_part(key) {
-            Some(default) => of_resource(site, &Resource::new(default.uri(), None)),
-            None => site.target(|bytes| (self.own)(key, bytes)),
-        }
-    }
+/// Leaves out the host, because a request may name none: two hosts with the same path cost each other at most a call.
+fn of_resource(client: &ReplicaClient, resource: &Resource<'_>) -> Digest {
+    client.target(|bytes| resource.parts(|part| bytes.part(part)))
 }

@@ -1,4 +1,4 @@
-//! What the layer's builder sets, and what its services share.
+//! The layer's settings, which its services share.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -9,12 +9,12 @@ use super::{flights::Flights, settings::Settings};
 use crate::{
     flight::HttpFlight,
     key::{KeyExtractor, RequestKeyExtractor},
-    observe::Trace,
+    observe::FlightTrace,
     rules::Fields,
     sync::Mutex,
 };
 
-/// One `Arc` for all that a service needs, since servers clone services for each request.
+/// Everything that a service needs, in one `Arc`, because servers clone services for each request.
 ///
 /// The bound is there because `flights` names the key's type.
 pub(crate) struct Shared<X: KeyExtractor> {
@@ -26,7 +26,7 @@ pub(crate) struct Shared<X: KeyExtractor> {
 // ===== impl Shared =====
 
 impl<X: KeyExtractor> Shared<X> {
-    /// The default key, which holds the target and most fields of a request. What a user's key holds is not known.
+    /// The default key, which holds the target and most fields of a request. We don't know what a user's key holds.
     pub(crate) fn default_key(&self) -> Option<&RequestKeyExtractor> {
         self.extractor.default_key()
     }
@@ -43,7 +43,7 @@ impl<X: KeyExtractor> Shared<X> {
 }
 
 impl<X: KeyExtractor> Shared<X> {
-    /// A flight that may begin `now`.
+    /// A new flight, which may begin `now`.
     #[inline]
     pub(crate) fn new_flight(
         &self,
@@ -60,7 +60,7 @@ impl<X: KeyExtractor> Shared<X> {
             hash,
             key,
             method,
-            trace: Trace::new(&flights.counters.name, now),
+            trace: FlightTrace::new(&flights.counters.name, now),
             epoch: flights.writes.current(),
             max_silence: settings.max_silence,
             expires: now.checked_add(settings.max_age),
@@ -70,7 +70,7 @@ impl<X: KeyExtractor> Shared<X> {
     }
 }
 
-// By hand: `X` need not be `Clone`.
+// Not derived, because `X` need not be `Clone`.
 impl<X: KeyExtractor> Clone for Shared<X> {
     fn clone(&self) -> Self {
         Self {

@@ -1,11 +1,8 @@
 //! What a layer counts.
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -17,7 +14,7 @@ use crate::{
 
 const STRIPES: usize = 16;
 
-/// Counters in stripes, one for each few threads: two cores that serve different keys write no cache line together.
+/// Counters in stripes, spread over the threads, so that cores that serve different keys share no cache line.
 #[derive(Debug)]
 pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
@@ -37,16 +34,16 @@ struct Stripe {
     audit_same: AtomicU64,
     audit_differed: AtomicU64,
     audit_unknown: AtomicU64,
-    /// Raised on one thread and lowered on another, so that only the sum over all stripes, which wraps, means anything.
+    /// Raised on one thread and lowered on another: only the wrapping sum over all stripes means anything.
     waiters: AtomicUsize,
 }
 
-/// What a layer's flights have done so far, and what they hold now. Made by [`Handle::stats`](crate::Handle::stats).
+/// What a layer has done so far, and what it holds now. Made by [`Handle::stats`](crate::Handle::stats).
 ///
-/// Each number is exact; together they are no snapshot of one instant while requests go on. The counters begin at 0
-/// with the layer value and never fall. The inner service has had `led + forwarded + bypassed` calls, less those whose
-/// caller left before, and those that moved on from a large body (`moved_on` in the [metrics](crate#observability)): they count
-/// in `forwarded`, and once more in what they do next.
+/// Each number is exact, but together they are not a snapshot of one instant. The counters start at 0 with the layer
+/// and never fall. The inner service has had `led + forwarded + bypassed` calls, minus requests whose caller left
+/// before the call and requests that moved on from a large body (`moved_on` in the [metrics](crate#observability)):
+/// those count in `forwarded`, and again in what they do next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -54,31 +51,30 @@ pub struct Stats {
     pub led: u64,
     /// Requests that joined another's flight, before its head or midway through its body.
     pub joined: u64,
-    /// Of the joined requests, those that got the head of the copy; counted when their response futures gave it. The others
-    /// still wait, were forwarded, have left, or got the flight's failure.
+    /// Joined requests that got the head of the copy, counted when their response futures return it. The other joined
+    /// requests still wait, were forwarded, have left, or got the flight's failure.
     pub followed: u64,
-    /// Requests that made their own call after all: of the joined ones those that were sent on, and those that could not
-    /// join (`max_waiters`, a key known to be unshareable, or an [audit](crate::SingleflightLayer::audit)).
+    /// Requests that could have shared but made their own call: after they had joined, or because they could not join
+    /// (`max_waiters`, a key known to be unshareable, or an [audit](crate::SingleflightLayer::audit)).
     pub forwarded: u64,
-    /// Requests that were never to be coalesced.
+    /// Requests that are never coalesced, and all requests while the layer is off.
     pub bypassed: u64,
-    /// Audits that have come to their end: the sum of the next three. See
-    /// [`SingleflightLayer::audit`](crate::SingleflightLayer::audit).
+    /// Finished audits: the sum of the next three. See [`SingleflightLayer::audit`](crate::SingleflightLayer::audit).
     pub audited: u64,
-    /// Audited requests that got the same answer as the flight that they would have joined.
+    /// Audited requests that got the same response as the flight that they would have joined.
     pub audit_same: u64,
-    /// Audited requests that got another answer.
+    /// Audited requests that got a different response.
     pub audit_differed: u64,
-    /// Audited requests of which that is not known: one of the two answers failed, or its caller left before its end.
+    /// Audited requests with an unknown result: one of the two responses failed, or its caller left before its end.
     pub audit_unknown: u64,
     /// Flights that a new caller could join.
     pub in_flight: usize,
-    /// Callers that have not yet got all that their flight owes them, leaders included.
+    /// Callers that have not yet received their whole response, including leaders.
     pub waiters: usize,
-    /// Bytes set aside for the copies of bodies.
+    /// Bytes reserved for copies of bodies.
     pub buffered_bytes: usize,
-    /// What has become of the flights across replicas; `None` without [`replicas`](crate::SingleflightLayer::replicas). A flight
-    /// that got its response from another replica is one of `led`, although it made no call.
+    /// How flights fared across replicas; `None` without [`replicas`](crate::SingleflightLayer::replicas). A flight
+    /// that got its response from another replica counts as `led`, although it made no call.
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     pub replicas: Option<crate::ReplicaStats>,
@@ -141,7 +137,7 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The caller of this span makes its own call after all.
+    /// The request of this span makes its own call after all.
     pub(crate) fn forward(&self, span: &CallerSpan, reason: Reason) {
         span.forwarded(&self.name, reason);
         self.stripe().forwarded.fetch_add(1, Ordering::Relaxed);
@@ -193,15 +189,8 @@ impl Counters {
     fn stripe(&self) -> &Stripe {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            static MINE: Cell<Option<usize>> = const { Cell::new(None) };
+            static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
         }
-        let mine = MINE.with(|mine| {
-            mine.get().unwrap_or_else(|| {
-                let next = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
-                mine.set(Some(next));
-                next
-            })
-        });
-        &self.stripes[mine]
+        &self.stripes[MINE.with(|mine| *mine)]
     }
 }

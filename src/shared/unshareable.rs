@@ -1,4 +1,4 @@
-//! `UnshareableKeys`: which keys had an unshareable response of late, so that nobody waits for their head in vain.
+//! `UnshareableKeys`: keys that recently had an unshareable response, so that nobody waits for their head in vain.
 
 use std::{
     collections::VecDeque,
@@ -10,21 +10,21 @@ use tokio::time::Instant;
 
 use crate::sync::Mutex;
 
-/// How long a key is remembered, from its unshareable response on.
+/// How long a key is remembered after its unshareable response.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 const SHARDS: usize = 64;
 
-/// How many keys a shard remembers; the oldest makes room.
+/// How many keys a shard remembers; the oldest is dropped first.
 const CAPACITY: usize = 96;
 
-/// A bounded set of the hashes of keys, which all live equally long. Nothing of a key or a request is kept: two keys of one
-/// hash are both taken for unshareable, which costs calls and nothing else.
+/// A bounded set of hashes of keys, each with the same lifetime. Nothing of a key or a request is kept: if two keys
+/// have the same hash, both count as unshareable, which only costs calls.
 pub(crate) struct UnshareableKeys {
-    /// How many there are, so that the usual answer costs no lock.
+    /// How many there are, so that the common case takes no lock.
     len: AtomicUsize,
     shards: [Mutex<VecDeque<Remembered>>; SHARDS],
-    /// From when on what has expired in any shard is to be given back, in milliseconds since `born`.
+    /// When to free expired entries in all shards next, in milliseconds since `born`.
     next_sweep: AtomicU64,
     born: Instant,
 }
@@ -86,7 +86,7 @@ impl UnshareableKeys {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
-    /// Whoever comes gives back what has expired, once in a lifetime.
+    /// Frees expired entries, at most once in a lifetime.
     fn sweep(&self, now: Instant) {
         let millis = |time: Duration| time.as_millis() as u64;
         let now_millis = millis(now.saturating_duration_since(self.born));

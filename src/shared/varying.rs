@@ -13,23 +13,23 @@ use http::HeaderName;
 
 use crate::sync::Mutex;
 
-/// Known for as long as there is a flight for one variant of the key, so that a request finds the flight of its own variant
-/// without a look at the others.
+/// Kept while there is a flight for any variant of the key, so that a request finds the flight of its own variant
+/// without looking at the others.
 #[derive(Default)]
 pub(crate) struct VaryingKeys {
-    /// How many there are, so that the usual answer costs no lock.
+    /// How many there are, so that the common case takes no lock.
     len: AtomicUsize,
-    keys: Mutex<HashMap<u64, Known>>,
+    keys: Mutex<HashMap<u64, VaryingKey>>,
 }
 
-struct Known {
-    /// As the last response said.
+struct VaryingKey {
+    /// As in the last response.
     names: Arc<[HeaderName]>,
     flights: usize,
 }
 
-/// A flight for one variant of a key.
-pub(crate) struct Varying {
+/// Held by a flight for one variant of a key.
+pub(crate) struct VariantGuard {
     keys: Arc<VaryingKeys>,
     hash: u64,
 }
@@ -46,26 +46,26 @@ impl VaryingKeys {
         keys.get(&hash).map(|known| Arc::clone(&known.names))
     }
 
-    /// There is one flight more.
-    pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> Varying {
+    /// Adds a flight.
+    pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> VariantGuard {
         let mut keys = self.keys.lock();
-        let known = keys.entry(hash).or_insert_with(|| Known {
+        let known = keys.entry(hash).or_insert_with(|| VaryingKey {
             names: Arc::clone(names),
             flights: 0,
         });
         known.names = Arc::clone(names);
         known.flights += 1;
         self.len.store(keys.len(), Ordering::Release);
-        Varying {
+        VariantGuard {
             keys: Arc::clone(self),
             hash,
         }
     }
 }
 
-// ===== impl Varying =====
+// ===== impl VariantGuard =====
 
-impl Drop for Varying {
+impl Drop for VariantGuard {
     fn drop(&mut self) {
         let mut keys = self.keys.keys.lock();
         let Some(known) = keys.get_mut(&self.hash) else {
@@ -76,16 +76,16 @@ impl Drop for Varying {
             keys.remove(&self.hash);
         }
         if keys.is_empty() {
-            // What many keys took.
+            // Free the memory that many keys took.
             *keys = HashMap::new();
         }
         self.keys.len.store(keys.len(), Ordering::Release);
     }
 }
 
-impl fmt::Debug for Varying {
+impl fmt::Debug for VariantGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Varying").finish_non_exhaustive()
+        f.debug_struct("VariantGuard").finish_non_exhaustive()
     }
 }
 

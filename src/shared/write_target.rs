@@ -1,34 +1,37 @@
-//! Which URIs a write is to: what compares as one although its spellings differ.
+//! The target of a write: URIs that are equal although they are spelled differently.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use http::{HeaderValue, Uri, header::HOST, request};
 
 use crate::key::{Host, RequestKey};
 
-/// The places of [`WriteEpochs`](super::WriteEpochs).
+/// The number of slots in [`WriteEpochs`](super::writes::WriteEpochs).
 pub(super) const SLOTS: usize = 1024;
 
-/// A resource as writes see it: the scheme and the port are left out, so that the origin form and the absolute form of one
-/// URI meet.
+/// A resource as writes see it: without scheme and port, so that the origin form and the absolute form of a URI are
+/// equal.
 #[derive(Debug)]
 pub(crate) struct Resource<'a> {
-    /// `None` where the request names none: it may be any.
+    /// `None` if the request names none: it may be any host.
     host: Option<HostHash>,
     path: Cow<'a, [u8]>,
     query: Option<&'a [u8]>,
 }
 
-/// The host of a resource, whatever its case.
+/// The hash of a host, ignoring case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostHash(u64);
 
-/// The places of a resource. A request that names no host shares places with every host.
+/// The slots of a resource. A request that names no host shares slots with every host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteTarget {
-    /// Those that a reader looks at.
+    /// The slots that a reader checks.
     pub(super) read: [usize; 2],
-    /// Those in which a writer leaves its number.
+    /// The slots in which a writer leaves its number.
     pub(super) written: [usize; 2],
 }
 
@@ -38,18 +41,18 @@ impl<'a> Resource<'a> {
     pub(crate) fn new(uri: &'a Uri, host: Option<HostHash>) -> Self {
         Self {
             host,
-            // Not `path_and_query`: of `http://a?b` that lacks the slash which the origin form of the same target has.
+            // Not `path_and_query`: for `http://a?b` that lacks the slash that the origin form has.
             path: uri.path().as_bytes().into(),
             query: uri.query().map(str::as_bytes),
         }
     }
 
-    /// What a request of this key is for.
+    /// The resource that a request with this key asks for.
     pub(crate) fn of(key: &'a RequestKey) -> Self {
         Self::new(key.uri(), key.authority().map(HostHash::new))
     }
 
-    /// What a URI reference in a response means (RFC 3986 section 5.2), if that is on the same host.
+    /// Resolves a URI reference in a response (RFC 3986 section 5.2), if it is on the same host.
     pub(crate) fn resolve<'b>(&'b self, reference: &'b HeaderValue) -> Option<Resource<'b>> {
         let reference = reference.as_bytes().trim_ascii();
         let reference = split(reference, b'#').map_or(reference, |(front, _)| front);
@@ -57,7 +60,7 @@ impl<'a> Resource<'a> {
             Some((hierarchy, query)) => (hierarchy, Some(query)),
             None => (reference, None),
         };
-        // A colon before the first slash ends a scheme; without an authority behind it the URI is of another kind.
+        // A colon before the first slash ends a scheme; without an authority after it, this is another kind of URI.
         let rest = match split(hierarchy, b':') {
             Some((scheme, rest)) if !scheme.contains(&b'/') => {
                 rest.starts_with(b"//").then_some(rest)?
@@ -93,7 +96,7 @@ impl<'a> Resource<'a> {
         })
     }
 
-    /// Its path and its query, as they are after percent-encodings and dot segments are resolved.
+    /// Its path and query with percent-encodings and dot segments resolved.
     #[cfg(feature = "redis")]
     pub(crate) fn parts(&self, mut part: impl FnMut(&[u8])) {
         part(rewrite(&mut self.path.to_vec()));
@@ -134,7 +137,7 @@ impl HostHash {
     }
 
     fn new(authority: &[u8]) -> Self {
-        Self(mix(1, Host::parse(authority).name, LOWERCASE).hash)
+        Self(hash(Host::parse(authority).name.to_ascii_lowercase()))
     }
 }
 
@@ -144,34 +147,24 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn slot(path: u64, host: u64) -> usize {
-    (step(path, host) >> 16) as usize % SLOTS
+    hash((path, host)) as usize % SLOTS
+}
+
+/// Deliberate collisions cost only calls.
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 // ===== spellings (RFC 3986 section 6.2.2) =====
 
-/// So long a path or query is rewritten without an allocation.
-const SHORT: usize = 512;
-
 /// The hash of a path or query without percent-encodings and dot segments. That `%2F` becomes `/` as well, and that a
 /// query may be taken for a path, costs two targets at most a call.
 fn canonical(seed: u64, bytes: &[u8]) -> u64 {
-    let mixed = mix(seed, bytes, 0);
-    if mixed.is_plain() {
-        mixed.hash
-    } else {
-        canonical_of_other(seed, bytes)
-    }
-}
-
-#[cold]
-fn canonical_of_other(seed: u64, bytes: &[u8]) -> u64 {
-    if bytes.len() <= SHORT {
-        let mut buffer = [0; SHORT];
-        let buffer = &mut buffer[..bytes.len()];
-        buffer.copy_from_slice(bytes);
-        mix(seed, rewrite(buffer), 0).hash
-    } else {
-        mix(seed, rewrite(&mut bytes.to_vec()), 0).hash
+    match bytes.iter().any(|byte| matches!(byte, b'%' | b'.')) {
+        true => hash((seed, rewrite(&mut bytes.to_vec()))),
+        false => hash((seed, bytes)),
     }
 }
 
@@ -181,7 +174,7 @@ fn rewrite(bytes: &mut [u8]) -> &[u8] {
     &bytes[..len]
 }
 
-/// Decodes in place, and gives the new length. What is no percent-encoding stays.
+/// Decodes in place, and returns the new length. Anything that is not a percent-encoding stays.
 fn decode(bytes: &mut [u8]) -> usize {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let (mut read, mut written) = (0, 0);
@@ -199,7 +192,7 @@ fn decode(bytes: &mut [u8]) -> usize {
     written
 }
 
-/// RFC 3986 section 5.2.4, in place; gives the new length. A query, which does not begin with a slash, stays.
+/// RFC 3986 section 5.2.4, in place; returns the new length. A query, which does not begin with a slash, stays.
 fn remove_dot_segments(path: &mut [u8]) -> usize {
     if !path.starts_with(b"/") {
         return path.len();
@@ -236,61 +229,6 @@ fn remove_dot_segments(path: &mut [u8]) -> usize {
         read = end;
     }
     written
-}
-
-// ===== hash =====
-
-/// Maps letters to lower case, and merges some other bytes.
-const LOWERCASE: u64 = 0x2020_2020_2020_2020;
-
-struct Mixed {
-    hash: u64,
-    /// The highest bit of each byte that was a `.` or `%`; it may also be set for the byte after one.
-    marks: u64,
-}
-
-/// Eight bytes a step; made collisions cost whoever makes them a call. `case` is set in each eight.
-fn mix(seed: u64, bytes: &[u8], case: u64) -> Mixed {
-    let mut mixed = Mixed {
-        hash: step(seed, bytes.len() as u64),
-        marks: 0,
-    };
-    let Some(last) = bytes.last_chunk() else {
-        let fold = |word, byte: &u8| word << 8 | u64::from(*byte);
-        mixed.add(bytes.iter().fold(0, fold), case);
-        return mixed;
-    };
-    let mut rest = bytes;
-    while let Some((first, tail)) = rest.split_first_chunk() {
-        mixed.add(u64::from_le_bytes(*first), case);
-        rest = tail;
-    }
-    // The last eight may overlap those before.
-    mixed.add(u64::from_le_bytes(*last), case);
-    mixed
-}
-
-impl Mixed {
-    fn add(&mut self, word: u64, case: u64) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        let holds = |byte: u8| {
-            // A byte of zeros borrows from the bit above.
-            let word = word ^ (ONES * u64::from(byte));
-            word.wrapping_sub(ONES) & !word & (ONES << 7)
-        };
-        self.marks |= holds(b'%') | holds(b'.');
-        self.hash = step(self.hash, word | case);
-    }
-
-    fn is_plain(&self) -> bool {
-        self.marks == 0
-    }
-}
-
-/// The upper bits of a product depend on all of its factors.
-fn step(hash: u64, word: u64) -> u64 {
-    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    product ^ product >> 32
 }
 
 #[cfg(test)]
@@ -472,15 +410,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_is_plain_is_what_needs_no_rewriting(bytes in "[a-z/]{0,12}[.%]?[a-z/]{0,12}") {
-            let plain = mix(7, bytes.as_bytes(), 0);
-            prop_assert_eq!(plain.is_plain(), !bytes.contains(['.', '%']));
-            if rewritten(&bytes) == bytes {
-                prop_assert_eq!(canonical_of_other(7, bytes.as_bytes()), plain.hash);
-            }
-        }
-
         #[test]
         fn a_write_is_seen_however_long_its_host_and_path_are(
             host in "[a-z0-9.-]{1,20}|\\[[0-9a-f:]{2,12}\\]",

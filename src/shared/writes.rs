@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::write_target::{SLOTS, WriteTarget};
 
-/// Successful writes are numbered. A small array has the number of the last write to each target; a flight keeps the
-/// number of the last write of all when it begins, and nobody joins it once its target has a later one. Two targets that
-/// share a place in the array cost each other at most a call.
+/// Successful writes are numbered. A small array holds the number of the last write to each target. A flight keeps the
+/// number of the latest write when it begins, and nobody joins it once its target has a later one. Two targets that
+/// share a slot cost each other at most a call.
 #[derive(Debug)]
 pub(crate) struct WriteEpochs {
     last: AtomicU64,
@@ -39,7 +39,7 @@ impl WriteEpochs {
             && target().is_some_and(|target| target.read.into_iter().any(is_later))
     }
 
-    /// A write to `target` has succeeded. Its caller has no answer before this returns.
+    /// Records a successful write to `target`. The writer gets its response after this returns.
     pub(crate) fn record(&self, target: &WriteTarget) {
         let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
         for slot in target.written {

@@ -8,18 +8,47 @@ use std::{
 use http_body::Body;
 use http_body_util::BodyExt;
 use tower::Service;
-use tower_singleflight::{ResponseBody, Role};
+use tower_singleflight::{Handle, ResponseBody, Role};
 
 use crate::support::{
     Count, assert_idle,
     body::{
-        Calls, Key, Layered, Mock, Polled, assert_pending, data, frame, key, layer, now, stack,
+        Calls, Feed, Key, Layered, Mock, Polled, assert_pending, data, frame, key, layer, now,
+        stack,
     },
     get, role, settle,
 };
 
-fn windowed(max_body: usize) -> (Layered, Calls, tower_singleflight::Handle<Key>) {
+fn windowed(max_body: usize) -> (Layered, Calls, Handle<Key>) {
     stack(&layer().max_body(max_body))
+}
+
+/// A leader and followers that have their heads, and the source of their body.
+struct Flight<const FOLLOWERS: usize> {
+    service: Layered,
+    origin: Calls,
+    handle: Handle<Key>,
+    feed: Feed,
+    leader: ResponseBody<Mock>,
+    followers: [ResponseBody<Mock>; FOLLOWERS],
+}
+
+async fn flight<const FOLLOWERS: usize>(
+    (mut service, mut origin, handle): (Layered, Calls, Handle<Key>),
+) -> Flight<FOLLOWERS> {
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut followers = [(); FOLLOWERS].map(|()| service.call(get("/page")));
+    let feed = origin.call().begin();
+    settle().await;
+    Flight {
+        leader: now(&mut leader).into_body(),
+        followers: followers.each_mut().map(|call| now(call).into_body()),
+        service,
+        origin,
+        handle,
+        feed,
+    }
 }
 
 #[tokio::test]
@@ -56,13 +85,14 @@ async fn followers_begin_with_the_head_and_read_live() {
 
 #[tokio::test]
 async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
-    let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    settle().await;
-    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    let Flight {
+        mut service,
+        origin,
+        handle,
+        feed,
+        leader,
+        followers: [follower],
+    } = flight(windowed(4)).await;
     feed.send("once");
     settle().await;
     assert_eq!(handle.in_flight(), 1);
@@ -72,6 +102,7 @@ async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
     let mut next = service.call(get("/page"));
     assert_pending(&mut next);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    let mut bodies = [leader, follower];
     for body in &mut bodies {
         assert_eq!(frame(body), data("once"));
         assert_eq!(frame(body), data(" upon"));
@@ -83,14 +114,14 @@ async fn nobody_joins_a_body_that_has_outgrown_its_limit() {
 
 #[tokio::test]
 async fn a_follower_that_falls_out_of_the_window_calls_again_and_goes_on_where_it_was() {
-    let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut calls = [service.call(get("/page")), service.call(get("/page"))];
-    let feed = origin.call().begin();
-    settle().await;
-    let mut leader = now(&mut leader).into_body();
-    let [mut slow, mut other] = calls.each_mut().map(|call| now(call).into_body());
+    let Flight {
+        mut origin,
+        handle,
+        feed,
+        mut leader,
+        followers: [mut slow, mut other],
+        ..
+    } = flight(windowed(4)).await;
     feed.send("0.");
     settle().await;
     for body in [&mut leader, &mut other, &mut slow] {
@@ -125,20 +156,18 @@ async fn a_follower_that_falls_out_of_the_window_calls_again_and_goes_on_where_i
             settle().await;
         }
     }
-    drop(calls);
     assert_idle(&handle);
 }
 
 #[tokio::test]
 async fn a_follower_within_the_window_loses_nothing() {
-    let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    settle().await;
-    let mut leader = now(&mut leader).into_body();
-    let mut behind = now(&mut follower).into_body();
+    let Flight {
+        handle,
+        feed,
+        mut leader,
+        followers: [mut behind],
+        ..
+    } = flight(windowed(4)).await;
     let parts = ["0.", "1.", "2.", "3.", "4.", "5."];
     for (index, part) in parts.into_iter().enumerate() {
         assert_eq!(frame(&mut leader), Polled::Pending);
@@ -192,14 +221,14 @@ async fn an_outgrown_source_is_pulled_as_the_fastest_reader_asks() {
 
 #[tokio::test]
 async fn a_leader_that_leaves_the_window_harms_nobody() {
-    let (mut service, mut origin, handle) = windowed(2);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    settle().await;
-    drop(now(&mut leader));
-    let mut follower = now(&mut follower).into_body();
+    let Flight {
+        handle,
+        feed,
+        leader,
+        followers: [mut follower],
+        ..
+    } = flight(windowed(2)).await;
+    drop(leader);
     for part in ["0.", "1.", "2.", "3."] {
         feed.send(part);
     }
@@ -221,13 +250,15 @@ async fn a_leader_that_leaves_the_window_harms_nobody() {
 
 #[tokio::test]
 async fn a_window_keeps_within_max_buffered() {
-    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(3));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    settle().await;
-    let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    let layer = layer().max_body(8).max_buffered(3);
+    let Flight {
+        handle,
+        feed,
+        leader,
+        followers: [follower],
+        ..
+    } = flight(stack(&layer)).await;
+    let mut bodies = [leader, follower];
     for part in ["0.", "1.", "2.", "3."] {
         for body in &mut bodies {
             assert_eq!(frame(body), Polled::Pending);
@@ -263,13 +294,13 @@ async fn a_leader_alone_never_falls_out_of_the_window() {
 
 #[tokio::test]
 async fn a_follower_that_waits_is_woken_when_the_reader_that_sets_the_pace_leaves() {
-    let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    settle().await;
-    let [mut leader, mut follower] = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    let Flight {
+        handle,
+        feed,
+        mut leader,
+        followers: [mut follower],
+        ..
+    } = flight(windowed(4)).await;
     for part in ["0.", "1.", "2.", "3."] {
         for body in [&mut leader, &mut follower] {
             assert_eq!(frame(body), Polled::Pending);
@@ -298,13 +329,14 @@ async fn a_follower_that_waits_is_woken_when_the_reader_that_sets_the_pace_leave
 
 #[tokio::test]
 async fn a_follower_that_waits_for_its_leader_wakes_it_and_itself_and_yields_each_time() {
-    let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
-    let feed = origin.call().begin();
-    settle().await;
-    let [mut leader, mut follower] = [&mut leader, &mut follower].map(|call| now(call).into_body());
+    let Flight {
+        origin,
+        handle,
+        feed,
+        mut leader,
+        followers: [mut follower],
+        ..
+    } = flight(windowed(4)).await;
     let (leads, follows) = (Count::new(), Count::new());
     let poll = |body: &mut ResponseBody<Mock>, count: &Count| {
         let waker = count.waker();

@@ -1,31 +1,30 @@
-//! What a call has given, as one replica writes it for others.
+//! The result of a call, as one replica writes it for others.
 //!
-//! A response is its head, what it varies by, and its whole body; extensions stay in the leader's process. A failure is its text.
+//! A response is written as its head, what it varies by, and its complete body; extensions stay in the leader's
+//! process. A failure is written as its text.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderName, StatusCode, Version, response};
 use http_body::Frame;
 
 use super::{
     body::RemoteBody,
-    fields::{
-        read_byte, read_fields, read_names, read_part, write_fields, write_names, write_part,
-    },
+    fields::{read_fields, read_names, read_part, write_fields, write_names, write_part},
 };
-use crate::replicas::{Digest, Reason};
+use crate::replicas::{Digest, NotShared};
 
-/// What another replica's call has given.
+/// The result of another replica's call.
 #[derive(Debug)]
-pub(crate) enum Answer {
-    Response(Response),
-    /// The call has failed, with an error of this text.
+pub(crate) enum RemoteAnswer {
+    Response(RemoteResponse),
+    /// The call failed with an error of this text.
     Failure(String),
 }
 
 #[derive(Debug)]
-pub(crate) struct Response {
+pub(crate) struct RemoteResponse {
     pub(crate) head: response::Parts,
     /// The names of the fields that it varies by, and what the leader's request had there: see
     /// [`variant_values`](super::variant_values).
@@ -47,31 +46,31 @@ const VERSIONS: [Version; 5] = [
     Version::HTTP_3,
 ];
 
-/// Writes a response that others may have: `head` is what a follower's copy has, `frames` are all that its body gave. `Err` where
-/// that is longer than `limit`.
+/// Writes a response that other replicas may have: `head` is that of a follower's copy, and `frames` are all of its
+/// body. `Err` if that is longer than `limit`.
 pub(crate) fn write_response<'a>(
     head: &response::Parts,
     vary: Option<(&[HeaderName], Digest)>,
     frames: impl IntoIterator<Item = &'a Frame<Bytes>>,
     limit: usize,
-) -> Result<Bytes, Reason> {
+) -> Result<Bytes, NotShared> {
     let mut out = vec![RESPONSE];
     let version = VERSIONS.iter().position(|&known| known == head.version);
-    // One that is not known yet is none that can be told.
-    out.push(version.ok_or(Reason::Failed)? as u8);
-    out.extend_from_slice(&head.status.as_u16().to_be_bytes());
+    // A version that we don't know can't be written.
+    out.push(version.ok_or(NotShared::Failed)? as u8);
+    out.put_u16(head.status.as_u16());
     out.push(vary.is_some().into());
     if let Some((names, values)) = vary {
         write_names(names, &mut out);
-        out.extend_from_slice(&values.0.to_be_bytes());
+        out.put_u128(values.0);
     }
     write_fields(&head.headers, &mut out);
     for frame in frames {
         if let Some(data) = frame.data_ref() {
             out.push(DATA);
-            // Before the copy: a body may be many times the limit.
+            // Check before copying: a body may be many times the limit.
             if data.len() > limit.saturating_sub(out.len()) {
-                return Err(Reason::TooLarge);
+                return Err(NotShared::TooLarge);
             }
             write_part(data, &mut out);
         } else if let Some(trailers) = frame.trailers_ref() {
@@ -83,47 +82,45 @@ pub(crate) fn write_response<'a>(
 }
 
 /// Writes a failure.
-pub(crate) fn write_failure(text: &str, limit: usize) -> Result<Bytes, Reason> {
+pub(crate) fn write_failure(text: &str, limit: usize) -> Result<Bytes, NotShared> {
     let mut out = vec![FAILURE];
     out.extend_from_slice(text.as_bytes());
     within(out, limit)
 }
 
-fn within(out: Vec<u8>, limit: usize) -> Result<Bytes, Reason> {
+fn within(out: Vec<u8>, limit: usize) -> Result<Bytes, NotShared> {
     match out.len() <= limit {
         true => Ok(out.into()),
-        false => Err(Reason::TooLarge),
+        false => Err(NotShared::TooLarge),
     }
 }
 
-// ===== impl Answer =====
+// ===== impl RemoteAnswer =====
 
-impl Answer {
-    /// `None` for what can't be read. The frames share the memory of `answer`.
+impl RemoteAnswer {
+    /// `None` if it can't be parsed. The frames share the memory of `answer`.
     pub(crate) fn read(answer: &Bytes) -> Option<Self> {
         let mut rest = &answer[..];
-        match read_byte(&mut rest)? {
-            RESPONSE => Response::read(answer, rest).map(Self::Response),
+        match rest.try_get_u8().ok()? {
+            RESPONSE => RemoteResponse::read(answer, rest).map(Self::Response),
             FAILURE => Some(Self::Failure(String::from_utf8(rest.to_vec()).ok()?)),
             _ => None,
         }
     }
 }
 
-// ===== impl Response =====
+// ===== impl RemoteResponse =====
 
-impl Response {
+impl RemoteResponse {
     fn read(answer: &Bytes, mut rest: &[u8]) -> Option<Self> {
         let rest = &mut rest;
-        let version = *VERSIONS.get(usize::from(read_byte(rest)?))?;
-        let status = u16::from_be_bytes([read_byte(rest)?, read_byte(rest)?]);
-        let vary = match read_byte(rest)? {
+        let version = *VERSIONS.get(usize::from(rest.try_get_u8().ok()?))?;
+        let status = rest.try_get_u16().ok()?;
+        let vary = match rest.try_get_u8().ok()? {
             0 => None,
             _ => {
                 let names = read_names(rest)?.into();
-                let (values, after) = rest.split_first_chunk()?;
-                *rest = after;
-                Some((names, Digest(u128::from_be_bytes(*values))))
+                Some((names, Digest(rest.try_get_u128().ok()?)))
             }
         };
         let (mut head, ()) = http::Response::new(()).into_parts();
@@ -132,7 +129,7 @@ impl Response {
         head.headers = read_fields(rest)?;
         let mut frames = Vec::new();
         while !rest.is_empty() {
-            frames.push(match read_byte(rest)? {
+            frames.push(match rest.try_get_u8().ok()? {
                 DATA => Frame::data(answer.slice_ref(read_part(rest)?)),
                 TRAILERS if rest.is_empty() => return None,
                 TRAILERS => Frame::trailers(read_fields(rest)?),
@@ -176,9 +173,9 @@ mod tests {
         Frame::trailers(HeaderMap::from_iter([line]))
     }
 
-    fn read(answer: &Bytes) -> Response {
-        match Answer::read(answer) {
-            Some(Answer::Response(response)) => response,
+    fn read(answer: &Bytes) -> RemoteResponse {
+        match RemoteAnswer::read(answer) {
+            Some(RemoteAnswer::Response(response)) => response,
             other => panic!("{other:?}"),
         }
     }
@@ -250,21 +247,21 @@ mod tests {
         let write = |limit| write_response(&head(&[]), None, &frames, limit);
         assert!(write(exact.len()).is_ok());
         for limit in [0, 50, exact.len() - 1] {
-            assert_eq!(write(limit), Err(Reason::TooLarge));
+            assert_eq!(write(limit), Err(NotShared::TooLarge));
         }
         let fields = head(&[("a", &[b'a'; 100])]);
         assert_eq!(
             write_response(&fields, None, [], 100),
-            Err(Reason::TooLarge)
+            Err(NotShared::TooLarge)
         );
-        assert_eq!(write_failure("no", 2), Err(Reason::TooLarge));
+        assert_eq!(write_failure("no", 2), Err(NotShared::TooLarge));
     }
 
     #[test]
     fn a_failure_is_its_text() {
         let written = write_failure("no such host", 100).expect("it fits");
-        let read = Answer::read(&written);
-        assert!(matches!(read, Some(Answer::Failure(text)) if text == "no such host"));
+        let read = RemoteAnswer::read(&written);
+        assert!(matches!(read, Some(RemoteAnswer::Failure(text)) if text == "no such host"));
     }
 
     #[test]
@@ -292,8 +289,8 @@ mod tests {
             let mut changed = written.to_vec();
             let at = at.index(changed.len());
             changed[at] ^= 1 << bit;
-            let _ = Answer::read(&changed.into());
-            let _ = Answer::read(&written.slice(..cut.index(written.len())));
+            let _ = RemoteAnswer::read(&changed.into());
+            let _ = RemoteAnswer::read(&written.slice(..cut.index(written.len())));
         }
     }
 }

@@ -10,11 +10,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// All of it is there: each frame as the leader's source gave it, trailers last.
+/// It is complete: each frame as the leader's source gave it, trailers last.
 #[derive(Debug, Default)]
 pub(crate) struct RemoteBody {
     frames: VecDeque<Frame<Bytes>>,
-    /// Bytes of data that are left.
+    /// The bytes of data that are left.
     left: u64,
 }
 
@@ -52,7 +52,7 @@ impl Body for RemoteBody {
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = SizeHint::with_exact(self.left);
-        // HTTP/1.1 has no trailers behind a length.
+        // HTTP/1.1 has no trailers after a body of known length.
         if self.frames.back().is_some_and(Frame::is_trailers) {
             hint = SizeHint::new();
             hint.set_lower(self.left);

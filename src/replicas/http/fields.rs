@@ -1,9 +1,7 @@
-//! Header fields, written and read: the lines of one name in their order, and which of them are sensitive.
+//! Header fields, written and read, with the order of lines of one name and whether they are sensitive.
 
+use bytes::{Buf, BufMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
-
-/// Of a name or value, or of what is left of a message.
-type Length = u32;
 
 pub(super) fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
     write_length(fields.len(), out);
@@ -20,7 +18,7 @@ pub(super) fn read_fields(rest: &mut &[u8]) -> Option<HeaderMap> {
     for _ in 0..count {
         let name = HeaderName::from_bytes(read_part(rest)?).ok()?;
         let mut value = HeaderValue::from_bytes(read_part(rest)?).ok()?;
-        value.set_sensitive(read_byte(rest)? == 1);
+        value.set_sensitive(rest.try_get_u8().ok()? == 1);
         fields.try_append(name, value).ok()?;
     }
     Some(fields)
@@ -54,20 +52,11 @@ pub(super) fn read_part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(part)
 }
 
-/// What is longer has outgrown every limit, and is cut off by that.
+/// Anything longer exceeds every limit and is rejected by that.
 fn write_length(length: usize, out: &mut Vec<u8>) {
-    let length = Length::try_from(length).unwrap_or(Length::MAX);
-    out.extend_from_slice(&length.to_be_bytes());
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
 
 fn read_length(rest: &mut &[u8]) -> Option<usize> {
-    let (length, after) = rest.split_first_chunk()?;
-    *rest = after;
-    usize::try_from(Length::from_be_bytes(*length)).ok()
-}
-
-pub(super) fn read_byte(rest: &mut &[u8]) -> Option<u8> {
-    let (&byte, after) = rest.split_first()?;
-    *rest = after;
-    Some(byte)
+    usize::try_from(rest.try_get_u32().ok()?).ok()
 }

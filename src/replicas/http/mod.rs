@@ -1,9 +1,9 @@
-//! What an HTTP layer across replicas tells the others: keys, variants and responses, written as bytes.
+//! What an HTTP layer sends to other replicas: keys, variants and responses, written as bytes.
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `names` | digests of requests and of variants |
-//! | `answer` | [`Answer`]: what a call has given, written and read |
+//! | `answer` | [`RemoteAnswer`]: the result of a call, written and read |
 //! | `fields` | header fields, written and read |
 //! | `body` | [`RemoteBody`]: the frames of a response from another replica |
 
@@ -13,7 +13,7 @@ mod fields;
 mod names;
 
 pub(crate) use self::{
-    answer::{Answer, Response, write_failure, write_response},
+    answer::{RemoteAnswer, RemoteResponse, write_failure, write_response},
     body::RemoteBody,
     names::{request_name, variant_name, variant_values},
 };

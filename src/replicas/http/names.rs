@@ -3,35 +3,35 @@
 use http::{HeaderName, Method};
 
 use crate::{
-    replicas::{Digest, KeyBytes, Site},
+    replicas::{Digest, KeyBytes, ReplicaClient},
     rules::Variant,
 };
 
-/// The name of the flights of a key, of which `write` writes the parts. GET and HEAD never share one.
+/// The name of a key's flights; `write` writes the key's parts. GET and HEAD have different names.
 pub(crate) fn request_name(
-    site: &Site,
+    client: &ReplicaClient,
     method: &Method,
     write: impl FnOnce(&mut KeyBytes),
 ) -> Digest {
-    site.key(|bytes| {
+    client.key(|bytes| {
         bytes.part(b"request");
         bytes.part(method.as_str().as_bytes());
         write(bytes);
     })
 }
 
-/// The name of the flights of a variant of the key `request`: who has the same values meets there.
-pub(crate) fn variant_name(site: &Site, request: Digest, variant: &Variant) -> Digest {
-    site.key(|bytes| {
+/// The name of the flights for one variant of the key `request`: requests with the same values meet there.
+pub(crate) fn variant_name(client: &ReplicaClient, request: Digest, variant: &Variant) -> Digest {
+    client.key(|bytes| {
         bytes.part(b"variant");
         bytes.part(&request.0.to_be_bytes());
         write_variant(variant, bytes);
     })
 }
 
-/// What a request has in the fields that a response varies by, so that others can say whether they have the same.
-pub(crate) fn variant_values(site: &Site, variant: &Variant) -> Digest {
-    site.key(|bytes| {
+/// The digest of a request's values in the fields that a response varies by, so that others can compare theirs.
+pub(crate) fn variant_values(client: &ReplicaClient, variant: &Variant) -> Digest {
+    client.key(|bytes| {
         bytes.part(b"values");
         write_variant(variant, bytes);
     })
@@ -39,7 +39,7 @@ pub(crate) fn variant_values(site: &Site, variant: &Variant) -> Digest {
 
 fn write_variant(variant: &Variant, bytes: &mut KeyBytes) {
     let names: Vec<_> = variant.names().iter().map(HeaderName::as_str).collect();
-    // No name has a comma.
+    // Names contain no comma.
     bytes.part(names.join(",").as_bytes());
     bytes.part(variant.lines());
 }
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
     use crate::{RequestKeyExtractor, replicas::MemoryStore};
 
-    fn site() -> Site {
+    fn client() -> ReplicaClient {
         let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
-        Site::in_memory(&store)
+        ReplicaClient::in_memory(&store)
     }
 
     fn get(uri: &str, fields: &[(&'static str, &'static str)]) -> request::Parts {
@@ -66,19 +66,19 @@ mod tests {
         request.body(()).expect("a request").into_parts().0
     }
 
-    fn name(site: &Site, request: &request::Parts) -> Digest {
+    fn name(client: &ReplicaClient, request: &request::Parts) -> Digest {
         let extractor = RequestKeyExtractor::new();
-        request_name(site, &request.method, |bytes| {
+        request_name(client, &request.method, |bytes| {
             extractor.write_shared(request, bytes);
         })
     }
 
     #[test]
     fn a_request_has_one_name_at_all_replicas_and_another_where_its_key_is_another() {
-        let sites = [site(), site()];
+        let clients = [client(), client()];
         let base = get("/a?b", &[("accept", "x"), ("user-agent", "one")]);
         let same = get("/a?b", &[("accept", "x"), ("user-agent", "two")]);
-        assert_eq!(name(&sites[0], &base), name(&sites[1], &same));
+        assert_eq!(name(&clients[0], &base), name(&clients[1], &same));
         let mut head = get("/a?b", &[("accept", "x")]);
         head.method = Method::HEAD;
         let others = [
@@ -97,8 +97,11 @@ mod tests {
             ),
             head,
         ];
-        let mut names: Vec<_> = others.iter().map(|other| name(&sites[0], other)).collect();
-        names.push(name(&sites[0], &base));
+        let mut names: Vec<_> = others
+            .iter()
+            .map(|other| name(&clients[0], other))
+            .collect();
+        names.push(name(&clients[0], &base));
         let count = names.len();
         names.sort_unstable();
         names.dedup();
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_variant_has_a_name_by_its_key_and_its_values() {
-        let site = site();
+        let client = client();
         let of = |agent: &'static str| {
             let mut fields = http::HeaderMap::new();
             fields.insert("user-agent", HeaderValue::from_static(agent));
@@ -115,26 +118,29 @@ mod tests {
         };
         let (one, two) = (of("one"), of("two"));
         assert_eq!(
-            variant_values(&site, &one),
-            variant_values(&site, &of("one"))
+            variant_values(&client, &one),
+            variant_values(&client, &of("one"))
         );
-        assert_ne!(variant_values(&site, &one), variant_values(&site, &two));
+        assert_ne!(variant_values(&client, &one), variant_values(&client, &two));
         let key = Digest(1);
         assert_ne!(
-            variant_name(&site, key, &one),
-            variant_name(&site, key, &two)
+            variant_name(&client, key, &one),
+            variant_name(&client, key, &two)
         );
         assert_ne!(
-            variant_name(&site, key, &one),
-            variant_name(&site, Digest(2), &one)
+            variant_name(&client, key, &one),
+            variant_name(&client, Digest(2), &one)
         );
-        assert_ne!(variant_name(&site, key, &one), variant_values(&site, &one));
-        // Of fields that a request has not, the names alone tell.
+        assert_ne!(
+            variant_name(&client, key, &one),
+            variant_values(&client, &one)
+        );
+        // Of fields that a request lacks, the names alone tell.
         let without = |name| {
             let names = [HeaderName::from_static(name)];
             Variant::new(names.into(), &http::HeaderMap::new())
         };
         let (one, two) = (without("user-agent"), without("accept"));
-        assert_ne!(variant_values(&site, &one), variant_values(&site, &two));
+        assert_ne!(variant_values(&client, &one), variant_values(&client, &two));
     }
 }

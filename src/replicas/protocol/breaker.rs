@@ -1,41 +1,32 @@
-//! Whether the store is in use: one beat after the other is sent to this replica's own inbox, and comes back.
+//! Whether the store is in use. This replica keeps sending beats to its own inbox, and the store echoes them.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::Time;
 
-/// So many requests in a row that waited in vain open it.
+/// So many requests in a row without a reply open it.
 const IN_VAIN: u32 = 3;
 
-/// Beats under way that are remembered.
+/// The most beats under way that are remembered.
 const BEATS: usize = 64;
 
-/// Echoes of which the quickest says how far away the store is: a process that is short of time makes the others look slow.
+/// How many echoes count: the quickest says how far away the store is, because a busy process makes others look slow.
 const ECHOES: usize = 8;
 
-/// Closed, the store is in use; open, nobody asks it. It begins open.
+/// While it is closed, the store is in use; while it is open, it is not. It begins open.
 #[derive(Debug)]
 pub(super) struct Breaker {
     is_up: bool,
     in_vain: u32,
     next_beat: u64,
-    /// Beats that have not come back, and when they were sent.
+    /// Beats without an echo yet, and when they were sent.
     under_way: VecDeque<(u64, Time)>,
-    /// How long the last ones took.
+    /// How long the last echoes took.
     echoes: VecDeque<Duration>,
-    /// Until when whoever asked shares in what has been counted.
+    /// Requests sent before this time have been counted already.
     counted: Time,
     patience: Duration,
     down_after: Duration,
-}
-
-/// What an event means for those who use the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(super) enum Change {
-    None,
-    Closes,
-    Opens,
 }
 
 // ===== impl Breaker =====
@@ -72,10 +63,12 @@ impl Breaker {
         number
     }
 
-    /// A beat has come back: if it was as quick as a request would want it, the store is in use again.
-    pub(super) fn echo(&mut self, number: u64, now: Time) -> Change {
+    /// A beat has come back. If it was quick enough for a request, the store is in use again. `true`: it was too slow,
+    /// and the breaker opens.
+    #[must_use]
+    pub(super) fn echo(&mut self, number: u64, now: Time) -> bool {
         let Ok(found) = self.under_way.binary_search_by_key(&number, |beat| beat.0) else {
-            return Change::None;
+            return false;
         };
         let (_, sent) = self.under_way[found];
         self.under_way.drain(..=found);
@@ -86,10 +79,8 @@ impl Breaker {
             return self.in_vain(sent, now);
         }
         self.in_vain = 0;
-        match mem::replace(&mut self.is_up, true) {
-            true => Change::None,
-            false => Change::Closes,
-        }
+        self.is_up = true;
+        false
     }
 
     /// The store has answered a request.
@@ -97,18 +88,16 @@ impl Breaker {
         self.in_vain = 0;
     }
 
-    /// A request has waited for nothing since `asked`, or got an error. Requests that waited at the same time count as one: what
-    /// delayed them may have been one thing, and short.
-    pub(super) fn in_vain(&mut self, asked: Time, now: Time) -> Change {
+    /// A request has had no reply since `asked`, or got an error. Requests that waited at the same time count as one,
+    /// because the same short delay may have hit them all. `true`: the breaker opens.
+    #[must_use]
+    pub(super) fn in_vain(&mut self, asked: Time, now: Time) -> bool {
         if asked < self.counted {
-            return Change::None;
+            return false;
         }
         self.counted = now;
         self.in_vain += 1;
-        match self.is_up && self.in_vain >= IN_VAIN {
-            true => Change::Opens,
-            false => Change::None,
-        }
+        self.is_up && self.in_vain >= IN_VAIN
     }
 
     /// How long no beat has come back.
@@ -117,13 +106,13 @@ impl Breaker {
         oldest.map_or(Duration::ZERO, |&(_, sent)| now.saturating_sub(sent))
     }
 
-    /// When it opens if no beat comes back until then.
+    /// When it opens unless a beat comes back.
     pub(super) fn opens_at(&self) -> Option<Time> {
         let &(_, sent) = self.under_way.front()?;
         self.is_up.then_some(sent + self.down_after)
     }
 
-    /// The link is a new one: beats that were under way don't come back.
+    /// The link is new: beats that were under way won't come back.
     pub(super) fn relinked(&mut self) {
         self.under_way.clear();
     }
@@ -149,7 +138,7 @@ mod tests {
     fn closed() -> Breaker {
         let mut breaker = breaker();
         let beat = breaker.beat(ms(0));
-        assert_eq!(breaker.echo(beat, ms(1)), Change::Closes);
+        assert!(!breaker.echo(beat, ms(1)));
         breaker
     }
 
@@ -158,7 +147,7 @@ mod tests {
         let mut breaker = breaker();
         assert!(!breaker.is_up());
         let beat = breaker.beat(ms(0));
-        assert_eq!(breaker.echo(beat, ms(1)), Change::Closes);
+        assert!(!breaker.echo(beat, ms(1)));
         assert!(breaker.is_up());
         assert_eq!(breaker.round_trip(), Some(ms(1)));
     }
@@ -167,7 +156,7 @@ mod tests {
     fn an_echo_slower_than_patience_does_not_close_it() {
         let mut breaker = breaker();
         let beat = breaker.beat(ms(0));
-        assert_eq!(breaker.echo(beat, ms(51)), Change::None);
+        assert!(!breaker.echo(beat, ms(51)));
         assert!(!breaker.is_up());
     }
 
@@ -176,14 +165,14 @@ mod tests {
         let mut breaker = closed();
         let beats = [200, 400, 600].map(|at| (breaker.beat(ms(at)), at));
         let slow = beats.map(|(beat, at)| breaker.echo(beat, ms(at + 60)));
-        assert_eq!(slow, [Change::None, Change::None, Change::Opens]);
+        assert_eq!(slow, [false, false, true]);
     }
 
     #[test]
     fn an_echo_that_comes_twice_is_heard_once() {
         let mut breaker = closed();
         breaker.open();
-        assert_eq!(breaker.echo(0, ms(2)), Change::None);
+        assert!(!breaker.echo(0, ms(2)));
         assert!(!breaker.is_up());
     }
 
@@ -195,23 +184,17 @@ mod tests {
             now += 50;
             breaker.in_vain(ms(now - 50), ms(now))
         };
-        assert_eq!(
-            [in_vain(&mut breaker), in_vain(&mut breaker)],
-            [Change::None; 2]
-        );
+        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [false; 2]);
         breaker.answered();
-        assert_eq!(
-            [in_vain(&mut breaker), in_vain(&mut breaker)],
-            [Change::None; 2]
-        );
-        assert_eq!(in_vain(&mut breaker), Change::Opens);
+        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [false; 2]);
+        assert!(in_vain(&mut breaker));
     }
 
     #[test]
     fn requests_that_wait_in_vain_at_the_same_time_count_as_one() {
         let mut breaker = closed();
         for asked in 0..50 {
-            assert_eq!(breaker.in_vain(ms(asked), ms(asked + 50)), Change::None);
+            assert!(!breaker.in_vain(ms(asked), ms(asked + 50)));
         }
     }
 
@@ -238,7 +221,7 @@ mod tests {
         let later = breaker.beat(ms(400));
         assert_eq!(breaker.opens_at(), Some(ms(500)));
         assert_eq!(breaker.silence(ms(450)), ms(250));
-        assert_eq!(breaker.echo(later, ms(410)), Change::None);
+        assert!(!breaker.echo(later, ms(410)));
         assert_eq!(breaker.opens_at(), None);
         assert_eq!(breaker.silence(ms(450)), ms(0));
     }

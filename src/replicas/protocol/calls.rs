@@ -1,16 +1,16 @@
-//! How long the calls of a key took of late: those shorter than a few round trips are not worth the store.
+//! How long recent calls took: a call shorter than a few round trips is not worth the store.
 
 use std::time::Duration;
 
 use crate::replicas::id::Digest;
 
-// Few in tests, whose replicas are many.
+// Few in tests, which have many replicas.
 const PLACES: usize = if cfg!(test) { 64 } else { 4096 };
 
-/// A bounded memory: a key has one place, which the next key of that place takes.
+/// A bounded memory: each key has one place, and the next key with the same place replaces it.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    /// Empty until something is remembered.
+    /// Empty until the first call is remembered.
     places: Vec<Option<(Digest, Duration)>>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Local, Settings, Time, Verdict};
+use super::{ContestOutcome, Local, ProtocolSettings, Time};
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
     message::Address,
@@ -14,38 +14,38 @@ pub(super) struct Entry<L: Local> {
     pub(super) local: L,
     /// Callers below this number have asked.
     pub(super) asked: u64,
-    pub(super) part: Part,
+    pub(super) phase: Phase,
     /// The script under way.
     pub(super) attempt: Option<Attempt>,
-    /// The name of the last attempt to lead.
+    /// The name of its last attempt to lead.
     pub(super) flight: FlightId,
     /// How long the store may still be waited for.
     pub(super) budget: Duration,
-    /// How often it has contended again because its leader was gone.
+    /// How often it has contended again because the leader that it followed was gone.
     pub(super) retries: u32,
-    /// Seats of earlier attempts, which may be answered until this one leads.
+    /// Seats of earlier attempts, which may still be answered until it leads.
     pub(super) earlier: Vec<Followed>,
-    /// When the leader that it follows, or followed last, was known to be alive.
+    /// When the leader that it follows, or followed last, was last heard of.
     pub(super) heard: Time,
 
-    /// Whether followers from elsewhere may join (P1).
+    /// Whether followers from other replicas may join (P1).
     pub(super) open: bool,
     /// When the call began.
     pub(super) began: Option<Time>,
     pub(super) ended: bool,
-    /// When the lease that it has is renewed.
+    /// When to renew its lease, if it has one.
     pub(super) lease: Option<Time>,
     pub(super) followers: BTreeMap<Seat, Follower<L::Seat>>,
-    /// Seats that were given up, or refused: what comes later about one takes none.
+    /// Seats that were left or refused: a late message about one must not take it again.
     pub(super) left: Vec<Seat>,
-    /// What its timer is set to.
+    /// Its deadline in the timers.
     pub(super) due: Option<Time>,
 }
 
 /// What the local leader waits for.
 #[derive(Debug)]
-pub(super) enum Part {
-    /// The store's reply, until then.
+pub(super) enum Phase {
+    /// The store's reply, until this time.
     Asking { until: Time },
     /// Another replica's answer.
     Following(Following),
@@ -55,21 +55,21 @@ pub(super) enum Part {
         covered: u64,
         until: Time,
     },
-    /// Nothing more; the verdict, until it is taken.
-    Told(Option<Verdict>),
+    /// Nothing; holds the outcome until it is taken.
+    Told(Option<ContestOutcome>),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) join: Address,
     pub(super) sent: Time,
-    /// What was announced.
+    /// The callers that its join announced.
     pub(super) asked: u64,
-    /// Who has said that it can't be joined, before the store said that it leads.
+    /// The replica and flight that refused it before the store named that flight as the leader.
     pub(super) gone: Option<(Inbox, FlightId)>,
 }
 
-/// A seat in a flight of another replica.
+/// A seat in another replica's flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Followed {
     pub(super) inbox: Inbox,
@@ -81,27 +81,27 @@ pub(super) struct Followed {
 pub(super) struct Following {
     pub(super) at: Followed,
     pub(super) probe_at: Time,
-    /// Asked, and no answer yet.
+    /// A probe is under way.
     pub(super) probed: bool,
     /// Callers below this number have been announced.
     pub(super) announced: u64,
-    /// When the next may be.
+    /// When the next announcement may be sent.
     pub(super) cover_from: Time,
 }
 
-/// A follower elsewhere.
+/// A follower at another replica.
 pub(super) struct Follower<S> {
     pub(super) inbox: Inbox,
-    /// Its callers below this number had asked when it last said so (P2).
+    /// Its callers below this number had asked when it last announced them (P2).
     pub(super) asked: u64,
     pub(super) heard: Time,
     pub(super) seat: S,
 }
 
-/// Seats that are remembered after they were left.
+/// How many left seats are remembered.
 const LEFT: usize = 64;
 
-/// A follower that has not asked for so many probes has gone without a word.
+/// A follower that misses so many probes is gone.
 const SILENT_PROBES: u32 = 4;
 
 // ===== impl Entry =====
@@ -119,7 +119,7 @@ impl<L: Local> Entry<L> {
             target,
             local,
             asked,
-            part: Part::Told(None),
+            phase: Phase::Told(None),
             attempt: None,
             flight: FlightId(0),
             budget,
@@ -136,21 +136,21 @@ impl<L: Local> Entry<L> {
         }
     }
 
-    /// Whether its local leader waits for something.
+    /// Whether its local leader waits for an outcome.
     pub(super) fn waits(&self) -> bool {
-        !matches!(self.part, Part::Told(_))
+        !matches!(self.phase, Phase::Told(_))
     }
 
-    /// The seat that an address is of, if it is one of this entry's. A seat whose reply is under way is in a flight that is
-    /// not known yet.
+    /// Which of this entry's seats an address names, if any. While the store's reply is under way, the flight of its
+    /// seat is not known yet.
     pub(super) fn seat_at(&self, to: &Address) -> Option<SeatAt> {
         if to.digest != self.digest {
             return None;
         }
         let is_it = |at: &Followed| at.seat == to.seat && at.flight == to.flight;
-        match &self.part {
-            Part::Following(following) if is_it(&following.at) => return Some(SeatAt::Now),
-            Part::Asking { .. } if self.attempt.is_some_and(|a| a.join.seat == to.seat) => {
+        match &self.phase {
+            Phase::Following(following) if is_it(&following.at) => return Some(SeatAt::Now),
+            Phase::Asking { .. } if self.attempt.is_some_and(|a| a.join.seat == to.seat) => {
                 return Some(SeatAt::Asked);
             }
             _ => {}
@@ -164,31 +164,31 @@ impl<L: Local> Entry<L> {
         }
     }
 
-    pub(super) fn next_due(&self, settings: &Settings) -> Option<Time> {
-        let part = match &self.part {
-            Part::Asking { until } | Part::Fetching { until, .. } => Some(*until),
-            Part::Following(following) => Some(match self.asked > following.announced {
+    pub(super) fn next_due(&self, settings: &ProtocolSettings) -> Option<Time> {
+        let phase = match &self.phase {
+            Phase::Asking { until } | Phase::Fetching { until, .. } => Some(*until),
+            Phase::Following(following) => Some(match self.asked > following.announced {
                 true => following.probe_at.min(following.cover_from),
                 false => following.probe_at,
             }),
-            Part::Told(_) => None,
+            Phase::Told(_) => None,
         };
         let oldest = self.followers.values().map(|follower| follower.heard).min();
         let silent = oldest.map(|heard| heard + settings.silent());
-        [part, self.lease, silent].into_iter().flatten().min()
+        [phase, self.lease, silent].into_iter().flatten().min()
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeatAt {
-    /// Of the script whose reply is under way.
+    /// The seat of the script whose reply is under way.
     Asked,
-    /// Where it follows.
+    /// The seat of the flight that it follows.
     Now,
     Earlier,
 }
 
-impl Settings {
+impl ProtocolSettings {
     /// How long a follower may be silent.
     pub(super) fn silent(&self) -> Duration {
         SILENT_PROBES * self.probe

@@ -1,23 +1,24 @@
-//! The waiting side: asking the store, following another replica, contending again.
+//! The follower's side: asking the store, following another replica, contending again.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{
-    Command, Contended, EntryId, Local, Orphan, Protocol, Reason, Refused, Time, Verdict, Why,
-    entry::{Attempt, Entry, Followed, Following, Part, SeatAt},
+    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Orphan, Protocol,
+    Refused, Time,
+    entry::{Attempt, Entry, Followed, Following, Phase, SeatAt},
 };
 use crate::replicas::{
     id::{FlightId, Inbox, Seat},
-    message::{Address, Body, Message},
+    message::{Address, AnswerBody, Message},
 };
 
-/// How often an entry contends again because its leader was gone.
+/// How often an entry contends again because the leader that it followed was gone.
 const RETRIES: u32 = 2;
 
 impl<L: Local> Protocol<L> {
-    /// Contends anew, for the callers that the last answer did not cover; those below `asked` have asked.
+    /// Contends again for the callers that the last answer did not cover; those below `asked` have asked.
     pub(crate) fn again(&mut self, id: EntryId, asked: u64, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -28,7 +29,7 @@ impl<L: Local> Protocol<L> {
         self.ask(id, None, now);
     }
 
-    /// One more caller of the local flight has asked: this number.
+    /// One more caller has joined the local flight, with this number.
     pub(crate) fn one_more(&mut self, id: EntryId, number: u64, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -38,12 +39,12 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Announces the callers that have asked, where that may be done now.
+    /// Announces new callers to the leader, if an announcement is due.
     fn announce(&mut self, id: EntryId, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let Part::Following(following) = &mut entry.part else {
+        let Phase::Following(following) = &mut entry.phase else {
             return;
         };
         if entry.asked > following.announced && now >= following.cover_from {
@@ -62,16 +63,16 @@ impl<L: Local> Protocol<L> {
             return;
         };
         let why = match (up, entry.open) {
-            (false, _) => Some(Why::Down),
+            (false, _) => Some(AloneReason::Down),
             // Nobody else may join it, and its key may have a newer flight.
-            (true, false) => Some(Why::Lost),
-            (true, true) => entry.budget.is_zero().then_some(Why::Slow),
+            (true, false) => Some(AloneReason::Lost),
+            (true, true) => entry.budget.is_zero().then_some(AloneReason::Slow),
         };
         if let Some(why) = why {
-            self.settle(id, Verdict::Alone(why), now);
+            self.settle(id, ContestOutcome::Alone(why), now);
             return;
         }
-        // Of an answer that came before its reply.
+        // Left over if an answer came before the store's reply.
         let old = entry.attempt.take();
         self.named.remove(&entry.flight);
         let digest = entry.digest;
@@ -95,7 +96,7 @@ impl<L: Local> Protocol<L> {
             asked,
             gone: None,
         });
-        entry.part = Part::Asking {
+        entry.phase = Phase::Asking {
             until: now + entry.budget,
         };
         self.named.insert(join.flight, id);
@@ -109,21 +110,21 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Contends again; the seat that it has may be answered until it leads.
+    /// Contends again; its present seat may still be answered until it leads.
     fn ask_again(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match &entry.part {
-            Part::Following(Following { at, .. }) | Part::Fetching { from: at, .. } => {
+        match &entry.phase {
+            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => {
                 entry.earlier.push(*at);
             }
-            Part::Asking { .. } | Part::Told(_) => {}
+            Phase::Asking { .. } | Phase::Told(_) => {}
         }
         if pass_over.is_some() {
             entry.retries += 1;
             if entry.retries > RETRIES {
-                self.settle(id, Verdict::Alone(Why::Lost), now);
+                self.settle(id, ContestOutcome::Alone(AloneReason::Lost), now);
                 return;
             }
         }
@@ -168,7 +169,7 @@ impl<L: Local> Protocol<L> {
             Err(Refused) => {
                 self.seats.remove(&attempt.join.seat);
                 if self.entries.get(&id).is_some_and(Entry::waits) {
-                    self.settle(id, Verdict::Alone(Why::Down), now);
+                    self.settle(id, ContestOutcome::Alone(AloneReason::Down), now);
                 }
                 self.failed(now);
             }
@@ -176,7 +177,7 @@ impl<L: Local> Protocol<L> {
         self.schedule(id);
     }
 
-    /// Nobody waits for the reply to that script any more (P5), and nobody is to answer its seat.
+    /// Nobody waits for the reply to that script any more (P5), and its seat must not be answered.
     pub(super) fn orphan(&mut self, attempt: &Attempt, now: Time) {
         let join = attempt.join;
         self.asked.remove(&join.flight);
@@ -185,7 +186,7 @@ impl<L: Local> Protocol<L> {
         self.orphans.insert(join.flight, Orphan { join, until });
     }
 
-    /// Nobody waits for what a script has brought about (P5).
+    /// Undoes a script that nobody waits for (P5).
     fn undo(&mut self, join: Address, reply: Result<Contended, Refused>) {
         self.seats.remove(&join.seat);
         match reply {
@@ -206,7 +207,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        // It may be calling on its own by now: then it can be joined from here on.
+        // It may already be making its call alone; others can join it from now on.
         let named = self.named.contains_key(&attempt.join.flight);
         if !named || !entry.open || entry.ended {
             self.command(Command::Release {
@@ -216,24 +217,24 @@ impl<L: Local> Protocol<L> {
         } else {
             entry.lease = Some(now + self.settings.lease / 3);
         }
-        if matches!(self.entries[&id].part, Part::Asking { .. }) {
-            self.counts.takeovers += u64::from(over);
-            self.settle(id, Verdict::Lead, now);
+        if matches!(self.entries[&id].phase, Phase::Asking { .. }) {
+            self.stats.takeovers += u64::from(over);
+            self.settle(id, ContestOutcome::Lead, now);
         }
     }
 
     fn held(&mut self, id: EntryId, attempt: Attempt, at: Followed, now: Time) {
-        // The store has named another.
+        // The store has named another flight.
         self.named.remove(&attempt.join.flight);
         let patience = self.settings.lease + 2 * self.settings.probe;
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if matches!(&entry.part, Part::Fetching { from, .. } if from.seat == at.seat) {
-            // Its answer came before this.
+        if matches!(&entry.phase, Phase::Fetching { from, .. } if from.seat == at.seat) {
+            // Its answer came first.
             return;
         }
-        if !matches!(entry.part, Part::Asking { .. }) {
+        if !matches!(entry.phase, Phase::Asking { .. }) {
             self.undo(
                 attempt.join,
                 Ok(Contended::Held {
@@ -248,13 +249,13 @@ impl<L: Local> Protocol<L> {
             self.ask_again(id, Some(at.flight), now);
             return;
         }
-        // The same flight again, which did not answer: what was heard of it was heard then.
+        // The same flight again, which did not answer: keep the time when it was last heard of.
         let known = entry.earlier.iter().any(|old| old.flight == at.flight);
         if !known {
             entry.heard = now;
         }
         let heard = entry.heard;
-        entry.part = Part::Following(Following {
+        entry.phase = Phase::Following(Following {
             at,
             probe_at: now + self.settings.probe,
             probed: known,
@@ -263,7 +264,7 @@ impl<L: Local> Protocol<L> {
         });
         if known {
             if now.saturating_sub(heard) >= patience {
-                self.settle(id, Verdict::Alone(Why::Lost), now);
+                self.settle(id, ContestOutcome::Alone(AloneReason::Lost), now);
                 return;
             }
             let to = at.address(entry.digest);
@@ -280,7 +281,7 @@ impl<L: Local> Protocol<L> {
         };
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.heard = now;
-            if let Part::Following(following) = &mut entry.part {
+            if let Phase::Following(following) = &mut entry.phase {
                 following.probed = false;
             }
         }
@@ -293,8 +294,8 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match (&entry.part, &mut entry.attempt, at) {
-            (Part::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
+        match (&entry.phase, &mut entry.attempt, at) {
+            (Phase::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
                 self.ask_again(id, Some(to.flight), now);
             }
             (_, Some(attempt), SeatAt::Asked) => attempt.gone = Some((from, to.flight)),
@@ -302,10 +303,15 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    pub(super) fn alone(&mut self, to: Address, reason: Reason, now: Time) {
+    pub(super) fn alone(&mut self, to: Address, reason: NotShared, now: Time) {
         match self.own_seat(&to) {
             Some((id, SeatAt::Now | SeatAt::Asked)) => {
-                self.settle_by(id, Verdict::Alone(Why::Told(reason)), Some(to.seat), now);
+                self.settle_by(
+                    id,
+                    ContestOutcome::Alone(AloneReason::Told(reason)),
+                    Some(to.seat),
+                    now,
+                );
             }
             Some((_, SeatAt::Earlier)) | None => {}
         }
@@ -316,49 +322,49 @@ impl<L: Local> Protocol<L> {
         (to, leader): (Address, Inbox),
         covered: u64,
         took: Duration,
-        body: Body,
+        body: AnswerBody,
         now: Time,
     ) {
         let Some((id, at)) = self.own_seat(&to) else {
-            // It gave the seat up, and word of that was lost with a link: the value is kept for nobody.
-            if let Body::Stored(_) = body {
+            // The seat was left, and the message was lost with a link: tell the leader that nobody needs the value.
+            if let AnswerBody::Stored(_) = body {
                 self.tell(leader, Message::Leave { to });
             }
             return;
         };
         self.calls.remember(to.digest, took);
         match body {
-            Body::Inline(body) => {
-                let verdict = match body.len() <= self.settings.max_body {
-                    true => Verdict::Answer { body, covered },
-                    false => Verdict::Alone(Why::Told(Reason::TooLarge)),
+            AnswerBody::Inline(body) => {
+                let outcome = match body.len() <= self.settings.max_body {
+                    true => ContestOutcome::Answer { body, covered },
+                    false => ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
                 };
-                self.settle_by(id, verdict, Some(to.seat), now);
+                self.settle_by(id, outcome, Some(to.seat), now);
             }
-            Body::Stored(value) => {
+            AnswerBody::Stored(value) => {
                 let Some(entry) = self.entries.get_mut(&id) else {
                     return;
                 };
-                let from = match (&entry.part, at) {
-                    // Another seat's, which is as good.
-                    (Part::Fetching { .. }, _) => return,
-                    (Part::Following(following), SeatAt::Now) => following.at,
+                let from = match (&entry.phase, at) {
+                    // It already fetches the answer of another seat, which is just as good.
+                    (Phase::Fetching { .. }, _) => return,
+                    (Phase::Following(following), SeatAt::Now) => following.at,
                     (_, SeatAt::Earlier) => {
                         let is_it = |old: &&Followed| old.seat == to.seat;
                         *entry.earlier.iter().find(is_it).expect("found just now")
                     }
-                    // As the reply will say.
+                    // The store's reply will say the same.
                     _ => Followed {
                         inbox: leader,
                         flight: to.flight,
                         seat: to.seat,
                     },
                 };
-                if let (Part::Following(following), SeatAt::Earlier) = (&entry.part, at) {
+                if let (Phase::Following(following), SeatAt::Earlier) = (&entry.phase, at) {
                     entry.earlier.push(following.at);
                 }
                 let until = now + self.settings.down_after;
-                entry.part = Part::Fetching {
+                entry.phase = Phase::Fetching {
                     from,
                     covered,
                     until,
@@ -373,7 +379,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The body of an answer, which the store had or had not.
+    /// The body of an answer, if the store had it.
     pub(crate) fn fetched(&mut self, seat: Seat, body: Option<Bytes>, now: Time) {
         let Some(&id) = self.seats.get(&seat) else {
             return;
@@ -381,7 +387,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        let Part::Fetching { from, covered, .. } = entry.part else {
+        let Phase::Fetching { from, covered, .. } = entry.phase else {
             return;
         };
         if from.seat != seat {
@@ -389,14 +395,18 @@ impl<L: Local> Protocol<L> {
         }
         match body {
             Some(body) if body.len() <= self.settings.max_body => {
-                self.settle(id, Verdict::Answer { body, covered }, now);
+                self.settle(id, ContestOutcome::Answer { body, covered }, now);
             }
-            Some(_) => self.settle(id, Verdict::Alone(Why::Told(Reason::TooLarge)), now),
+            Some(_) => self.settle(
+                id,
+                ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
+                now,
+            ),
             None => self.ask_again(id, Some(from.flight), now),
         }
     }
 
-    /// So many replicas heard the probe of `seat`; none, if its leader's process is gone.
+    /// How many replicas received the probe of `seat`: none if its leader's process is gone.
     pub(crate) fn heard(&mut self, seat: Seat, receivers: usize, now: Time) {
         let Some(&id) = self.seats.get(&seat) else {
             return;
@@ -404,7 +414,7 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        if let Part::Following(following) = &entry.part
+        if let Phase::Following(following) = &entry.phase
             && following.at.seat == seat
             && receivers == 0
         {
@@ -412,7 +422,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The entry whose own seat `to` is.
+    /// The entry that has the seat `to`, and which of its seats it is.
     fn own_seat(&self, to: &Address) -> Option<(EntryId, SeatAt)> {
         let &id = self.seats.get(&to.seat)?;
         Some((id, self.entries.get(&id)?.seat_at(to)?))
@@ -424,18 +434,19 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match &mut entry.part {
-            Part::Asking { until } if now >= *until => {
+        match &mut entry.phase {
+            Phase::Asking { until } if now >= *until => {
                 let asked = entry.attempt.map_or(now, |attempt| attempt.sent);
-                self.settle(id, Verdict::Alone(Why::Slow), now);
-                let change = self.breaker.in_vain(asked, now);
-                self.changed(change, now);
+                self.settle(id, ContestOutcome::Alone(AloneReason::Slow), now);
+                if self.breaker.in_vain(asked, now) {
+                    self.open_breaker(now);
+                }
             }
-            Part::Fetching { until, from, .. } if now >= *until => {
+            Phase::Fetching { until, from, .. } if now >= *until => {
                 let flight = from.flight;
                 self.ask_again(id, Some(flight), now);
             }
-            Part::Following(following) if now >= following.probe_at => {
+            Phase::Following(following) if now >= following.probe_at => {
                 if following.probed {
                     self.ask_again(id, None, now);
                     return;
@@ -447,34 +458,36 @@ impl<L: Local> Protocol<L> {
                 self.tell(at, Message::Probe { to, inbox });
                 self.announce(id, now);
             }
-            Part::Following(_) => self.announce(id, now),
-            Part::Asking { .. } | Part::Fetching { .. } | Part::Told(_) => {}
+            Phase::Following(_) => self.announce(id, now),
+            Phase::Asking { .. } | Phase::Fetching { .. } | Phase::Told(_) => {}
         }
     }
 
-    // ===== the verdict =====
+    // ===== the outcome =====
 
-    /// Tells the local leader, once (P4), and leaves the seats that it has elsewhere.
-    pub(super) fn settle(&mut self, id: EntryId, verdict: Verdict, now: Time) {
-        self.settle_by(id, verdict, None, now);
+    /// Gives the local leader its outcome, once (P4), and leaves its seats at other replicas.
+    pub(super) fn settle(&mut self, id: EntryId, outcome: ContestOutcome, now: Time) {
+        self.settle_by(id, outcome, None, now);
     }
 
-    /// As `settle`, where the leader of `seat` has spoken, and has forgotten the seat with that.
-    fn settle_by(&mut self, id: EntryId, verdict: Verdict, seat: Option<Seat>, now: Time) {
-        match &verdict {
-            Verdict::Lead => self.counts.led += 1,
-            Verdict::Answer { .. } => self.counts.followed += 1,
-            Verdict::Alone(Why::Slow) => self.counts.slow += 1,
-            Verdict::Alone(Why::Down) => self.counts.down += 1,
-            Verdict::Alone(Why::Short) => self.counts.short += 1,
-            Verdict::Alone(Why::Told(_) | Why::Lost) => self.counts.told += 1,
+    /// As `settle`, when the leader of `seat` has answered and so has forgotten the seat.
+    fn settle_by(&mut self, id: EntryId, outcome: ContestOutcome, seat: Option<Seat>, now: Time) {
+        match &outcome {
+            ContestOutcome::Lead => self.stats.led += 1,
+            ContestOutcome::Answer { .. } => self.stats.followed += 1,
+            ContestOutcome::Alone(AloneReason::Slow) => self.stats.alone_slow += 1,
+            ContestOutcome::Alone(AloneReason::Down) => self.stats.alone_down += 1,
+            ContestOutcome::Alone(AloneReason::Short) => self.stats.alone_short += 1,
+            ContestOutcome::Alone(AloneReason::Told(_) | AloneReason::Lost) => {
+                self.stats.alone_told += 1
+            }
         }
         self.withdraw(id, seat);
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if let Verdict::Answer { .. } = verdict {
-            // It makes no call: nobody is to join one, or to wait for one.
+        if let ContestOutcome::Answer { .. } = outcome {
+            // It makes no call, so nobody may join or wait for one.
             let flight = entry.flight;
             self.named.remove(&flight);
             self.send_away(id);
@@ -482,13 +495,13 @@ impl<L: Local> Protocol<L> {
             entry.began = Some(now);
         }
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.part = Part::Told(Some(verdict));
+            entry.phase = Phase::Told(Some(outcome));
         }
         self.out.push(super::Output::Settled(id));
         self.schedule(id);
     }
 
-    /// Leaves all seats elsewhere but that of the script under way, and that which has been `answered`.
+    /// Leaves all seats at other replicas except that of the script under way and the `answered` one.
     pub(super) fn withdraw(&mut self, id: EntryId, answered: Option<Seat>) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -496,13 +509,13 @@ impl<L: Local> Protocol<L> {
         if let Some(attempt) = &entry.attempt {
             self.seats.remove(&attempt.join.seat);
         }
-        let now = match &entry.part {
-            Part::Following(Following { at, .. }) | Part::Fetching { from: at, .. } => Some(*at),
-            Part::Asking { .. } | Part::Told(_) => None,
+        let now = match &entry.phase {
+            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => Some(*at),
+            Phase::Asking { .. } | Phase::Told(_) => None,
         };
         let digest = entry.digest;
         for at in std::mem::take(&mut entry.earlier).into_iter().chain(now) {
-            // None twice: one that is fetched may be among the earlier.
+            // Each once: a seat whose answer is fetched may also be among the earlier ones.
             let held = self.seats.remove(&at.seat).is_some();
             if held && Some(at.seat) != answered {
                 let to = at.address(digest);

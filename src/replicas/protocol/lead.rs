@@ -1,16 +1,16 @@
-//! The leading side: joins from elsewhere, the end of a call, forgetting.
+//! The leader's side: joins from other replicas, the end of a call, forgetting.
 
 use bytes::Bytes;
 
 use super::{
-    Command, EntryId, Local, Output, Protocol, Reason, Refusal, Time, Unjoined, entry::Follower,
+    Command, EntryId, Local, NotShared, Output, Protocol, Refusal, Time, Unjoined, entry::Follower,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox},
-    message::{Address, Body, Message},
+    message::{Address, AnswerBody, Message},
 };
 
-/// Replicas that may follow one flight.
+/// The most replicas that may follow one flight.
 const FOLLOWERS: usize = 4096;
 
 impl<L: Local> Protocol<L> {
@@ -34,7 +34,7 @@ impl<L: Local> Protocol<L> {
         let joined = if !entry.open || entry.ended {
             Err(Refusal::Gone.into())
         } else if entry.followers.len() >= FOLLOWERS {
-            Err(Refusal::Alone(Reason::Full).into())
+            Err(Refusal::Alone(NotShared::Full).into())
         } else {
             entry.local.join()
         };
@@ -118,7 +118,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// Those who have joined are to contend again.
+    /// Tells its followers to contend again.
     pub(super) fn send_away(&mut self, id: EntryId) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -137,14 +137,14 @@ impl<L: Local> Protocol<L> {
 
     // ===== the lease =====
 
-    /// Whether the lease of `flight` was still its own when it was to be renewed.
+    /// The reply to a renewal: whether `flight` still had its lease.
     pub(crate) fn renewed(&mut self, flight: FlightId, is_ours: bool) {
         let Some(&id) = self.named.get(&flight) else {
             return;
         };
         let entry = self.entries.get_mut(&id).filter(|_| !is_ours);
         if let Some(entry) = entry {
-            // Somebody else leads, or soon will. Who has joined is answered all the same.
+            // Another flight leads, or soon will. Followers that have joined are still answered.
             entry.lease = None;
             self.schedule(id);
         }
@@ -186,8 +186,9 @@ impl<L: Local> Protocol<L> {
 
     // ===== the end =====
 
-    /// The call has ended: from this instant on nobody joins it, nobody is announced (P2), and its lease is released.
-    /// `true` if followers elsewhere wait for [`answer`](Self::answer), which must come; else the entry is gone.
+    /// The call has ended: from now on nobody joins it, no caller is announced (P2), and its lease is released. `true`
+    /// if followers at other replicas wait for [`answer`](Self::answer), which must follow; otherwise the entry is
+    /// gone.
     pub(crate) fn end(&mut self, id: EntryId, now: Time) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
@@ -206,8 +207,8 @@ impl<L: Local> Protocol<L> {
         is_followed
     }
 
-    /// What followers elsewhere get, and the end of the entry.
-    pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, Reason>, now: Time) {
+    /// Answers followers at other replicas, and removes the entry.
+    pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, NotShared>, now: Time) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -215,7 +216,7 @@ impl<L: Local> Protocol<L> {
         let (digest, flight) = (entry.digest, entry.flight);
         let took = entry.began.map_or(now, |began| now.saturating_sub(began));
         let answer = match answer {
-            Ok(body) if body.len() > self.settings.max_body => Err(Reason::TooLarge),
+            Ok(body) if body.len() > self.settings.max_body => Err(NotShared::TooLarge),
             other => other,
         };
         let stored = match &answer {
@@ -224,7 +225,7 @@ impl<L: Local> Protocol<L> {
             }
             _ => None,
         };
-        let body = answer.map(|body| stored.map_or(Body::Inline(body), Body::Stored));
+        let body = answer.map(|body| stored.map_or(AnswerBody::Inline(body), AnswerBody::Stored));
         for (seat, follower) in followers {
             let to = Address {
                 digest,
@@ -252,11 +253,11 @@ impl<L: Local> Protocol<L> {
 
     // ===== forgetting =====
 
-    /// Later callers of this key, or of this target, start anew, here and elsewhere. Those who have joined go on.
+    /// Later callers of this key or target make a new call, at all replicas. Callers that have joined go on.
     pub(crate) fn forget(&mut self, name: Digest) {
         self.shut_all_of(name);
         if self.breaker.is_up() {
-            // Whoever contends next, here, sends its join behind this.
+            // The next local flight to contend sends its join after this.
             let from = self.inbox;
             self.command(Command::TellAll(Message::Forget { from, name }));
         }
@@ -273,7 +274,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// Another replica has said so.
+    /// Another replica has forgotten this key or target.
     pub(super) fn forgotten(&mut self, name: Digest) {
         for id in self.shut_all_of(name) {
             let local = self.entries[&id].local.clone();
@@ -298,7 +299,7 @@ impl<L: Local> Protocol<L> {
         ids
     }
 
-    /// Nobody joins it any more; who has joined goes on.
+    /// Nobody joins it any more; callers that have joined go on.
     pub(super) fn shut(&mut self, id: EntryId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.open = false;

@@ -1,32 +1,31 @@
-//! The protocol across replicas: what one replica does, without I/O and without a clock of its own.
+//! The protocol across replicas: one replica's state machine, without I/O or a clock.
 //!
-//! What happens comes in (a local flight contends, its call ends, the store replies, a message arrives, time passes); what
-//! is to be done comes out as [`Output`]s, in the order in which it is to be done. Whoever holds the machine takes these
-//! after each call and carries them out when no lock is held.
+//! Events come in (a local flight contends, its call ends, the store replies, a message arrives, time passes), and
+//! [`Output`]s come out, in the order in which to carry them out. The owner of the machine takes them after each event
+//! and carries them out under no lock.
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `entry` | one local flight's part: what its leader waits for, and who follows it from elsewhere |
+//! | `entry` | one local flight's part: what its leader waits for, and its followers at other replicas |
 //! | `follow` | asking the store, following another replica, contending again |
-//! | `lead` | joins from elsewhere, the end of a call, forgetting |
+//! | `lead` | joins from other replicas, the end of a call, forgetting |
 //! | `values` | answers that are too large for a message |
 //! | `breaker` | whether the store is in use |
 //! | `calls` | how long calls took |
 //!
 //! # Invariants, cited as P1 to P7
 //!
-//! 1. An entry can be found by the name of its flight (`named`) from before its script is sent until it is known that the
-//!    store named another, or its followers have been answered. Nobody joins one that is not `open`, or has `ended`.
-//! 2. What a seat is answered for was announced while the call was in flight: `end` marks the entry in the instant in which
-//!    the call ends, and what is announced later is not heard.
+//! 1. An entry can be found by the name of its flight (`named`) from before its script is sent until the store has
+//!    named another, or its followers have been answered. Nobody joins an entry that is not `open` or has `ended`.
+//! 2. A seat is answered only for callers that were announced while the call was in flight: `end` marks the entry when
+//!    the call ends, and later announcements are ignored.
 //! 3. A follower gives an answer only to callers whose numbers it had announced for the seat that the answer names.
-//! 4. A local leader is told once: to call, or what the answer is. From then on no message changes that.
-//! 5. A script whose reply nobody waits for any more is an orphan: a lease that it won is released, a seat that it took is
+//! 4. A local leader gets one outcome: to call, or the answer. After that no message changes it.
+//! 5. A script whose reply nobody waits for is an orphan: a lease that it wins is released, and a seat that it takes is
 //!    left.
-//! 6. At most one open entry of a digest: the local flights know each other, so a second one means that the first can't be
-//!    joined any more.
-//! 7. Nothing is kept for an entry that has been removed, but for its orphan and the value that its followers fetch; both
-//!    have an end in time.
+//! 6. There is at most one open entry for a digest. A second local flight of a key means that nobody can join the first
+//!    any more.
+//! 7. Nothing is kept for a removed entry except its orphan and the value that its followers fetch, and both expire.
 
 mod breaker;
 mod calls;
@@ -47,52 +46,53 @@ use std::{
 use bytes::Bytes;
 
 use self::{
-    breaker::{Breaker, Change},
+    breaker::Breaker,
     calls::Calls,
-    entry::{Entry, Followed, Part},
-    values::Value,
+    entry::{Entry, Followed, Phase},
+    values::StoredAnswer,
 };
 use super::{
+    ReplicaStats,
     id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
-    message::{Address, Message, Reason},
+    message::{Address, Message, NotShared},
 };
 
-/// Time since some moment of this replica's own; never compared with another's.
+/// The time since an arbitrary moment of this replica; never compared with another's.
 pub(crate) type Time = Duration;
 
-/// So many round trips a call must take to be worth the store.
+/// A call must take at least so many round trips to be worth the store.
 const WORTH: u32 = 4;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct ProtocolSettings {
     pub(crate) patience: Duration,
     pub(crate) lease: Duration,
     /// How often a follower asks whether its seat is there.
     pub(crate) probe: Duration,
-    /// How often this replica makes sure that the store hears and speaks.
+    /// How often this replica checks that the store hears and answers.
     pub(crate) beat: Duration,
     pub(crate) down_after: Duration,
     /// The least time between two announcements of one seat.
     pub(crate) cover: Duration,
-    /// A larger answer goes by the store and not in a message.
+    /// A larger answer is kept in the store and not sent in a message.
     pub(crate) inline: usize,
-    /// A larger one is not shared.
+    /// A larger answer is not shared.
     pub(crate) max_body: usize,
     /// How long the store keeps an answer.
     pub(crate) value_life: Duration,
 }
 
-/// Names one local flight's part in the protocol.
+/// Identifies a local flight's part in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId(u64);
 
 /// A local flight, as the protocol sees it.
 pub(crate) trait Local: Clone {
-    /// A place in it, held for a follower elsewhere.
+    /// A place in it, held for a follower at another replica.
     type Seat: Clone;
 
-    /// Joins it, as a follower that is here does. Called while the machine is locked: it may lock the flight, and must
-    /// neither call back nor run anybody's code.
+    /// Joins it as a local follower does. Called under the machine's lock: it may lock the flight, but must neither
+    /// call back nor run user code.
     fn join(&self) -> Result<Self::Seat, Unjoined<Self::Seat>>;
 }
 
@@ -100,60 +100,59 @@ pub(crate) trait Local: Clone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unjoined<S> {
     pub(crate) why: Refusal,
-    /// What is to be dropped under no lock.
+    /// What must be dropped under no lock.
     pub(crate) spare: Option<S>,
 }
 
-/// Why a follower from elsewhere may not join.
+/// Why a follower from another replica may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Another flight would do: it contends again.
+    /// Another flight will do: the follower contends again.
     Gone,
-    /// None would: it makes a call of its own.
-    Alone(Reason),
+    /// No flight will do: the follower makes its own call.
+    Alone(NotShared),
 }
 
-/// What the leader of a local flight is told.
+/// What the leader of a local flight is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ContestOutcome {
     /// It leads for all replicas: make the call.
     Lead,
-    /// Make the call, without the others.
-    Alone(Why),
+    /// Make the call on its own.
+    Alone(AloneReason),
     /// Another replica's answer, for the callers below this number. For the others: [`Protocol::again`].
     Answer { body: Bytes, covered: u64 },
 }
 
-/// Why a local flight makes its call without the others.
+/// Why a local flight makes its call on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum AloneReason {
     /// The store took longer than `patience`.
     Slow,
     /// The store is not in use.
     Down,
-    /// Calls of this key are too short to be worth it.
+    /// Calls of this key are too short for the store to be worth it.
     Short,
     /// The leader said so.
-    Told(Reason),
-    /// Those who led it are gone, time and again.
+    Told(NotShared),
+    /// Its leaders were gone again and again.
     Lost,
 }
 
-/// What is to be done, in this order.
+/// What to do next, in this order.
 #[derive(Debug)]
 pub(crate) enum Output<L: Local> {
-    Command(Command),
-    /// There is a verdict for the entry's leader.
+    /// The entry's leader has an outcome.
     Settled(EntryId),
-    /// A place that has been taken: from now on the flight depends on it too.
+    /// A seat has been taken: from now on the flight must not depend on its leader.
     Start(L::Seat),
-    /// One that is given up, to be dropped.
+    /// A seat to drop.
     Leave(L::Seat),
-    /// Nobody may join the local flight any more.
+    /// Nobody may join this local flight any more.
     Detach(L),
 }
 
-/// What the store is asked to do.
+/// A request to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// The one script of a contender. Its reply goes to [`Protocol::contended`].
@@ -185,60 +184,50 @@ pub(crate) enum Command {
         seat: Seat,
     },
     Delete(ValueId),
-    /// A message to one replica. How many heard a probe goes to [`Protocol::heard`].
+    /// A message to one replica. For a probe, the number of receivers goes to [`Protocol::heard`].
     Tell(Inbox, Message),
     TellAll(Message),
 }
 
-/// What the store says to a contender.
+/// The store's reply to a contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contended {
-    /// The lease is its own. `over`: another one had it, of whom nobody hears.
+    /// It has the lease. `over`: taken over from a replica that was gone.
     Won { over: bool },
-    /// It is this one's, who has been sent the join.
+    /// This flight has the lease, and has been sent the join.
     Held { inbox: Inbox, flight: FlightId },
 }
 
-/// The store has refused, or what it said makes no sense.
+/// The store has refused, or its reply makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
-/// Local flights, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) led: u64,
-    pub(crate) followed: u64,
-    pub(crate) takeovers: u64,
-    pub(crate) slow: u64,
-    pub(crate) down: u64,
-    pub(crate) short: u64,
-    pub(crate) told: u64,
-}
-
 /// One replica. See the [module docs](self).
 pub(crate) struct Protocol<L: Local> {
-    settings: Settings,
+    settings: ProtocolSettings,
     ids: Ids,
     inbox: Inbox,
     entries: BTreeMap<EntryId, Entry<L>>,
     next: u64,
-    /// Entries by the name under which others can join them (P1).
+    /// Entries by the name of their flight, under which other replicas can join them (P1).
     named: HashMap<FlightId, EntryId>,
-    /// Entries by their seats elsewhere.
+    /// Entries by their seats at other replicas.
     seats: HashMap<Seat, EntryId>,
     /// Entries by their digests and targets, oldest first.
     by_digest: HashMap<Digest, Vec<EntryId>>,
     /// Scripts under way whose replies are for an entry.
     asked: HashMap<FlightId, EntryId>,
     orphans: HashMap<FlightId, Orphan>,
-    values: HashMap<ValueId, Value>,
-    /// Who has yet to fetch which value.
+    values: HashMap<ValueId, StoredAnswer>,
+    /// Seats that have yet to fetch a value.
     takers: HashMap<Seat, ValueId>,
     timers: BTreeSet<(Time, EntryId)>,
     next_beat: Time,
     breaker: Breaker,
     calls: Calls,
-    counts: Counts,
+    stats: ReplicaStats,
+    /// For the store, in this order.
+    commands: Vec<Command>,
     out: Vec<Output<L>>,
 }
 
@@ -251,7 +240,7 @@ struct Orphan {
 // ===== impl Protocol =====
 
 impl<L: Local> Protocol<L> {
-    pub(crate) fn new(settings: Settings, mut ids: Ids) -> Self {
+    pub(crate) fn new(settings: ProtocolSettings, mut ids: Ids) -> Self {
         Self {
             inbox: Inbox(ids()),
             breaker: Breaker::new(settings.patience, settings.down_after),
@@ -269,7 +258,8 @@ impl<L: Local> Protocol<L> {
             timers: BTreeSet::new(),
             next_beat: Time::ZERO,
             calls: Calls::default(),
-            counts: Counts::default(),
+            stats: ReplicaStats::default(),
+            commands: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -278,19 +268,19 @@ impl<L: Local> Protocol<L> {
         self.inbox
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
+    pub(crate) fn stats(&self) -> ReplicaStats {
+        ReplicaStats {
+            is_up: self.is_up(),
+            round_trip: self.breaker.round_trip(),
+            ..self.stats
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.breaker.is_up()
     }
 
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.breaker.round_trip()
-    }
-
-    /// How long the store has not answered.
+    /// How long the store has been silent.
     pub(crate) fn silence(&self, now: Time) -> Duration {
         self.breaker.silence(now)
     }
@@ -300,16 +290,24 @@ impl<L: Local> Protocol<L> {
         std::mem::take(&mut self.out)
     }
 
+    pub(crate) fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     // ===== the store =====
 
-    /// The inbox can be heard from now on: beats begin.
+    /// The link is up: beats begin.
     pub(crate) fn linked(&mut self, now: Time) {
         self.breaker.relinked();
         self.next_beat = now;
         self.tick(now);
     }
 
-    /// The store can't be heard: what was asked will not be answered, and messages are lost.
+    /// The link is down: requests will not be answered, and messages are lost.
     pub(crate) fn unlinked(&mut self, now: Time) {
         self.breaker.relinked();
         self.orphans.clear();
@@ -323,25 +321,20 @@ impl<L: Local> Protocol<L> {
         self.open_breaker(now);
     }
 
-    /// A request of another kind than a contender's has failed.
+    /// A request other than a contender's has failed.
     pub(crate) fn failed(&mut self, now: Time) {
-        let change = self.breaker.in_vain(now, now);
-        self.changed(change, now);
-    }
-
-    fn changed(&mut self, change: Change, now: Time) {
-        if change == Change::Opens {
+        if self.breaker.in_vain(now, now) {
             self.open_breaker(now);
         }
     }
 
-    /// Sends on all who wait.
+    /// Sends on all entries that wait.
     fn open_breaker(&mut self, now: Time) {
         self.breaker.open();
         let waiting = self.entries.iter().filter(|(_, entry)| entry.waits());
         let waiting: Vec<_> = waiting.map(|(&id, _)| id).collect();
         for id in waiting {
-            self.settle(id, Verdict::Alone(Why::Down), now);
+            self.settle(id, ContestOutcome::Alone(AloneReason::Down), now);
         }
     }
 
@@ -383,13 +376,13 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// Drops what has outlived its use (P7).
+    /// Drops what has expired (P7).
     fn sweep(&mut self, now: Time) {
         self.orphans.retain(|_, orphan| orphan.until > now);
         self.forget_expired(now);
     }
 
-    /// Sets the timer of an entry to what it waits for next.
+    /// Sets an entry's timer to its next deadline.
     fn schedule(&mut self, id: EntryId) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -409,7 +402,7 @@ impl<L: Local> Protocol<L> {
 
     // ===== messages =====
 
-    /// A message has come. One that fits nothing is ignored.
+    /// A message has arrived. One that matches nothing is ignored.
     pub(crate) fn message(&mut self, message: Message, now: Time) {
         match message {
             Message::Join { to, inbox, asked } => self.join(to, inbox, asked, now),
@@ -427,8 +420,9 @@ impl<L: Local> Protocol<L> {
                 body,
             } => self.answered((to, from), covered, took, body, now),
             Message::Echo { number } => {
-                let change = self.breaker.echo(number, now);
-                self.changed(change, now);
+                if self.breaker.echo(number, now) {
+                    self.open_breaker(now);
+                }
             }
             Message::Forget { from, name } if from != self.inbox => self.forgotten(name),
             Message::ForgetAll { from } if from != self.inbox => self.all_forgotten(),
@@ -437,7 +431,7 @@ impl<L: Local> Protocol<L> {
     }
 
     fn command(&mut self, command: Command) {
-        self.out.push(Output::Command(command));
+        self.commands.push(command);
     }
 
     fn tell(&mut self, inbox: Inbox, message: Message) {
@@ -446,8 +440,8 @@ impl<L: Local> Protocol<L> {
 
     // ===== entries =====
 
-    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The verdict may be
-    /// there at once. `target`: another name of it, for [`forget`](Self::forget).
+    /// The leader of a local flight of the key `digest` contends. Its callers below `asked` have asked. The outcome may
+    /// be there at once. `target`: another name for [`forget`](Self::forget).
     pub(crate) fn contend(
         &mut self,
         digest: Digest,
@@ -469,7 +463,7 @@ impl<L: Local> Protocol<L> {
             self.by_digest.entry(name).or_default().push(id);
         }
         if self.is_short(digest) {
-            self.settle(id, Verdict::Alone(Why::Short), now);
+            self.settle(id, ContestOutcome::Alone(AloneReason::Short), now);
         } else {
             self.ask(id, None, now);
         }
@@ -483,10 +477,10 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The verdict, once.
-    pub(crate) fn verdict(&mut self, id: EntryId) -> Option<Verdict> {
-        match &mut self.entries.get_mut(&id)?.part {
-            Part::Told(verdict) => verdict.take(),
+    /// The outcome, once.
+    pub(crate) fn outcome(&mut self, id: EntryId) -> Option<ContestOutcome> {
+        match &mut self.entries.get_mut(&id)?.phase {
+            Phase::Told(outcome) => outcome.take(),
             _ => None,
         }
     }
@@ -499,14 +493,14 @@ impl<L: Local> Protocol<L> {
         if entry.waits() {
             self.withdraw(id, None);
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.part = Part::Told(None);
+                entry.phase = Phase::Told(None);
             }
         }
         self.release(id);
-        self.answer(id, Err(Reason::Failed), now);
+        self.answer(id, Err(NotShared::Failed), now);
     }
 
-    /// Takes an entry out, and what names it (P7).
+    /// Removes an entry and all its names (P7).
     fn remove(&mut self, id: EntryId, now: Time) {
         let Some(entry) = self.entries.remove(&id) else {
             return;

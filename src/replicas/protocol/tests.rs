@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Command, Contended, EntryId, Local, Output, Protocol, Reason, Refused, Settings, Time,
-    Unjoined, Verdict, Why,
+    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Protocol,
+    ProtocolSettings, Refused, Time, Unjoined,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat, ValueId},
-    message::{Address, Body, Message},
+    message::{Address, AnswerBody, Message},
 };
 
 const KEY: Digest = Digest(1);
@@ -38,7 +38,7 @@ struct Replica {
 impl Replica {
     fn new() -> Self {
         let mut names = 100;
-        let settings = Settings {
+        let settings = ProtocolSettings {
             patience: Duration::from_millis(50),
             lease: Duration::from_millis(300),
             probe: Duration::from_millis(50),
@@ -57,7 +57,7 @@ impl Replica {
         protocol.linked(Time::ZERO);
         protocol.message(Message::Echo { number: 0 }, Time::ZERO);
         assert!(protocol.is_up());
-        protocol.take_output();
+        protocol.take_commands();
         Self { protocol }
     }
 
@@ -87,7 +87,7 @@ impl Replica {
     fn lead(&mut self) -> (EntryId, FlightId) {
         let (entry, script) = self.contend();
         self.reply(script, Contended::Won { over: false });
-        assert_eq!(self.protocol.verdict(entry), Some(Verdict::Lead));
+        assert_eq!(self.protocol.outcome(entry), Some(ContestOutcome::Lead));
         (entry, script.flight)
     }
 
@@ -105,12 +105,7 @@ impl Replica {
     }
 
     fn commands(&mut self) -> Vec<Command> {
-        let output = self.protocol.take_output().into_iter();
-        let commands = output.filter_map(|output| match output {
-            Output::Command(command) => Some(command),
-            _ => None,
-        });
-        commands.collect()
+        self.protocol.take_commands()
     }
 
     /// What has been told to others.
@@ -285,7 +280,7 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
     replica.protocol.stored(value, Ok(()));
     let told = replica.told();
     assert!(
-        matches!(&told[..], [Message::Answer { body: Body::Stored(at), .. }] if *at == value),
+        matches!(&told[..], [Message::Answer { body: AnswerBody::Stored(at), .. }] if *at == value),
         "{told:?}"
     );
     replica.protocol.message(Message::Leave { to }, NOW);
@@ -310,7 +305,7 @@ fn a_large_answer_that_the_store_refuses_sends_followers_on() {
     replica.protocol.stored(value, Err(Refused));
     let alone = Message::Alone {
         to: address(flight, Seat(1)),
-        reason: Reason::TooLarge,
+        reason: NotShared::TooLarge,
     };
     assert_eq!(replica.told(), [alone]);
     replica.nothing_is_left();
@@ -342,7 +337,7 @@ fn stored_answer(flight: FlightId, seat: Seat, value: ValueId) -> Message {
         to: address(flight, seat),
         covered: 1,
         took: Duration::from_secs(1),
-        body: Body::Stored(value),
+        body: AnswerBody::Stored(value),
     }
 }
 
@@ -355,8 +350,8 @@ fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
     replica.commands();
     // Whatever it says now is lost.
     replica.protocol.unlinked(NOW);
-    let alone = replica.protocol.verdict(entry);
-    assert_eq!(alone, Some(Verdict::Alone(Why::Down)));
+    let alone = replica.protocol.outcome(entry);
+    assert_eq!(alone, Some(ContestOutcome::Alone(AloneReason::Down)));
     replica.protocol.linked(NOW);
     replica.commands();
     let answer = stored_answer(flight, script.seat, ValueId(9));
@@ -384,7 +379,7 @@ fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
     replica.protocol.fetched(first.seat, None, NOW);
     let third = replica.script();
     replica.reply(third, Contended::Won { over: false });
-    assert_eq!(replica.protocol.verdict(entry), Some(Verdict::Lead));
+    assert_eq!(replica.protocol.outcome(entry), Some(ContestOutcome::Lead));
     replica.protocol.end(entry, NOW);
     replica.protocol.tick(NOW + Duration::from_secs(1));
     replica.nothing_is_left();
@@ -437,7 +432,7 @@ fn the_seat_at_a_later_leader_is_left_when_an_earlier_one_answers() {
         to: address(flights[0], first.seat),
         covered: 1,
         took: Duration::from_secs(1),
-        body: Body::Inline(Bytes::from_static(&[1])),
+        body: AnswerBody::Inline(Bytes::from_static(&[1])),
     };
     replica.protocol.message(answer, NOW);
     let to = address(flights[1], second.seat);
@@ -482,7 +477,7 @@ fn an_answer_over_the_limit_goes_nowhere() {
     replica.protocol.answer(entry, answer, NOW);
     let alone = Message::Alone {
         to: address(flight, Seat(1)),
-        reason: Reason::TooLarge,
+        reason: NotShared::TooLarge,
     };
     assert_eq!(replica.commands(), [Command::Tell(INBOX, alone)]);
     replica.nothing_is_left();
@@ -530,12 +525,12 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
         from: INBOX,
         covered: 1,
         took: Duration::from_secs(1),
-        body: Body::Inline(Bytes::new()),
+        body: AnswerBody::Inline(Bytes::new()),
     };
     replica.protocol.message(answer, NOW);
     assert!(matches!(
-        replica.protocol.verdict(entry),
-        Some(Verdict::Answer { covered: 1, .. })
+        replica.protocol.outcome(entry),
+        Some(ContestOutcome::Answer { covered: 1, .. })
     ));
     replica.commands();
     replica.protocol.again(entry, 9, NOW);
@@ -545,7 +540,7 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
     };
     // So often again.
     gone_twice(&mut replica, join, 8);
-    assert_eq!(replica.protocol.verdict(entry), None);
+    assert_eq!(replica.protocol.outcome(entry), None);
 }
 
 #[test]
@@ -606,8 +601,8 @@ fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes(
     }
     // The first after two probes, the others after one each.
     assert_eq!(contends, [110, 160, 210, 260, 310, 360, 410]);
-    let lost = Some(Verdict::Alone(Why::Lost));
-    assert_eq!(replica.protocol.verdict(entry), lost);
+    let lost = Some(ContestOutcome::Alone(AloneReason::Lost));
+    assert_eq!(replica.protocol.outcome(entry), lost);
 }
 
 #[test]
@@ -632,7 +627,7 @@ fn a_leader_that_answers_its_probes_is_followed_for_as_long_as_its_call_takes() 
             }
         }
     }
-    assert_eq!(replica.protocol.verdict(entry), None);
+    assert_eq!(replica.protocol.outcome(entry), None);
     replica.protocol.leave(entry, Duration::from_secs(2));
     replica.nothing_is_left();
 }
@@ -642,8 +637,8 @@ fn whoever_is_refused_by_the_store_makes_its_own_call() {
     let mut replica = Replica::new();
     let (entry, script) = replica.contend();
     replica.protocol.contended(script.flight, Err(Refused), NOW);
-    let down = Some(Verdict::Alone(Why::Down));
-    assert_eq!(replica.protocol.verdict(entry), down);
+    let down = Some(ContestOutcome::Alone(AloneReason::Down));
+    assert_eq!(replica.protocol.outcome(entry), down);
     assert!(replica.protocol.is_up());
     replica.protocol.leave(entry, NOW);
     replica.nothing_is_left();
@@ -657,6 +652,6 @@ fn a_store_that_refuses_again_and_again_is_waited_for_by_nobody() {
         replica.protocol.failed(Duration::from_millis(ms));
     }
     assert!(!replica.protocol.is_up());
-    let down = Some(Verdict::Alone(Why::Down));
-    assert_eq!(replica.protocol.verdict(entry), down);
+    let down = Some(ContestOutcome::Alone(AloneReason::Down));
+    assert_eq!(replica.protocol.outcome(entry), down);
 }

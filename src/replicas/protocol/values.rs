@@ -1,18 +1,19 @@
-//! Answers that are too large for a message: the store keeps them until all whom they are for have fetched them.
+//! Answers that are too large for a message: the store keeps them until all their followers have fetched them.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Command, Local, Protocol, Reason, Refused, Time};
+use super::{Command, Local, NotShared, Protocol, Refused, Time};
 use crate::replicas::{
     id::{Digest, Inbox, Seat, ValueId},
     message::{Address, Message},
 };
 
 /// An answer in the store, or on its way there.
-pub(super) struct Value {
-    /// Who has yet to fetch it, and what each is told once it is there: in a cluster a message may overtake it.
+pub(super) struct StoredAnswer {
+    /// The seats that have yet to fetch it, and their messages, sent once it is stored: in a cluster a message may
+    /// overtake it.
     takers: BTreeMap<Seat, (Inbox, Message)>,
     is_stored: bool,
     until: Time,
@@ -21,7 +22,7 @@ pub(super) struct Value {
 impl<L: Local> Protocol<L> {
     pub(super) fn store(&mut self, digest: Digest, body: Bytes, now: Time) -> ValueId {
         let value = ValueId((self.ids)());
-        let known = Value {
+        let known = StoredAnswer {
             takers: BTreeMap::new(),
             is_stored: false,
             until: now + self.settings.value_life,
@@ -56,7 +57,7 @@ impl<L: Local> Protocol<L> {
         known.is_some_and(|known| !known.is_stored)
     }
 
-    /// The store has that value, or has refused it.
+    /// The store has kept the value, or has refused it.
     pub(crate) fn stored(&mut self, value: ValueId, reply: Result<(), Refused>) {
         let Some(known) = self.values.get_mut(&value) else {
             return;
@@ -76,7 +77,7 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The follower of this seat has its answer, or does not want it any more.
+    /// The follower with this seat has its answer, or no longer wants it.
     pub(super) fn taken(&mut self, seat: Seat) {
         let Some(value) = self.takers.remove(&seat) else {
             return;
@@ -95,17 +96,17 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// Of values that were on their way when the link broke nobody knows whether they have arrived.
+    /// Forgets values that were on their way when the link broke: nobody knows whether they have arrived.
     pub(super) fn forget_unstored(&mut self) {
         self.forget_values(|_, known| !known.is_stored);
     }
 
-    /// The store has dropped those by itself (P7).
+    /// Forgets values that the store has dropped by itself (P7).
     pub(super) fn forget_expired(&mut self, now: Time) {
         self.forget_values(|_, known| known.until <= now);
     }
 
-    fn forget_values(&mut self, mut is_to_go: impl FnMut(ValueId, &Value) -> bool) {
+    fn forget_values(&mut self, mut is_to_go: impl FnMut(ValueId, &StoredAnswer) -> bool) {
         let values = &mut self.values;
         let before = values.len();
         values.retain(|&value, known| !is_to_go(value, known));
@@ -118,6 +119,6 @@ impl<L: Local> Protocol<L> {
 fn too_large(to: Address) -> Message {
     Message::Alone {
         to,
-        reason: Reason::TooLarge,
+        reason: NotShared::TooLarge,
     }
 }

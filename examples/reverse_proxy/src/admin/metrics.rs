@@ -124,8 +124,8 @@ impl Text {
         #[rustfmt::skip]
         let gauges = [
             ("singleflight_flights", "Flights that a new caller could join.", stats.in_flight),
-            ("singleflight_waiters", "Callers that have not yet got all that they asked for.", stats.waiters),
-            ("singleflight_buffered_bytes", "Bytes set aside for copies of bodies.", stats.buffered_bytes),
+            ("singleflight_waiters", "Callers that have not yet received their whole response.", stats.waiters),
+            ("singleflight_buffered_bytes", "Bytes reserved for copies of bodies.", stats.buffered_bytes),
         ];
         for (name, help, value) in gauges {
             self.family(name, help);

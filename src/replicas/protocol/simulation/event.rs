@@ -32,35 +32,10 @@ pub(super) enum Event {
         link: u64,
         command: Command,
     },
-    Contended {
+    Reply {
         replica: usize,
         link: u64,
-        flight: FlightId,
-        reply: Result<Contended, Refused>,
-    },
-    Renewed {
-        replica: usize,
-        link: u64,
-        flight: FlightId,
-        is_ours: bool,
-    },
-    Heard {
-        replica: usize,
-        link: u64,
-        seat: Seat,
-        receivers: usize,
-    },
-    Fetched {
-        replica: usize,
-        link: u64,
-        seat: Seat,
-        body: Option<Bytes>,
-    },
-    Stored {
-        replica: usize,
-        link: u64,
-        value: ValueId,
-        reply: Result<(), Refused>,
+        reply: Reply,
     },
     Message {
         replica: usize,
@@ -98,6 +73,16 @@ pub(super) enum Event {
     Kill {
         replica: usize,
     },
+}
+
+/// What the store has answered.
+#[derive(Clone, Debug)]
+pub(super) enum Reply {
+    Contended(FlightId, Contended),
+    Renewed(FlightId, bool),
+    Heard(Seat, usize),
+    Fetched(Seat, Option<Bytes>),
+    Stored(ValueId, Result<(), Refused>),
 }
 
 // ===== impl Event =====

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::{digest, event::Event, ms, world::World};
 use crate::replicas::{
     id::Inbox,
-    protocol::{EntryId, Local, Reason, Refusal, Time, Unjoined, Verdict},
+    protocol::{ContestOutcome, EntryId, Local, NotShared, Refusal, Time, Unjoined},
 };
 
 /// What a real flight does, as far as the protocol can tell.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flight {
     pub(super) key: usize,
     /// Whether a caller may join here.
@@ -45,6 +45,7 @@ pub(super) struct LocalFlight(pub(super) FlightRef);
 #[derive(Clone)]
 pub(super) struct SeatGuard(pub(super) FlightRef);
 
+#[derive(Default)]
 pub(super) struct Call {
     pub(super) key: usize,
     pub(super) replica: usize,
@@ -58,6 +59,16 @@ pub(super) struct Call {
     pub(super) told: HashMap<Inbox, u64>,
 }
 
+// ===== impl Flight =====
+
+impl Flight {
+    /// Nobody joins it any more.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+        self.linked = false;
+    }
+}
+
 // ===== impl LocalFlight =====
 
 impl Local for LocalFlight {
@@ -69,7 +80,7 @@ impl Local for LocalFlight {
             return Err(Refusal::Gone.into());
         }
         if flight.callers.len() + flight.seats >= flight.max_waiters {
-            return Err(Refusal::Alone(Reason::Full).into());
+            return Err(Refusal::Alone(NotShared::Full).into());
         }
         flight.seats += 1;
         flight.joined += 1;
@@ -112,13 +123,8 @@ impl World {
                 linked: true,
                 max_waiters,
                 began: now,
-                entry: None,
                 callers: vec![caller],
-                seats: 0,
-                joined: 0,
-                started: 0,
-                call: None,
-                over: false,
+                ..Flight::default()
             }));
             let replica = &mut self.replicas[at];
             replica.flights.push(Rc::clone(&flight));
@@ -159,8 +165,7 @@ impl World {
             return;
         }
         state.over = true;
-        state.open = false;
-        state.linked = false;
+        state.close();
         let (entry, call) = (state.entry.take(), state.call);
         drop(state);
         if let Some(call) = call {
@@ -180,21 +185,21 @@ impl World {
             .retain(|flight| !flight.borrow().over);
     }
 
-    pub(super) fn verdict(&mut self, at: usize, entry: EntryId) {
-        let Some(verdict) = self.replicas[at].protocol.verdict(entry) else {
+    pub(super) fn settled(&mut self, at: usize, entry: EntryId) {
+        let Some(outcome) = self.replicas[at].protocol.outcome(entry) else {
             return;
         };
         let Some(flight) = self.replicas[at].by_entry.get(&entry).map(Rc::clone) else {
-            self.fail("a verdict for nobody")
+            self.fail("an outcome for nobody")
         };
         if self.verbose {
-            eprintln!("{:>9?}   replica {at} {entry:?}: {verdict:?}", self.now);
+            eprintln!("{:>9?}   replica {at} {entry:?}: {outcome:?}", self.now);
         }
-        self.watch_verdict(at, entry, &verdict);
-        match verdict {
-            Verdict::Lead | Verdict::Alone(_) => {
-                let leads = verdict == Verdict::Lead;
-                self.check_verdict(at, &flight.borrow(), &verdict);
+        self.watch_outcome(at, entry, &outcome);
+        match outcome {
+            ContestOutcome::Lead | ContestOutcome::Alone(_) => {
+                let leads = outcome == ContestOutcome::Lead;
+                self.check_outcome(at, &flight.borrow(), &outcome);
                 let call = self.calls.len();
                 let key = flight.borrow().key;
                 flight.borrow_mut().call = Some(call);
@@ -202,17 +207,14 @@ impl World {
                     key,
                     replica: at,
                     leads,
-                    ended: None,
-                    gone: false,
                     began: self.now,
-                    ended_at: Time::ZERO,
-                    told: HashMap::new(),
+                    ..Call::default()
                 });
-                let longest = ms([5, 60, 400][self.rng.below(3) as usize]);
+                let longest = ms(self.rng.pick([5, 60, 400]));
                 let ends = self.now + self.rng.between(ms(0), longest);
                 self.at(ends, Event::CallEnds { replica: at, call });
             }
-            Verdict::Answer { body, covered } => {
+            ContestOutcome::Answer { body, covered } => {
                 let call =
                     u32::from_be_bytes(*body.first_chunk().expect("as it was made")) as usize;
                 let inbox = self.replicas[at].protocol.inbox();
@@ -257,8 +259,7 @@ impl World {
                 } else {
                     // Whoever has joined from elsewhere found no call here.
                     state.over = true;
-                    state.open = false;
-                    state.linked = false;
+                    state.close();
                     state.entry = None;
                     drop(state);
                     self.replicas[at].by_entry.remove(&entry);
@@ -320,11 +321,11 @@ impl World {
         self.drain(at);
     }
 
-    pub(super) fn outcome(&mut self, call: usize) -> Result<Bytes, Reason> {
+    pub(super) fn outcome(&mut self, call: usize) -> Result<Bytes, NotShared> {
         if !self.rng.chance(self.weather.shareable) {
-            return Err(Reason::Unshareable);
+            return Err(NotShared::Unshareable);
         }
-        let len = [4, 40, 80][[0, 0, 0, 1, 1, 2][self.rng.below(6) as usize]];
+        let len = self.rng.pick([4, 4, 4, 40, 40, 80]);
         let mut body = vec![0; len];
         body[..4].copy_from_slice(&(call as u32).to_be_bytes());
         Ok(body.into())

@@ -29,15 +29,15 @@ mod world;
 use std::{collections::BTreeMap, panic::resume_unwind, time::Duration};
 
 use self::world::World;
-use super::Settings;
+use super::ProtocolSettings;
 use crate::replicas::id::Digest;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ProtocolSettings {
+    ProtocolSettings {
         patience: ms(50),
         lease: ms(300),
         probe: ms(50),

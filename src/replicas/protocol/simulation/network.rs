@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    event::Event,
+    event::{Event, Reply},
     flights::{LocalFlight, SeatGuard},
     settings,
     world::World,
@@ -18,23 +18,23 @@ impl World {
     /// Carries out what the protocol wants done.
     pub(super) fn drain(&mut self, at: usize) {
         loop {
-            let out = self.replicas[at].protocol.take_output();
-            if out.is_empty() {
+            let protocol = &mut self.replicas[at].protocol;
+            let (commands, out) = (protocol.take_commands(), protocol.take_output());
+            if commands.is_empty() && out.is_empty() {
                 break;
+            }
+            for command in commands {
+                self.send(at, command);
             }
             for output in out {
                 match output {
-                    Output::Command(command) => self.send(at, command),
-                    Output::Settled(entry) => self.verdict(at, entry),
+                    Output::Settled(entry) => self.settled(at, entry),
                     Output::Start(SeatGuard(flight)) => flight.borrow_mut().started += 1,
                     Output::Leave(SeatGuard(flight)) => {
                         flight.borrow_mut().seats -= 1;
                         self.cancel_if_deserted(at, &flight);
                     }
-                    Output::Detach(LocalFlight(flight)) => {
-                        flight.borrow_mut().open = false;
-                        flight.borrow_mut().linked = false;
-                    }
+                    Output::Detach(LocalFlight(flight)) => flight.borrow_mut().close(),
                 }
             }
         }
@@ -72,7 +72,7 @@ impl World {
         let now = self.now;
         let until = now + settings().lease;
         let answers = self.now + self.delay();
-        match command {
+        let reply = match command {
             Command::Contend {
                 join,
                 asked,
@@ -106,29 +106,16 @@ impl World {
                         },
                     );
                 }
-                self.at(
-                    answers,
-                    Event::Contended {
-                        replica: at,
-                        link,
-                        flight: join.flight,
-                        reply: Ok(reply),
-                    },
-                );
+                Some(Reply::Contended(join.flight, reply))
             }
             Command::Renew { digest, flight } => {
                 let is_ours = self.shelf.renew(digest, flight, (now, until));
-                self.at(
-                    answers,
-                    Event::Renewed {
-                        replica: at,
-                        link,
-                        flight,
-                        is_ours,
-                    },
-                );
+                Some(Reply::Renewed(flight, is_ours))
             }
-            Command::Release { digest, flight } => self.shelf.release(digest, flight),
+            Command::Release { digest, flight } => {
+                self.shelf.release(digest, flight);
+                None
+            }
             Command::Put { value, body, .. } => {
                 let reply = match self.rng.chance(self.weather.refuse) {
                     true => Err(Refused),
@@ -137,52 +124,41 @@ impl World {
                         Ok(())
                     }
                 };
-                self.at(
-                    answers,
-                    Event::Stored {
-                        replica: at,
-                        link,
-                        value,
-                        reply,
-                    },
-                );
+                Some(Reply::Stored(value, reply))
             }
             Command::Fetch { value, seat, .. } => {
-                let body = self.shelf.fetch(value, now);
-                self.at(
-                    answers,
-                    Event::Fetched {
-                        replica: at,
-                        link,
-                        seat,
-                        body,
-                    },
-                );
+                Some(Reply::Fetched(seat, self.shelf.fetch(value, now)))
             }
-            Command::Delete(value) => self.shelf.delete(value),
+            Command::Delete(value) => {
+                self.shelf.delete(value);
+                None
+            }
             Command::Tell(inbox, message) => {
                 let probe = match &message {
                     Message::Probe { to, .. } => Some(to.seat),
                     _ => None,
                 };
                 let receivers = self.publish(inbox, message);
-                if let (Some(seat), true) = (probe, self.weather.single) {
-                    self.at(
-                        answers,
-                        Event::Heard {
-                            replica: at,
-                            link,
-                            seat,
-                            receivers,
-                        },
-                    );
-                }
+                let seat = probe.filter(|_| self.weather.single);
+                seat.map(|seat| Reply::Heard(seat, receivers))
             }
             Command::TellAll(message) => {
                 for inbox in self.inboxes.clone() {
                     self.publish(inbox, message.clone());
                 }
+                None
             }
+        };
+        if let Some(reply) = reply {
+            let replica = at;
+            self.at(
+                answers,
+                Event::Reply {
+                    replica,
+                    link,
+                    reply,
+                },
+            );
         }
     }
 

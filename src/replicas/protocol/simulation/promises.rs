@@ -10,17 +10,17 @@ use super::{
 };
 use crate::replicas::{
     id::Inbox,
-    protocol::{Time, Verdict, Why, entry::Part},
+    protocol::{AloneReason, ContestOutcome, Time, entry::Phase},
 };
 
 impl World {
     /// R1, where nothing fails: a leader begins no call while another's is in flight.
-    pub(super) fn check_verdict(&self, at: usize, flight: &Flight, verdict: &Verdict) {
+    pub(super) fn check_outcome(&self, at: usize, flight: &Flight, outcome: &ContestOutcome) {
         if !self.weather.calm {
             return;
         }
-        match verdict {
-            Verdict::Lead => {
+        match outcome {
+            ContestOutcome::Lead => {
                 // What was asked while the word spread may have been asked before it came.
                 let spread = 4 * self.weather.longest;
                 let since = self.forgot[flight.key].map_or(Time::ZERO, |at| at + spread);
@@ -38,17 +38,17 @@ impl World {
                     ));
                 }
             }
-            Verdict::Alone(Why::Told(_) | Why::Short) => {}
+            ContestOutcome::Alone(AloneReason::Told(_) | AloneReason::Short) => {}
             // Forgotten, it does not contend for the key again.
-            Verdict::Alone(Why::Lost) if !flight.open => {}
-            Verdict::Alone(Why::Lost) => {
+            ContestOutcome::Alone(AloneReason::Lost) if !flight.open => {}
+            ContestOutcome::Alone(AloneReason::Lost) => {
                 // Three in a row who had the lease were gone before the join came, and have said so.
                 if self.rules.gone(at, digest(flight.key), flight.began) < 3 {
                     self.fail("R1: it gave up too soon");
                 }
             }
-            Verdict::Alone(why) => self.fail(&format!("R1: {why:?} though nothing fails")),
-            Verdict::Answer { .. } => {}
+            ContestOutcome::Alone(why) => self.fail(&format!("R1: {why:?} though nothing fails")),
+            ContestOutcome::Answer { .. } => {}
         }
     }
 
@@ -91,14 +91,14 @@ impl World {
                         self.fail("R2: it waits though the store has long stopped");
                     }
                 }
-                if let Part::Asking { until } = entry.part
+                if let Phase::Asking { until } = entry.phase
                     && replica.ticks > until
                     && self.now > until + SLACK
                 {
                     self.fail("R2: it waits for the store longer than patience");
                 }
                 // Its leader's process is dead, and the store says so.
-                if let Part::Following(following) = &entry.part
+                if let Phase::Following(following) = &entry.phase
                     && let Some(store) = self.store_well
                     && self.weather.single
                     && replica.well_since != Time::MAX
@@ -108,7 +108,7 @@ impl World {
                     self.fail("R2: it waits for a process that is dead");
                 }
                 // Its leader is dead or stalled, and everything else works.
-                if let Part::Following(following) = &entry.part
+                if let Phase::Following(following) = &entry.phase
                     && let Some(store) = self.store_well
                     && replica.well_since != Time::MAX
                 {
@@ -232,14 +232,14 @@ impl World {
         note("served", self.served as u64);
         note("calls", self.calls.len() as u64);
         for replica in &self.replicas {
-            let counts = replica.protocol.counts();
-            note("led", counts.led);
-            note("followed", counts.followed);
-            note("takeovers", counts.takeovers);
-            note("slow", counts.slow);
-            note("down", counts.down);
-            note("short", counts.short);
-            note("told", counts.told);
+            let stats = replica.protocol.stats();
+            note("led", stats.led);
+            note("followed", stats.followed);
+            note("takeovers", stats.takeovers);
+            note("slow", stats.alone_slow);
+            note("down", stats.alone_down);
+            note("short", stats.alone_short);
+            note("told", stats.alone_told);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[derive(Default)]
 pub(super) struct Rng(pub(super) u64);
 
 // ===== impl Rng =====
@@ -21,6 +22,13 @@ impl Rng {
 
     pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
+    }
+
+    pub(super) fn pick<T, const N: usize>(&mut self, all: [T; N]) -> T
+    where
+        T: Copy,
+    {
+        all[self.below(N as u64) as usize]
     }
 
     pub(super) fn between(&mut self, from: Duration, to: Duration) -> Duration {

@@ -6,7 +6,7 @@ use super::{SLACK, settings, world::World};
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
     message::Message,
-    protocol::{Command, EntryId, Time, Verdict, entry::Part},
+    protocol::{Command, ContestOutcome, EntryId, Time, entry::Phase},
 };
 
 /// What has been seen so far.
@@ -91,9 +91,9 @@ impl World {
         }
     }
 
-    pub(super) fn watch_verdict(&mut self, at: usize, entry: EntryId, verdict: &Verdict) {
+    pub(super) fn watch_outcome(&mut self, at: usize, entry: EntryId, outcome: &ContestOutcome) {
         self.rules.retries.remove(&(at, entry));
-        if let Verdict::Answer { .. } = verdict {
+        if let ContestOutcome::Answer { .. } = outcome {
             self.rules.had_answer.insert((at, entry));
         }
     }
@@ -128,7 +128,8 @@ impl World {
 
     pub(super) fn check_taken(&self, at: usize, entry: EntryId) {
         let entry = self.replicas[at].protocol.entries.get(&entry);
-        if entry.is_some_and(|entry| matches!(entry.part, Part::Asking { .. } | Part::Following(_)))
+        if entry
+            .is_some_and(|entry| matches!(entry.phase, Phase::Asking { .. } | Phase::Following(_)))
         {
             self.fail("rule 7: its answer has come, and it goes on waiting");
         }
@@ -176,11 +177,11 @@ impl World {
                 let named = p.named.get(&entry.flight) == Some(id);
                 let asks = entry.attempt.is_some() && !self.rules.had_answer.contains(&(at, *id));
                 let calls = entry.began.is_some() && entry.open;
-                let waits = matches!(entry.part, Part::Asking { .. });
+                let waits = matches!(entry.phase, Phase::Asking { .. });
                 if asks && (waits || calls) && !named {
                     self.fail("rule 3: the store may name a flight that can't be found");
                 }
-                if named && matches!(entry.part, Part::Following(_)) {
+                if named && matches!(entry.phase, Phase::Following(_)) {
                     self.fail("rule 3: a flight can be found that follows another");
                 }
             }
@@ -235,7 +236,7 @@ impl World {
         let mut unseated = HashMap::new();
         for replica in &self.replicas {
             for entry in replica.protocol.entries.values() {
-                let Part::Following(following) = &entry.part else {
+                let Phase::Following(following) = &entry.phase else {
                     continue;
                 };
                 let at = following.at;

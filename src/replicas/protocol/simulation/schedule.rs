@@ -1,15 +1,12 @@
 //! What a seed makes of a schedule: the weather, who comes, and what fails.
 
-use std::{
-    collections::{BinaryHeap, HashMap},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{event::Event, ms, rng::Rng, rules::Rules, world::World};
-use crate::replicas::{protocol::Time, shelf::Shelf};
+use super::{event::Event, ms, rng::Rng, world::World};
+use crate::replicas::protocol::Time;
 
 /// What the network and the machines do in a schedule.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weather {
     /// Nothing fails, and what is sent arrives in order.
     pub(super) calm: bool,
@@ -45,21 +42,13 @@ impl World {
                 _ if calm => ms(8),
                 _ => ms(40),
             },
-            lose: if calm {
-                0
-            } else {
-                [0, 2, 10][rng.below(3) as usize]
-            },
-            double: if calm {
-                0
-            } else {
-                [0, 5][rng.below(2) as usize]
-            },
-            misdirect: [0, 5][rng.below(2) as usize],
+            lose: if calm { 0 } else { rng.pick([0, 2, 10]) },
+            double: if calm { 0 } else { rng.pick([0, 5]) },
+            misdirect: rng.pick([0, 5]),
             faults: if calm { 0 } else { rng.below(4) },
             forget: rng.chance(25),
-            shareable: [100, 70][rng.below(2) as usize],
-            refuse: [0, 0, 20][rng.below(3) as usize],
+            shareable: rng.pick([100, 70]),
+            refuse: rng.pick([0, 0, 20]),
         };
         weather.gentle = weather.lose + weather.misdirect + weather.faults == 0;
         let replicas = 2 + rng.below(3) as usize;
@@ -69,36 +58,12 @@ impl World {
             verbose,
             rng,
             weather,
-            now: Time::ZERO,
-            step: 0,
-            busy: 0,
-            events: BinaryHeap::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            order: 0,
-            scripted: 0,
-            replicas: Vec::new(),
             keys,
-            shelf: Shelf::default(),
-            stopped: false,
-            held: Vec::new(),
             store_well: Some(Time::ZERO),
-            store_ill: None,
-            all: Vec::new(),
-            calls: Vec::new(),
             forgot: vec![None; keys],
-            forgot_by: HashMap::new(),
-            told: HashMap::new(),
             to_store: vec![Time::ZERO; replicas],
             from_store: vec![Time::ZERO; replicas],
-            inboxes: Vec::new(),
-            old: Vec::new(),
-            served: 0,
-            asked: 0,
-            departed: 0,
-            healing: false,
-            rules: Rules::default(),
-            deserted: None,
+            ..Self::default()
         };
         if verbose {
             eprintln!("{:?} replicas {replicas} keys {keys}", world.weather);
@@ -117,7 +82,7 @@ impl World {
             let key = world.rng.below(keys as u64) as usize;
             for _ in 0..1 + world.rng.below(6) {
                 let replica = world.rng.below(replicas as u64) as usize;
-                let spread = ms([0, 3, 30][world.rng.below(3) as usize]);
+                let spread = ms(world.rng.pick([0, 3, 30]));
                 let at = burst + world.rng.between(Time::ZERO, spread);
                 world.at(at, Event::Arrive { replica, key });
                 if world.rng.chance(10) {
@@ -161,12 +126,8 @@ impl World {
                 _ => world.at(at, Event::Kill { replica }),
             }
         }
-        world.scripted = world
-            .slots
-            .iter()
-            .flatten()
-            .filter(|event| event.is_scripted())
-            .count();
+        let events = world.events.values();
+        world.scripted = events.filter(|event| event.is_scripted()).count();
         world
     }
 }

@@ -1,14 +1,13 @@
 //! The replicas and the store, and one event after the other.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
 use super::{
     Seen, digest,
-    event::Event,
+    event::{Event, Reply},
     flights::{Call, FlightRef, LocalFlight},
     ms,
     rng::Rng,
@@ -43,6 +42,7 @@ pub(super) struct Replica {
     pub(super) well_since: Time,
 }
 
+#[derive(Default)]
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) verbose: bool,
@@ -52,9 +52,8 @@ pub(super) struct World {
     pub(super) step: u64,
     /// Steps since the clock last moved.
     pub(super) busy: u32,
-    pub(super) events: BinaryHeap<Reverse<(Time, u64, usize)>>,
-    pub(super) slots: Vec<Option<Event>>,
-    pub(super) free: Vec<usize>,
+    /// By when they happen, and in which order.
+    pub(super) events: BTreeMap<(Time, u64), Event>,
     pub(super) order: u64,
     /// Events that don't follow from others.
     pub(super) scripted: usize,
@@ -114,18 +113,8 @@ impl World {
     }
 
     pub(super) fn at(&mut self, at: Time, event: Event) {
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot] = Some(event);
-                slot
-            }
-            None => {
-                self.slots.push(Some(event));
-                self.slots.len() - 1
-            }
-        };
         self.order += 1;
-        self.events.push(Reverse((at, self.order, slot)));
+        self.events.insert((at, self.order), event);
     }
 
     pub(super) fn delay(&mut self) -> Duration {
@@ -138,7 +127,7 @@ impl World {
     }
 
     pub(super) fn run(mut self, seen: &mut Seen) {
-        while let Some(&Reverse((at, _, slot))) = self.events.peek() {
+        while let Some((&(at, _), _)) = self.events.first_key_value() {
             if !self.healing && at > ms(700) {
                 self.heal();
                 continue;
@@ -147,16 +136,14 @@ impl World {
             if over || at > ms(6000) {
                 break;
             }
-            self.events.pop();
+            let (_, event) = self.events.pop_first().expect("looked at just now");
             self.busy = if at > self.now { 0 } else { self.busy + 1 };
             if self.busy > BUSY {
                 self.fail("it does not come to rest");
             }
             self.now = at;
             self.step += 1;
-            let event = self.slots[slot].take().expect("each slot is used once");
             self.scripted -= usize::from(event.is_scripted());
-            self.free.push(slot);
             if self.verbose {
                 eprintln!("{:>9?} {event:?}", self.now);
             }
@@ -216,11 +203,7 @@ impl World {
         let whose = match &event {
             Event::CallEnds { replica, .. }
             | Event::Answers { replica, .. }
-            | Event::Contended { replica, .. }
-            | Event::Renewed { replica, .. }
-            | Event::Heard { replica, .. }
-            | Event::Fetched { replica, .. }
-            | Event::Stored { replica, .. }
+            | Event::Reply { replica, .. }
             | Event::Message { replica, .. }
             | Event::Tick { replica }
             | Event::Arrive { replica, .. }
@@ -240,16 +223,10 @@ impl World {
                 return;
             }
         }
-        let old = match &event {
-            Event::Contended { replica, link, .. }
-            | Event::Renewed { replica, link, .. }
-            | Event::Heard { replica, link, .. }
-            | Event::Fetched { replica, link, .. }
-            | Event::Stored { replica, link, .. }
-            | Event::Message { replica, link, .. } => self.replicas[*replica].link != *link,
-            _ => false,
-        };
-        if old {
+        // What came over an older link is lost.
+        if let Event::Reply { replica, link, .. } | Event::Message { replica, link, .. } = &event
+            && self.replicas[*replica].link != *link
+        {
             return;
         }
         match event {
@@ -271,51 +248,15 @@ impl World {
                 link,
                 command,
             } => self.execute(replica, link, command),
-            Event::Contended {
-                replica,
-                flight,
-                reply,
-                ..
-            } => {
-                self.replicas[replica]
-                    .protocol
-                    .contended(flight, reply, now);
-                self.drain(replica);
-            }
-            Event::Renewed {
-                replica,
-                flight,
-                is_ours,
-                ..
-            } => {
-                self.replicas[replica].protocol.renewed(flight, is_ours);
-                self.drain(replica);
-            }
-            Event::Heard {
-                replica,
-                seat,
-                receivers,
-                ..
-            } => {
-                self.replicas[replica].protocol.heard(seat, receivers, now);
-                self.drain(replica);
-            }
-            Event::Fetched {
-                replica,
-                seat,
-                body,
-                ..
-            } => {
-                self.replicas[replica].protocol.fetched(seat, body, now);
-                self.drain(replica);
-            }
-            Event::Stored {
-                replica,
-                value,
-                reply,
-                ..
-            } => {
-                self.replicas[replica].protocol.stored(value, reply);
+            Event::Reply { replica, reply, .. } => {
+                let protocol = &mut self.replicas[replica].protocol;
+                match reply {
+                    Reply::Contended(flight, reply) => protocol.contended(flight, Ok(reply), now),
+                    Reply::Renewed(flight, is_ours) => protocol.renewed(flight, is_ours),
+                    Reply::Heard(seat, receivers) => protocol.heard(seat, receivers, now),
+                    Reply::Fetched(seat, body) => protocol.fetched(seat, body, now),
+                    Reply::Stored(value, reply) => protocol.stored(value, reply),
+                }
                 self.drain(replica);
             }
             Event::Message {
@@ -336,8 +277,7 @@ impl World {
                 for flight in &self.replicas[replica].flights {
                     let mut flight = flight.borrow_mut();
                     if flight.key == key {
-                        flight.open = false;
-                        flight.linked = false;
+                        flight.close();
                     }
                 }
                 self.drain(replica);
@@ -349,8 +289,7 @@ impl World {
                 }
                 self.replicas[replica].protocol.forget_all();
                 for flight in &self.replicas[replica].flights {
-                    flight.borrow_mut().open = false;
-                    flight.borrow_mut().linked = false;
+                    flight.borrow_mut().close();
                 }
                 self.drain(replica);
             }
