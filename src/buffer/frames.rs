@@ -7,7 +7,8 @@
 //! 2. The frames keep little more memory alive than their prices: their bytes, another quarter of these if they were
 //!    compacted or as much again if not, the places of `CHEAP_FRAMES`, and the buffer of a small first frame.
 //! 3. Nothing that belongs to the user is dropped here: it goes to `spent`.
-//! 4. `prefixes[n]` is of the body up to the end of `queue[n]`. Frames that came when nobody shared the window have none.
+//! 4. `prefixes[n]` is of the body up to the end of `queue[n]`. The newest frames have none if they came when nobody
+//!    shared.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 

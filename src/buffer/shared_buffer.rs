@@ -11,7 +11,8 @@
 //! 4. Only a whole buffer is filled ahead of its readers. Otherwise a frame is pulled when a reader has asked for it.
 //! 5. In a `Window` one reader sets the pace: the leader, or the fastest once the leader has left. No frame is dropped
 //!    before that reader has had it, and the source is at most `max_body` and one frame ahead of it.
-//! 6. In a window with several readers, each reader's prefix covers the frames that it has had, if it has had any.
+//! 6. In a window with several readers, the prefix of every reader that has had a frame is that of the frames that it
+//!    has had.
 
 use std::sync::Arc;
 

@@ -135,7 +135,7 @@ mod tests {
             variant_name(&client, key, &one),
             variant_values(&client, &one)
         );
-        // Of fields that a request lacks, the names alone tell.
+        // Of fields that a request has not, the names alone tell.
         let without = |name| {
             let names = [HeaderName::from_static(name)];
             Variant::new(names.into(), &http::HeaderMap::new())
