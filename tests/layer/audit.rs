@@ -342,34 +342,6 @@ async fn whoever_comes_midway_through_a_body_is_compared_with_all_of_it() {
 }
 
 #[tokio::test]
-async fn whoever_comes_behind_the_trailers_is_compared_with_them() {
-    for (value, expected) in [("1", SAME), ("2", DIFFERED)] {
-        let trailers = |value| {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("x-checksum", HeaderValue::from_static(value));
-            trailers
-        };
-        let (mut service, mut origin, handle) = stack(&audited());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let feed = origin.call().begin();
-        let mut leader = now(&mut leader).into_body();
-        feed.trailers(trailers("1"));
-        assert_eq!(frame(&mut leader), Polled::Trailers(trailers("1")));
-        let auditor = service.call(get("/page"));
-        let other = origin.call().begin();
-        other.trailers(trailers(value));
-        other.end();
-        read(auditor.await.unwrap()).await;
-        feed.end();
-        assert_eq!(frame(&mut leader), Polled::End);
-        assert_eq!(audits(handle.stats()), expected);
-        drop(leader);
-        assert_idle(&handle);
-    }
-}
-
-#[tokio::test]
 async fn a_body_that_outgrows_its_limit_is_compared_to_its_end() {
     for (other, expected) in [("9", SAME), ("x", DIFFERED)] {
         let small = audited().max_body(4);
