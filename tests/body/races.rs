@@ -227,6 +227,28 @@ fn a_frame_whose_drop_leaves_its_flight_finds_no_lock_held() {
     }
 }
 
+#[test]
+fn a_frame_that_was_kept_for_one_who_leaves_and_whose_drop_leaves_too_finds_no_lock_held() {
+    within_a_minute(|| {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(15_000));
+        let leaves = Arc::new(Mutex::new(None));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let feed = origin.call().begin();
+        let mut leader = now(&mut leader).into_body();
+        let follower = now(&mut service.call(get("/page"))).into_body();
+        for number in 0..4 {
+            let data = Leaving(leaves.clone(), vec![number; 10_000]);
+            feed.bytes(Bytes::from_owner(data));
+            assert!(matches!(frame(&mut leader), Polled::Data(_)));
+        }
+        *leaves.lock().unwrap() = Some(leader);
+        drop(follower);
+        assert!(leaves.lock().unwrap().is_none() && feed.is_dropped());
+        assert_idle(&handle);
+    });
+}
+
 /// A body whose every poll asks the layer again.
 struct Curious {
     service: Box<dyn FnMut() + Send>,
