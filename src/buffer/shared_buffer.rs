@@ -315,7 +315,7 @@ impl SharedBuffer {
     }
 
     /// Whether a frame of this length exceeds what the response promised.
-    pub(crate) fn exceeds(&self, len: usize) -> bool {
+    fn exceeds(&self, len: usize) -> bool {
         self.expected
             .is_some_and(|expected| self.received + len as u64 > expected)
     }
@@ -459,12 +459,11 @@ impl SharedBuffer {
 
     /// The source exceeds the promised length with a frame of this length: followers get an error instead of the rest,
     /// and the leader goes on.
-    pub(crate) fn cut_followers(&mut self, len: usize) {
+    fn cut_followers(&mut self, len: usize) {
         if let Some(expected) = self.expected.take() {
             let received = self.received + len as u64;
             self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
         }
-        self.outgrow(&[]);
     }
 
     /// The source has ended. It is a failure if it gave fewer bytes than promised.
@@ -584,7 +583,6 @@ impl SharedBuffer {
     pub(crate) fn is_end_for(&self, place: ReaderId) -> bool {
         matches!(self.end, Some(BodyEnd::Complete))
             && self.cursor(place).frames == self.frames.next()
-            && (self.cut.is_none() || place == ReaderId::Leader)
     }
 
     pub(crate) fn size_hint_for(&self, place: ReaderId) -> SizeHint {
@@ -781,19 +779,15 @@ mod tests {
             if let Some(frame) = refused {
                 assert!(self.whole, "only a whole buffer refuses a frame");
                 self.whole = false;
-                if exceeds {
-                    self.buffer.cut_followers(len);
-                } else {
-                    let mut prefixes = Vec::new();
-                    if self.is_shared() {
-                        let hasher = self.hasher.insert(PrefixHasher::new());
-                        for data in self.buffer.held_data() {
-                            hasher.append(&data);
-                            prefixes.push(hasher.prefix());
-                        }
+                let mut prefixes = Vec::new();
+                if self.is_shared() {
+                    let hasher = self.hasher.insert(PrefixHasher::new());
+                    for data in self.buffer.held_data() {
+                        hasher.append(&data);
+                        prefixes.push(hasher.prefix());
                     }
-                    self.buffer.outgrow(&prefixes);
                 }
+                self.buffer.outgrow(&prefixes);
                 let prefix = self.follow(&frame);
                 let pushed = self.buffer.push(frame, SizeHint::new(), prefix);
                 assert!(pushed.is_ok(), "a window refuses no frame");
@@ -923,7 +917,9 @@ mod tests {
                     if self.ended => {}
                 // Nor anything but its end after trailers.
                 Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
-                Op::Pull => self.pulled |= self.may_pull(),
+                Op::Pull if self.may_pull() => self.pulled = true,
+                // It is asked in vain, and waits to be woken again.
+                Op::Pull => self.is_woken = false,
                 Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
                 Op::Trailers => {
                     let pushed = self.pushed.len();
@@ -1068,6 +1064,50 @@ mod tests {
     }
 
     #[test]
+    fn the_fastest_follower_sets_the_pace_where_the_leader_has_left() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let push = Op::Push(4);
+        for op in [Op::Join, Op::Join, push, push, Op::Read(1), Op::Leave(0)] {
+            model.apply(op);
+        }
+        // The last to join is the first now, and has read nothing.
+        let (slow, fast) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Push(8), fast, fast, fast, Op::Push(8), fast] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 4);
+        assert!(!model.readers[1].behind && model.readers[0].behind);
+        model.apply(slow);
+    }
+
+    #[test]
+    fn one_who_sets_the_pace_in_the_place_of_another_asks_for_the_frame_that_it_had_asked_for() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), leader, follower] {
+            model.apply(op);
+        }
+        for op in [Op::Push(8), leader, follower, leader, Op::Leave(0)] {
+            model.apply(op);
+        }
+        // The source has heard the leader, and looks when it has left.
+        model.apply(Op::Pull);
+        assert!(!model.pulled && !model.is_woken);
+        model.apply(Op::Read(0));
+        assert!(model.is_woken);
+        model.apply(Op::Push(8));
+        assert_eq!(model.pushed.len(), 3);
+    }
+
+    #[test]
     fn one_frame_at_a_time_is_held_that_was_not_paid_for() {
         let limits = Limits {
             max_body: 100,
@@ -1087,6 +1127,24 @@ mod tests {
             model.apply(op);
         }
         assert_eq!(model.pushed.len(), 3);
+    }
+
+    #[test]
+    fn a_first_frame_that_was_not_paid_for_is_the_only_one_too() {
+        let limits = Limits {
+            max_body: 100,
+            max_buffered: 4,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), follower, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 1);
+        for op in [leader, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 2);
     }
 
     #[test]

@@ -438,6 +438,7 @@ async fn an_older_flight_than_max_age_is_not_joined() {
     let mut next = service.call(get("/page"));
     assert_pending(&mut next);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    assert_eq!(handle.stats().in_flight, 1, "the old one has made way");
     // Who has joined goes on.
     let (old, new) = (origin.call(), origin.call());
     old.answer(Response::new(ready(&["old"], SizeHint::new())));
