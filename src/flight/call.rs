@@ -30,8 +30,7 @@ where
 
 #[pin_project(project = StateProj)]
 enum State<S, F, E, ReqBody> {
-    /// Boxed: most calls need no such state, and are moved about.
-    Readying(Option<Box<(S, Request<ReqBody>)>>),
+    Readying(Option<(S, Request<ReqBody>)>),
     Calling(#[pin] F),
     Failed(Option<E>),
 }
@@ -46,7 +45,7 @@ where
     pub(crate) fn new(service: S, request: Request<ReqBody>) -> Self {
         Self {
             is_head: request.method() == Method::HEAD,
-            state: State::Readying(Some(Box::new((service, request)))),
+            state: State::Readying(Some((service, request))),
         }
     }
 
@@ -63,8 +62,7 @@ where
             Poll::Ready(Err(error)) => State::Failed(Some(error)),
             Poll::Pending => {
                 let clone = service.clone();
-                let service = mem::replace(service, clone);
-                State::Readying(Some(Box::new((service, request))))
+                State::Readying(Some((mem::replace(service, clone), request)))
             }
         };
         Self { state, is_head }
@@ -88,9 +86,9 @@ where
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
                 StateProj::Readying(waiting) => {
-                    let (service, _) = &mut **waiting.as_mut().expect("polled after completion");
+                    let (service, _) = waiting.as_mut().expect("polled after completion");
                     ready!(service.poll_ready(cx))?;
-                    let (mut service, request) = *waiting.take().expect("looked at just now");
+                    let (mut service, request) = waiting.take().expect("looked at just now");
                     State::Calling(service.call(request))
                 }
             };
