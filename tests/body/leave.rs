@@ -1,5 +1,7 @@
 //! Who leaves, who is parked, who is slow: no caller's fate hangs on another's connection.
 
+use http::Response;
+use http_body::SizeHint;
 use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
@@ -226,6 +228,52 @@ async fn the_last_one_out_drops_the_inner_body_at_once() {
             assert!(feed.is_dropped(), "known: {known}, joined: {joined}");
             assert_idle(&handle);
         }
+    }
+}
+
+/// Its connection would be kept for as long as a follower is not polled.
+#[tokio::test]
+async fn a_response_that_a_leader_leaves_behind_is_dropped_with_the_leader() {
+    for polled_before in [false, true] {
+        for polled_after in [false, true] {
+            let (mut service, mut origin, handle) = stack(&layer());
+            let mut leader = service.call(get("/page"));
+            if polled_before {
+                assert_pending(&mut leader);
+            }
+            let follower = service.call(get("/page"));
+            if polled_after {
+                assert_pending(&mut leader);
+            }
+            // The response is only for the leader, which is not polled when it comes.
+            let response = Response::builder().header("set-cookie", "a=b");
+            let feed = origin.call().begin_with(response, SizeHint::new());
+            settle().await;
+            assert!(!feed.is_dropped());
+            drop(leader);
+            assert!(feed.is_dropped(), "{polled_before} {polled_after}");
+            drop(follower);
+            assert_idle(&handle);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_comes_after_its_leader_has_left_is_dropped_at_once() {
+    for polled_before in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        if polled_before {
+            assert_pending(&mut leader);
+        }
+        let follower = service.call(get("/page"));
+        drop(leader);
+        let response = Response::builder().header("set-cookie", "a=b");
+        let feed = origin.call().begin_with(response, SizeHint::new());
+        settle().await;
+        assert!(feed.is_dropped());
+        drop(follower);
+        assert_idle(&handle);
     }
 }
 
