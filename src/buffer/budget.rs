@@ -111,3 +111,22 @@ impl Drop for Reservation {
         self.shrink(self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_shared_gives_way_to_nobody_and_is_given_back() {
+        let budget = Arc::<Budget>::default();
+        let mut part = Reservation::new(Arc::clone(&budget));
+        assert!(part.grow(8, 10));
+        assert!(budget.has_lone());
+        part.share();
+        assert!(!budget.has_lone());
+        assert!(part.grow(2, 10) && !part.grow(1, 10));
+        assert_eq!((budget.used(), budget.has_lone()), (10, false));
+        drop(part);
+        assert_eq!((budget.used(), budget.has_lone()), (0, false));
+    }
+}

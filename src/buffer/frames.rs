@@ -7,7 +7,8 @@
 //! 2. The frames keep little more memory alive than their prices: their bytes, another quarter of these if they were
 //!    compacted or as much again if not, the places of `CHEAP_FRAMES`, and the buffer of a small first frame.
 //! 3. Nothing that belongs to the user is dropped here: it goes to `spent`.
-//! 4. `prefixes` is empty, or has one for each frame: the body up to that frame's end.
+//! 4. `prefixes[n]` is of the body up to the end of `queue[n]`. The newest frames have none if they came when nobody
+//!    shared.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
@@ -158,9 +159,9 @@ impl Frames {
         self.reservation.share();
     }
 
-    /// Whether the budget has anything left, or this already has a share of it.
+    /// Whether the budget has anything left.
     pub(super) fn has_room(&self, limit: usize) -> bool {
-        self.reservation.bytes() > 0 || self.reservation.budget().used() < limit
+        self.reservation.budget().used() < limit
     }
 
     /// Pays for frames to come, if the budget allows it.
@@ -205,10 +206,7 @@ impl Frames {
             self.unpaid = Some(self.next());
         }
         self.held += len;
-        match prefix {
-            Some(prefix) => self.prefixes.push_back(prefix),
-            None => self.prefixes.clear(),
-        }
+        self.prefixes.extend(prefix);
         self.queue.push_back(HeldFrame { content, charge });
         len
     }

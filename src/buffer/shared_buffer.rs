@@ -11,7 +11,8 @@
 //! 4. Only a whole buffer is filled ahead of its readers. Otherwise a frame is pulled when a reader has asked for it.
 //! 5. In a `Window` one reader sets the pace: the leader, or the fastest once the leader has left. No frame is dropped
 //!    before that reader has had it, and the source is at most `max_body` and one frame ahead of it.
-//! 6. In a window with several readers, each reader's prefix covers the frames that it has had.
+//! 6. In a window with several readers, the prefix of every reader that has had a frame is that of the frames that it
+//!    has had.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use slab::Slab;
 use super::{
     budget::Budget,
     frames::{Content, Frames, places},
-    prefix::{Prefix, PrefixHasher},
+    prefix::Prefix,
 };
 use crate::{
     error::{LengthMismatch, PrivateTrailers, SharedError},
@@ -314,7 +315,7 @@ impl SharedBuffer {
     }
 
     /// Whether a frame of this length exceeds what the response promised.
-    pub(crate) fn exceeds(&self, len: usize) -> bool {
+    fn exceeds(&self, len: usize) -> bool {
         self.expected
             .is_some_and(|expected| self.received + len as u64 > expected)
     }
@@ -431,8 +432,6 @@ impl SharedBuffer {
                 #[expect(clippy::cast_possible_truncation, reason = "so many frames were held")]
                 if let Some(had) = (cursor.frames as usize).checked_sub(1) {
                     cursor.had = prefixes[had];
-                } else {
-                    cursor.had = PrefixHasher::new().prefix();
                 }
             }
             self.frames.set_prefixes(prefixes.iter().copied());
@@ -444,29 +443,27 @@ impl SharedBuffer {
                 .max_by_key(|(_, cursor)| cursor.frames);
             self.pacer = fastest.map(|(index, _)| ReaderId::Follower(index));
         }
-        if std::mem::take(&mut self.reserved) {
-            // Frees what was paid in advance for frames that nobody will keep.
-            self.frames.refund();
-        }
+        // Frees what was paid in advance for frames that nobody will keep.
+        self.reserved = false;
+        self.frames.refund();
         self.trim();
     }
 
     /// Drops what a lone reader has had, since nobody will read it again.
     fn trim(&mut self) {
-        if let (Mode::Window, 1, Some(pacer)) = (self.mode, self.readers(), self.pacer) {
-            let had = self.cursor(pacer).frames;
+        if self.mode == Mode::Window && self.readers() == 1 {
+            let had = self.paced().frames;
             while self.frames.first() < had && self.frames.pop() {}
         }
     }
 
     /// The source exceeds the promised length with a frame of this length: followers get an error instead of the rest,
     /// and the leader goes on.
-    pub(crate) fn cut_followers(&mut self, len: usize) {
+    fn cut_followers(&mut self, len: usize) {
         if let Some(expected) = self.expected.take() {
             let received = self.received + len as u64;
             self.cut = Some(SharedError::new(LengthMismatch { expected, received }));
         }
-        self.outgrow(&[]);
     }
 
     /// The source has ended. It is a failure if it gave fewer bytes than promised.
@@ -479,9 +476,8 @@ impl SharedBuffer {
             }
             _ => BodyEnd::Complete,
         });
-        if self.readers() <= 1 {
-            self.outgrow(&[]);
-        }
+        // Nobody joins any more: what the last reader has had is not kept.
+        self.outgrow(&[]);
     }
 
     /// The source has failed: its readers get the error after the frames so far.
@@ -587,7 +583,6 @@ impl SharedBuffer {
     pub(crate) fn is_end_for(&self, place: ReaderId) -> bool {
         matches!(self.end, Some(BodyEnd::Complete))
             && self.cursor(place).frames == self.frames.next()
-            && (self.cut.is_none() || place == ReaderId::Leader)
     }
 
     pub(crate) fn size_hint_for(&self, place: ReaderId) -> SizeHint {
@@ -616,6 +611,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::buffer::PrefixHasher;
 
     /// What the flight, the source and the readers may do to a buffer. Readers are chosen by a number modulo how many
     /// there are.
@@ -666,6 +662,8 @@ mod tests {
         /// The index of the trailers among them, of length 0.
         trailers: Option<usize>,
         readers: Vec<Reader>,
+        /// Whether anybody ever joined.
+        joined: bool,
         hasher: Option<PrefixHasher>,
         pulled: bool,
         /// The lengths of frames that were pulled for a reader which set the pace, and has left: each is one more in transit.
@@ -708,6 +706,7 @@ mod tests {
                     frames: 0,
                     behind: false,
                 }],
+                joined: false,
                 hasher: None,
                 pulled: false,
                 late: Vec::new(),
@@ -780,19 +779,15 @@ mod tests {
             if let Some(frame) = refused {
                 assert!(self.whole, "only a whole buffer refuses a frame");
                 self.whole = false;
-                if exceeds {
-                    self.buffer.cut_followers(len);
-                } else {
-                    let mut prefixes = Vec::new();
-                    if self.is_shared() {
-                        let hasher = self.hasher.insert(PrefixHasher::new());
-                        for data in self.buffer.held_data() {
-                            hasher.append(&data);
-                            prefixes.push(hasher.prefix());
-                        }
+                let mut prefixes = Vec::new();
+                if self.is_shared() {
+                    let hasher = self.hasher.insert(PrefixHasher::new());
+                    for data in self.buffer.held_data() {
+                        hasher.append(&data);
+                        prefixes.push(hasher.prefix());
                     }
-                    self.buffer.outgrow(&prefixes);
                 }
+                self.buffer.outgrow(&prefixes);
                 let prefix = self.follow(&frame);
                 let pushed = self.buffer.push(frame, SizeHint::new(), prefix);
                 assert!(pushed.is_ok(), "a window refuses no frame");
@@ -863,7 +858,8 @@ mod tests {
                     paced: waits,
                     asked,
                 } => {
-                    self.is_woken |= asked;
+                    // While it waits for another reader, the source looks in vain.
+                    self.is_woken = !waits && (self.is_woken || asked);
                     self.asked = at + 1;
                     assert!(!self.ended && at == self.pushed.len());
                     assert!(!waits || !paced && !self.whole);
@@ -908,6 +904,8 @@ mod tests {
             let paced = self.buffer.pacer == Some(reader.place);
             let is_missed = self.buffer.leave(reader.place);
             assert_eq!(is_missed, paced && !self.whole);
+            // As it does between two readers that set the pace.
+            self.is_woken &= !is_missed;
             assert_eq!(self.buffer.readers(), self.readers.len());
         }
 
@@ -919,7 +917,9 @@ mod tests {
                     if self.ended => {}
                 // Nor anything but its end after trailers.
                 Op::Push(_) | Op::Trailers if self.trailers.is_some() => {}
-                Op::Pull => self.pulled |= self.may_pull(),
+                Op::Pull if self.may_pull() => self.pulled = true,
+                // It is asked in vain, and waits to be woken again.
+                Op::Pull => self.is_woken = false,
                 Op::Push(len) => self.push(len, frame(self.pushed.len(), len)),
                 Op::Trailers => {
                     let pushed = self.pushed.len();
@@ -929,6 +929,7 @@ mod tests {
                 Op::Read(reader) => self.read(reader),
                 Op::Join if self.whole && self.readers.len() < 5 => {
                     let place = self.buffer.join();
+                    self.joined = true;
                     self.readers.push(Reader {
                         place,
                         frames: 0,
@@ -944,7 +945,7 @@ mod tests {
                     self.failed = expected.is_some_and(|expected| expected != received);
                     self.buffer.finish();
                     self.ended = true;
-                    self.whole &= self.readers.len() > 1;
+                    self.whole = false;
                 }
                 Op::Fail => {
                     self.buffer.fail(SharedError::new("broken"));
@@ -964,6 +965,9 @@ mod tests {
                     "nobody falls behind alone"
                 );
                 reader.behind |= behind;
+                if alone && !self.whole && !self.discarded {
+                    assert!(first >= reader.frames as u64, "kept for nobody");
+                }
             }
             self.check_account();
         }
@@ -990,6 +994,7 @@ mod tests {
             };
             assert_eq!((frames.paid(), self.budget.used()), (due, due), "B3");
             assert!(due <= self.limits.max_buffered, "B3");
+            assert_eq!(self.budget.has_lone(), !self.joined && due > 0);
             let unpaid = frames.iter().zip(&held);
             let unpaid = unpaid.filter(|(frame, len)| frame.charge < **len).count();
             assert!(unpaid <= 1 + self.late.len(), "B3");
@@ -1059,6 +1064,50 @@ mod tests {
     }
 
     #[test]
+    fn the_fastest_follower_sets_the_pace_where_the_leader_has_left() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let push = Op::Push(4);
+        for op in [Op::Join, Op::Join, push, push, Op::Read(1), Op::Leave(0)] {
+            model.apply(op);
+        }
+        // The last to join is the first now, and has read nothing.
+        let (slow, fast) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Push(8), fast, fast, fast, Op::Push(8), fast] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 4);
+        assert!(!model.readers[1].behind && model.readers[0].behind);
+        model.apply(slow);
+    }
+
+    #[test]
+    fn one_who_sets_the_pace_in_the_place_of_another_asks_for_the_frame_that_it_had_asked_for() {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), leader, follower] {
+            model.apply(op);
+        }
+        for op in [Op::Push(8), leader, follower, leader, Op::Leave(0)] {
+            model.apply(op);
+        }
+        // The source has heard the leader, and looks when it has left.
+        model.apply(Op::Pull);
+        assert!(!model.pulled && !model.is_woken);
+        model.apply(Op::Read(0));
+        assert!(model.is_woken);
+        model.apply(Op::Push(8));
+        assert_eq!(model.pushed.len(), 3);
+    }
+
+    #[test]
     fn one_frame_at_a_time_is_held_that_was_not_paid_for() {
         let limits = Limits {
             max_body: 100,
@@ -1081,6 +1130,24 @@ mod tests {
     }
 
     #[test]
+    fn a_first_frame_that_was_not_paid_for_is_the_only_one_too() {
+        let limits = Limits {
+            max_body: 100,
+            max_buffered: 4,
+        };
+        let mut model = Model::new(None, limits);
+        let (leader, follower) = (Op::Read(0), Op::Read(1));
+        for op in [Op::Join, Op::Push(8), follower, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 1);
+        for op in [leader, follower, Op::Push(8)] {
+            model.apply(op);
+        }
+        assert_eq!(model.pushed.len(), 2);
+    }
+
+    #[test]
     fn frames_without_bytes_set_a_pace_too() {
         let limits = Limits {
             max_body: 100,
@@ -1097,6 +1164,83 @@ mod tests {
             model.apply(Op::Push(0));
         }
         assert!(places(model.pushed.len() - 2) < limits.max_body);
+    }
+
+    #[test]
+    fn of_followers_whose_leader_has_left_the_fastest_loses_no_frame_when_the_body_outgrows_its_limit()
+     {
+        let limits = Limits {
+            max_body: 10,
+            max_buffered: 100,
+        };
+        let mut model = Model::new(None, limits);
+        for op in [Op::Join, Op::Join, Op::Leave(0), Op::Push(4), Op::Push(4)] {
+            model.apply(op);
+        }
+        for op in [Op::Read(0), Op::Push(8)] {
+            model.apply(op);
+        }
+        let behind: Vec<_> = model.readers.iter().map(|one| one.behind).collect();
+        assert_eq!((model.pushed.len(), behind), (3, vec![false, true]));
+    }
+
+    #[test]
+    fn the_places_of_tiny_frames_of_a_promised_length_are_paid_for_as_far_as_the_budget_goes() {
+        let len = 16 * 31;
+        for (max_buffered, pays) in [(len, false), (1 << 20, true)] {
+            let limits = Limits {
+                max_body: 1000,
+                max_buffered,
+            };
+            let mut model = Model::new(Some(len as u64), limits);
+            model.apply(Op::Join);
+            for _ in 0..16 {
+                model.apply(Op::Push(31));
+            }
+            assert!(model.whole);
+            assert_eq!(model.budget.used() > len, pays);
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_body_is_known_as_far_as_its_source_says() {
+        let limits = Limits {
+            max_body: 100,
+            max_buffered: 100,
+        };
+        let hint = |lower, upper| {
+            let mut hint = SizeHint::new();
+            hint.set_upper(upper);
+            hint.set_lower(lower);
+            hint
+        };
+        let bounds = |buffer: &SharedBuffer, place| {
+            let hint = buffer.size_hint_for(place);
+            (hint.lower(), hint.upper())
+        };
+        for trailers in [false, true] {
+            let mut buffer = SharedBuffer::new(Arc::default());
+            buffer.announce(None, hint(10, 20), limits);
+            let follower = buffer.join();
+            buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
+            assert!(matches!(buffer.read(ReaderId::Leader), Read::Frame(_)));
+            assert_eq!(bounds(&buffer, ReaderId::Leader), (2, Some(12)));
+            assert_eq!(bounds(&buffer, follower), (10, Some(20)));
+            if trailers {
+                let frame = Frame::trailers(HeaderMap::new());
+                buffer.push(frame, hint(0, 0), None).unwrap();
+            }
+            buffer.finish();
+            // With a length that is known HTTP/1.1 has no place for trailers.
+            let upper = |left| (!trailers).then_some(left);
+            assert_eq!(bounds(&buffer, ReaderId::Leader), (0, upper(0)));
+            assert_eq!(bounds(&buffer, follower), (8, upper(8)));
+        }
+        let mut buffer = SharedBuffer::new(Arc::default());
+        buffer.announce(None, hint(10, 20), limits);
+        buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
+        buffer.fail(SharedError::new("broken"));
+        assert_eq!(bounds(&buffer, ReaderId::Leader), (8, None));
     }
 
     proptest! {

@@ -43,9 +43,6 @@ impl ShareError for Infallible {
 
 impl ShareError for BoxError {
     fn share(&mut self) -> Self {
-        if let Some(shared) = self.downcast_ref::<SharedError>() {
-            return Box::new(shared.clone());
-        }
         // A zero-sized stand-in: nothing is allocated for it.
         let original = mem::replace(self, Box::new(fmt::Error));
         let shared = SharedError::new(original);

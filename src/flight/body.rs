@@ -1,7 +1,5 @@
 //! What a body's frames and its end mean for readers and waiting followers. See [`verdict`](super::verdict).
 
-use std::ops::ControlFlow;
-
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
@@ -55,13 +53,8 @@ where
         self.flight().data.state().active = Some(now);
     }
 
-    /// A frame has come. `Break`: nobody is left to read the body. `hasher` hashes the body while several callers share
-    /// a window.
-    pub(super) fn receive(
-        &self,
-        pulled: Pulled,
-        hasher: &mut Option<PrefixHasher>,
-    ) -> ControlFlow<()> {
+    /// A frame has come. `hasher` hashes the body while several callers share a window.
+    pub(super) fn receive(&self, pulled: Pulled, hasher: &mut Option<PrefixHasher>) {
         let Pulled {
             frame,
             hint,
@@ -82,15 +75,14 @@ where
         }
         let prefix = self.follow(&frame, hasher);
         let Err(frame) = self.push(frame, hint, prefix) else {
-            return ControlFlow::Continue(());
+            return;
         };
         let is_short = self.flight().data.state().buffer.is_short(len);
         if !is_short || !self.shared.flights.make_room_for(self.flight()) {
             return self.outgrow(frame, hint, hasher);
         }
-        match self.push(frame, hint, None) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(frame) => self.outgrow(frame, hint, hasher),
+        if let Err(frame) = self.push(frame, hint, None) {
+            self.outgrow(frame, hint, hasher);
         }
     }
 
@@ -128,19 +120,13 @@ where
     }
 
     /// This frame exceeds the limit or the promised length: nobody joins any more.
-    fn outgrow(
-        &self,
-        frame: Frame<Bytes>,
-        hint: SizeHint,
-        hasher: &mut Option<PrefixHasher>,
-    ) -> ControlFlow<()> {
+    fn outgrow(&self, frame: Frame<Bytes>, hint: SizeHint, hasher: &mut Option<PrefixHasher>) {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(crate::replicas::NotShared::TooLarge);
         self.flight().release();
-        let len = frame.data_ref().map_or(0, Bytes::len);
         let data = {
             let state = self.flight().data.state();
-            let is_shared = state.buffer.readers() > 1 && !state.buffer.exceeds(len);
+            let is_shared = state.buffer.readers() > 1;
             is_shared.then(|| state.buffer.held_data())
         };
         let prefixes = data.map(|data| {
@@ -153,24 +139,19 @@ where
         });
         let outgrown = {
             let mut state = self.flight().data.state();
-            if state.buffer.exceeds(len) {
-                state.buffer.cut_followers(len);
-            } else {
-                state
-                    .buffer
-                    .outgrow(prefixes.as_deref().unwrap_or_default());
-            }
+            let prefixes = prefixes.as_deref().unwrap_or_default();
+            state.buffer.outgrow(prefixes);
             (state.close(), state.buffer.take_spent())
         };
         drop(outgrown);
         let prefix = self.follow(&frame, hasher);
         let pushed = self.push(frame, hint, prefix);
         debug_assert!(pushed.is_ok(), "a window refuses no frame");
-        self.leave_to_leader()
+        self.flight().demote();
     }
 
     /// There can be no copy: waiting followers make their own calls.
-    pub(super) fn refuse_followers(&self, reason: Reason) -> ControlFlow<()> {
+    pub(super) fn refuse_followers(&self, reason: Reason) {
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(match reason {
             Reason::TooLarge => crate::replicas::NotShared::TooLarge,
@@ -180,25 +161,14 @@ where
         let (taken, closed) = {
             let mut state = self.flight().data.state();
             state.buffer.outgrow(&[]);
-            let taken = Taken::of(&mut state);
-            (taken, (state.close(), state.buffer.take_spent()))
+            (Taken::of(&mut state), state.close())
         };
         drop(closed);
         if let Some(taken) = taken {
             taken.refuse();
         }
         verdict::dismiss(self.flight(), Stage::Refused(reason));
-        self.leave_to_leader()
-    }
-
-    /// Nobody can join any more: a lone leader drives itself again. `Break`: nobody is left.
-    fn leave_to_leader(&self) -> ControlFlow<()> {
-        if self.flight().callers() == 0 {
-            self.lose();
-            return ControlFlow::Break(());
-        }
         self.flight().demote();
-        ControlFlow::Continue(())
     }
 
     /// The source has ended, or has failed.

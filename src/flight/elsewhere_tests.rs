@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -204,6 +204,54 @@ async fn a_burst_at_all_replicas_costs_one_call() {
     fleet.nothing_is_left().await;
 }
 
+/// What differs between two requests by the default key, as its response.
+fn echo(request: &Request<String>, _: usize) -> Result<(Response<()>, Frames), BoxError> {
+    let field = |name| request.headers().get(name).map(HeaderValue::to_str);
+    let [host, user] = ["host", "authorization"].map(|name| field(name).transpose());
+    let echo = format!("{} {:?} {:?}", request.uri(), host?, user?);
+    Ok((Response::new(()), text(echo)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_differ_share_no_response_across_replicas() {
+    let fleet = Fleet::new(echo).await;
+    let uris = ["/page", "/page?1", "/other", "http://host/page"];
+    let fields = [None, Some(("authorization", "me")), Some(("host", "here"))];
+    let ask = |caller: usize| {
+        let mut request = request(uris[caller / 4 % 4]);
+        if let Some((name, value)) = fields[caller / 16] {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().insert(name, value);
+        }
+        let own = echo(&request, 0).expect("text").1.remove(0);
+        let own = own.into_data().expect("data");
+        let got = fleet.replicas[caller % 4].ask(request);
+        async move { (got.await, own) }
+    };
+    let all = join_all((0..48).map(ask)).await;
+    for (got, own) in &all {
+        assert_eq!(got.body, own);
+    }
+    assert_eq!(fleet.calls(), 12);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_shorter_than_promised_is_whole_at_no_replica() {
+    let fleet = Fleet::new(|_, _| {
+        let response = Response::builder().header("content-length", "9");
+        Ok((response.body(())?, text("once".to_owned())))
+    })
+    .await;
+    let ask = |replica: &Replica| {
+        let response = replica.service.clone().oneshot(get(0));
+        async { response.await.expect("a head").into_body().collect().await }
+    };
+    let all = join_all(fleet.replicas.iter().chain(&fleet.replicas).map(ask)).await;
+    assert!(all.iter().all(Result::is_err));
+    fleet.nothing_is_left().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_alone_costs_two_commands_and_sends_no_body() {
     let fleet = Fleet::new(page).await;
@@ -245,6 +293,26 @@ async fn a_response_comes_with_its_status_fields_frames_and_trailers() {
         assert_eq!(trailers["grpc-status"], "0");
         assert_eq!(got.headers.contains_key("x-hop"), got.role == Role::Leader);
     }
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_response_from_another_replica_is_known() {
+    let fleet = Fleet::new(|_, _| {
+        let mut frames = text("one ".to_owned());
+        frames.extend(text("two".to_owned()));
+        Ok((Response::new(()), frames))
+    })
+    .await;
+    let asked = |at: usize| fleet.replicas[at].service.clone().oneshot(get(0));
+    let (leader, follower) = futures_util::future::join(asked(0), asked(1)).await;
+    let mut body = follower.expect("a response").into_body();
+    for left in [7, 3, 0] {
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(left));
+        let frame = body.frame().await;
+        assert_eq!(frame.is_some_and(|frame| frame.is_ok()), left > 0);
+    }
+    drop((leader, body));
     fleet.nothing_is_left().await;
 }
 
@@ -439,6 +507,48 @@ async fn nobody_gets_the_response_of_a_call_that_had_ended_before_it_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_joins_from_elsewhere_when_the_last_byte_has_come() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let [first, second] = [(); 2].map(|()| {
+        let layer = SingleflightLayer::new().across(ReplicaClient::in_memory(&store), |_, _| ());
+        let calls = Arc::clone(&calls);
+        // The connection says later that it was the last.
+        let inner = tower::service_fn(move |_: Request<String>| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            let frames = text("page".to_owned()).into_iter().map(Ok::<_, BoxError>);
+            let frames = futures_util::stream::iter(frames);
+            let body = StreamBody::new(frames.chain(futures_util::stream::pending()));
+            let response = Response::builder().header("content-length", "4");
+            async move {
+                sleep(CALL).await;
+                Ok::<_, BoxError>(response.body(body)?)
+            }
+        });
+        tower_layer::Layer::layer(&layer, inner)
+    });
+    sleep(Duration::from_millis(50)).await;
+    for is_followed in [false, true] {
+        calls.store(0, Ordering::SeqCst);
+        let leader = tokio::spawn(first.clone().oneshot(get(0)));
+        sleep(Duration::from_millis(10)).await;
+        let follower = is_followed.then(|| tokio::spawn(first.clone().oneshot(get(0))));
+        let mut leader = leader.await.expect("no panic").expect("a response");
+        let frame = leader.body_mut().frame().await.expect("a frame");
+        assert_eq!(frame.expect("data").into_data().expect("data"), "page");
+        let late = second.clone().oneshot(get(0)).await.expect("a response");
+        assert_eq!(late.extensions().get(), Some(&Role::Leader));
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        drop((leader, late));
+        if let Some(follower) = follower {
+            drop(follower.await);
+        }
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(store.keys(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_follower_that_comes_too_late_for_another_replicas_response_makes_a_new_flight() {
     let fleet = Fleet::new(page).await;
     fleet.store.takes(Duration::from_millis(40));
@@ -524,6 +634,42 @@ async fn what_is_forgotten_or_written_at_one_replica_is_joined_at_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
+    let fleet = Fleet::new(page).await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let uris = ["/page", "/list?1", "/list?2"];
+    let ask_all = || uris.map(|uri| tokio::spawn(first.ask(request(uri))));
+    let old = ask_all();
+    sleep(Duration::from_millis(10)).await;
+    let parts = request("/list?1").into_parts().0;
+    let key = crate::KeyExtractor::extract(&crate::RequestKeyExtractor::new(), &parts);
+    second.handle.forget(&key.expect("a key"));
+    sleep(Duration::from_millis(10)).await;
+    let new = join_all(ask_all()).await;
+    let roles = new.into_iter().map(|got| got.expect("no panic").role);
+    let roles: Vec<_> = roles.collect();
+    assert_eq!(roles, [Role::Follower, Role::Leader, Role::Follower]);
+    assert_eq!(fleet.calls(), 4);
+    drop(join_all(old).await);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_by_its_key_is_joined_at_no_replica() {
+    let fleet = Fleet::new(page).await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let old = [first, second].map(|replica| tokio::spawn(replica.ask(get(0))));
+    sleep(Duration::from_millis(10)).await;
+    let forgotten = second.handle.forget_if(|key| key.uri().path() == "/page");
+    assert_eq!(forgotten, 1);
+    sleep(Duration::from_millis(10)).await;
+    let new = first.ask(get(0)).await;
+    assert_eq!((new.role, fleet.calls()), (Role::Leader, 2));
+    drop(join_all(old).await);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flight_has_no_more_callers_than_it_may_whichever_replica_they_are_at() {
     let fleet = Fleet::of(page, |layer| layer.max_waiters(2)).await;
     let all = fleet.burst(4, get).await;
@@ -586,17 +732,26 @@ async fn a_key_of_ones_own_is_what_is_written_of_it() {
     let ask = |at: usize, uri| services[at].1.clone().oneshot(request(uri));
     let all = join_all([ask(0, "/a?1"), ask(1, "/a?2"), ask(1, "/b")]).await;
     assert!(all.iter().all(Result::is_ok));
-    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
 
-    let old = tokio::spawn(ask(0, "/a"));
+    // A response to HEAD has no body, whatever the key says.
+    let mut head = request("/a");
+    *head.method_mut() = http::Method::HEAD;
+    let head = services[1].1.clone().oneshot(head);
+    let (page, head) = futures_util::future::join(ask(0, "/a"), head).await;
+    assert!(page.is_ok() && head.is_ok());
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
+    drop((page, head));
+
+    let old = ["/a", "/b"].map(|uri| tokio::spawn(ask(0, uri)));
     sleep(Duration::from_millis(10)).await;
     services[1].0.forget(&String::from("/a"));
     sleep(Duration::from_millis(10)).await;
-    let new = tokio::spawn(ask(0, "/a"));
-    let (old, new) = (old.await.expect("no panic"), new.await.expect("no panic"));
-    assert!(old.is_ok() && new.is_ok());
-    assert_eq!(calls.load(Ordering::SeqCst), 4);
-    drop((all, old, new));
+    let new = ["/a", "/b"].map(|uri| tokio::spawn(ask(0, uri)));
+    let asked = join_all(old.into_iter().chain(new)).await;
+    assert!(asked.iter().all(|asked| matches!(asked, Ok(Ok(_)))));
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    drop((all, asked));
     sleep(Duration::from_millis(20)).await;
     assert_eq!(store.keys(), 0);
     for (handle, _) in &services {

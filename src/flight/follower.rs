@@ -9,7 +9,7 @@ use http::{Request, request};
 
 use super::{caller::Caller, state::Decision};
 use crate::{
-    group::{caught, drop_quietly},
+    group::caught,
     key::KeyExtractor,
     observe::{CallerSpan, Reason},
     service::Singleflight,
@@ -94,10 +94,7 @@ where
                     cx.waker().wake_by_ref();
                 }
                 // It is not part of that flight any more.
-                Err(payload) if self.caller.is_dismissed() => {
-                    drop_quietly(payload);
-                    cx.waker().wake_by_ref();
-                }
+                Err(_) if self.caller.is_dismissed() => cx.waker().wake_by_ref(),
                 Err(payload) => resume_unwind(payload),
             }
             is_polled = true;

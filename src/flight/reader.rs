@@ -69,13 +69,12 @@ impl<K> Reader<K> {
 
     /// `None`: yield to others.
     fn read(&mut self) -> Option<Read> {
-        let (read, _spent) = {
+        let read = {
             let mut state = self.caller.flight().data.state();
             if self.burst >= BURST && state.buffer.is_behind(self.caller.place(), BURST as u64) {
                 return None;
             }
-            let read = state.buffer.read(self.caller.place());
-            (read, state.buffer.take_spent())
+            state.buffer.read(self.caller.place())
         };
         observe::settle();
         Some(read)
@@ -107,14 +106,10 @@ impl<K: Send + Sync + 'static> Reader<K> {
                 // On the second pass: the reader that set the pace has left, and this one takes its place.
                 _ if asked => self.caller.flight().wake_driver(),
                 None => {}
-                Some(Poll::Pending) if !paced => {
-                    self.yielded = false;
-                    return Poll::Pending;
-                }
+                Some(Poll::Pending) if !paced => return Poll::Pending,
                 Some(Poll::Pending) if self.yielded => return Poll::Ready(Next::MoveOn),
                 Some(Poll::Pending) => {
                     self.yielded = true;
-                    self.caller.flight().wake_leader();
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }

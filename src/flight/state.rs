@@ -241,13 +241,13 @@ impl<K> State<K> {
         unwanted.then(|| mem::take(&mut self.stage))
     }
 
-    /// Dismisses all waiting followers (S3), and returns how many to count out: none if they already were.
+    /// Dismisses all waiting followers of a closed flight (S3), and returns how many to count out: none if they already
+    /// were.
     pub(crate) fn dismiss_all(&mut self, stage: Stage) -> usize {
         if matches!(self.stage, Stage::Refused(_) | Stage::Failed(_)) {
             return 0;
         }
         self.stage = stage;
-        self.is_closed = true;
         let mut dismissed = 0;
         for (_, follower) in &self.followers {
             if let FollowerState::Here { place, .. } = follower {

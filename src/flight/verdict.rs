@@ -274,15 +274,16 @@ where
             true => Reason::Unshareable,
             false => Reason::TooLarge,
         };
-        if !is_shared && self.refuse_followers(reason).is_break() {
-            return Opened::Over;
+        if !is_shared {
+            self.refuse_followers(reason);
         }
 
         let over = match first {
             Poll::Pending => is_empty,
             Poll::Ready(Some(Ok(pulled))) => {
                 let is_last = pulled.is_last;
-                self.receive(pulled, hasher).is_break() || is_last
+                self.receive(pulled, hasher);
+                is_last
             }
             Poll::Ready(Some(Err(error))) => {
                 self.land(Some(error));

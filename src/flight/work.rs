@@ -215,9 +215,7 @@ where
                 Poll::Ready(Some(Ok(pulled))) => {
                     news = true;
                     let is_last = pulled.is_last;
-                    if context.receive(pulled, hasher).is_break() {
-                        break Poll::Ready(());
-                    }
+                    context.receive(pulled, hasher);
                     if is_last {
                         context.land(None);
                         break Poll::Ready(());

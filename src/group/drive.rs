@@ -67,12 +67,6 @@ impl<K, V, C> Flight<K, V, C> {
         wakers.wake();
     }
 
-    /// Wakes the leader alone.
-    pub(crate) fn wake_leader(&self) {
-        let waker = self.state().slots.take_leader();
-        Wakers::one(waker).wake();
-    }
-
     /// Lets the driving task poll the work once more. If callers drive, the asking caller polls it itself, or another
     /// one is polling it, which may have looked already.
     pub(crate) fn wake_driver(&self) {
@@ -113,11 +107,15 @@ impl<K, V, C> Flight<K, V, C> {
         let driver = state.driver;
         let again = mem::take(&mut state.rewake);
         let spawn_on = match driver {
-            // Somebody has joined, or the work has been polled within a runtime for the first time (F9).
-            Driver::Task | Driver::Callers if polled_as != Driver::Task => {
-                work.runtime().or_else(|| state.handover.take())
+            _ if polled_as == Driver::Task => None,
+            // Somebody has joined; or a kept flight's leader has left, and has spawned the task itself.
+            Driver::Task => {
+                let here = state.handover.take();
+                here.map(|here| work.runtime().unwrap_or(here))
             }
-            _ => None,
+            // The work has been polled within a runtime for the first time (F9).
+            Driver::Callers => work.runtime(),
+            Driver::Leader => None,
         };
         state.work = WorkState::Idle(work);
         if let Some(runtime) = spawn_on {

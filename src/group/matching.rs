@@ -236,17 +236,163 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(all(test, feature = "http", not(loom)))]
 mod tests {
-    use std::{future::pending, sync::Arc};
+    use std::{
+        future::pending,
+        sync::{
+            Weak,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        task::{Context, Waker},
+        thread,
+        time::Duration,
+    };
 
     use super::*;
-    use crate::group::runtime::Runtime;
+    use crate::group::{panic::caught, runtime::Runtime};
+
+    type Examine<K, C> = fn(&K, &C, &Entry<K, (), C>) -> Match;
+
+    /// What becomes of one who finds the flight of another.
+    const ALL: [Match; 4] = [Match::Pass, Match::Join(()), Match::Detach, Match::Refuse];
+
+    fn makes<K, C>(of_it: Match) -> Examine<K, C> {
+        match of_it {
+            Match::Pass => |_, _, _| Match::Pass,
+            Match::Join(()) => |_, _, _| Match::Join(()),
+            Match::Detach => |_, _, _| Match::Detach,
+            Match::Refuse => |_, _, _| Match::Refuse,
+        }
+    }
+
+    fn enter<K, C>(
+        table: &Table<K, (), C>,
+        key: K,
+        data: C,
+        of_it: Match,
+    ) -> MatchAdmission<K, (), C, ()> {
+        table.enter(&[0], key, data, &mut makes(of_it))
+    }
+
+    /// Runs `f` on a thread of its own, and fails rather than hangs if that waits for itself.
+    fn fails_if_it_hangs(f: impl FnOnce() + Send + 'static) {
+        let (done, is_done) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            f();
+            done.send(()).unwrap();
+        });
+        match is_done.recv_timeout(Duration::from_secs(20)) {
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it waits for itself"),
+            _ => thread.join().unwrap(),
+        }
+    }
+
+    /// A key, or cargo, whose drop looks into the table.
+    struct Looks(Weak<Table<Looks, (), Looks>>);
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            if let Some(table) = self.0.upgrade() {
+                table.len();
+            }
+        }
+    }
+
+    #[test]
+    fn keys_and_what_flights_carry_are_dropped_under_no_lock() {
+        for of_it in ALL {
+            fails_if_it_hangs(move || {
+                let table = Arc::new(Table::new());
+                let looks = || Looks(Arc::downgrade(&table));
+                let first = enter(&table, looks(), looks(), Match::Pass);
+                let second = enter(&table, looks(), looks(), of_it);
+                drop((first, second));
+                assert_eq!(table.len(), 0);
+            });
+        }
+    }
+
+    /// A key, or cargo, whose drop panics while it is armed.
+    struct Bad(Arc<AtomicUsize>);
+
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            let is_armed = |left: usize| left.checked_sub(1);
+            let armed = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_armed);
+            assert!(armed.is_err(), "a bad key");
+        }
+    }
+
+    #[test]
+    fn who_joins_or_leads_is_in_its_flight_though_a_key_panics_when_it_is_dropped() {
+        for (of_it, flights) in [(Match::Join(()), 1), (Match::Detach, 1)] {
+            let (table, armed) = (Table::new(), Arc::new(AtomicUsize::new(0)));
+            let bad = || Bad(Arc::clone(&armed));
+            let first = enter(&table, bad(), bad(), Match::Pass);
+            armed.store(1, Ordering::Relaxed);
+            let second = enter(&table, bad(), bad(), of_it);
+            assert_eq!((armed.load(Ordering::Relaxed), table.len()), (0, flights));
+            let callers = table.callers(0, |_| true);
+            assert_eq!(callers, if of_it == Match::Detach { 1 } else { 2 });
+            drop((first, second));
+            assert_eq!(table.len(), 0);
+        }
+    }
+
+    /// It would abort the process.
+    #[test]
+    fn what_a_flight_carries_is_not_dropped_while_its_last_caller_panics() {
+        let (table, armed) = (Table::new(), Arc::new(AtomicUsize::new(0)));
+        let entered = enter(&table, (), Bad(Arc::clone(&armed)), Match::Pass);
+        let Admission::Leads(mut leader) = entered else {
+            unreachable!("there is no other flight")
+        };
+        let mut leader = leader.make_whole();
+        leader.start(|| async { panic!("bad work") });
+        armed.store(1, Ordering::Relaxed);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(caught(|| leader.poll(&mut cx).is_ready()).is_err());
+        assert_eq!((armed.load(Ordering::Relaxed), table.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_flight_that_nobody_may_join_makes_way_for_one_that_its_end_leaves_alone() {
+        let table = Table::new();
+        let first = enter(&table, 0, (), Match::Pass);
+        let second = enter(&table, 0, (), Match::Detach);
+        assert!(matches!(second, Admission::Leads(_)));
+        assert_eq!((table.len(), table.callers(0, |_| true)), (1, 1));
+        drop(first);
+        assert_eq!((table.len(), table.callers(0, |_| true)), (1, 1));
+        drop(second);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn one_who_is_refused_looks_no_further_and_leaves_the_flights_as_they_are() {
+        let table = Table::new();
+        let flights = [0, 1, 2].map(|key| enter(&table, key, (), Match::Pass));
+        let mut seen = 0;
+        let mut refuse_second = |_: &_, (): &_, _: &Entry<_, (), ()>| {
+            seen += 1;
+            match seen {
+                1 => Match::<()>::Detach,
+                _ => Match::Refuse,
+            }
+        };
+        let refused = table.enter(&[0], 3, (), &mut refuse_second);
+        assert!(matches!(refused, Admission::Refused((3, ()))));
+        assert_eq!((seen, table.len()), (2, 3));
+        drop(flights);
+        assert_eq!(table.len(), 0);
+    }
 
     #[tokio::test]
     async fn a_kept_flight_that_is_released_when_its_callers_have_left_is_cancelled_at_once() {
         let table: Table<u32, (), ()> = Table::new();
-        let mut passes = |_: &_, (): &_, _: &_| Match::<()>::Pass;
-        let Admission::Leads(mut leader) = table.enter(&[table.hash(&0)], 0, (), &mut passes)
-        else {
+        let Admission::Leads(mut leader) = enter(&table, 0, (), Match::Pass) else {
             unreachable!("there is no other flight")
         };
         let mut leader = leader.make_whole();

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Group, replicated::Replicated, run::Run};
-use crate::replicas::{Command, MemoryStore, ReplicaClient};
+use crate::replicas::{Command, KeyBytes, MemoryStore, ReplicaClient};
 
 type Pages = Group<String, String>;
 
@@ -126,6 +126,44 @@ async fn of_a_burst_at_all_replicas_one_caller_does_the_work() {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.led).count(), 1);
     assert_eq!(fleet.calls(), 1);
     fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_other_keys_share_nothing_across_replicas() {
+    let fleet = Fleet::new(2).await;
+    let asks = ["a", "b", ""].map(|key| [0, 1].map(|replica| fleet.ask(replica, key)));
+    let outcomes = join_all(asks.into_iter().flatten()).await;
+    let values: Vec<_> = outcomes.into_iter().map(|outcome| outcome.value).collect();
+    let [a, b, c] = ["page 0", "page 1", "page 2"];
+    assert_eq!(values, [a, a, b, b, c, c]);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_ones_own_type_is_what_is_written_of_it() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let replicas = [(); 2].map(|()| {
+        let key = |key: &(u8, u8), bytes: &mut KeyBytes| bytes.part(&[key.0]);
+        let encode = |value: &u8| Some(vec![*value]);
+        let decode = |bytes: &[u8]| bytes.first().copied();
+        Group::new().across(Replicated::at(
+            ReplicaClient::in_memory(&store),
+            (key, encode, decode),
+        ))
+    });
+    sleep(Duration::from_millis(50)).await;
+    let ask = |replica: usize, key, value| {
+        replicas[replica].run(key, || async move {
+            sleep(CALL).await;
+            value
+        })
+    };
+    // What is not written makes no difference between replicas.
+    let asks = [ask(0, (1, 1), 10), ask(1, (1, 2), 11), ask(1, (2, 1), 12)];
+    let values: Vec<_> = join_all(asks).await.iter().map(|it| it.value).collect();
+    assert_eq!(values, [10, 10, 12]);
+    Fleet::settle().await;
+    assert_eq!(store.keys(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,6 +386,37 @@ async fn a_panic_of_the_work_is_its_replicas_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_value_that_panics_when_it_is_written_makes_its_own() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let replicas = [(); 2].map(|()| {
+        let encode = |value: &u8| -> Option<Vec<u8>> { panic!("{value} is not to be written") };
+        let decode = |bytes: &[u8]| bytes.first().copied();
+        Group::new().across(Replicated::at(
+            ReplicaClient::in_memory(&store),
+            (encode, decode),
+        ))
+    });
+    sleep(Duration::from_millis(50)).await;
+    let began = Instant::now();
+    let ask = |replica: usize| {
+        let run = replicas[replica].run("a".to_owned(), || async {
+            sleep(CALL).await;
+            1
+        });
+        tokio::spawn(AssertUnwindSafe(run).catch_unwind())
+    };
+    let leader = ask(0);
+    Fleet::settle().await;
+    let follower = ask(1);
+    assert!(leader.await.unwrap().is_err());
+    assert_eq!(follower.await.unwrap().unwrap().value, 1);
+    let took = began.elapsed();
+    assert!(took <= 2 * CALL + Duration::from_millis(20), "{took:?}");
+    Fleet::settle().await;
+    assert_eq!(store.keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_forgotten_at_one_replica_is_led_anew_at_all() {
     let fleet = Fleet::new(2).await;
     let before = tokio::spawn(fleet.ask_gated(0, "a"));
@@ -363,6 +432,45 @@ async fn what_is_forgotten_at_one_replica_is_led_anew_at_all() {
     assert_eq!(before.await.unwrap().value, "page 0");
     assert_eq!(here.await.unwrap().value, "page 1");
     assert_eq!(there.await.unwrap().value, "page 1");
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
+    let fleet = Fleet::new(2).await;
+    let keys = ["a", "b"];
+    let old = keys.map(|key| tokio::spawn(fleet.ask_gated(0, key)));
+    let here = tokio::spawn(fleet.ask_gated(1, "a"));
+    Fleet::settle().await;
+    assert!(fleet.replicas[1].forget("a"));
+    Fleet::settle().await;
+    let new = keys.map(|key| tokio::spawn(fleet.ask_gated(0, key)));
+    Fleet::settle().await;
+    assert_eq!(fleet.calls(), 3);
+    fleet.gate.add_permits(3);
+    let outcomes = join_all(old.into_iter().chain([here]).chain(new)).await;
+    let values = outcomes.into_iter().map(|outcome| outcome.unwrap().value);
+    let values: Vec<_> = values.collect();
+    let [a, b, c] = ["page 0", "page 1", "page 2"];
+    assert_eq!(values, [a, b, a, c, b]);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn spawned_work_goes_on_though_nobody_polls_for_it() {
+    let fleet = Fleet::new(1).await;
+    let done = Arc::new(AtomicUsize::new(0));
+    let run = fleet.replicas[0].spawn("a".to_owned(), || {
+        let done = Arc::clone(&done);
+        async move {
+            sleep(CALL).await;
+            done.fetch_add(1, Ordering::SeqCst);
+            "page".to_owned()
+        }
+    });
+    sleep(2 * CALL).await;
+    assert_eq!(done.load(Ordering::SeqCst), 1);
+    assert_eq!(run.await.value, "page");
     fleet.nothing_is_left().await;
 }
 

@@ -235,6 +235,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lower_case_is_lower_case_wherever_the_buffer_ends() {
+        for (upper, lower) in [(&b"E"[..], &b"e"[..]), (b"EXAMPLE.org", b"example.ORG")] {
+            for before in 0..2 * SIZE {
+                let after = |host: &[u8]| {
+                    digest(|writer| {
+                        writer.part(&vec![0; before]);
+                        writer.lowercase(host);
+                    })
+                };
+                assert_eq!(after(upper), after(lower), "{before}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn how_the_bytes_meet_the_buffer_does_not_matter(

@@ -64,3 +64,27 @@ pub(crate) fn random() -> u128 {
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
     u128::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_its_32_lower_case_digits_and_nothing_else() {
+        for name in [0, 1, 0xabcd, u128::MAX, random()] {
+            assert_eq!(parse(hex(name).as_bytes()), Some(name));
+        }
+        let digits = hex(0xabcd);
+        for other in [
+            "",
+            &digits[1..],
+            &format!("0{digits}"),
+            &digits.to_uppercase(),
+            &digits.replacen('0', "+", 1),
+            &digits.replacen('0', " ", 1),
+            &digits.replacen('0', "g", 1),
+        ] {
+            assert_eq!(parse::<u128>(other.as_bytes()), None, "{other}");
+        }
+    }
+}

@@ -9,7 +9,7 @@
 //! | `protocol` | the state machine, without I/O or a clock |
 //! | `message` | the messages between replicas, and how they are written |
 //! | `secret` | the secret keys for that, and the digests of flights' keys |
-//! | `store`, `redis` | what a store does, and Redis or Valkey |
+//! | `store`, `redis`, `endpoint` | what a store does, Redis or Valkey as one, and how to connect to it |
 //! | `http` | how a layer's keys and responses are written for other replicas |
 //! | `memory`, `shelf` | a store in memory, for tests |
 //!
@@ -62,6 +62,7 @@
 
 mod contest;
 mod driver;
+mod endpoint;
 mod error;
 #[cfg(feature = "http")]
 pub(crate) mod http;

@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{
     contest::Contest,
     driver,
+    endpoint::Endpoint,
     error::ReplicasError,
     hub::{Hub, LocalFlight},
     id::Digest,
     message::INLINE,
     protocol::{EntryId, ProtocolSettings},
-    redis::{Endpoint, RedisStore},
+    redis::RedisStore,
     secret::{Digester, KeyBytes, LEAST, Sealer, Secret},
     store::Store,
 };

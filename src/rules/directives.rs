@@ -110,20 +110,15 @@ impl<'a> Directives<'a> {
         self.take(end)
     }
 
-    /// A quoted string with its quotes; `None` if it does not end or holds what it must not (RFC 9110 section 5.6.4).
+    /// A quoted string with its quotes; `None` if it does not end (RFC 9110 section 5.6.4). What it must not hold, no field value
+    /// holds.
     fn quoted(&mut self) -> Option<&'a [u8]> {
         let mut at = 1;
         loop {
             match self.rest.get(at)? {
                 b'"' => return self.take(at + 1),
-                b'\\' => {
-                    if !is_text(*self.rest.get(at + 1)?) {
-                        return None;
-                    }
-                    at += 2;
-                }
-                byte if is_text(*byte) => at += 1,
-                _ => return None,
+                b'\\' => at += 2,
+                _ => at += 1,
             }
         }
     }
@@ -177,11 +172,6 @@ impl<'a> Iterator for Directives<'a> {
             Malformed
         }))
     }
-}
-
-/// `HTAB / SP / VCHAR / obs-text`: what may stand in a quoted string, escaped or not.
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 #[cfg(test)]

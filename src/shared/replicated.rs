@@ -13,11 +13,14 @@ use crate::{
 pub(crate) struct Replicated<K> {
     pub(crate) client: ReplicaClient,
     write: Box<Write<K>>,
-    target: Box<dyn Fn(&ReplicaClient, &K) -> Digest + Send + Sync>,
+    target: Box<Target<K>>,
 }
 
 /// Writes a key as bytes that are the same at all replicas.
 type Write<K> = dyn Fn(&request::Parts, &K, &mut KeyBytes) + Send + Sync;
+
+/// The target under which flights of a key are forgotten.
+type Target<K> = dyn Fn(&ReplicaClient, &K) -> Digest + Send + Sync;
 
 // ===== impl Replicated =====
 

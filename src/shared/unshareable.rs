@@ -168,6 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_unshareable_all_the_time_makes_no_other_forgotten() {
+        let (keys, now) = (UnshareableKeys::new(), Instant::now());
+        // Both are in one shard.
+        keys.insert(1, now);
+        for _ in 0..2 * CAPACITY {
+            keys.insert(2, now);
+        }
+        assert!(keys.contains(1, now) && keys.contains(2, now));
+        assert_eq!(held(&keys).0, 2);
+    }
+
+    #[test]
+    fn the_count_is_right_whichever_of_several_is_removed() {
+        let (keys, now) = (UnshareableKeys::new(), Instant::now());
+        (1..=3).for_each(|key| keys.insert(key, now));
+        for left in (0..3).rev() {
+            keys.remove(left + 1);
+            assert_eq!(keys.len.load(Ordering::Relaxed), left as usize);
+        }
+    }
+
+    #[test]
     fn a_removed_key_is_not_known() {
         let (keys, now) = (UnshareableKeys::new(), Instant::now());
         keys.insert(1, now);

@@ -321,9 +321,18 @@ async fn an_io_error_is_found_as_what_it_is() {
 /// An extension that can't be cloned.
 struct Fragile;
 
+/// What its clone panics with.
+struct BadPayload;
+
 impl Clone for Fragile {
     fn clone(&self) -> Self {
-        panic!("cloned")
+        std::panic::panic_any(BadPayload)
+    }
+}
+
+impl Drop for BadPayload {
+    fn drop(&mut self) {
+        panic!("bad payload")
     }
 }
 

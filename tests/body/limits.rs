@@ -91,6 +91,36 @@ async fn a_length_that_outgrows_its_limit_and_breaks_its_word_fails_all() {
 }
 
 #[tokio::test]
+async fn a_length_that_outgrows_its_limit_and_is_longer_than_promised_fails_for_followers_alone() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(3));
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let mut follower = service.call(get("/page"));
+    let feed = origin.call().begin_known(9);
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    let mut follower = now(&mut follower).into_body();
+    feed.send("once");
+    settle().await;
+    for body in [&mut leader, &mut follower] {
+        assert_eq!(frame(body), data("once"));
+        assert_eq!(frame(body), Polled::Pending);
+    }
+    feed.send(" upon a time");
+    feed.end();
+    settle().await;
+    let error = "the response announced a body of 9 bytes, its source gave 16";
+    assert_eq!(frame(&mut follower), Polled::Error(error.to_owned()));
+    assert_eq!(frame(&mut leader), data(" upon a time"));
+    assert_eq!(frame(&mut leader), Polled::Pending);
+    settle().await;
+    assert_eq!(frame(&mut leader), Polled::End);
+    assert_eq!(origin.count(), 1);
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads_on() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(5));
     let mut leader = service.call(get("/page"));
@@ -408,6 +438,7 @@ async fn an_older_flight_than_max_age_is_not_joined() {
     let mut next = service.call(get("/page"));
     assert_pending(&mut next);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 1));
+    assert_eq!(handle.stats().in_flight, 1, "the old one has made way");
     // Who has joined goes on.
     let (old, new) = (origin.call(), origin.call());
     old.answer(Response::new(ready(&["old"], SizeHint::new())));
@@ -532,5 +563,49 @@ async fn what_a_lone_leader_keeps_gives_way_to_the_next_frame_of_another() {
     }
     assert_eq!(origin.count(), 2);
     drop((alone, leader, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn what_a_lone_leader_keeps_gives_way_to_no_body_that_outgrows_max_body() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(100));
+    let (_feed, alone) = lone(&mut service, &mut origin, "/alone", "alone.").await;
+    for promised in [None, Some(12)] {
+        let mut large = service.call(get("/large"));
+        assert_pending(&mut large);
+        let call = origin.call();
+        let feed = match promised {
+            Some(len) => call.begin_known(len),
+            None => call.begin(),
+        };
+        let mut large = now(&mut large).into_body();
+        for part in ["once", "upon", "time"] {
+            feed.send(part);
+            assert_eq!(frame(&mut large), data(part));
+        }
+        assert_eq!(handle.in_flight(), 1);
+    }
+    drop(now(&mut service.call(get("/alone"))));
+    assert_eq!(origin.count(), 3);
+    drop(alone);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_lone_leader_that_keeps_nothing_yet_is_joined_though_memory_is_short() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
+    let mut silent = service.call(get("/silent"));
+    assert_pending(&mut silent);
+    let _silent = origin.call().begin();
+    let silent = now(&mut silent).into_body();
+    let (feed, mut leader) = lone(&mut service, &mut origin, "/page", "page").await;
+    let (_feed, alone) = lone(&mut service, &mut origin, "/alone", "one").await;
+    feed.send("page");
+    assert_eq!(frame(&mut leader), data("page"));
+    // That which held three bytes gave way.
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (2, 8));
+    drop(now(&mut service.call(get("/silent"))));
+    assert_eq!(origin.count(), 3);
+    drop((silent, leader, alone));
     assert_idle(&handle);
 }

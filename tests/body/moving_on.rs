@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, request, response};
+use http::{HeaderMap, HeaderValue, Request, Response, request, response};
 use http_body::{Body, SizeHint};
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, service_fn};
@@ -310,15 +310,43 @@ async fn a_follower_whose_request_is_gone_ends_with_an_error() {
 }
 
 #[tokio::test]
+async fn the_trailers_of_a_second_response_come_after_the_bytes_that_the_first_has_promised() {
+    let head = || Response::builder().header("content-length", 10);
+    let mut all = behind(head()).await;
+    all.handle.set_enabled(false);
+    assert_eq!(frame(&mut all.slow), Polled::Pending);
+    let feed = (all.origin.call()).begin_with(head(), SizeHint::new());
+    feed.send("0.1.2.3.4.");
+    assert_eq!(frame(&mut all.slow), data("1.2.3.4."));
+    assert!(!all.slow.is_end_stream());
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", HeaderValue::from_static("1"));
+    feed.trailers(trailers.clone());
+    feed.end();
+    assert_eq!(frame(&mut all.slow), Polled::Trailers(trailers));
+    assert_eq!(frame(&mut all.slow), Polled::End);
+    all.end();
+}
+
+#[tokio::test]
 async fn a_second_response_that_is_not_as_long_as_the_first_has_promised_is_no_clean_end() {
-    for rest in [&["0.1.2"][..], &["0.1.2.3.4.5."], &["0.1.2.3.", "4.5."]] {
-        let head = Response::builder().header("content-length", 10);
-        let mut all = behind(head).await;
+    let all: [(&[_], bool); 4] = [
+        (&["0.1.2"], false),
+        (&["0.1.2"], true),
+        (&["0.1.2.3.4.5."], false),
+        (&["0.1.2.3.", "4.5."], false),
+    ];
+    for (rest, says_its_end) in all {
+        let head = || Response::builder().header("content-length", 10);
+        let mut all = behind(head()).await;
         // A flight of its own is not asked for its length: the follower calls alone.
         all.handle.set_enabled(false);
         assert_eq!(frame(&mut all.slow), Polled::Pending);
-        let head = Response::builder().header("content-length", 10);
-        let feed = all.origin.call().begin_with(head, SizeHint::new());
+        let (feed, mut own) = body(SizeHint::new());
+        if says_its_end {
+            own.finish();
+        }
+        all.origin.call().answer(head().body(own).unwrap());
         rest.iter().for_each(|part| feed.send(part));
         feed.end();
         let mut got = String::from("0.");

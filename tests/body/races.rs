@@ -103,7 +103,7 @@ fn a_head_that_was_for_followers_and_whose_drop_asks_for_the_same_key_finds_no_l
 }
 
 /// Data whose drop asks the layer again.
-struct Asking(Arc<Mutex<Option<Layered>>>, [u8; 4]);
+struct Asking(Arc<Mutex<Option<Layered>>>, Vec<u8>);
 
 impl AsRef<[u8]> for Asking {
     fn as_ref(&self) -> &[u8] {
@@ -119,10 +119,13 @@ impl Drop for Asking {
 
 #[test]
 fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
-    for followers in [0, 1] {
-        for ends in [true, false] {
+    // Small frames are copied together, and of the body that is within its limit nothing is given up before its end.
+    let limits = [(4, 10), (4, 100), (4 << 10, 10 << 10), (4 << 10, 100 << 10)];
+    let all = limits.map(|limits| [0, 1].map(|followers| (limits, followers)));
+    for ((len, max_body), followers) in all.into_iter().flatten() {
+        for (ends, leader_first) in [(true, true), (false, true), (false, false)] {
             within_a_minute(move || {
-                let layer = layer().max_body(10);
+                let layer = layer().max_body(max_body);
                 let (mut service, mut origin, handle) = stack(&layer);
                 let again = Arc::new(Mutex::new(None));
                 let mut leader = service.call(get("/page"));
@@ -132,21 +135,118 @@ fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
                 let follower = (followers > 0).then(|| service.call(get("/page")));
                 *again.lock().unwrap() = Some(service);
                 for _ in 0..8 {
-                    feed.bytes(Bytes::from_owner(Asking(again.clone(), *b"page")));
-                    assert_eq!(frame(&mut leader), data("page"));
+                    feed.bytes(Bytes::from_owner(Asking(again.clone(), vec![1; len])));
+                    assert_eq!(frame(&mut leader), Polled::Data(vec![1; len].into()));
                 }
                 if ends {
                     feed.end();
                     assert_eq!(frame(&mut leader), Polled::End);
                 }
-                drop(leader);
-                drop(follower);
+                if leader_first {
+                    drop(leader);
+                    drop(follower);
+                } else {
+                    drop(follower);
+                    drop(leader);
+                }
                 assert!(feed.is_dropped());
                 *again.lock().unwrap() = None;
                 assert_idle(&handle);
             });
         }
     }
+}
+
+#[test]
+fn a_frame_that_gives_way_to_another_flight_and_asks_for_its_own_key_finds_no_lock_held() {
+    within_a_minute(|| {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
+        let again = Arc::new(Mutex::new(None));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let feed = origin.call().begin();
+        let mut leader = now(&mut leader).into_body();
+        feed.bytes(Bytes::from_owner(Asking(again.clone(), b"page".to_vec())));
+        assert_eq!(frame(&mut leader), data("page"));
+        assert_eq!(handle.stats().buffered_bytes, 4);
+        let mut others = [(); 2].map(|()| service.call(get("/other")));
+        *again.lock().unwrap() = Some(service);
+        let other = origin.call().begin_known(6);
+        now(&mut others[0]);
+        assert_eq!(origin.count(), 3, "the frame has gone, and has asked");
+        drop((leader, others));
+        assert!(feed.is_dropped() && other.is_dropped());
+        assert_idle(&handle);
+    });
+}
+
+/// Data whose drop leaves a flight.
+struct Leaving(Arc<Mutex<Option<ResponseBody<Mock>>>>, Vec<u8>);
+
+impl AsRef<[u8]> for Leaving {
+    fn as_ref(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let body = self.0.lock().unwrap().take();
+        drop(body);
+    }
+}
+
+#[test]
+fn a_frame_whose_drop_leaves_its_flight_finds_no_lock_held() {
+    // Small frames are compacted, and large ones slide out of the window.
+    for len in [100, 10_000] {
+        within_a_minute(move || {
+            let (mut service, mut origin, handle) = stack(&layer().max_body(15_000));
+            let leaves = Arc::new(Mutex::new(None));
+            let mut leader = service.call(get("/page"));
+            assert_pending(&mut leader);
+            let feed = origin.call().begin();
+            let mut leader = now(&mut leader).into_body();
+            let [first, second] = [(); 2].map(|()| service.call(get("/page")));
+            let [first, second] = [first, second].map(|mut it| now(&mut it).into_body());
+            *leaves.lock().unwrap() = Some(first);
+            for number in 0..4 {
+                feed.bytes(Bytes::from_owner(Leaving(
+                    leaves.clone(),
+                    vec![number; len],
+                )));
+                let Polled::Data(data) = frame(&mut leader) else {
+                    panic!("a frame");
+                };
+                assert_eq!(data, vec![number; len]);
+            }
+            assert!(leaves.lock().unwrap().is_none());
+            drop((leader, second));
+            assert_idle(&handle);
+        });
+    }
+}
+
+#[test]
+fn a_frame_that_was_kept_for_one_who_leaves_and_whose_drop_leaves_too_finds_no_lock_held() {
+    within_a_minute(|| {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(15_000));
+        let leaves = Arc::new(Mutex::new(None));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let feed = origin.call().begin();
+        let mut leader = now(&mut leader).into_body();
+        let follower = now(&mut service.call(get("/page"))).into_body();
+        for number in 0..4 {
+            let data = Leaving(leaves.clone(), vec![number; 10_000]);
+            feed.bytes(Bytes::from_owner(data));
+            assert!(matches!(frame(&mut leader), Polled::Data(_)));
+        }
+        *leaves.lock().unwrap() = Some(leader);
+        drop(follower);
+        assert!(leaves.lock().unwrap().is_none() && feed.is_dropped());
+        assert_idle(&handle);
+    });
 }
 
 /// A body whose every poll asks the layer again.

@@ -32,6 +32,7 @@ async fn a_body_that_has_fallen_silent_is_not_joined_and_goes_on_for_its_readers
     let mut newcomer = service.call(get("/page"));
     assert_pending(&mut newcomer);
     assert_eq!((origin.count(), handle.in_flight()), (2, 1));
+    assert_eq!(handle.stats().in_flight, 1, "the silent one has made way");
     // What falls silent may still go on.
     feed.send("1.");
     feed.end();

@@ -328,7 +328,7 @@ async fn a_follower_that_waits_is_woken_when_the_reader_that_sets_the_pace_leave
 }
 
 #[tokio::test]
-async fn a_follower_that_waits_for_its_leader_wakes_it_and_itself_and_yields_each_time() {
+async fn a_follower_that_waits_for_its_leader_yields_each_time() {
     let Flight {
         origin,
         handle,

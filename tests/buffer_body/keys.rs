@@ -182,6 +182,34 @@ async fn equal_trailers_share_and_different_ones_do_not() {
 }
 
 #[tokio::test]
+async fn a_trailer_differs_from_a_field() {
+    let with = |fields: Fields<'_>, trailers: &[&'static str]| {
+        let trailers = trailers.iter().map(|name| {
+            (
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static("1"),
+            )
+        });
+        let frames = [
+            Frame::data(Bytes::from_static(b"a")),
+            Frame::trailers(trailers.collect()),
+        ];
+        ask("POST", "/", fields, stream(frames.into()))
+    };
+    let (a, b): (Fields<'_>, Fields<'_>) = (&[("a", b"1")], &[("b", b"1")]);
+    let asked = vec![
+        with(&[a, b].concat(), &[]),
+        with(b, &["a"]),
+        with(&[], &["a", "b"]),
+        with(b, &["a"]),
+    ];
+    assert_eq!(
+        together(&post_layer(), asked).await,
+        [Leader, Leader, Leader, Follower]
+    );
+}
+
+#[tokio::test]
 async fn trailers_that_a_layer_in_between_has_dropped_are_in_no_key() {
     let (origin, layer) = (Origin::page(), post_layer());
     let service = tower::ServiceBuilder::new()

@@ -305,6 +305,58 @@ async fn a_body_whose_length_is_announced_wrongly_is_in_no_key() {
 }
 
 #[tokio::test]
+async fn an_empty_body_of_which_more_is_announced_is_in_no_key() {
+    for fields in [("content-length", "5"), ("transfer-encoding", "gzip")] {
+        let (name, value) = fields;
+        let mut request = post(Empty::<Bytes>::new());
+        request.headers_mut().append(name, value.parse().unwrap());
+        let seen = through(&BufferBodyLayer::new(5), request).await;
+        assert_eq!((seen.bytes, seen.frames), (None, vec![]), "{fields:?}");
+    }
+}
+
+/// A body that says with its last bytes that it is at its end, and whose connection says so much later.
+struct Lasting(Option<Bytes>);
+
+impl Body for Lasting {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(data) => std::task::Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => std::task::Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_read_when_its_last_byte_is_there() {
+    let began = tokio::time::Instant::now();
+    let request = post(Lasting(Some(text("query"))));
+    let layer = BufferBodyLayer::new(5);
+    let calls = Arc::new(Mutex::new(None));
+    let service = service_fn(|request: Request<BufferedBody<Lasting>>| {
+        let bytes = request
+            .extensions()
+            .get()
+            .map(|BodyBytes(bytes)| bytes.clone());
+        *calls.lock().unwrap() = bytes;
+        async { Ok::<_, Infallible>(Response::new(())) }
+    });
+    let Ok(_) = layer.layer(service).oneshot(request).await;
+    assert_eq!(*calls.lock().unwrap(), Some(text("query")));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
 async fn what_an_outer_layer_read_is_not_taken_for_a_body_that_was_not_read() {
     let mut request = post(Full::new(text("query")));
     request.extensions_mut().insert(BodyBytes(text("another")));

@@ -314,12 +314,13 @@ where
         failures: Mutex::default(),
     });
     let deadline = Instant::now() + Duration::from_millis(100);
+    let mut threads = Vec::new();
     for _ in 0..CLIENTS {
         let client = client(Arc::clone(&round), service.clone(), rng.next(), deadline);
         if tokio {
             runtime.spawn(client);
         } else {
-            std::thread::spawn(|| block_on(client));
+            threads.push(std::thread::spawn(|| block_on(client)));
         }
     }
     drop((service, layer));
@@ -356,6 +357,10 @@ where
     let counted = (round.heads.load(SeqCst), round.shared.load(SeqCst));
     drop(runtime);
     drop(round);
+    // One that is not busy any more may still hold the round, with all that the world knows.
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
     alarm.join().unwrap();
     counted
 }

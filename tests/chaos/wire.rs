@@ -276,7 +276,12 @@ impl Round {
             let case = Arc::new(Case::new(self.seed.wrapping_add(number)));
             self.cases.lock().unwrap().insert(number, Arc::clone(&case));
             let played = tokio::time::timeout(BOUND, self.play(number, &case)).await;
-            let played = played.unwrap_or_else(|_| Err("a client waits for ever".to_owned()));
+            let played = played.unwrap_or_else(|_| {
+                let stats = self.servers.iter().map(|(_, handle)| handle.stats());
+                let stats = stats.collect::<Vec<_>>();
+                let clients = &case.clients;
+                Err(format!("one of {clients:?} waits for ever: {stats:?}"))
+            });
             self.counts.cases.fetch_add(1, SeqCst);
             if let Err(failure) = played {
                 let seed = self.seed.wrapping_add(number);

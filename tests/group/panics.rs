@@ -2,13 +2,14 @@
 
 use std::{
     borrow::Borrow,
+    future::poll_fn,
     hash::{Hash, Hasher},
     panic::panic_any,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use tower_singleflight::Group;
@@ -294,26 +295,68 @@ fn a_flight_whose_key_panics_when_dropped_has_ended_all_the_same() {
     assert!(poll_once(&mut leader).is_ready());
 }
 
-#[test]
-fn a_joiner_whose_unused_work_panics_when_dropped_is_counted_out_again() {
-    let group = Group::new();
-    let leader = group.run("key", std::future::pending::<()>);
-    struct Bad;
-    impl Drop for Bad {
-        fn drop(&mut self) {
-            panic!("bad work");
-        }
+/// Panics with this text when it is dropped.
+struct Bad(&'static str);
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("{}", self.0);
     }
-    let bad = Bad;
-    let payload = panic_of(|| {
-        group.run("key", move || {
+}
+
+#[tokio::test]
+async fn a_joiner_whose_unused_work_panics_when_dropped_is_counted_out_again() {
+    for spawns in [false, true] {
+        let group = Group::new();
+        let leader = group.run("key", std::future::pending::<()>);
+        let bad = Bad("bad work");
+        let work = move || {
             let _bad = bad;
             std::future::pending::<()>()
-        })
-    });
-    assert_eq!(text(&*payload), "bad work");
-    assert_eq!(group.waiters("key"), 1);
+        };
+        let payload = panic_of(|| match spawns {
+            false => group.run("key", work),
+            true => group.spawn("key", work),
+        });
+        assert_eq!(text(&*payload), "bad work");
+        assert_eq!(group.waiters("key"), 1);
+        drop(leader);
+        assert_eq!(group.in_flight(), 0, "it keeps nothing");
+    }
+}
+
+#[test]
+fn a_work_whose_drop_panics_after_its_poll_or_with_its_value_has_ended_all_the_same() {
+    for gives in [true, false] {
+        let group: Group<&str, Arc<Bad>> = Group::new();
+        let bad = Bad("bad work");
+        let mut leader = group.run("key", || {
+            poll_fn(move |_| {
+                let _bad = &bad;
+                match gives {
+                    true => Poll::Ready(Arc::new(Bad("bad value"))),
+                    false => panic!("bad poll"),
+                }
+            })
+        });
+        let mut follower = group.run("key", || async { unreachable!("the leader leads") });
+        let want = if gives { "bad work" } else { "bad poll" };
+        for caller in [&mut follower, &mut leader] {
+            assert_eq!(text(&*panic_of(|| poll_once(caller))), want);
+            assert_eq!(group.in_flight(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_payload_that_its_leader_has_left_and_whose_drop_panics_harms_no_follower() {
+    let group: Group<&str, ()> = Group::new();
+    let leader = group.run("key", || async { panic_any(Bad("bad payload")) });
+    let mut followers = [(); 2].map(|()| group.run("key", || async {}));
     drop(leader);
+    for follower in &mut followers {
+        assert_eq!(text(&*panic_of(|| poll_once(follower))), NO_TEXT);
+    }
     assert_eq!(group.in_flight(), 0);
 }
 

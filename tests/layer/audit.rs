@@ -562,6 +562,30 @@ async fn an_answer_that_may_not_be_shared_is_no_audit() {
     assert_eq!(compared(&full, (plain(), &["page"]), other()).await, NONE);
 }
 
+/// An extension of which there is no copy.
+struct Fragile;
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        panic!("a fragile extension")
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_whose_head_there_can_be_no_copy_is_no_audit() {
+    let pair = pair();
+    let feed = (pair.calls.0).begin_with(plain().extension(Fragile), SizeHint::new());
+    let other = Response::new(ready(&["other"], SizeHint::new()));
+    pair.calls.1.answer(other);
+    read(pair.auditor.await.unwrap()).await;
+    let leader = pair.leader.await.unwrap();
+    feed.send("page");
+    feed.end();
+    assert_eq!(read(leader).await.body, "page");
+    assert_eq!(audits(pair.handle.stats()), NONE);
+    assert_idle(&pair.handle);
+}
+
 #[tokio::test]
 async fn an_audited_request_that_is_cut_short_beside_an_answer_that_may_not_be_shared_is_no_audit()
 {

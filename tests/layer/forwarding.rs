@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tower::{Layer, service_fn};
 use tower_singleflight::{Handle, Role, SingleflightLayer, method_and_uri};
 
-use crate::support::{Origin, all, ask, assert_idle, count, get, request, roles, settle};
+use crate::support::{Origin, all, ask, assert_idle, count, get, lines, request, roles, settle};
 
 /// Answers each with the user it was asked by, for that user alone.
 fn private() -> Origin {
@@ -22,6 +22,32 @@ fn private() -> Origin {
         let response = Response::builder().header("cache-control", "private");
         response.body(user).expect("a response")
     })
+}
+
+#[tokio::test]
+async fn a_length_that_is_not_the_messages_reaches_nobody_who_was_sent_on() {
+    for (method, lengths) in [("GET", 0), ("HEAD", 1)] {
+        let origin = Origin::new(|_| {
+            let response = Response::builder().header("content-length", "9");
+            let response = response.header("set-cookie", "id=1");
+            let page = Bytes::from_static(b"page");
+            response.body(page).expect("a response")
+        });
+        let layer = SingleflightLayer::new();
+        let service = layer.layer(origin.clone());
+        let asked = [(); 2].map(|()| ask(&service, request(method, "/", &[])));
+        origin.open();
+        let got = all(asked).await;
+        assert_eq!(roles(&got), [Role::Leader, Role::Forwarded]);
+        for got in &got {
+            assert_eq!(
+                lines(&got.head, "content-length").len(),
+                lengths,
+                "{method}"
+            );
+        }
+        assert_idle(&layer.handle());
+    }
 }
 
 #[tokio::test]

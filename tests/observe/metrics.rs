@@ -13,7 +13,7 @@ use tower_singleflight::SingleflightLayer;
 
 use crate::support::{
     Origin, assert_idle,
-    body::{body, key, layer, stack},
+    body::{self, body, data, frame, key, layer, now, stack},
     get, hush, poll_once, request, settle,
 };
 
@@ -191,6 +191,48 @@ fn the_gauge_of_buffered_bytes_falls_to_nothing() {
         gauge_over("singleflight_buffered_bytes", two_callers),
         [0.0, 0.0, 4.0, 0.0]
     );
+}
+
+#[test]
+fn the_gauge_of_buffered_bytes_is_what_the_handle_says_of_a_window() {
+    let held = std::cell::RefCell::new(vec![0.0]);
+    let seen = gauge_over("singleflight_buffered_bytes", |look| {
+        let (mut service, mut calls, handle) = stack(&layer().max_body(9));
+        let look = || {
+            look();
+            let bytes = handle.stats().buffered_bytes;
+            held.borrow_mut().push(bytes as f64);
+        };
+        let mut leader = service.call(get("/page"));
+        assert!(poll_once(&mut leader).is_pending());
+        let feed = calls.call().begin();
+        let mut leader = now(&mut leader).into_body();
+        for _ in 0..8 {
+            feed.send("page");
+            assert_eq!(frame(&mut leader), data("page"));
+            look();
+        }
+        drop(leader);
+        look();
+    });
+    assert!(seen.contains(&8.0), "{seen:?}");
+    assert_eq!(seen, held.into_inner());
+}
+
+#[test]
+fn the_gauge_of_flights_falls_to_nothing_behind_a_call_that_panicked() {
+    hush("a call that panics");
+    let seen = gauge_over("singleflight_flights", |look| {
+        let service = tower::service_fn(|_| -> std::future::Ready<Result<_, tower::BoxError>> {
+            let none: Option<http::Response<body::Mock>> = None;
+            std::future::ready(none.ok_or_else(|| panic!("a call that panics")))
+        });
+        let mut service = layer().layer(service);
+        let call = std::panic::AssertUnwindSafe(|| poll_once(&mut service.call(get("/page"))));
+        assert!(std::panic::catch_unwind(call).is_err());
+        look();
+    });
+    assert_eq!(seen, [0.0, 0.0]);
 }
 
 /// One thread charges for a frame, and another gives it back.

@@ -2,11 +2,15 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt,
+    future::Ready,
     sync::{Arc, Mutex},
 };
 
-use http::{Response, header};
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{Empty, Full};
 use tower::{Layer, Service};
 use tower_singleflight::{SingleflightLayer, method_and_uri};
 use tracing::{
@@ -16,7 +20,7 @@ use tracing::{
 };
 use tracing_subscriber::{layer::Context, prelude::*, registry::LookupSpan};
 
-use crate::support::{Origin, get, request};
+use crate::support::{Origin, assert_idle, get, request};
 
 #[derive(Default)]
 struct Log {
@@ -306,6 +310,21 @@ async fn a_panicked_flight_says_so() {
     let call = tokio::spawn(service.call(get("/")));
     assert!(call.await.unwrap_err().is_panic());
     assert!(capture.has_event("panicked"));
+}
+
+#[tokio::test]
+async fn a_flight_whose_service_panics_when_it_is_called_says_so() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let panics = |_: Request<Empty<Bytes>>| -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
+        panic!("boom")
+    };
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(tower::service_fn(panics));
+    let call = tokio::spawn(async move { service.call(get("/")).await });
+    assert!(call.await.unwrap_err().is_panic());
+    assert!(capture.has_event("panicked"));
+    assert_idle(&layer.handle());
 }
 
 #[tokio::test(start_paused = true)]

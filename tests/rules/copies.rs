@@ -65,6 +65,22 @@ async fn a_copy_has_the_status_the_version_and_every_end_to_end_field() {
 }
 
 #[tokio::test]
+async fn a_value_that_is_sensitive_is_so_in_a_copy_too() {
+    let [leader, follower] = two(|_| {
+        let mut response = answer(&[("x-open", b"1")]);
+        let mut secret = http::HeaderValue::from_static("secret");
+        secret.set_sensitive(true);
+        response.headers_mut().insert("x-secret", secret);
+        response
+    })
+    .await;
+    for got in [leader, follower] {
+        let fields = &got.head.headers;
+        assert!(fields["x-secret"].is_sensitive() && !fields["x-open"].is_sensitive());
+    }
+}
+
+#[tokio::test]
 async fn a_copy_lacks_hop_by_hop_fields_and_those_that_connection_names() {
     let fields: Fields<'_> = &[
         ("connection", b"keep-alive, X-Hop"),

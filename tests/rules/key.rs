@@ -129,6 +129,8 @@ fn the_key_gives_back_method_and_uri() {
 #[test]
 fn requests_that_differ_anywhere_have_different_keys() {
     let requests: &[(&str, Fields<'_>)] = &[
+        ("ftp://a.example/", &[]),
+        ("sftp://a.example/", &[]),
         ("/", &[]),
         ("/?", &[]),
         ("/?a", &[]),
@@ -289,6 +291,14 @@ fn a_host_field_that_repeats_the_authority_adds_nothing() {
     let uri = "http://a.example:80/";
     assert_eq!(key(uri, &[]), key(uri, &[("host", b"A.example:80")]));
     assert_ne!(key(uri, &[]), key(uri, &[("host", b"a.example")]));
+    // Others may come in several lines, it alone.
+    let twice: Fields<'_> = &[("accept", b"a"), ("accept", b"b")];
+    assert_eq!(
+        key(uri, twice),
+        key(uri, &[&[("host", &b"a.example:80"[..])], twice].concat())
+    );
+    let host: Fields<'_> = &[("host", b"a.example:80"), ("host", b"a.example:80")];
+    assert_ne!(key(uri, &[]), key(uri, host));
 }
 
 #[test]

@@ -103,6 +103,21 @@ async fn another_key_is_not_remembered() {
     assert_idle(&layer.handle());
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_key_of_ones_own_is_not_remembered() {
+    let (origin, _) = sessions();
+    origin.open();
+    let layer = SingleflightLayer::with_extractor(method_and_uri);
+    let service = layer.layer(origin.clone());
+    let mut found = Vec::new();
+    for uri in ["/a", "/b", "/a", "/c"] {
+        found.push(ask(&service, get(uri)).await.unwrap().role);
+    }
+    let expected = [Role::Leader, Role::Leader, Role::Forwarded, Role::Leader];
+    assert_eq!(found, expected);
+    assert_idle(&layer.handle());
+}
+
 #[tokio::test]
 async fn what_a_policy_forbids_is_remembered_as_well() {
     let origin = Origin::page();

@@ -113,6 +113,21 @@ async fn two_spellings_of_one_uri_are_one_target() {
 }
 
 #[tokio::test]
+async fn the_spelling_of_a_long_uri_makes_no_difference_either() {
+    for length in [10, 100, 1_000, 10_000] {
+        let path = "long/".repeat(length / 5);
+        let read = format!("/a/{path}b?c");
+        let host = Some("example.org");
+        for write in ["/%61", "/./a", "/x/../a"] {
+            let write = format!("{write}/{path}%62?%63");
+            assert!(!joins(("GET", &read, host), ("PUT", &write, host), 204, &[]).await);
+            let other = format!("{write}&d");
+            assert!(joins(("GET", &read, host), ("PUT", &other, host), 204, &[]).await);
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_spellings_of_one_uri_do_not_share_a_call() {
     let origin = Origin::page();
     let layer = SingleflightLayer::new();

@@ -113,14 +113,13 @@ fn spawn_outside<T: 'static>(there: impl FnOnce() -> T + 'static) -> thread::Joi
 
 /// Callers drive, and the work wakes itself while one of them polls it, who then parks: the other goes on.
 ///
-/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`), or `put_back` doesn't look at that.
-#[test]
-fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
-    loom::model(|| {
+/// Catches: `wake_by_ref` doesn't note that the work is being polled (`rewake`); `put_back` doesn't look at that, or doesn't wake both.
+fn a_wake_up_while_a_caller_polls_is_repeated(leader_parks: bool) {
+    loom::model(move || {
         at(Location::Nowhere, || {
             let group = Group::new();
             let mut woken = false;
-            let mut leader = group.run(KEY, || {
+            let leader = group.run(KEY, || {
                 poll_fn(move |cx| {
                     if std::mem::replace(&mut woken, true) {
                         return Poll::Ready(1);
@@ -130,15 +129,29 @@ fn loom_a_wake_up_while_a_caller_polls_is_repeated() {
                 })
             });
             let follower = follow(&group);
+            let (mut parks, goes_on, outcome) = match leader_parks {
+                true => (leader, follower, followed(1)),
+                false => (follower, leader, led(1, true)),
+            };
             let parked = spawn_outside(move || {
-                let _ = poll_with(&mut leader, Waker::noop());
-                leader
+                let _ = poll_with(&mut parks, Waker::noop());
+                parks
             });
-            assert_eq!(block_on(follower), followed(1));
+            assert_eq!(block_on(goes_on), outcome);
             drop(parked.join().unwrap());
             assert_eq!(group.in_flight(), 0);
         });
     });
+}
+
+#[test]
+fn loom_a_wake_up_while_a_leader_polls_is_repeated() {
+    a_wake_up_while_a_caller_polls_is_repeated(true);
+}
+
+#[test]
+fn loom_a_wake_up_while_a_follower_polls_is_repeated() {
+    a_wake_up_while_a_caller_polls_is_repeated(false);
 }
 
 /// Callers drive, one leaves, and the work is woken from elsewhere: the other hears of it.

@@ -111,7 +111,7 @@ fn loom_the_end_of_a_forgotten_flight_leaves_its_successor() {
 ///
 /// Catches: `enter` takes a stale entry out as it is.
 fn a_newcomer_that_may_not_join(leaves: bool) {
-    for found in [Match::Detach, Match::Refuse] {
+    for found in [Match::<()>::Detach, Match::Refuse] {
         loom::model(move || {
             let table: Table<u32, u32, ()> = Table::new();
             let enter = || {

@@ -1,11 +1,16 @@
 //! Who leaves last.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, lead_whole, led};
-use crate::group::{Group, runtime::Runtime, table::Table};
+use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led};
+use crate::group::{
+    Group,
+    caller::Ended,
+    runtime::{Location, Runtime, at},
+    table::{Admission, Table},
+};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
@@ -119,4 +124,50 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
         block_on(dropped.pass());
         assert_eq!(table.len(), 0);
     });
+}
+
+/// The leader of a kept flight leaves before its first poll, while one joins outside any runtime and polls the work, there or within
+/// one: the task that finds the work taken goes on with it, or ends.
+///
+/// Catches: `put_back`, or `publish`, doesn't wake that task; `put_back` spawns another beside it.
+fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
+    loom::model(move || {
+        let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
+        let mut leader = lead_whole(&table);
+        leader.keep_on(Runtime::current().expect("a model's thread is within one"));
+        let mut left = polls;
+        at(Location::Task, || {
+            leader.start(|| {
+                poll_fn(move |cx| {
+                    left -= 1;
+                    if left == 0 {
+                        return Poll::Ready(1);
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+            });
+        });
+        let joiner = thread::spawn(move || {
+            let entered = table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
+            if let Admission::Follows((mut follower, ())) = entered {
+                at(Location::Nowhere, || follower.promote());
+                let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));
+                assert!(matches!(ended, Ended::Shared(_)));
+            }
+        });
+        drop(leader);
+        joiner.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_the_leader_of_a_kept_flight_leaves_against_a_join_outside() {
+    the_leader_of_a_kept_flight_leaves(1, Location::Nowhere);
+    the_leader_of_a_kept_flight_leaves(2, Location::Nowhere);
+}
+
+#[test]
+fn loom_the_leader_of_a_kept_flight_leaves_against_a_join_outside_that_is_polled_within() {
+    the_leader_of_a_kept_flight_leaves(2, Location::Runtime);
 }

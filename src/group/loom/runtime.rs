@@ -50,7 +50,7 @@ fn loom_spawn_against_the_leaders_poll() {
 fn loom_a_dying_runtime_against_the_leaders_poll() {
     loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
-        let leader = lead(&group, &gate);
+        let leader = at(Location::Nowhere, || lead(&group, &gate));
         let leader = thread::spawn(move || block_on(leader));
         let follower = at(Location::Dying, || follow(&group));
         gate.open();
@@ -67,7 +67,7 @@ fn loom_a_dying_runtime_against_the_leaders_poll() {
 fn loom_runtime_shutdown_against_the_callers() {
     loom::model(|| {
         let (group, gate) = (Group::new(), Gate::new());
-        let leader = lead(&group, &gate);
+        let leader = at(Location::Nowhere, || lead(&group, &gate));
         let follower = at(Location::Dying, || follow(&group));
         let leader = thread::spawn(move || block_on(leader));
         gate.open();
@@ -134,11 +134,12 @@ fn loom_runtime_shutdown_against_spawn() {
         let done = Gate::new();
         let leader = {
             let (gate, done) = (gate.clone(), done.clone());
-            group.run(KEY, || async move {
+            let work = || async move {
                 gate.pass().await;
                 done.open();
                 1
-            })
+            };
+            at(Location::Nowhere, || group.run(KEY, work))
         };
         let follower = at(Location::Dying, || follow(&group));
         let keeper = group.spawn(KEY, || -> std::future::Ready<u32> { unreachable!() });

@@ -135,5 +135,12 @@ mod tests {
             variant_name(&client, key, &one),
             variant_values(&client, &one)
         );
+        // Of fields that a request has not, the names alone tell.
+        let without = |name| {
+            let names = [HeaderName::from_static(name)];
+            Variant::new(names.into(), &http::HeaderMap::new())
+        };
+        let (one, two) = (without("user-agent"), without("accept"));
+        assert_ne!(variant_values(&client, &one), variant_values(&client, &two));
     }
 }

@@ -7,7 +7,8 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `entry` | one local flight's part: what its leader waits for, and its followers at other replicas |
-//! | `follow` | asking the store, following another replica, contending again |
+//! | `contend` | asking the store, and what its reply means |
+//! | `follow` | following another replica: its messages, and the outcome |
 //! | `lead` | joins from other replicas, the end of a call, forgetting |
 //! | `values` | answers that are too large for a message |
 //! | `breaker` | whether the store is in use |
@@ -29,6 +30,7 @@
 
 mod breaker;
 mod calls;
+mod contend;
 mod entry;
 mod follow;
 mod lead;

@@ -604,3 +604,54 @@ fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes(
     let lost = Some(ContestOutcome::Alone(AloneReason::Lost));
     assert_eq!(replica.protocol.outcome(entry), lost);
 }
+
+#[test]
+fn a_leader_that_answers_its_probes_is_followed_for_as_long_as_its_call_takes() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(script, Contended::Held { inbox, flight });
+    for ms in 10..2000 {
+        let now = Duration::from_millis(ms);
+        replica.protocol.tick(now);
+        for command in replica.commands() {
+            match command {
+                Command::Tell(_, echo @ Message::Echo { .. }) => {
+                    replica.protocol.message(echo, now);
+                }
+                Command::Tell(INBOX, Message::Probe { to, .. }) => {
+                    replica.protocol.message(Message::Here { to }, now);
+                }
+                Command::Contend { .. } => panic!("given up at {ms} ms"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(replica.protocol.outcome(entry), None);
+    replica.protocol.leave(entry, Duration::from_secs(2));
+    replica.nothing_is_left();
+}
+
+#[test]
+fn whoever_is_refused_by_the_store_makes_its_own_call() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    replica.protocol.contended(script.flight, Err(Refused), NOW);
+    let down = Some(ContestOutcome::Alone(AloneReason::Down));
+    assert_eq!(replica.protocol.outcome(entry), down);
+    assert!(replica.protocol.is_up());
+    replica.protocol.leave(entry, NOW);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn a_store_that_refuses_again_and_again_is_waited_for_by_nobody() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.contend();
+    for ms in 10..20 {
+        replica.protocol.failed(Duration::from_millis(ms));
+    }
+    assert!(!replica.protocol.is_up());
+    let down = Some(ContestOutcome::Alone(AloneReason::Down));
+    assert_eq!(replica.protocol.outcome(entry), down);
+}
