@@ -8,7 +8,7 @@ use tower_singleflight::Role;
 
 use crate::support::{
     assert_idle,
-    body::{Polled, assert_pending, data, frame, key, layer, now, ready, stack},
+    body::{Polled, assert_pending, body, data, frame, key, layer, now, ready, stack},
     get, role, settle,
 };
 
@@ -389,4 +389,26 @@ async fn an_abandoned_body_that_outgrows_its_limit_is_given_up() {
     settle().await;
     assert!(feed.is_dropped());
     assert_idle(&handle);
+}
+
+/// Its leader is alone, so nobody has to join any more for it to end.
+#[tokio::test]
+async fn whoever_asks_while_the_body_of_a_complete_response_is_dropped_makes_a_new_call() {
+    for looked_at in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        if looked_at {
+            assert_eq!(handle.waiters(&key()), 1);
+        }
+        let (feed, mut empty) = body(SizeHint::with_exact(0));
+        empty.finish();
+        let mut other = service.clone();
+        feed.on_drop(move || drop(other.call(get("/page"))));
+        origin.call().answer(Response::new(empty));
+        drop(now(&mut leader));
+        let stats = handle.stats();
+        assert_eq!((stats.led, stats.joined), (2, 0), "{looked_at}");
+        assert_idle(&handle);
+    }
 }
