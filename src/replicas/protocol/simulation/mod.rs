@@ -8,22 +8,28 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `rng` | random numbers of a seed |
+//! | `weather` | what the network and the machines do |
 //! | `schedule` | what a seed makes: the weather, who comes, what fails |
 //! | `event` | what can happen |
 //! | `world` | the replicas, the store, and one event after the other |
-//! | `flights` | local flights and their callers |
+//! | `flight` | a local flight, its callers and its call |
+//! | `flights` | callers who come and go, and what becomes of their flights |
 //! | `network` | what is sent, and how it arrives |
 //! | `promises` | what is checked of the promises R1 to R6 |
 //! | `rules` | what is checked of the protocol's rules |
+//! | `observed` | what these need to know of what has happened |
 //!
 //! `REPLICAS_SCHEDULES` sets the number of schedules, `REPLICAS_SEED` runs one alone and prints its steps.
 mod event;
+mod flight;
 mod flights;
 mod network;
+mod observed;
 mod promises;
 mod rng;
 mod rules;
 mod schedule;
+mod weather;
 mod world;
 
 use std::{collections::BTreeMap, panic::resume_unwind, time::Duration};

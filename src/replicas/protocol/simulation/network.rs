@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     event::{Event, Reply},
-    flights::{LocalFlight, SeatGuard},
+    flight::{LocalFlight, SeatGuard},
     settings,
     world::World,
 };

@@ -2,10 +2,9 @@
 
 use super::{
     SLACK, Seen, digest,
-    flights::{Caller, Flight, FlightRef},
-    ms,
-    schedule::Weather,
-    settings,
+    flight::{Caller, Flight, FlightRef},
+    ms, settings,
+    weather::Weather,
     world::World,
 };
 use crate::replicas::{

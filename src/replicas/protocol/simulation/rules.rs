@@ -1,48 +1,13 @@
 //! What is checked of the protocol's rules, where the promises alone would not show that one is broken.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{SLACK, settings, world::World};
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox, Seat},
+    id::{FlightId, Inbox, Seat},
     message::Message,
-    protocol::{Command, ContestOutcome, EntryId, Time, entry::Phase},
+    protocol::{Command, ContestOutcome, EntryId, entry::Phase},
 };
-
-/// What has been seen so far.
-#[derive(Default)]
-pub(super) struct Rules {
-    /// Flights that somebody from elsewhere has asked for.
-    asked_for: HashSet<FlightId>,
-    /// Whose seats the store has named.
-    named: HashMap<Seat, FlightId>,
-    answered: HashSet<(Inbox, FlightId)>,
-    /// When a seat's callers were last announced.
-    covers: HashMap<Seat, Time>,
-    /// How often an entry has contended over a leader that was gone.
-    retries: HashMap<(usize, EntryId), u32>,
-    /// Which flight of which key was gone, as a replica was told, and when.
-    gone: Vec<(usize, Digest, FlightId, Time)>,
-    /// Who has had an answer: from then on it need not be found under the name that it had.
-    had_answer: HashSet<(usize, EntryId)>,
-    /// Since when a follower's seat is not at its leader.
-    unseated: HashMap<Seat, Time>,
-    /// Since when a leader has a seat for a follower that does not want it.
-    unwanted: HashMap<Seat, Time>,
-}
-
-// ===== impl Rules =====
-
-impl Rules {
-    /// How many flights of a key were gone, as the replica at `at` was told since then.
-    pub(super) fn gone(&self, at: usize, key: Digest, since: Time) -> usize {
-        let told = self.gone.iter();
-        let told = told.filter(|told| told.0 == at && told.1 == key && told.3 >= since);
-        told.map(|told| told.2).collect::<HashSet<_>>().len()
-    }
-}
-
-// ===== impl World =====
 
 impl World {
     pub(super) fn watch_command(&mut self, at: usize, command: &Command) {

@@ -8,12 +8,12 @@ use std::{
 use super::{
     Seen, digest,
     event::{Event, Reply},
-    flights::{Call, FlightRef, LocalFlight},
+    flight::{Call, FlightRef, LocalFlight},
     ms,
+    observed::Observed,
     rng::Rng,
-    rules::Rules,
-    schedule::Weather,
     settings,
+    weather::Weather,
 };
 use crate::replicas::{
     id::{FlightId, Inbox},
@@ -82,7 +82,7 @@ pub(super) struct World {
     pub(super) asked: usize,
     pub(super) departed: usize,
     pub(super) healing: bool,
-    pub(super) rules: Rules,
+    pub(super) rules: Observed,
     /// When the last caller had what it wanted, or had gone.
     pub(super) deserted: Option<Time>,
 }
