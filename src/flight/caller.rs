@@ -12,7 +12,7 @@ use http::request;
 use super::state::{Decision, Flight, FollowerState, HttpFlight, State};
 use crate::{
     buffer::ReaderId,
-    group::{self, Drive, Polled, Runtime},
+    group::{self, Polled, Runtime},
     observe,
 };
 
@@ -68,12 +68,10 @@ impl<K> Caller<K> {
         Self::new(inner, Part::Reads(ReaderId::Leader))
     }
 
-    /// One that has led the flight while it was solo.
+    /// One that has led the flight while it was solo, and is counted already.
     pub(super) fn was_solo(inner: group::Caller<(), (), HttpFlight<K>>) -> Self {
-        let flight = Arc::clone(inner.flight());
-        flight.data.counters.enter();
         Self {
-            flight,
+            flight: Arc::clone(inner.flight()),
             inner,
             part: Part::Reads(ReaderId::Leader),
             ended: false,
@@ -159,16 +157,11 @@ impl<K> Caller<K> {
 }
 
 impl<K: Send + Sync + 'static> Caller<K> {
-    /// The leader's first act.
-    pub(crate) fn start<F, D>(&mut self, work: F)
-    where
-        F: FnOnce() -> D,
-        D: Drive<Output = ()> + 'static,
-    {
-        self.inner.start(work);
-    }
-
-    /// Brings what the leader has of the work into a flight that was solo.
+    /// Hands the leader's work over to the flight.
+    ///
+    /// # Panics
+    ///
+    /// If the work did.
     pub(super) fn hand_in(&mut self, polled: Polled<()>) {
         if self.inner.hand_in(polled).is_some() {
             self.ended = true;
@@ -224,18 +217,24 @@ impl<K> Drop for Caller<K> {
             _ => return,
         };
         // A task that has not noticed yet, or a stored waker, may hold the flight for longer.
-        let (kept, spent) = {
+        let (kept, spent, unclaimed) = {
             let mut state = data.state();
             is_missed |= place.is_some_and(|place| state.buffer.leave(place));
             let spent = state.buffer.take_spent();
-            (take_unread(&self.flight, &mut state), spent)
+            // Its own response. One that is left later is dropped by the work.
+            let unclaimed = match place {
+                Some(ReaderId::Leader) => state.response.take(),
+                _ => None,
+            };
+            (take_unread(&self.flight, &mut state), spent, unclaimed)
         };
         drop((kept, spent));
+        observe::settle();
         if is_missed {
             self.flight.wake_callers();
         }
-        drop(waiting);
-        observe::settle();
+        // Last: dropping what belongs to the user may panic.
+        drop((waiting, unclaimed));
     }
 }
 

@@ -116,6 +116,7 @@ mod tests {
     use crate::{
         SingleflightLayer,
         flight::{Admitted, Candidate},
+        group::Work,
         key::method_and_uri,
         shared::Shared,
     };
@@ -152,7 +153,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(follower.poll(&mut cx).is_pending());
         let leader = lead.make_whole();
-        leader.start(|| async {});
+        leader.hand_in(Work::make(|| async {}));
         assert!(leader.poll(&mut cx).is_ready());
         let Poll::Ready(Decision::Forward(_, reason)) = follower.poll(&mut cx) else {
             panic!("it waits for what will not come")

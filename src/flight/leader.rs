@@ -4,19 +4,14 @@ use std::{
     mem,
     panic::resume_unwind,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use http::{Method, Response, response};
 use http_body::Frame;
 
-use super::{
-    caller::Caller,
-    reader::Reader,
-    solo::SoloLeader,
-    state::{Flight, HttpFlight},
-};
+use super::{caller::Caller, reader::Reader, solo::SoloLeader, state::Flight};
 use crate::{
     body::ResponseBody,
     group::{self, Drive, Polled, PolledBy},
@@ -93,14 +88,18 @@ impl<K, B, E> Leader<K, B, E> {
         let Lead::Solo(leader) = &mut self.lead else {
             unreachable!("only a solo leader polls alone");
         };
-        let ended = leader.end();
-        self.lead = match ended {
-            Ok(()) => Lead::Over,
-            Err(caller) => Lead::Whole(caller),
-        };
-        match &self.lead {
-            Lead::Whole(caller) => Err(Arc::clone(caller.flight())),
-            _ => Ok(()),
+        match leader.end() {
+            Ok(entry) => {
+                // First: dropping the key may panic.
+                self.lead = Lead::Over;
+                drop(entry);
+                Ok(())
+            }
+            Err(caller) => {
+                let flight = Arc::clone(caller.flight());
+                self.lead = Lead::Whole(caller);
+                Err(flight)
+            }
         }
     }
 
@@ -125,15 +124,7 @@ where
         F: FnOnce() -> D,
         D: Drive<Output = ()> + 'static,
     {
-        match &mut self.lead {
-            Lead::Solo(leader) => {
-                if let Some((caller, polled)) = leader.inner.start(work) {
-                    self.become_caller(caller, polled);
-                }
-            }
-            Lead::Whole(caller) => caller.start(work),
-            Lead::Over => unreachable!("it has just begun"),
-        }
+        self.hand_in(group::Work::make(work), None);
     }
 
     /// Gives the head and the body of the leader's own response.
@@ -147,11 +138,11 @@ where
     ) -> Poll<Result<(response::Parts, ResponseBody<B>), E>> {
         if let Lead::Solo(leader) = &mut self.lead {
             match leader.inner.take_work(cx) {
-                Ok((work, left)) => {
+                Ok((work, waker)) => {
                     let polled = work.poll(cx, PolledBy::Solo(self));
-                    self.polled(polled, left, cx);
+                    self.hand_in(polled, waker);
                 }
-                Err(caller) => self.become_caller(caller, None),
+                Err(caller) => self.lead = Lead::Whole(Caller::was_solo(caller)),
             }
         }
         let response = match (self.response.take(), &mut self.lead) {
@@ -192,48 +183,31 @@ where
         Poll::Ready(Ok((parts, body)))
     }
 
-    /// Does what is left to do after this leader has polled the work.
-    fn polled(&mut self, polled: Polled<()>, left: bool, cx: &Context<'_>) {
-        match &mut self.lead {
-            Lead::Solo(leader) => {
-                if let Poll::Ready(Err((caller, polled))) = leader.inner.polled(polled, left, cx) {
-                    self.become_caller(caller, polled);
-                }
+    /// Puts the work where it belongs, after this leader has made or polled it, and `waker` with it.
+    ///
+    /// # Panics
+    ///
+    /// If the work did.
+    fn hand_in(&mut self, polled: Polled<()>, waker: Option<&Waker>) {
+        let polled = match (&mut self.lead, polled) {
+            (Lead::Solo(leader), Polled::Pending(work)) => {
+                let Err((caller, polled)) = leader.inner.put_back(work, waker) else {
+                    return;
+                };
+                self.lead = Lead::Whole(Caller::was_solo(caller));
+                polled
             }
-            // The work has made it whole.
-            Lead::Whole(caller) => caller.hand_in(polled),
-            // Or has ended it.
-            Lead::Over => {
-                if let Polled::Ended(Err(payload)) = polled {
-                    resume_unwind(payload);
-                }
+            // It has panicked: otherwise it would have ended the flight itself.
+            (Lead::Solo(_), ended) => {
+                drop(self.end());
+                Some(ended)
             }
-        }
-    }
-
-    /// The flight is not solo any more.
-    fn become_caller(
-        &mut self,
-        caller: group::Caller<(), (), HttpFlight<K>>,
-        polled: Option<Polled<()>>,
-    ) {
-        // Before anything else: a panic from here on finds the caller where it belongs.
-        self.lead = Lead::Whole(Caller::was_solo(caller));
-        if let (Lead::Whole(caller), Some(polled)) = (&mut self.lead, polled) {
-            caller.hand_in(polled);
-        }
-    }
-}
-
-impl<K, B, E> Drop for Leader<K, B, E> {
-    fn drop(&mut self) {
-        let Lead::Whole(caller) = mem::replace(&mut self.lead, Lead::Over) else {
-            return;
+            (_, polled) => Some(polled),
         };
-        let flight = Arc::clone(caller.flight());
-        drop(caller);
-        // Nobody comes for it now. What is left later is dropped by the work.
-        let unclaimed = flight.data.state().response.take();
-        drop(unclaimed);
+        match (&mut self.lead, polled) {
+            (Lead::Whole(caller), Some(polled)) => caller.hand_in(polled),
+            (Lead::Over, Some(Polled::Ended(Err(payload)))) => resume_unwind(payload),
+            _ => {}
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! The leader of a flight that nobody else has been in.
 
-use std::sync::Arc;
-
 use super::{caller::Caller, state::HttpFlight};
-use crate::{group, observe::FlightTrace, shared::Counters};
+use crate::{
+    group::{self, Entry},
+    observe::FlightTrace,
+    shared::Counters,
+};
 
-/// A [`group::SoloLeader`] that is counted in [`Stats::waiters`](crate::Stats).
+/// A [`group::SoloLeader`] that counts in [`Stats::waiters`](crate::Stats), until it [ends](Self::end) its flight or
+/// becomes a [`Caller`], which goes on with the count.
 ///
 /// It leaves its flight when it is dropped, as what it has become by then.
 pub(crate) struct SoloLeader<K> {
     pub(super) inner: group::SoloLeader<(), (), HttpFlight<K>>,
-    counters: Arc<Counters>,
 }
 
 // ===== impl SoloLeader =====
@@ -18,23 +20,21 @@ pub(crate) struct SoloLeader<K> {
 impl<K> SoloLeader<K> {
     pub(super) fn new(
         inner: group::SoloLeader<(), (), HttpFlight<K>>,
-        counters: &Arc<Counters>,
+        counters: &Counters,
         trace: &FlightTrace,
     ) -> Self {
         counters.enter();
         trace.count_caller();
-        Self {
-            inner,
-            counters: Arc::clone(counters),
-        }
+        Self { inner }
     }
 
     /// Ends the flight, or returns the caller that the leader has become: it is not alone, or nobody may join any more.
-    pub(super) fn end(&mut self) -> Result<(), Caller<K>> {
+    /// What the entry holds is the user's: drop it last.
+    pub(super) fn end(&mut self) -> Result<Entry<(), (), HttpFlight<K>>, Caller<K>> {
         match self.inner.end() {
             Ok(entry) => {
-                drop(entry);
-                Ok(())
+                entry.data().counters.leave(1);
+                Ok(entry)
             }
             Err(caller) => Err(Caller::was_solo(caller)),
         }
@@ -51,6 +51,5 @@ impl<K> Drop for SoloLeader<K> {
         if !self.inner.has_ended() {
             drop(self.end());
         }
-        self.counters.leave(1);
     }
 }

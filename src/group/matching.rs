@@ -214,8 +214,8 @@ impl<K, V, C> Table<K, V, C> {
         shard.lock().make_all_whole(shard)
     }
 
-    /// All flights but those that are solo, a shard at a time: not one moment's picture.
-    pub(crate) fn all_shared(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
+    /// All flights that are whole, one shard after the other, so this is not a snapshot.
+    pub(crate) fn all_whole(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
         self.shards.iter().flat_map(|shard| {
             let entries = shard.lock();
             let flights = entries.iter().filter_map(Entry::flight);

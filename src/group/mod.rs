@@ -83,7 +83,7 @@ pub(crate) use self::{
     solo_leader::SoloLeader,
     table::{Admission, Table},
     wakers::Wakers,
-    work::{Drive, Polled, PolledBy},
+    work::{Drive, Polled, PolledBy, Work},
 };
 pub use self::{
     outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,

@@ -25,6 +25,9 @@ pub(crate) struct SoloLeader<K, V, C> {
 /// [handed in](Caller::hand_in) its work.
 pub(crate) type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
 
+/// Work to be polled, and the waker to put back with it, unless that is in the flight already.
+pub(crate) type Taken<'a, V> = (Work<V>, Option<&'a Waker>);
+
 // ===== impl SoloLeader =====
 
 impl<K, V, C> SoloLeader<K, V, C> {
@@ -89,19 +92,16 @@ where
     /// # Panics
     ///
     /// If `work` does, and the flight is still solo.
-    pub(crate) fn start<F, D>(&mut self, work: F) -> Option<Became<K, V, C>>
+    pub(super) fn start<F, D>(&mut self, work: F) -> Option<Became<K, V, C>>
     where
         F: FnOnce() -> D,
         D: Drive<Output = V> + 'static,
     {
-        match Work::make(work) {
-            Polled::Pending(work) => {
-                let mut work = Some(work);
-                let caller = self.with(|solo| mem::swap(&mut solo.work, &mut work)).err();
-                caller.map(|caller| (caller, work.map(Polled::Pending)))
-            }
-            Polled::Ended(result) => self.end_with(result).err(),
-        }
+        let became = match Work::make(work) {
+            Polled::Pending(work) => self.put_back(work, None),
+            Polled::Ended(result) => self.end_with(result).map(drop),
+        };
+        became.err()
     }
 
     /// Polls the work. Ready with its value, or with what the leader has become.
@@ -110,69 +110,50 @@ where
     ///
     /// If the work did.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Became<K, V, C>>> {
-        match self.take_work(cx) {
-            Ok((work, left)) => {
-                let polled = work.poll(cx, PolledBy::Solo(&mut ()));
-                self.polled(polled, left, cx)
-            }
-            Err(caller) => Poll::Ready(Err((caller, None))),
+        let (work, waker) = match self.take_work(cx) {
+            Ok(taken) => taken,
+            Err(caller) => return Poll::Ready(Err((caller, None))),
+        };
+        match work.poll(cx, PolledBy::Solo(&mut ())) {
+            Polled::Ended(result) => Poll::Ready(self.end_with(result)),
+            Polled::Pending(work) => match self.put_back(work, waker) {
+                Ok(()) => Poll::Pending,
+                Err(became) => Poll::Ready(Err(became)),
+            },
         }
     }
 
-    /// Takes the work to poll it. Also says whether the waker that the leader left is this one.
-    pub(crate) fn take_work(
+    /// Takes the work to poll it and [put it back](Self::put_back).
+    pub(crate) fn take_work<'a>(
         &mut self,
-        cx: &Context<'_>,
-    ) -> Result<(Work<V>, bool), Caller<K, V, C>> {
-        let (work, left) = self.with(|solo| {
-            let left = &solo.waker;
-            let left = left.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
-            (solo.work.take(), left)
+        cx: &Context<'a>,
+    ) -> Result<Taken<'a, V>, Caller<K, V, C>> {
+        let waker = cx.waker();
+        let (work, is_left) = self.with(|solo| {
+            let left = solo.waker.as_ref();
+            let is_left = left.is_some_and(|left| left.will_wake(waker));
+            (solo.work.take(), is_left)
         })?;
-        Ok((work.expect("nobody else takes it"), left))
+        let work = work.expect("nobody else takes it");
+        Ok((work, (!is_left).then_some(waker)))
     }
 
-    /// What comes of a poll of the work, which was [taken](Self::take_work) for it.
+    /// Puts work into the flight, and a clone of the leader's waker with it, under one lock (F2). `Err`: what the leader
+    /// has become.
     ///
     /// # Panics
     ///
-    /// If the work did.
-    pub(crate) fn polled(
+    /// If the clone does, and the flight is still solo.
+    pub(crate) fn put_back(
         &mut self,
-        polled: Polled<V>,
-        left: bool,
-        cx: &Context<'_>,
-    ) -> Poll<Result<V, Became<K, V, C>>> {
-        let became = match polled {
-            Polled::Ended(result) => match self.end_with(result) {
-                Ok(value) => return Poll::Ready(Ok(value)),
-                Err(became) => became,
-            },
-            Polled::Pending(work) => {
-                // Put the work back if the clone panics: a caller that joins later needs it.
-                let waker = match left {
-                    true => Ok(None),
-                    false => caught(|| Some(cx.waker().clone())),
-                };
-                let (waker, panic) = match waker {
-                    Ok(waker) => (waker, None),
-                    Err(payload) => (None, Some(payload)),
-                };
-                match self.put_back(work, waker) {
-                    Ok(()) => match panic {
-                        None => return Poll::Pending,
-                        Some(payload) => resume_unwind(payload),
-                    },
-                    // The caller clones the waker again.
-                    Err(became) => became,
-                }
-            }
+        work: Work<V>,
+        waker: Option<&Waker>,
+    ) -> Result<(), Became<K, V, C>> {
+        // Put the work back even if the clone panics: a caller that joins later needs it.
+        let (mut waker, panic) = match caught(|| waker.cloned()) {
+            Ok(waker) => (waker, None),
+            Err(payload) => (None, Some(payload)),
         };
-        Poll::Ready(Err(became))
-    }
-
-    /// Puts the work back and the leader's waker with it, under one lock (F2), or returns what the leader has become.
-    fn put_back(&mut self, work: Work<V>, mut waker: Option<Waker>) -> Result<(), Became<K, V, C>> {
         let mut work = Some(work);
         let put = self.with(|solo| {
             solo.work = work.take();
@@ -182,8 +163,13 @@ where
         });
         // Drop the old waker, or an unneeded one, outside the lock; we may hold the work.
         drop_quietly(waker);
-        match (put, work) {
-            (Err(caller), Some(work)) => Err((caller, Some(Polled::Pending(work)))),
+        match (put, work, panic) {
+            (Err(caller), Some(work), panic) => {
+                // The caller clones the waker again.
+                drop_quietly(panic);
+                Err((caller, Some(Polled::Pending(work))))
+            }
+            (_, _, Some(payload)) => resume_unwind(payload),
             _ => Ok(()),
         }
     }

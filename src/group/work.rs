@@ -69,7 +69,7 @@ pub(crate) type WorkResult<V> = Result<V, Payload>;
 impl<V> Work<V> {
     /// Calls `make`, which may panic.
     #[inline]
-    pub(super) fn make<F, D>(make: F) -> Polled<V>
+    pub(crate) fn make<F, D>(make: F) -> Polled<V>
     where
         F: FnOnce() -> D,
         D: Drive<Output = V> + 'static,

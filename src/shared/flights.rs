@@ -153,7 +153,7 @@ impl<K> Flights<K> {
         if !self.counters.budget.has_lone() {
             return false;
         }
-        let others = self.table.all_shared();
+        let others = self.table.all_whole();
         for flight in others.filter(|other| !Arc::ptr_eq(other, flight)) {
             let given = {
                 let mut state = flight.data.state();

@@ -1,12 +1,14 @@
 //! Who leaves, who is parked, who is slow: no caller's fate hangs on another's connection.
 
+use http::Response;
+use http_body::SizeHint;
 use http_body_util::BodyExt;
 use tower::Service;
 use tower_singleflight::Role;
 
 use crate::support::{
     assert_idle,
-    body::{Polled, assert_pending, data, frame, key, layer, now, ready, stack},
+    body::{Polled, assert_pending, body, data, frame, key, layer, now, ready, stack},
     get, role, settle,
 };
 
@@ -229,6 +231,52 @@ async fn the_last_one_out_drops_the_inner_body_at_once() {
     }
 }
 
+/// Its connection would be kept for as long as a follower is not polled.
+#[tokio::test]
+async fn a_response_that_a_leader_leaves_behind_is_dropped_with_the_leader() {
+    for polled_before in [false, true] {
+        for polled_after in [false, true] {
+            let (mut service, mut origin, handle) = stack(&layer());
+            let mut leader = service.call(get("/page"));
+            if polled_before {
+                assert_pending(&mut leader);
+            }
+            let follower = service.call(get("/page"));
+            if polled_after {
+                assert_pending(&mut leader);
+            }
+            // The response is only for the leader, which is not polled when it comes.
+            let response = Response::builder().header("set-cookie", "a=b");
+            let feed = origin.call().begin_with(response, SizeHint::new());
+            settle().await;
+            assert!(!feed.is_dropped());
+            drop(leader);
+            assert!(feed.is_dropped(), "{polled_before} {polled_after}");
+            drop(follower);
+            assert_idle(&handle);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_comes_after_its_leader_has_left_is_dropped_at_once() {
+    for polled_before in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        if polled_before {
+            assert_pending(&mut leader);
+        }
+        let follower = service.call(get("/page"));
+        drop(leader);
+        let response = Response::builder().header("set-cookie", "a=b");
+        let feed = origin.call().begin_with(response, SizeHint::new());
+        settle().await;
+        assert!(feed.is_dropped());
+        drop(follower);
+        assert_idle(&handle);
+    }
+}
+
 #[tokio::test]
 async fn followers_who_leave_cost_nothing() {
     let (mut service, mut origin, handle) = stack(&layer());
@@ -341,4 +389,26 @@ async fn an_abandoned_body_that_outgrows_its_limit_is_given_up() {
     settle().await;
     assert!(feed.is_dropped());
     assert_idle(&handle);
+}
+
+/// Its leader is alone, so nobody has to join any more for it to end.
+#[tokio::test]
+async fn whoever_asks_while_the_body_of_a_complete_response_is_dropped_makes_a_new_call() {
+    for looked_at in [false, true] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        if looked_at {
+            assert_eq!(handle.waiters(&key()), 1);
+        }
+        let (feed, mut empty) = body(SizeHint::with_exact(0));
+        empty.finish();
+        let mut other = service.clone();
+        feed.on_drop(move || drop(other.call(get("/page"))));
+        origin.call().answer(Response::new(empty));
+        drop(now(&mut leader));
+        let stats = handle.stats();
+        assert_eq!((stats.led, stats.joined), (2, 0), "{looked_at}");
+        assert_idle(&handle);
+    }
 }

@@ -292,3 +292,42 @@ async fn a_leader_alone_is_not_woken_for_what_its_own_poll_has_found() {
     drop((body, feed));
     assert_idle(&handle);
 }
+
+#[tokio::test]
+async fn who_joins_while_a_lone_leaders_call_gives_its_whole_response_shares_it() {
+    let layer = layer();
+    let handle = layer.handle();
+    let joiner = Arc::new(std::sync::Mutex::new(None::<Joiner>));
+    let asks = Arc::clone(&joiner);
+    let mut service = layer.layer(service_fn(move |_: Req| {
+        let asks = Arc::clone(&asks);
+        async move {
+            if let Some(ask) = asks.lock().unwrap().take() {
+                ask();
+            }
+            Ok::<_, Infallible>(Response::new(http_body_util::Full::new(Bytes::from(
+                "page",
+            ))))
+        }
+    }));
+    let leader = service.call(get("/page"));
+    let (sent, joined) = std::sync::mpsc::channel();
+    let mut other = service.clone();
+    let ask = move || sent.send(Box::pin(other.call(get("/page")))).unwrap();
+    *joiner.lock().unwrap() = Some(Box::new(ask));
+    let leader = leader.await.unwrap();
+    let follower = joined.recv().unwrap().await.unwrap();
+    assert_eq!(
+        [role(&leader), role(&follower)],
+        [Role::Leader, Role::Follower]
+    );
+    for response in [leader, follower] {
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "page"
+        );
+    }
+    assert_idle(&handle);
+}
+
+type Joiner = Box<dyn FnOnce() + Send>;

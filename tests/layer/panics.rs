@@ -285,6 +285,77 @@ impl Drop for BadDrop {
     }
 }
 
+/// Whatever of the user's is dropped with a lone flight panics, and its caller is counted out all the same.
+#[tokio::test]
+async fn a_lone_leader_whose_key_panics_when_it_is_dropped_panics_with_that() {
+    let gate = Arc::new(Semaphore::new(0));
+    let armed = Arc::new(AtomicBool::new(false));
+    let layer = BadDrop::layer(&armed);
+    let mut service = layer.layer(bomb(At::Nowhere, 0, &gate));
+    // It gets its response, or it leaves before it is polled or after.
+    for polls in [2, 0, 1] {
+        let mut call = Box::pin(service.call(get("/")));
+        if polls > 0 {
+            assert!(support::poll_once(&mut call).is_pending());
+        }
+        armed.store(true, Ordering::SeqCst);
+        let panicked = support::panic_of(|| match polls {
+            2 => {
+                gate.add_permits(1);
+                support::poll_once(&mut call).is_ready()
+            }
+            _ => {
+                drop(call);
+                false
+            }
+        });
+        assert_eq!(message(&*panicked), "bang", "{polls}");
+        assert_idle(&layer.handle());
+    }
+    gate.add_permits(10);
+    works(&layer, &mut service).await;
+}
+
+#[tokio::test]
+async fn a_call_that_panics_when_it_is_dropped_is_counted_out() {
+    struct Bomb(Arc<AtomicBool>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0.swap(false, Ordering::SeqCst), "bang");
+        }
+    }
+    let armed = Arc::new(AtomicBool::new(false));
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(service_fn({
+        let armed = Arc::clone(&armed);
+        move |_: Request<Empty<Bytes>>| {
+            let bomb = Bomb(Arc::clone(&armed));
+            async move {
+                if bomb.0.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"page"))))
+            }
+        }
+    }));
+    for polled in [false, true] {
+        for joined in [false, true] {
+            armed.store(true, Ordering::SeqCst);
+            let mut leader = Box::pin(service.call(get("/")));
+            if polled {
+                assert!(support::poll_once(&mut leader).is_pending());
+            }
+            if joined {
+                drop(service.call(get("/")));
+            }
+            let panicked = support::panic_of(|| drop(leader));
+            assert_eq!(message(&*panicked), "bang");
+            assert_idle(&layer.handle());
+        }
+    }
+    works(&layer, &mut service).await;
+}
+
 #[tokio::test]
 async fn a_follower_whose_key_panics_when_it_is_dropped_is_a_follower_all_the_same() {
     let gate = Arc::new(Semaphore::new(0));

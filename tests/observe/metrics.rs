@@ -1,5 +1,10 @@
 //! The `metrics` feature: what is counted, and that every gauge comes back to nothing.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use http_body_util::BodyExt;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -8,7 +13,7 @@ use tower_singleflight::SingleflightLayer;
 
 use crate::support::{
     Origin, assert_idle,
-    body::{self, body, data, frame, layer, now, stack},
+    body::{self, body, data, frame, key, layer, now, stack},
     get, hush, poll_once, request, settle,
 };
 
@@ -110,6 +115,65 @@ fn the_gauge_of_waiters_rises_with_callers_and_falls_to_nothing() {
     assert_eq!(
         gauge_over("singleflight_waiters", two_callers),
         [0.0, 2.0, 2.0, 0.0]
+    );
+}
+
+/// A recorder of one gauge, and the highest that it was.
+struct Highest(Arc<(AtomicI64, AtomicI64)>);
+
+impl metrics::GaugeFn for Highest {
+    fn increment(&self, value: f64) {
+        let now = self.0.0.fetch_add(value as i64, Ordering::SeqCst) + value as i64;
+        self.0.1.fetch_max(now, Ordering::SeqCst);
+    }
+    fn decrement(&self, value: f64) {
+        self.0.0.fetch_sub(value as i64, Ordering::SeqCst);
+    }
+    fn set(&self, _: f64) {}
+}
+
+impl metrics::Recorder for Highest {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        match key.name() {
+            "singleflight_waiters" => Gauge::from_arc(Arc::new(Self(Arc::clone(&self.0)))),
+            _ => Gauge::noop(),
+        }
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn a_leader_is_never_counted_twice_however_its_flight_is_touched() {
+    let highest = Highest(Arc::default());
+    metrics::with_local_recorder(&highest, || {
+        // It streams its body, is forgotten and goes, or is forgotten and polled again.
+        for (streams, forgotten) in [(true, false), (true, true), (false, true)] {
+            let (mut service, mut origin, handle) = stack(&layer());
+            let mut call = service.call(get("/page"));
+            assert!(poll_once(&mut call).is_pending());
+            if forgotten {
+                assert!(handle.forget(&key()));
+            }
+            if streams {
+                let _feed = origin.call().begin();
+                assert!(poll_once(&mut call).is_ready());
+            }
+            drop(call);
+            assert_idle(&handle);
+        }
+    });
+    let (now, highest) = &*highest.0;
+    assert_eq!(
+        (now.load(Ordering::SeqCst), highest.load(Ordering::SeqCst)),
+        (0, 1)
     );
 }
 

@@ -3,11 +3,17 @@
 use loom::{future::block_on, thread};
 
 use super::support::{Gate, KEY, OpenOnDrop, followed, lead, led};
-use crate::group::Group;
+use crate::group::{
+    Group, Run,
+    flight::Entry,
+    matching::Match,
+    run::Part,
+    table::{Admission, Table},
+};
 
 /// Forget against the leader's poll: the leader is woken although its flight has moved.
 ///
-/// Catches: `Solo::into_flight` loses the leader's waker; `SoloLeader::poll` puts the work back where it was.
+/// Catches: `make_whole` loses the leader's waker; `SoloLeader::put_back` puts the work back where it was.
 #[test]
 fn loom_forget_against_the_leaders_poll() {
     loom::model(|| {
@@ -98,4 +104,53 @@ fn loom_the_end_of_a_forgotten_flight_leaves_its_successor() {
         assert_eq!(block_on(successor), led(1, false));
         assert_eq!(group.in_flight(), 0);
     });
+}
+
+/// A newcomer finds a flight that it may not join, while the leader ends it or leaves: the leader gets its value, or takes
+/// the work along.
+///
+/// Catches: `enter` takes a stale entry out as it is.
+fn a_newcomer_that_may_not_join(leaves: bool) {
+    for found in [Match::<()>::Detach, Match::Refuse] {
+        loom::model(move || {
+            let table: Table<u32, u32, ()> = Table::new();
+            let enter = || {
+                let mut judge = |_: &u32, (): &(), _: &Entry<u32, u32, ()>| found;
+                table.enter(&[table.hash(&KEY)], KEY, (), &mut judge)
+            };
+            let Admission::Leads(mut leader) = enter() else {
+                unreachable!("nobody else leads")
+            };
+            let dropped = Gate::new();
+            let last = OpenOnDrop(dropped.clone());
+            let became = leader.start(|| async move {
+                let _last = last;
+                1
+            });
+            assert!(became.is_none(), "nobody has come");
+            let leader = Run::new(Part::Solo(leader));
+            let leader = thread::spawn(move || match leaves {
+                true => drop(leader),
+                false => assert_eq!(block_on(leader), led(1, false)),
+            });
+            match enter() {
+                Admission::Leads(own) => drop(own),
+                Admission::Refused(_) => assert_eq!(found, Match::Refuse),
+                Admission::Follows(_) => unreachable!("it may not join"),
+            }
+            leader.join().unwrap();
+            assert_eq!(table.len(), 0);
+            block_on(dropped.pass());
+        });
+    }
+}
+
+#[test]
+fn loom_a_newcomer_that_may_not_join_against_the_leaders_poll() {
+    a_newcomer_that_may_not_join(false);
+}
+
+#[test]
+fn loom_a_newcomer_that_may_not_join_against_the_leaders_leaving() {
+    a_newcomer_that_may_not_join(true);
 }
