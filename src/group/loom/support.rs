@@ -117,7 +117,7 @@ pub(super) fn join<V>(_: &u32, (): &(), _: &Entry<u32, V, ()>) -> Match {
     Match::Join(())
 }
 
-/// Flights as a group's callers enter them, or as those of a floor above: there a leader is never solo.
+/// Flights as a group's callers enter them, or as those of a floor above: here its leader makes its flight whole at once.
 #[derive(Clone)]
 pub(super) enum Flights {
     Group(Group<u32, u32>),
