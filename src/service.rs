@@ -1,7 +1,7 @@
 //! `Singleflight`.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -229,16 +229,22 @@ where
     {
         let span = CallerSpan::current();
         self.join(&caller, &span);
-        // The caller polled this instance ready, so use it for the request's own call.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
         let own = Own {
-            service: Self::with_shared(inner, Arc::clone(&self.shared)),
+            service: Self::with_shared(self.take_inner(), Arc::clone(&self.shared)),
             body,
             span,
             moves,
         };
         ResponseFuture::follow(Follower { caller, own })
+    }
+
+    /// For the request's own call: the caller polled this instance ready.
+    fn take_inner(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let clone = self.inner.clone();
+        mem::replace(&mut self.inner, clone)
     }
 
     fn join(&self, caller: &Caller<X::Key>, span: &CallerSpan) {
@@ -359,10 +365,7 @@ where
                 let (parts, body) = request.into_parts();
                 let contender = Contender::new(&self.shared, replicated, flight, &parts);
                 let request = Request::from_parts(parts, body);
-                // The caller polled this instance ready.
-                let clone = self.inner.clone();
-                let inner = std::mem::replace(&mut self.inner, clone);
-                let call = Oneshot::new(inner, request);
+                let call = Oneshot::new(self.take_inner(), request);
                 let (flight, shared) = (Some(Arc::clone(flight)), Arc::clone(&self.shared));
                 return Work::new(hash, flight, trace, shared, of, call).contending(contender);
             }

@@ -122,7 +122,7 @@ where
     /// This frame exceeds the limit or the promised length: nobody joins any more.
     fn outgrow(&self, frame: Frame<Bytes>, hint: SizeHint, hasher: &mut Option<PrefixHasher>) {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(crate::replicas::NotShared::TooLarge);
+        self.refuse_elsewhere(Reason::TooLarge);
         self.flight().release();
         let data = {
             let state = self.flight().data.state();
@@ -153,10 +153,7 @@ where
     /// There can be no copy: waiting followers make their own calls.
     pub(super) fn refuse_followers(&self, reason: Reason) {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
-            _ => crate::replicas::NotShared::Unshareable,
-        });
+        self.refuse_elsewhere(reason);
         self.flight().release();
         let (taken, closed) = {
             let mut state = self.flight().data.state();

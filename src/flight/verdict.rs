@@ -133,12 +133,7 @@ where
             answering.answer(answer);
         }
     }
-}
 
-impl<X> WorkContext<X>
-where
-    X: KeyExtractor,
-{
     /// The head has come: may others have the response at all?
     pub(super) fn judge<B, E>(
         &mut self,
@@ -216,10 +211,7 @@ where
             return Verdict::Released;
         }
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
-            _ => crate::replicas::NotShared::Unshareable,
-        });
+        self.refuse_elsewhere(reason);
         let (_, taken) = close(self.flight());
         self.leave(leader.take(), response);
         dismiss(self.flight(), Stage::Refused(reason));

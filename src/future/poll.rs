@@ -161,7 +161,7 @@ where
     };
     parts.extensions.insert(disposition.role());
     if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
-        cache_status.append(&mut parts.headers, disposition.forward());
+        cache_status.append(&mut parts.headers, disposition);
     }
     Response::from_parts(parts, body)
 }

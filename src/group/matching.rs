@@ -165,11 +165,6 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(feature = "redis")]
 impl<K, V, C> Flight<K, V, C> {
-    /// Adds a caller, if callers may join.
-    pub(super) fn join(self: &Arc<Self>) -> Option<Caller<K, V, C>> {
-        self.join_if(|_| Ok::<_, ()>(())).ok()
-    }
-
     /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
     /// may join.
     pub(crate) fn join_if<E>(

@@ -70,7 +70,7 @@ pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
-pub(crate) use self::report::{Description, Kind, record};
+pub(crate) use self::report::record;
 #[cfg(all(feature = "http", feature = "tracing"))]
 pub(crate) use self::report::{Span, report};
 #[cfg(feature = "http")]

@@ -90,16 +90,13 @@ impl<K: Hash> Flights<K> {
 }
 
 impl<K> Flights<K> {
-    /// Whether a new caller could still join. Nobody joins a flight that is too old, too silent, or older than a write.
+    /// Whether a new caller could still join. Nobody joins a flight that is too old, too silent, or older than a write to
+    /// its target.
     pub(crate) fn can_be_joined(&self, data: &HttpFlight<K>, now: Instant) -> bool {
-        self.is_fresh(data, now) && !data.is_silent(now)
-    }
-
-    /// Whether it is not too old at `now`, and no write to its target has succeeded since it began.
-    pub(crate) fn is_fresh(&self, data: &HttpFlight<K>, now: Instant) -> bool {
         let target = || Some(Resource::of((self.default_part)(&data.key)?).target());
         !self.writes.written_since(data.epoch, target)
             && data.expires.is_none_or(|expires| now <= expires)
+            && !data.is_silent(now)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
