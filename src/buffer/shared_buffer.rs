@@ -184,12 +184,9 @@ impl SharedBuffer {
         self.end.is_none() && self.received - self.cursor(place).had.bytes >= bytes
     }
 
-    pub(crate) fn received(&self) -> u64 {
-        self.received
-    }
-
-    pub(crate) fn expected(&self) -> Option<u64> {
-        self.expected
+    /// Whether all bytes that the head promised are here once `len` more have come.
+    pub(crate) fn is_all_with(&self, len: usize) -> bool {
+        self.expected == Some(self.received + len as u64)
     }
 
     // ===== readers =====
@@ -396,7 +393,7 @@ impl SharedBuffer {
         let is_over = match &self.end {
             Some(BodyEnd::Complete) => true,
             Some(BodyEnd::Failed(_)) => false,
-            None => self.expected == Some(self.received),
+            None => self.is_all_with(0),
         };
         is_over && self.cut.is_none()
     }
@@ -771,7 +768,7 @@ mod tests {
             assert_eq!(
                 exceeds,
                 self.buffer
-                    .expected()
+                    .expected
                     .is_some_and(|expected| (self.received() + len) as u64 > expected)
             );
             let prefix = self.follow(&frame);
@@ -941,7 +938,7 @@ mod tests {
                 Op::Leave(reader) => self.leave(reader),
                 Op::Finish => {
                     let received = self.received() as u64;
-                    let expected = self.buffer.expected();
+                    let expected = self.buffer.expected;
                     self.failed = expected.is_some_and(|expected| expected != received);
                     self.buffer.finish();
                     self.ended = true;

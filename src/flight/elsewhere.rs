@@ -58,15 +58,6 @@ pub(super) struct Whole {
 // ===== impl Flights =====
 
 impl<K> Flights<K> {
-    /// The number of a new request.
-    #[inline]
-    pub(crate) fn number(&self) -> Number {
-        Number(
-            self.replicated()
-                .map_or(0, |replicated| replicated.client.number()),
-        )
-    }
-
     /// The caller with this number has joined a flight.
     pub(crate) fn one_more(&self, flight: &Flight<K>, number: Number) {
         let Some(replicated) = self.replicated() else {

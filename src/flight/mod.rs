@@ -46,8 +46,6 @@ mod state;
 mod verdict;
 mod work;
 
-#[cfg(not(feature = "redis"))]
-pub(crate) use self::state::Number;
 pub(crate) use self::{
     call::Oneshot,
     caller::Caller,
@@ -58,7 +56,7 @@ pub(crate) use self::{
     leader::{Lead, Leader, LeaderRequest},
     moving_on::{Again, FollowerBody, MAX_MOVES},
     reader::{ReadBody, Reader},
-    state::{Decision, Flight, HttpFlight},
+    state::{Decision, Flight, HttpFlight, Number},
     work::Work,
 };
 #[cfg(feature = "redis")]

@@ -16,10 +16,8 @@ use super::{
     write_target::Resource,
     writes::WriteEpochs,
 };
-#[cfg(not(feature = "redis"))]
-use crate::flight::Number;
 use crate::{
-    flight::{Flight, HttpFlight},
+    flight::{Flight, HttpFlight, Number},
     group::Table,
     key::{KeyExtractor, RequestKey},
     sync::{AtomicBool, Ordering},
@@ -122,11 +120,17 @@ impl<K> Flights<K> {
     }
 
     /// The number of a new request.
-    #[cfg(not(feature = "redis"))]
     #[inline]
-    #[expect(clippy::unused_self, reason = "without replicas there is none")]
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(clippy::unused_self, reason = "for replicas")
+    )]
     pub(crate) fn number(&self) -> Number {
-        Number()
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.replicated() {
+            return Number(replicated.client.number());
+        }
+        Number::default()
     }
 
     #[cfg(feature = "redis")]
