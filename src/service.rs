@@ -184,12 +184,13 @@ where
             Admitted::Leads(lead) => {
                 flights.counters.count(Event::Led);
                 let of = LeaderRequest {
+                    hash,
                     method,
                     has_credentials,
                     fields: differing,
                 };
                 let span = CallerSpan::current();
-                self.lead((hash, lead, trace), of, request, &span, Disposition::Led)
+                self.lead(lead, of, trace, request, &span, Disposition::Led)
             }
             Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
             Admitted::Full => self.call_apart(request, Reason::Full, None),
@@ -322,20 +323,22 @@ where
         ResBody: InnerBody,
     {
         let data = &caller.flight().data;
-        let (hash, trace) = (data.hash, data.trace.clone());
+        let trace = data.trace.clone();
         let of = LeaderRequest {
+            hash: data.hash,
             method: request.method().clone(),
             has_credentials: rules::RequestFields::of(request.headers()).credentials,
             fields: self.shared.differing(request.headers()),
         };
-        let flight = (hash, Lead::Whole(caller), trace);
-        self.lead(flight, of, request, span, Disposition::Forwarded)
+        let lead = Lead::Whole(caller);
+        self.lead(lead, of, trace, request, span, Disposition::Forwarded)
     }
 
     fn lead<ReqBody, ResBody>(
         &mut self,
-        (hash, mut lead, trace): (u64, Lead<X::Key>, FlightTrace),
+        mut lead: Lead<X::Key>,
         of: LeaderRequest,
+        trace: FlightTrace,
         request: Request<ReqBody>,
         span: &CallerSpan,
         disposition: Disposition,
@@ -367,10 +370,10 @@ where
                 let request = Request::from_parts(parts, body);
                 let call = Oneshot::new(self.take_inner(), request);
                 let (flight, shared) = (Some(Arc::clone(flight)), Arc::clone(&self.shared));
-                return Work::new(hash, flight, trace, shared, of, call).contending(contender);
+                return Work::new(flight, trace, shared, of, call).contending(contender);
             }
             let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(hash, flight, trace, Arc::clone(&self.shared), of, call)
+            Work::new(flight, trace, Arc::clone(&self.shared), of, call)
         });
         ResponseFuture::lead(&self.shared, leader, disposition)
     }

@@ -198,7 +198,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if entry.callers() >= self.max_waiters {
             return Match::Refuse;
         }
-        let leads = matches!(state.stage, Stage::Unled);
+        let leads = matches!(state.stage, Stage::Uncalled);
         if !self.is_moved && !leads && self.flights.audit.draw() {
             self.original = Some(state.original(&theirs.counters));
             return Match::Refuse;
@@ -208,7 +208,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         state.asked_by(self.number);
         let place = state.buffer.join();
         match &state.stage {
-            Stage::Unled if !self.is_moved => {
+            Stage::Uncalled if !self.is_moved => {
                 state.lead(place);
                 Match::Join(JoinedAs::Leader)
             }
@@ -234,7 +234,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if self.is_moved {
             let head = self.head.take().expect("it is in no flight yet");
             let state = data.state_mut();
-            state.stage = Stage::Unled;
+            state.stage = Stage::Uncalled;
             let slot = state.wait(head, ReaderId::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }

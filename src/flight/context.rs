@@ -15,8 +15,6 @@ use crate::{group::drop_quietly, key::KeyExtractor, shared::Shared};
 
 /// The flight and the leader that the work is for.
 pub(super) struct WorkContext<X: KeyExtractor> {
-    /// Where its key's flights are.
-    pub(super) hash: u64,
     /// `None` while the flight is solo.
     pub(super) flight: Option<Arc<Flight<X::Key>>>,
     pub(super) shared: Arc<Shared<X>>,
@@ -75,7 +73,7 @@ impl<X: KeyExtractor> WorkContext<X> {
         let response = Box::new(response);
         flight.data.state().response = Some(response);
         // It looks for one when it has left.
-        if flight.is_leaderless() {
+        if flight.leader_has_left() {
             let unclaimed = flight.data.state().response.take();
             drop_quietly(unclaimed);
         }

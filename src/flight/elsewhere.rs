@@ -250,7 +250,7 @@ where
         }
         let mut state = flight.data.state();
         let contending = &mut state.contending;
-        if contending.asked <= answer.covered && matches!(state.stage, Stage::Unled) {
+        if contending.asked <= answer.covered && matches!(state.stage, Stage::Uncalled) {
             state.contending.answer = Some((answer.body.clone(), answer.covered));
         }
     }

@@ -34,6 +34,8 @@ pub(crate) enum Lead<K> {
 
 /// What we need of the leader's request when its response comes.
 pub(crate) struct LeaderRequest {
+    /// Where its key's flights are.
+    pub(crate) hash: u64,
     pub(crate) method: Method,
     pub(crate) has_credentials: bool,
     /// The fields in which an identical request may differ: for `Vary`.

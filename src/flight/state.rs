@@ -12,7 +12,7 @@
 //! 3. A follower that may not have the response is [dismissed](State::dismiss) under the lock under which that is
 //!    decided: it stops being a reader, and the deciding code counts it out, before it is woken.
 //! 4. Nobody joins once `is_closed`. The flight is out of the table before anybody is notified.
-//! 5. A flight in stage `Unled` has callers that were moved to it, but no work. The caller that makes it `Called`,
+//! 5. A flight in stage `Uncalled` has callers that were moved to it, but no work. The caller that makes it `Called`,
 //!    under this lock, starts the work with its own request.
 
 use std::{
@@ -118,7 +118,7 @@ impl Contending {
 #[derive(Default)]
 pub(crate) enum Stage {
     /// Nobody has called yet (S5).
-    Unled,
+    Uncalled,
     /// There is no head yet.
     #[default]
     Called,
@@ -357,7 +357,7 @@ impl<K> State<K> {
                 let share = shares.pop().expect("there is one for each follower");
                 Decision::Fail(head, share)
             }
-            Stage::Unled => {
+            Stage::Uncalled => {
                 self.lead(place);
                 return Some((Decision::Lead(head), ReaderId::Leader));
             }

@@ -151,11 +151,11 @@ where
                 && (self.shared.settings.policy)(&parts);
         if !shareable {
             if rules::marks_key_unshareable(&parts) {
-                remembered.insert(self.hash, Instant::now());
+                remembered.insert(self.request.hash, Instant::now());
             }
             return self.release(leader, parts, body, Reason::Unshareable);
         }
-        remembered.remove(self.hash);
+        remembered.remove(self.request.hash);
         let head = Head::new(&self.request.method, parts, &body);
         if !head.is_there() {
             self.make_whole(leader);
@@ -303,7 +303,7 @@ where
         };
         let variant = self.variant(parts).map(|variant| {
             let varying = &self.shared.flights.varying;
-            let varying = varying.insert(self.hash, variant.names());
+            let varying = varying.insert(self.request.hash, variant.names());
             (variant, varying)
         });
         let of = variant.as_ref().map(|(variant, _)| variant.clone());

@@ -75,7 +75,6 @@ where
 {
     /// `flight`: if it is whole.
     pub(crate) fn new(
-        hash: u64,
         flight: Option<Arc<Flight<X::Key>>>,
         trace: FlightTrace,
         shared: Arc<Shared<X>>,
@@ -85,7 +84,6 @@ where
         Self {
             stage: Stage::Calling(call),
             context: WorkContext {
-                hash,
                 flight,
                 shared,
                 request,

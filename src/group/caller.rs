@@ -115,7 +115,7 @@ where
     /// # Panics
     ///
     /// If the work did: the leader with its payload, a follower with its message.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended<K, V, C>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallerEnd<K, V, C>> {
         let flight = self.flight.as_ref().expect("polled after completion");
         let own = match flight.ending() {
             Some(_) => None,
@@ -123,10 +123,10 @@ where
         };
         let flight = self.flight.take().expect("looked at just now");
         let message = match (own.or_else(|| self.take_own(&flight)), flight.ending()) {
-            (Some(Ok(value)), _) => return Poll::Ready(Ended::Alone(value)),
+            (Some(Ok(value)), _) => return Poll::Ready(CallerEnd::Alone(value)),
             (Some(Err(payload)), _) => Err(payload),
             (None, Some(Ending::Panicked(message))) => Ok(message.clone()),
-            (None, _) => return Poll::Ready(Ended::Shared(flight)),
+            (None, _) => return Poll::Ready(CallerEnd::Shared(flight)),
         };
         // Don't drop what the flight owns while panicking.
         drop(flight);
@@ -203,12 +203,12 @@ impl<K, V, C> fmt::Debug for Caller<K, V, C> {
 }
 
 /// The end of a flight, for one of its callers.
-pub(crate) enum Ended<K, V, C> {
+pub(crate) enum CallerEnd<K, V, C> {
     Alone(V),
     Shared(Arc<Flight<K, V, C>>),
 }
 
-impl<K, V, C> Ended<K, V, C> {
+impl<K, V, C> CallerEnd<K, V, C> {
     /// The end, for a caller that `led` the flight or not.
     pub(super) fn into_outcome(self, led: bool) -> Outcome<V>
     where

@@ -84,7 +84,7 @@ impl<K, V, C> Flight<K, V, C> {
     pub(crate) fn demote(&self) {
         if self.callers() == 1 {
             let mut state = self.state();
-            if !state.leaderless {
+            if !state.leader_left {
                 self.set_driver(&mut state, Driver::Leader);
                 // A follower that joined during this poll has left again: spawn no task.
                 let unused = state.handover.take();

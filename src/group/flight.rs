@@ -186,8 +186,8 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Whether the leader has left.
     #[cfg(feature = "http")]
-    pub(crate) fn is_leaderless(&self) -> bool {
-        self.state().leaderless
+    pub(crate) fn leader_has_left(&self) -> bool {
+        self.state().leader_left
     }
 
     /// Whether the work has ended or was cancelled.
@@ -226,7 +226,7 @@ impl<K, V, C> Flight<K, V, C> {
             state.work = WorkState::Gone;
             let set = self.ending.set(ending);
             debug_assert!(set.is_ok(), "a flight ends once");
-            let unclaimed = match state.leaderless {
+            let unclaimed = match state.leader_left {
                 true => own,
                 false => mem::replace(&mut state.own, own),
             };
@@ -340,7 +340,7 @@ impl<K, V, C> Flight<K, V, C> {
             Driver::Callers if state.must_be_polled_by_leader() => state.slots.take_all(),
             _ => Wakers::default(),
         };
-        state.leaderless = true;
+        state.leader_left = true;
         (waker, state.own.take(), wakers)
     }
 }

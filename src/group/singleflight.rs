@@ -97,11 +97,11 @@ use crate::replicas::{ReplicaStats, Replicas};
 ///
 /// [go]: https://pkg.go.dev/golang.org/x/sync/singleflight
 pub struct Group<K, V> {
-    shared: Arc<Shared<K, V>>,
+    shared: Arc<Inner<K, V>>,
 }
 
 /// What the clones of a group share.
-struct Shared<K, V> {
+struct Inner<K, V> {
     table: Table<K, V, ()>,
     name: Name,
     /// If this is set, it holds all flights, and the table is not used. Set before the first caller or never.
@@ -116,7 +116,7 @@ impl<K, V> Group<K, V> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Inner {
                 table: Table::new(),
                 name: Name::default(),
                 #[cfg(feature = "redis")]

@@ -22,7 +22,7 @@ pub(super) struct State<V, S> {
     /// Whether the work was woken while one of its driving callers polled it.
     pub(super) rewake: bool,
     /// Whether the leader has left.
-    pub(super) leaderless: bool,
+    pub(super) leader_left: bool,
     /// What is only for the leader: the value that nobody shares, or the work's panic.
     pub(super) own: Option<WorkResult<V>>,
     /// Where a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
@@ -64,7 +64,7 @@ impl<V, S> State<V, S> {
             task: None,
             handover: None,
             rewake: false,
-            leaderless: false,
+            leader_left: false,
             own: None,
             keeper: None,
         }
@@ -105,7 +105,7 @@ impl<V, S> State<V, S> {
 
     /// Whether callers must leave the work to its leader, which has not polled it yet (F9).
     pub(super) fn must_be_polled_by_leader(&self) -> bool {
-        !self.leaderless
+        !self.leader_left
             && matches!(&self.work, WorkState::Idle(work) if work.must_be_polled_by_leader())
     }
 

@@ -3,7 +3,7 @@
 //! A server's URI and fields are slices of the buffer that it has read the whole head into: a key that kept them would keep that
 //! buffer.
 
-use std::sync::OnceLock;
+use std::{cell::Cell, mem, sync::OnceLock};
 
 use bytes::Bytes;
 use http::{
@@ -18,25 +18,33 @@ use http::{
 #[derive(Clone, Debug)]
 pub(super) struct RequestTarget {
     /// The `Host` field, if the URI names no host, and then the URI.
-    text: Box<[u8]>,
+    text: Vec<u8>,
     host: u32,
     /// Parsed when first asked for, which is rare.
     uri: OnceLock<Box<Uri>>,
 }
 
+/// A longer text is not kept for the next request.
+const KEPT: usize = 256;
+
+thread_local! {
+    /// The buffer of a request before.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// The URI in bytes of its own.
 pub(super) fn copied(uri: &Uri) -> Uri {
-    let text = text(b"", uri, |authority| authority);
+    let text = text(Vec::new(), b"", uri, |authority| authority);
     Uri::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| uri.clone())
 }
 
-fn text(host: &[u8], uri: &Uri, part: impl Fn(&str) -> &str) -> Vec<u8> {
+fn text(mut text: Vec<u8>, host: &[u8], uri: &Uri, part: impl Fn(&str) -> &str) -> Vec<u8> {
     let scheme = uri.scheme().map_or("", Scheme::as_str);
     let authority = uri.authority().map_or("", |all| part(all.as_str()));
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let separator = if scheme.is_empty() { "" } else { "://" };
     let parts = [scheme, separator, authority, path].map(str::as_bytes);
-    let mut text = Vec::with_capacity(parts.iter().fold(host.len(), |sum, part| sum + part.len()));
+    text.reserve_exact(parts.iter().fold(host.len(), |sum, part| sum + part.len()));
     text.extend_from_slice(host);
     parts.iter().for_each(|part| text.extend_from_slice(part));
     text
@@ -59,8 +67,9 @@ impl RequestTarget {
             let mut bytes = authority.bytes();
             bytes.rposition(|byte| byte == b'@').map_or(0, |at| at + 1)
         };
+        let spare = SPARE.try_with(Cell::take).unwrap_or_default();
         Self {
-            text: text(host, uri, |authority| &authority[userinfo(authority)..]).into(),
+            text: text(spare, host, uri, |all| &all[userinfo(all)..]),
             host: len,
             uri: OnceLock::new(),
         }
@@ -83,6 +92,16 @@ impl RequestTarget {
         authority
             .map(|authority| authority.as_str().as_bytes())
             .or_else(|| (!host.is_empty()).then_some(host))
+    }
+}
+
+impl Drop for RequestTarget {
+    fn drop(&mut self) {
+        if (1..=KEPT).contains(&self.text.capacity()) {
+            let mut text = mem::take(&mut self.text);
+            text.clear();
+            let _ = SPARE.try_with(|spare| spare.set(text));
+        }
     }
 }
 

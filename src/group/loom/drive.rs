@@ -16,7 +16,7 @@ use super::support::{
 };
 use crate::group::{
     Group, Run,
-    caller::{Caller, Ended},
+    caller::{Caller, CallerEnd},
     flight::Flight,
     runtime::{Location, Runtime, at},
     table::{Admission, Table},
@@ -208,7 +208,7 @@ fn loom_demotion_against_the_leaders_poll() {
         *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
         leave_after_boarding(follower);
         let ended = block_on(poll_fn(|cx| leader.poll(cx)));
-        assert!(matches!(ended, Ended::Shared(_)));
+        assert!(matches!(ended, CallerEnd::Shared(_)));
         assert_eq!(table.len(), 0);
     });
 }
@@ -246,7 +246,7 @@ fn loom_demotion_against_the_leaders_leaving() {
         follower.promote();
         let leaver = thread::spawn(move || drop(leader));
         let ended = block_on(poll_fn(|cx| follower.poll(cx)));
-        assert!(matches!(ended, Ended::Shared(_)));
+        assert!(matches!(ended, CallerEnd::Shared(_)));
         leaver.join().unwrap();
         assert_eq!(table.len(), 0);
     });

@@ -15,7 +15,7 @@ use loom::{future::block_on, thread};
 use super::support::{Flights, Gate, KEY, followed, join, lead, lead_whole, led};
 use crate::group::{
     Group,
-    caller::Ended,
+    caller::CallerEnd,
     runtime::{Location, at},
     table::{Admission, Table},
     work::Polled,
@@ -204,7 +204,7 @@ fn loom_a_leader_makes_its_flight_whole_in_a_poll() {
         };
         let ended = block_on(poll_fn(|cx| caller.poll(cx)));
         match ended {
-            Ended::Alone(value) => assert_eq!(value, 1),
+            CallerEnd::Alone(value) => assert_eq!(value, 1),
             shared => assert_eq!(shared.into_outcome(true).value, 1),
         }
         joiner.join().unwrap();

@@ -7,7 +7,7 @@ use loom::{future::block_on, thread};
 use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led};
 use crate::group::{
     Group,
-    caller::Ended,
+    caller::CallerEnd,
     runtime::{Location, Runtime, at},
     table::{Admission, Table},
 };
@@ -153,7 +153,7 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
             if let Admission::Follows((mut follower, ())) = entered {
                 at(Location::Nowhere, || follower.promote());
                 let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));
-                assert!(matches!(ended, Ended::Shared(_)));
+                assert!(matches!(ended, CallerEnd::Shared(_)));
             }
         });
         drop(leader);
