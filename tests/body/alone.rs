@@ -8,7 +8,9 @@ use tower_singleflight::ResponseBody;
 
 use crate::support::{
     assert_idle, block_on,
-    body::{Copied, Mock, Polled, assert_pending, data, frame, layer, now, stack},
+    body::{
+        Copied, Mock, Polled, assert_pending, data, frame, layer, leader_and_follower, now, stack,
+    },
     get,
 };
 
@@ -97,9 +99,7 @@ fn the_last_one_out_drops_everything_at_once() {
 #[test]
 fn an_outgrown_body_goes_on_for_all_who_have_joined() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     let feed = origin.call().begin();
     let mut leader = now(&mut leader).into_body();

@@ -8,7 +8,10 @@ use tower_singleflight::Role;
 
 use crate::support::{
     assert_idle,
-    body::{Polled, assert_pending, body, data, frame, key, layer, now, ready, stack},
+    body::{
+        Polled, assert_pending, body, data, frame, key, layer, leader_and_follower, now, ready,
+        stack,
+    },
     get, role, settle,
 };
 
@@ -55,12 +58,7 @@ async fn a_leader_that_disconnects_in_the_middle_of_the_body_costs_nothing() {
         let (mut service, mut origin, handle) = stack(&layer());
         let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         let mut leader = now(&mut leader).into_body();
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));
@@ -90,12 +88,7 @@ async fn a_parked_leader_delays_no_follower() {
             response.into_body().collect().await.unwrap().to_bytes()
         });
         settle().await;
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         feed.send("pa");
         settle().await;
         feed.send("ge");
@@ -177,9 +170,7 @@ async fn the_last_one_out_drops_the_inner_future_at_once() {
     assert!(call.is_cancelled());
     assert_idle(&handle);
 
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     let call = origin.call();
     // The task has not even begun.
@@ -188,9 +179,7 @@ async fn the_last_one_out_drops_the_inner_future_at_once() {
     assert!(call.is_cancelled());
     assert_idle(&handle);
 
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     let call = origin.call();
     settle().await;
     assert_pending(&mut follower);
@@ -208,12 +197,7 @@ async fn the_last_one_out_drops_the_inner_body_at_once() {
             let (mut service, mut origin, handle) = stack(&layer());
             let mut leader = service.call(get("/page"));
             assert_pending(&mut leader);
-            let call = origin.call();
-            let feed = if known {
-                call.begin_known(100)
-            } else {
-                call.begin()
-            };
+            let feed = origin.call().begin_of(known.then_some(100));
             let mut leader = now(&mut leader).into_body();
             feed.send("pa");
             assert_eq!(frame(&mut leader), data("pa"));
@@ -307,9 +291,7 @@ async fn followers_who_leave_cost_nothing() {
 #[tokio::test]
 async fn a_newcomer_after_the_last_one_out_leads_anew() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     drop((leader, follower));
     let mut next = service.call(get("/page"));
@@ -355,12 +337,7 @@ async fn a_body_that_its_leader_abandons_is_read_to_its_end_where_that_was_asked
         let (mut service, mut origin, handle) = stack(&layer().finish_abandoned(true));
         let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         let mut leader = now(&mut leader).into_body();
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));

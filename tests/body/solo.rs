@@ -31,12 +31,7 @@ async fn a_leader_alone_costs_no_task() {
         let (mut service, mut origin, handle) = stack(&layer());
         let mut leader = service.call(get("/page"));
         assert_pending(&mut leader);
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         let mut leader = now(&mut leader).into_body();
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));
