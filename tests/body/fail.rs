@@ -18,8 +18,8 @@ use tower_singleflight::{ResponseBody, Role, SharedError};
 use crate::support::{
     assert_idle,
     body::{
-        Mock, Polled, Req, assert_pending, body, data, frame, layer, leader_and_follower, now,
-        ready, stack,
+        Mock, Polled, Req, assert_pending, body, data, frame, layer, leader_and_follower,
+        lone_leader, now, ready, stack,
     },
     get, role, settle,
 };
@@ -271,10 +271,7 @@ async fn a_runtime_that_shuts_down_in_the_middle_of_a_body_harms_nobody_on_anoth
         .build()
         .unwrap();
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(4);
-    let leader = now(&mut leader).into_body();
+    let (feed, leader) = lone_leader(&mut service, &mut origin, Some(4));
     // The joiner's runtime drives from now on.
     let follower = {
         let _inside = other.enter();

@@ -12,7 +12,7 @@ use crate::support::{
     assert_idle,
     body::{
         Calls, Feed, Layered, Mock, Polled, assert_pending, data, frame, key, layer,
-        leader_and_follower, next, now, ready, stack,
+        leader_and_follower, lone_leader, next, now, ready, stack,
     },
     get, role, settle,
 };
@@ -147,10 +147,7 @@ async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads
 async fn the_copy_of_an_outgrown_body_is_dropped() {
     for joined in [false, true] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(8));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let feed = origin.call().begin();
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
         feed.send("once");
         assert_eq!(frame(&mut leader), data("once"));
         // One that has left.
@@ -302,10 +299,7 @@ async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
 #[tokio::test]
 async fn a_body_in_millions_of_tiny_frames_costs_no_multiple_of_its_price() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin();
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
     for _ in 0..200_000 {
         feed.send("x");
         assert_eq!(frame(&mut leader), data("x"));

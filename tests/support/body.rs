@@ -55,6 +55,19 @@ pub(crate) fn leader_and_follower<X: KeyExtractor>(service: &mut Layered<X>) -> 
     [leader, service.call(get("/page"))]
 }
 
+/// One who leads alone, and reads a body of this length, or of which nothing is known.
+#[track_caller]
+pub(crate) fn lone_leader<X: KeyExtractor>(
+    service: &mut Layered<X>,
+    origin: &mut Calls,
+    len: Option<u64>,
+) -> (Feed, ResponseBody<Mock>) {
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin_of(len);
+    (feed, now(&mut leader).into_body())
+}
+
 // ===== the origin =====
 
 /// An inner service whose every call is answered by hand.
