@@ -16,8 +16,9 @@ use http_body::Frame;
 use super::{
     contender::{ForOthers, Part, contend, own},
     context::WorkContext,
+    head::ShareableHead,
     state::{Flight, Number, Stage, State},
-    verdict::{self, Head},
+    verdict,
 };
 use crate::{
     error::{BoxError, ShareError},
@@ -39,7 +40,7 @@ use crate::{
 pub(super) enum Elsewhere {
     Call,
     /// It takes another replica's response.
-    Response(Head, RemoteBody),
+    Response(ShareableHead, RemoteBody),
     /// Another replica's call failed, and so does this flight.
     Failed,
 }
@@ -202,13 +203,14 @@ where
     }
 
     /// `None` if the response may not be shared here, or there is no room for it.
-    fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<Head> {
+    fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<ShareableHead> {
         let request = &self.request;
         if !rules::may_share(&request.method, request.has_credentials, &parts) {
             return None;
         }
         parts.extensions.insert(FromReplica);
-        self.reserve(Head::new(&request.method, parts, body)).ok()
+        self.reserve(ShareableHead::new(&request.method, parts, body))
+            .ok()
     }
 
     /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a

@@ -7,28 +7,25 @@
 
 use std::{
     borrow::Borrow,
-    fmt,
     future::Future,
     hash::{Hash, Hasher},
-    mem,
     sync::{Arc, Weak},
-    task::{Context, Poll, ready},
 };
 
 use super::{
+    across::{Across, Crossing, Data},
     caller::Caller,
     codec::Codec,
     flight::{Entry, Flight},
     matching::Match,
-    outcome::Outcome,
     panic::drop_quietly,
     runtime::Runtime,
     table::{Admission, Table},
 };
 use crate::{
     replicas::{
-        Contest, ContestOutcome, Digest, EntryId, KeyBytes, LocalFlight, NotShared, Refusal,
-        RemoteSeat, ReplicaClient, ReplicaStats, Replicas, Unjoined,
+        Contest, ContestOutcome, Digest, KeyBytes, LocalFlight, NotShared, Refusal, RemoteSeat,
+        ReplicaClient, ReplicaStats, Replicas, Unjoined,
     },
     sync::Mutex,
 };
@@ -38,28 +35,6 @@ pub(super) struct Replicated<K, V> {
     table: Table<K, V, Data<V>>,
     client: ReplicaClient,
     codec: Arc<dyn Codec<K, V>>,
-}
-
-/// The data of one of its flights.
-pub(super) type Data<V> = Arc<Mutex<Crossing<V>>>;
-
-pub(super) struct Crossing<V> {
-    /// All callers that have joined have smaller numbers.
-    asked: u64,
-    /// Its part in the protocol, once it contends.
-    entry: Option<EntryId>,
-    /// The last value from another replica, for callers below the number. In an `Arc`, because it is cloned under no
-    /// lock.
-    value: Option<(Arc<V>, u64)>,
-    /// The leader has left with another replica's value, and one of the others stands in for it and its work.
-    is_unled: bool,
-}
-
-/// A caller's share in such a flight.
-pub(super) struct Across<K, V> {
-    caller: Caller<K, V, Data<V>>,
-    crossing: Data<V>,
-    number: u64,
 }
 
 /// A flight as the protocol sees it.
@@ -181,11 +156,7 @@ where
             None if caller.leads() => {}
             None => caller.promote(),
         }
-        Across {
-            crossing: Arc::clone(&caller.flight().data),
-            caller,
-            number,
-        }
+        Across::new(caller, number)
     }
 
     /// `spare` is what a follower does not need.
@@ -270,72 +241,6 @@ where
         answering.answer(body.ok_or(NotShared::Unshareable));
     }
     value
-}
-
-// ===== impl Crossing =====
-
-impl<V> Crossing<V> {
-    fn new(number: u64) -> Self {
-        Self {
-            asked: number + 1,
-            entry: None,
-            value: None,
-            is_unled: false,
-        }
-    }
-
-    /// Under the lock of the flight's shard, so that nobody joins unseen. Always true.
-    fn joined_by(&mut self, number: u64) -> bool {
-        self.asked = self.asked.max(number + 1);
-        true
-    }
-}
-
-// ===== impl Across =====
-
-impl<K, V> Across<K, V>
-where
-    K: Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
-        if let Some(outcome) = self.take_elsewhere() {
-            return Poll::Ready(outcome);
-        }
-        let led = self.caller.leads();
-        let polled = self.caller.poll(cx);
-        // Checked after the waker is stored; otherwise a value that comes in between would be missed.
-        if let Some(outcome) = self.take_elsewhere() {
-            return Poll::Ready(outcome);
-        }
-        let ended = ready!(polled);
-        let led = led || mem::take(&mut self.crossing.lock().is_unled);
-        Poll::Ready(ended.into_outcome(led))
-    }
-
-    /// Leaves with another replica's value.
-    fn take_elsewhere(&mut self) -> Option<Outcome<V>> {
-        let value = {
-            let crossing = self.crossing.lock();
-            let (value, covered) = crossing.value.as_ref()?;
-            (self.number < *covered).then(|| Arc::clone(value))?
-        };
-        if self.caller.leads() {
-            self.crossing.lock().is_unled = true;
-        }
-        self.caller.leave();
-        Some(Outcome {
-            value: Arc::try_unwrap(value).unwrap_or_else(|value| V::clone(&value)),
-            shared: true,
-            led: false,
-        })
-    }
-}
-
-impl<K, V> fmt::Debug for Across<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.caller.fmt(f)
-    }
 }
 
 // ===== impl Seen =====
