@@ -87,22 +87,15 @@ impl<K, B, E> Leader<K, B, E> {
 
     /// Ends a flight that is solo. `Err`: it is whole by now.
     pub(super) fn end(&mut self) -> Result<(), Arc<Flight<K>>> {
-        let Lead::Solo(leader) = &mut self.lead else {
+        // It is over even if dropping the key panics.
+        let Lead::Solo(mut leader) = mem::replace(&mut self.lead, Lead::Over) else {
             unreachable!("only a solo leader polls alone");
         };
-        match leader.end() {
-            Ok(entry) => {
-                // First: dropping the key may panic.
-                self.lead = Lead::Over;
-                drop(entry);
-                Ok(())
-            }
-            Err(caller) => {
-                let flight = Arc::clone(caller.flight());
-                self.lead = Lead::Whole(caller);
-                Err(flight)
-            }
-        }
+        leader.end().map_err(|caller| {
+            let flight = Arc::clone(caller.flight());
+            self.lead = Lead::Whole(caller);
+            flight
+        })
     }
 
     pub(super) fn make_whole(&mut self) -> Arc<Flight<K>> {

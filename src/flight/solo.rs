@@ -1,11 +1,7 @@
 //! The leader of a flight that nobody else has been in.
 
 use super::{caller::Caller, state::HttpFlight};
-use crate::{
-    group::{self, Entry},
-    observe::FlightTrace,
-    shared::Counters,
-};
+use crate::{group, observe::FlightTrace, shared::Counters};
 
 /// A [`group::SoloLeader`] that counts in [`Stats::waiters`](crate::Stats), until it [ends](Self::end) its flight or
 /// becomes a [`Caller`], which goes on with the count.
@@ -29,15 +25,9 @@ impl<K> SoloLeader<K> {
     }
 
     /// Ends the flight, or returns the caller that the leader has become: it is not alone, or nobody may join any more.
-    /// What the entry holds is the user's: drop it last.
-    pub(super) fn end(&mut self) -> Result<Entry<(), (), HttpFlight<K>>, Caller<K>> {
-        match self.inner.end() {
-            Ok(entry) => {
-                entry.data().counters.leave(1);
-                Ok(entry)
-            }
-            Err(caller) => Err(Caller::was_solo(caller)),
-        }
+    pub(super) fn end(&mut self) -> Result<(), Caller<K>> {
+        let ended = self.inner.end(|data| data.counters.leave(1));
+        ended.map_err(Caller::was_solo)
     }
 
     /// The caller that the leader becomes, of a flight with which others can do more than join.

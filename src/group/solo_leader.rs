@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     caller::Caller,
-    flight::{Entry, Link},
+    flight::Link,
     panic::{caught, drop_quietly},
     solo::Solo,
     work::{Drive, Polled, PolledBy, Work, WorkResult},
@@ -51,13 +51,16 @@ impl<K, V, C> SoloLeader<K, V, C> {
         }
     }
 
-    /// Ends the flight if it is still solo (T1, T2), or returns the caller that the leader has become.
+    /// Ends the flight if it is still solo (T1, T2), or returns the caller that the leader has become. `last` sees the
+    /// flight's data before that is dropped.
     #[inline]
-    pub(crate) fn end(&mut self) -> Result<Entry<K, V, C>, Caller<K, V, C>> {
+    pub(crate) fn end(&mut self, last: impl FnOnce(&C)) -> Result<(), Caller<K, V, C>> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
         if let Some(entry) = entries.unlink_solo(&link) {
-            return Ok(entry);
+            drop(entries);
+            last(entry.data());
+            return Ok(());
         }
         let flight = entries.take_whole(&link);
         drop(entries);
@@ -180,11 +183,8 @@ where
     ///
     /// If the work did, and the flight is still solo.
     fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Became<K, V, C>> {
-        match self.end() {
-            Ok(entry) => {
-                drop(entry);
-                Ok(result.unwrap_or_else(|payload| resume_unwind(payload)))
-            }
+        match self.end(|_| ()) {
+            Ok(()) => Ok(result.unwrap_or_else(|payload| resume_unwind(payload))),
             Err(caller) => Err((caller, Some(Polled::Ended(result)))),
         }
     }
@@ -193,7 +193,7 @@ where
 impl<K, V, C> Drop for SoloLeader<K, V, C> {
     fn drop(&mut self) {
         if self.link.is_some() {
-            drop(self.end());
+            drop(self.end(|_| ()));
         }
     }
 }
