@@ -405,7 +405,8 @@ impl<S, X: KeyExtractor> Layer<S> for SingleflightLayer<X> {
     type Service = Singleflight<S, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Singleflight::with_shared(inner, Arc::clone(&self.shared))
+        let shared = Arc::clone(&self.shared);
+        Singleflight { inner, shared }
     }
 }
 
