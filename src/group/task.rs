@@ -62,7 +62,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
         let dropped = {
             let mut state = flight.state();
             let task = state.task.take();
-            if let Some(keeper) = state.take_keeper() {
+            if let Some(keeper) = state.keeper.take() {
                 drop(state);
                 // Move to the keeper's runtime. If that is the one that shuts down, the new task is dropped at once and
                 // finds no keeper.
@@ -102,7 +102,7 @@ where
             if let Some(waker) = waker {
                 state.task = Some(waker);
             }
-            if state.is_over() || state.driver != Driver::Task {
+            if state.is_over() {
                 return Poll::Ready(());
             }
             state.take_work()
