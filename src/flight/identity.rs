@@ -51,8 +51,10 @@ impl<K> Identity<K> {
                 }
             })),
             None => {
-                fields = RequestFields::of(&request.headers);
-                differing = shared.differing(&request.headers);
+                differing = Fields::of(&request.headers, |name, value| {
+                    fields.note(name.as_str(), value);
+                    shared.may_differ(name)
+                });
                 None
             }
         };

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fmt, mem};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::packing::{pack, packed_len, unpack};
 
@@ -28,10 +28,13 @@ thread_local! {
 
 impl Fields {
     /// The fields for which `keep` returns `true`.
-    pub(crate) fn of(headers: &HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) -> Self {
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        mut keep: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+    ) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
-            if keep(name) {
+            if keep(name, value) {
                 fields.push(name.as_str().as_bytes(), value.as_bytes());
             }
         }
@@ -97,8 +100,6 @@ impl fmt::Debug for Fields {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a [u8]> {
@@ -113,7 +114,7 @@ mod tests {
         for (name, value) in [("a", "1"), ("b", ""), ("a", "2"), ("c", "3")] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let fields = Fields::of(&headers, |name| name != "c");
+        let fields = Fields::of(&headers, |name, _| name != "c");
         assert_eq!(values(&fields, "a"), [b"1", b"2"]);
         assert_eq!(values(&fields, "b"), [b""]);
         assert!(values(&fields, "c").is_empty());
@@ -128,7 +129,7 @@ mod tests {
             headers.append("a", value.parse().expect("a value"));
             headers.append("b", HeaderValue::from_static("x"));
         }
-        let fields = Fields::of(&headers, |_| true);
+        let fields = Fields::of(&headers, |_, _| true);
         assert_eq!(values(&fields, "a"), all.map(str::as_bytes));
     }
 }

@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn fields(lines: &[(&'static str, &[u8])]) -> Fields {
-        Fields::of(&headers(lines), |_| true)
+        Fields::of(&headers(lines), |_, _| true)
     }
 
     fn names(names: &[&'static str]) -> Arc<[HeaderName]> {

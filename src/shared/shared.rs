@@ -38,7 +38,7 @@ impl<X: KeyExtractor> Shared<X> {
 
     /// The fields in which an identical request may differ.
     pub(crate) fn differing(&self, headers: &HeaderMap) -> Fields {
-        Fields::of(headers, |name| self.may_differ(name))
+        Fields::of(headers, |name, _| self.may_differ(name))
     }
 }
 
