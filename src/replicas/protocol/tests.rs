@@ -490,6 +490,34 @@ fn an_answer_over_the_limit_goes_nowhere() {
     replica.nothing_is_left();
 }
 
+#[test]
+fn an_answer_as_large_as_the_limit_goes_into_the_store() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.lead_followed();
+    assert!(replica.end(entry));
+    replica.commands();
+    let answer = Ok(Bytes::from_static(&[0; 64]));
+    replica.protocol.answer(entry, answer, NOW);
+    replica.put();
+}
+
+#[test]
+fn the_seat_whose_answer_is_fetched_is_left_once() {
+    let mut replica = Replica::new();
+    let (entry, first) = replica.follow();
+    // It is not heard of for two probes, and then answers after all.
+    replica.protocol.tick(NOW + Duration::from_millis(50));
+    replica.protocol.tick(NOW + Duration::from_millis(100));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.commands();
+    let body = Bytes::from_static(&[0; 65]);
+    replica.protocol.fetched(first.seat, Some(body), NOW);
+    let too_large = AloneReason::Told(NotShared::TooLarge);
+    assert_eq!(replica.alone(entry), too_large);
+    let to = address(FLIGHT, first.seat);
+    assert_eq!(replica.told(), [Message::Leave { to }]);
+}
+
 // ===== contending again =====
 
 #[test]
@@ -503,6 +531,43 @@ fn whoever_contends_again_passes_over_the_flight_that_is_gone() {
         .map(|(_, over)| over)
         .collect();
     assert_eq!(over, [Some(FLIGHT)]);
+}
+
+#[test]
+fn a_flight_that_was_gone_before_the_store_named_it_is_passed_over() {
+    let mut replica = Replica::new();
+    let (_, script) = replica.contend();
+    replica.gone(FLIGHT, script.seat);
+    replica.held(script, FLIGHT);
+    let commands = replica.commands();
+    let [Command::Contend { pass_over, .. }] = commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(pass_over, Some(FLIGHT));
+}
+
+#[test]
+fn whoever_contends_again_waits_for_the_store_no_longer_than_patience_in_all() {
+    for (first, second) in [(30, 20), (49, 1), (50, 0)] {
+        let mut replica = Replica::new();
+        let (entry, script) = replica.contend();
+        let now = NOW + Duration::from_millis(first);
+        let held = Ok(Contended::Held {
+            inbox: INBOX,
+            flight: FLIGHT,
+        });
+        replica.protocol.contended(script.flight, held, now);
+        let gone = gone(FLIGHT, script.seat, INBOX);
+        replica.protocol.message(gone, now);
+        for ms in 0..second {
+            replica.protocol.tick(now + Duration::from_millis(ms));
+            assert_eq!(replica.protocol.outcome(entry), None, "{first} {ms}");
+        }
+        let has_asked = !replica.scripts().is_empty();
+        assert_eq!(has_asked, second > 0, "{first}");
+        replica.protocol.tick(now + Duration::from_millis(second));
+        assert_eq!(replica.alone(entry), AloneReason::Slow, "{first}");
+    }
 }
 
 #[test]
@@ -606,6 +671,21 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
 }
 
 // ===== waiting =====
+
+#[test]
+fn a_caller_is_announced_once() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.follow();
+    replica.commands();
+    replica.protocol.one_more(entry, 1, NOW);
+    let mut announced = Vec::new();
+    replica.pass(10..50, |_, command, ms| {
+        if let Command::Tell(INBOX, Message::Cover { asked, .. }) = command {
+            announced.push((ms, asked));
+        }
+    });
+    assert_eq!(announced, [(12, 2)]);
+}
 
 #[test]
 fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes() {
