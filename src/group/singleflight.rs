@@ -7,7 +7,7 @@ use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use super::observed::{joined, observed};
 #[cfg(feature = "redis")]
-use super::{codec::Codec, replicated::Replicated};
+use super::{codec::Codec, replicated::ReplicatedFlights};
 use super::{
     name::Name,
     run::{Part, Run},
@@ -106,7 +106,7 @@ struct Inner<K, V> {
     name: Name,
     /// If this is set, it holds all flights, and the table is not used. Set before the first caller or never.
     #[cfg(feature = "redis")]
-    replicated: OnceLock<Replicated<K, V>>,
+    replicated: OnceLock<ReplicatedFlights<K, V>>,
 }
 
 // ===== impl Group =====
@@ -189,11 +189,11 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replicas(self, replicas: Replicas, codec: impl Codec<K, V>) -> Self {
-        self.across(Replicated::new(replicas, codec))
+        self.across(ReplicatedFlights::new(replicas, codec))
     }
 
     #[cfg(feature = "redis")]
-    pub(super) fn across(self, replicated: Replicated<K, V>) -> Self {
+    pub(super) fn across(self, replicated: ReplicatedFlights<K, V>) -> Self {
         let set = self.shared.replicated.set(replicated);
         assert!(set.is_ok(), "the group has its replicas already");
         self
@@ -204,7 +204,7 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replica_stats(&self) -> Option<ReplicaStats> {
-        self.shared.replicated.get().map(Replicated::stats)
+        self.shared.replicated.get().map(ReplicatedFlights::stats)
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.

@@ -146,12 +146,12 @@ impl Replica {
 
     // ===== the other replica's messages =====
 
-    fn hear(&mut self, message: Message) {
+    fn receive(&mut self, message: Message) {
         self.protocol.message(message, NOW);
     }
 
     fn join(&mut self, flight: FlightId) {
-        self.hear(Message::Join {
+        self.receive(Message::Join {
             to: address(flight, SEAT),
             inbox: INBOX,
             asked: 1,
@@ -160,7 +160,7 @@ impl Replica {
 
     /// It announces so many callers for [`SEAT`].
     fn cover(&mut self, flight: FlightId, asked: u64) {
-        self.hear(Message::Cover {
+        self.receive(Message::Cover {
             to: address(flight, SEAT),
             inbox: INBOX,
             asked,
@@ -169,16 +169,16 @@ impl Replica {
 
     fn probe(&mut self, flight: FlightId) {
         let (to, inbox) = (address(flight, SEAT), INBOX);
-        self.hear(Message::Probe { to, inbox });
+        self.receive(Message::Probe { to, inbox });
     }
 
     /// Its flight is gone.
     fn gone(&mut self, flight: FlightId, seat: Seat) {
-        self.hear(gone(flight, seat, INBOX));
+        self.receive(gone(flight, seat, INBOX));
     }
 
     fn answered(&mut self, flight: FlightId, seat: Seat, body: AnswerBody) {
-        self.hear(Message::Answer {
+        self.receive(Message::Answer {
             from: INBOX,
             to: address(flight, seat),
             covered: 1,
@@ -337,7 +337,7 @@ fn a_join_that_comes_behind_its_leave_takes_no_seat() {
     let mut replica = Replica::new();
     let (entry, flight) = replica.lead();
     let to = address(flight, SEAT);
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     replica.join(flight);
     assert!(!replica.end(entry), "nobody follows it");
     replica.nothing_is_left();
@@ -351,7 +351,7 @@ fn a_leave_of_another_key_frees_no_seat() {
         digest: Digest(KEY.0 + 1),
         ..address(flight, SEAT)
     };
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     assert!(replica.end(entry), "it is still followed");
 }
 
@@ -427,7 +427,7 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
         matches!(&told[..], [Message::Answer { body: AnswerBody::Stored(at), .. }] if *at == value),
         "{told:?}"
     );
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     assert_eq!(replica.commands(), [Command::Delete(value)]);
     replica.nothing_is_left();
 }
