@@ -36,8 +36,6 @@ enum Part {
     Dismissed,
     /// A follower that neither waits nor reads any more.
     Left,
-    /// The leader of a flight that was closed while it was alone: nothing is copied.
-    Alone,
 }
 
 // ===== impl Caller =====
@@ -109,11 +107,6 @@ impl<K> Caller<K> {
         &self.flight
     }
 
-    /// The leader leaves a flight whose body nobody reads through the flight.
-    pub(crate) fn leave_alone(mut self) {
-        self.part = Part::Alone;
-    }
-
     /// Takes the decision for a waiting follower, which then waits no longer.
     pub(super) fn take_decision(&mut self) -> Option<Decision<K>> {
         let slot = self.slot();
@@ -163,9 +156,8 @@ impl<K: Send + Sync + 'static> Caller<K> {
     ///
     /// If the work did.
     pub(super) fn hand_in(&mut self, polled: Polled<()>) {
-        if self.inner.hand_in(polled).is_some() {
-            self.ended = true;
-        }
+        // If that ends the flight, its leader's response is there, and so is the end of its body: nobody polls this again.
+        self.inner.hand_in(polled);
     }
 
     /// A follower's first act: from now on the flight does not depend on its leader.
@@ -213,8 +205,7 @@ impl<K> Drop for Caller<K> {
         self.inner.leave();
         let place = match self.part {
             Part::Reads(place) => Some(place),
-            Part::Left => None,
-            _ => return,
+            _ => None,
         };
         // A task that has not noticed yet, or a stored waker, may hold the flight for longer.
         let (kept, spent, unclaimed) = {

@@ -172,9 +172,6 @@ where
             }
             LeaderResponse::Whole(parts, frame) => (parts, ResponseBody::one_frame(frame)),
         };
-        if let Some(caller) = caller {
-            caller.leave_alone();
-        }
         Poll::Ready(Ok((parts, body)))
     }
 

@@ -86,10 +86,6 @@ impl<K, V, C> Flight<K, V, C> {
             let mut state = self.state();
             if !state.leader_left {
                 self.set_driver(&mut state, Driver::Leader);
-                // A follower that joined during this poll has left again: spawn no task.
-                let unused = state.handover.take();
-                drop(state);
-                drop(unused);
             }
         }
     }

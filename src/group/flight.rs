@@ -286,7 +286,7 @@ impl<K, V, C> Flight<K, V, C> {
                 return;
             }
             // If there is no keeper, a caller has joined meanwhile and drives.
-            let Some(keeper) = state.take_keeper() else {
+            let Some(keeper) = state.keeper.take() else {
                 return;
             };
             self.set_driver(&mut state, Driver::Task);

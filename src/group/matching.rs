@@ -370,6 +370,21 @@ mod tests {
         assert_eq!(table.len(), 0);
     }
 
+    #[cfg(feature = "redis")]
+    #[test]
+    fn nobody_joins_a_flight_that_is_out_of_the_table() {
+        let table = Table::new();
+        let Admission::Leads(mut leader) = enter(&table, 0, (), Match::Pass) else {
+            unreachable!("there is no other flight")
+        };
+        let leader = leader.make_whole();
+        let flight = Arc::clone(leader.flight());
+        drop(flight.join().expect("it is in the table"));
+        assert!(flight.detach());
+        assert!(flight.join().is_none());
+        assert_eq!((flight.callers(), table.len()), (1, 0));
+    }
+
     #[test]
     fn one_who_is_refused_looks_no_further_and_leaves_the_flights_as_they_are() {
         let table = Table::new();

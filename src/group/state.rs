@@ -74,14 +74,6 @@ impl<V, S> State<V, S> {
         matches!(self.work, WorkState::Gone)
     }
 
-    /// Takes the keeper, unless the flight is over.
-    pub(super) fn take_keeper(&mut self) -> Option<Box<S>> {
-        if self.is_over() {
-            return None;
-        }
-        self.keeper.take()
-    }
-
     /// Takes the work to poll it, if it is there (F1).
     pub(super) fn take_work(&mut self) -> Option<Work<V>> {
         match mem::replace(&mut self.work, WorkState::Polling) {

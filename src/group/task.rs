@@ -62,7 +62,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
         let dropped = {
             let mut state = flight.state();
             let task = state.task.take();
-            if let Some(keeper) = state.take_keeper() {
+            if let Some(keeper) = state.keeper.take() {
                 drop(state);
                 // Move to the keeper's runtime. If that is the one that shuts down, the new task is dropped at once and
                 // finds no keeper.
@@ -102,7 +102,7 @@ where
             if let Some(waker) = waker {
                 state.task = Some(waker);
             }
-            if state.is_over() || state.driver != Driver::Task {
+            if state.is_over() {
                 return Poll::Ready(());
             }
             state.take_work()
@@ -132,5 +132,56 @@ where
                 Poll::Ready(())
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "http", not(loom)))]
+mod tests {
+    use std::{future::poll_fn, sync::Mutex, task::Waker};
+
+    use super::*;
+    use crate::group::{
+        flight::Entry,
+        matching::Match,
+        panic::caught,
+        table::{Admission, Table},
+    };
+
+    /// Work whose drop panics.
+    struct Bad;
+
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("bad work");
+        }
+    }
+
+    /// It would end a runtime that shuts down when a task panics.
+    #[test]
+    fn a_task_outlives_a_panic_of_work_that_was_cancelled_while_it_polled_that() {
+        let table: Table<u32, (), ()> = Table::new();
+        let mut join = |_: &u32, (): &(), _: &Entry<u32, (), ()>| Match::Join(());
+        let Admission::Leads(mut leader) = table.enter(&[0], 0, (), &mut join) else {
+            unreachable!("there is no other flight")
+        };
+        let mut leader = leader.make_whole();
+        let flight = Arc::clone(leader.flight());
+        let last = Arc::new(Mutex::new(None));
+        let work = {
+            let (last, bad) = (Arc::clone(&last), Bad);
+            poll_fn(move |_| {
+                let _bad = &bad;
+                drop(last.lock().unwrap().take());
+                Poll::Pending
+            })
+        };
+        leader.start(|| work);
+        *last.lock().unwrap() = Some(leader);
+        flight.set_driver(&mut flight.state(), Driver::Task);
+        let mut task = Task::new(flight);
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = caught(|| Pin::new(&mut task).poll(&mut cx));
+        assert!(matches!(polled, Ok(Poll::Ready(()))));
+        assert_eq!(table.len(), 0);
     }
 }

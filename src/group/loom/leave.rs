@@ -126,6 +126,27 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
     });
 }
 
+/// A task leaves the value for a leader that leaves: one of the two drops it, though the flight lives on.
+///
+/// Catches: `free` leaves what is only for the leader; `publish` leaves it for a leader that has left.
+#[test]
+fn loom_a_leader_leaves_while_its_value_comes() {
+    loom::model(|| {
+        let table: Table<u32, Arc<OpenOnDrop>, ()> = Table::new();
+        let dropped = Gate::new();
+        let value = Arc::new(OpenOnDrop(dropped.clone()));
+        let runtime = Runtime::current().expect("a model's thread is within one");
+        let mut leader = lead_whole(&table);
+        leader.keep_on(runtime.clone());
+        leader.start(|| async { value });
+        leader.promote_on(&runtime);
+        let _flight = Arc::clone(leader.flight());
+        drop(leader);
+        block_on(dropped.pass());
+        assert_eq!(table.len(), 0);
+    });
+}
+
 /// The leader of a kept flight leaves before its first poll, while one joins outside any runtime and polls the work, there or within
 /// one: the task that finds the work taken goes on with it, or ends.
 ///

@@ -161,6 +161,24 @@ mod tests {
     }
 
     #[test]
+    fn an_echo_as_slow_as_patience_closes_it() {
+        let mut breaker = breaker();
+        let beat = breaker.beat(ms(0));
+        assert!(!breaker.echo(beat, ms(50)));
+        assert!(breaker.is_up());
+    }
+
+    #[test]
+    fn an_echo_between_requests_in_vain_keeps_it_closed() {
+        let mut breaker = closed();
+        for at in (0..500).step_by(50) {
+            assert!(!breaker.in_vain(ms(at), ms(at + 50)), "{at}");
+            let beat = breaker.beat(ms(at));
+            assert!(!breaker.echo(beat, ms(at + 1)), "{at}");
+        }
+    }
+
+    #[test]
     fn three_echoes_in_a_row_slower_than_patience_open_it() {
         let mut breaker = closed();
         let beats = [200, 400, 600].map(|at| (breaker.beat(ms(at)), at));

@@ -229,6 +229,67 @@ fn whoever_contends_again_passes_over_the_flight_that_is_gone() {
     assert_eq!(over, [Some(flight)]);
 }
 
+#[test]
+fn a_flight_that_was_gone_before_the_store_named_it_is_passed_over() {
+    let mut replica = Replica::new();
+    let (_, script) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica
+        .protocol
+        .message(gone(flight, script.seat, inbox), NOW);
+    replica.reply(script, Contended::Held { inbox, flight });
+    let commands = replica.commands();
+    let [Command::Contend { pass_over, .. }] = commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(pass_over, Some(flight));
+}
+
+#[test]
+fn a_caller_is_announced_once() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(script, Contended::Held { inbox, flight });
+    replica.commands();
+    replica.protocol.one_more(entry, 1, NOW);
+    let mut announced = Vec::new();
+    for ms in 10..50 {
+        replica.protocol.tick(Duration::from_millis(ms));
+        for message in replica.told() {
+            if let Message::Cover { asked, .. } = message {
+                announced.push((ms, asked));
+            }
+        }
+    }
+    assert_eq!(announced, [(12, 2)]);
+}
+
+#[test]
+fn whoever_contends_again_waits_for_the_store_no_longer_than_patience_in_all() {
+    let slow = Some(ContestOutcome::Alone(AloneReason::Slow));
+    for (first, second) in [(30, 20), (49, 1), (50, 0)] {
+        let mut replica = Replica::new();
+        let (entry, script) = replica.contend();
+        let (inbox, flight) = (INBOX, FlightId(5));
+        let now = NOW + Duration::from_millis(first);
+        let held = Ok(Contended::Held { inbox, flight });
+        replica.protocol.contended(script.flight, held, now);
+        replica
+            .protocol
+            .message(gone(flight, script.seat, inbox), now);
+        for ms in 0..second {
+            replica.protocol.tick(now + Duration::from_millis(ms));
+            assert_eq!(replica.protocol.outcome(entry), None, "{first} {ms}");
+        }
+        let contends = |command: &Command| matches!(command, Command::Contend { .. });
+        let has_asked = replica.commands().iter().any(contends);
+        assert_eq!(has_asked, second > 0, "{first}");
+        replica.protocol.tick(now + Duration::from_millis(second));
+        assert_eq!(replica.protocol.outcome(entry), slow, "{first}");
+    }
+}
+
 /// When it renews its lease, of these moments.
 fn renewals(replica: &mut Replica, at: impl IntoIterator<Item = u64>) -> Vec<u64> {
     let mut renewals = Vec::new();
@@ -481,6 +542,43 @@ fn an_answer_over_the_limit_goes_nowhere() {
     };
     assert_eq!(replica.commands(), [Command::Tell(INBOX, alone)]);
     replica.nothing_is_left();
+}
+
+#[test]
+fn an_answer_as_large_as_the_limit_goes_into_the_store() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead();
+    replica.join(flight, Seat(1));
+    assert!(replica.protocol.end(entry, NOW));
+    replica.commands();
+    let answer = Ok(Bytes::from_static(&[0; 64]));
+    replica.protocol.answer(entry, answer, NOW);
+    let commands = replica.commands();
+    assert!(
+        matches!(commands[..], [Command::Put { .. }]),
+        "{commands:?}"
+    );
+}
+
+#[test]
+fn the_seat_whose_answer_is_fetched_is_left_once() {
+    let mut replica = Replica::new();
+    let (entry, first) = replica.contend();
+    let (inbox, flight) = (INBOX, FlightId(5));
+    replica.reply(first, Contended::Held { inbox, flight });
+    // It is not heard of for two probes, and then answers after all.
+    replica.protocol.tick(NOW + Duration::from_millis(50));
+    replica.protocol.tick(NOW + Duration::from_millis(100));
+    let answer = stored_answer(flight, first.seat, ValueId(9));
+    replica.protocol.message(answer, NOW);
+    replica.commands();
+    let body = Bytes::from_static(&[0; 65]);
+    replica.protocol.fetched(first.seat, Some(body), NOW);
+    let too_large = AloneReason::Told(NotShared::TooLarge);
+    let alone = Some(ContestOutcome::Alone(too_large));
+    assert_eq!(replica.protocol.outcome(entry), alone);
+    let to = address(flight, first.seat);
+    assert_eq!(replica.told(), [Message::Leave { to }]);
 }
 
 #[test]
