@@ -230,7 +230,7 @@ where
     {
         let span = CallerSpan::current();
         self.join(&caller, &span);
-        // The caller polled this instance ready, so use it for the request's own call.
+        // Keep this instance for the request's own call: it may be ready already, and hold a permit.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let own = Own {
@@ -362,7 +362,7 @@ where
                 let (parts, body) = request.into_parts();
                 let contender = Contender::new(&self.shared, replicated, flight, &parts);
                 let request = Request::from_parts(parts, body);
-                // The caller polled this instance ready.
+                // As in `follow`.
                 let clone = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, clone);
                 let call = Oneshot::new(inner, request);
