@@ -340,9 +340,12 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     ///
     /// [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
     pub fn cache_status(self, name: &str) -> Self {
-        let member = CacheStatus::new(name)
-            .unwrap_or_else(|error| panic!("`cache_status({name:?})`: {error}"));
-        self.set(|settings| settings.cache_status = Some(member))
+        let member = CacheStatus::new(name);
+        assert!(
+            member.is_some(),
+            "`cache_status({name:?})`: the name of a cache must be printable ASCII and not empty"
+        );
+        self.set(|settings| settings.cache_status = member)
     }
 
     /// Coalesces across replicas as [`replicas`](SingleflightLayer::replicas) does, with a key of your own. `write`
@@ -402,7 +405,8 @@ impl<S, X: KeyExtractor> Layer<S> for SingleflightLayer<X> {
     type Service = Singleflight<S, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Singleflight::with_shared(inner, Arc::clone(&self.shared))
+        let shared = Arc::clone(&self.shared);
+        Singleflight { inner, shared }
     }
 }
 

@@ -14,6 +14,8 @@ mod buffer;
 pub mod buffer_body;
 #[cfg(feature = "http")]
 mod cache_status;
+#[cfg(feature = "http")]
+mod coalesce;
 mod error;
 #[cfg(feature = "http")]
 mod flight;

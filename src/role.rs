@@ -1,7 +1,5 @@
 //! `Role`.
 
-use crate::cache_status::Forward;
-
 /// What the layer did with a request. Every response that passes the layer has it in its
 /// [extensions](http::Extensions).
 ///
@@ -53,6 +51,17 @@ pub(crate) enum Disposition {
 // ===== impl Disposition =====
 
 impl Disposition {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Led,
+        Self::Followed,
+        Self::Forwarded,
+        Self::NotJoined,
+        Self::Bypassed,
+        Self::Method,
+        #[cfg(feature = "redis")]
+        Self::Replica,
+    ];
+
     pub(crate) fn role(self) -> Role {
         match self {
             Self::Led => Role::Leader,
@@ -61,19 +70,6 @@ impl Disposition {
             Self::Bypassed | Self::Method => Role::Bypassed,
             #[cfg(feature = "redis")]
             Self::Replica => Role::Replica,
-        }
-    }
-
-    pub(crate) fn forward(self) -> Forward {
-        match self {
-            // Not collapsed with anything, nor meant to be (RFC 9211 section 2.6).
-            Self::Led | Self::NotJoined => Forward::Miss,
-            Self::Followed => Forward::Collapsed,
-            Self::Forwarded => Forward::NotCollapsed,
-            Self::Bypassed => Forward::Bypass,
-            Self::Method => Forward::Method,
-            #[cfg(feature = "redis")]
-            Self::Replica => Forward::Replica,
         }
     }
 }

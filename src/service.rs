@@ -6,27 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request, response};
+use http::{Request, Response};
 use http_body::Body;
-use tokio::time::Instant;
 use tower_service::Service;
 
-#[cfg(feature = "redis")]
-use crate::flight::Contender;
 use crate::{
-    audit::{Auditor, Original},
     body::ResponseBody,
     error::{BoxError, ShareError},
-    flight::{
-        Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, Lead, Leader,
-        LeaderRequest, MAX_MOVES, Oneshot, Own, Work,
-    },
-    future::{ResponseFuture, Unshareable, Write},
+    future::ResponseFuture,
     key::{KeyExtractor, RequestKeyExtractor},
-    observe::{CallerSpan, FlightTrace, Reason},
-    role::Disposition,
-    rules::{self, Bypass, Fields},
-    shared::{Event, Shared},
+    shared::Shared,
 };
 
 /// A service that coalesces identical requests in flight. Made by [`SingleflightLayer`](crate::SingleflightLayer); see the
@@ -46,25 +35,13 @@ where
     // The shared state depends on the type of the extractor's keys.
     X: KeyExtractor,
 {
-    inner: S,
-    shared: Arc<Shared<X>>,
+    pub(crate) inner: S,
+    pub(crate) shared: Arc<Shared<X>>,
 }
 
 // ===== impl Singleflight =====
 
 impl<S, X: KeyExtractor> Singleflight<S, X> {
-    pub(crate) fn with_shared(inner: S, shared: Arc<Shared<X>>) -> Self {
-        Self { inner, shared }
-    }
-
-    pub(crate) fn into_parts(self) -> (S, Arc<Shared<X>>) {
-        (self.inner, self.shared)
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared<X>> {
-        &self.shared
-    }
-
     /// The inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
@@ -101,278 +78,6 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         self.coalesce(request, 0)
-    }
-}
-
-impl<S, X> Singleflight<S, X>
-where
-    X: KeyExtractor,
-{
-    /// A caller that has moved on `moves` times calls again.
-    pub(crate) fn call_again<ReqBody, ResBody>(
-        &mut self,
-        request: Request<ReqBody>,
-        moves: u8,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Inner<ReqBody, ResBody>,
-        ReqBody: Body + Send + 'static,
-        ResBody: InnerBody,
-    {
-        if moves <= MAX_MOVES {
-            return self.coalesce(request, moves);
-        }
-        let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(&self.shared, call, None)
-    }
-
-    pub(crate) fn count_forwarded(&self, caller: &CallerSpan, reason: Reason) {
-        self.shared.flights.counters.forward(caller, reason);
-    }
-
-    /// Joins the flight that is for this request, leads a new one, or forwards the request.
-    fn coalesce<ReqBody, ResBody>(
-        &mut self,
-        request: Request<ReqBody>,
-        moves: u8,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Inner<ReqBody, ResBody>,
-        ReqBody: Body + Send + 'static,
-        ResBody: InnerBody,
-    {
-        let (parts, body) = request.into_parts();
-        let Identity {
-            key,
-            has_credentials,
-            differing,
-        } = match Identity::of(&self.shared, &parts, &body) {
-            Ok(identity) => identity,
-            Err(bypass) => return self.bypass(parts, body, bypass),
-        };
-        let Shared {
-            flights, settings, ..
-        } = &*self.shared;
-        let hash = flights.hash(&key);
-        let now = Instant::now();
-        if flights.unshareable.contains(hash, now) {
-            let unshareable = Unshareable {
-                hash,
-                method: parts.method.clone(),
-                has_credentials,
-            };
-            let request = Request::from_parts(parts, body);
-            return self.call_apart(request, Reason::Remembered, Some(unshareable));
-        }
-        let method = parts.method.clone();
-        let flight = self.shared.new_flight(hash, key, method.clone(), now);
-        let trace = flight.trace.clone();
-        let mut head = Some(parts);
-        let number = flights.number();
-        let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
-        let entered = candidate.enter(flight);
-        let Some(parts) = head else {
-            let Admitted::Waits(caller) = entered else {
-                unreachable!("its head is where it waits");
-            };
-            #[cfg(feature = "redis")]
-            flights.one_more(caller.flight(), number);
-            return self.follow(caller, body, moves);
-        };
-        let request = Request::from_parts(parts, body);
-        match entered {
-            Admitted::Leads(lead) => {
-                flights.counters.count(Event::Led);
-                let of = LeaderRequest {
-                    hash,
-                    method,
-                    has_credentials,
-                    fields: differing,
-                };
-                let span = CallerSpan::current();
-                self.lead(lead, of, trace, request, &span, Disposition::Led)
-            }
-            Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
-            Admitted::Full => self.call_apart(request, Reason::Full, None),
-            Admitted::Audits(original) => self.call_audited(request, differing, original),
-            Admitted::Waits(_) => unreachable!("its head would be where it waits"),
-        }
-    }
-
-    /// There is a flight whose head is there.
-    fn begin<ReqBody, ResBody>(
-        &self,
-        caller: Caller<X::Key>,
-        head: Arc<response::Parts>,
-        request: Request<ReqBody>,
-        moves: u8,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Inner<ReqBody, ResBody>,
-        ReqBody: Body + Send + 'static,
-        ResBody: InnerBody,
-    {
-        self.join(&caller, &CallerSpan::current());
-        let again = caller.may_move_on().then(|| self.clone());
-        let again = again.and_then(|service| Again::new(service, request, moves));
-        ResponseFuture::begin(&self.shared, caller, head, again)
-    }
-
-    /// There is a flight whose head is not there.
-    fn follow<ReqBody, ResBody>(
-        &mut self,
-        caller: Caller<X::Key>,
-        body: ReqBody,
-        moves: u8,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Inner<ReqBody, ResBody>,
-    {
-        let span = CallerSpan::current();
-        self.join(&caller, &span);
-        // Keep this instance for the request's own call: it may be ready already, and hold a permit.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        let own = Own {
-            service: Self::with_shared(inner, Arc::clone(&self.shared)),
-            body,
-            span,
-            moves,
-        };
-        ResponseFuture::follow(Follower { caller, own })
-    }
-
-    fn join(&self, caller: &Caller<X::Key>, span: &CallerSpan) {
-        self.shared.flights.counters.count(Event::Joined);
-        caller.flight().data.trace.joined(span);
-        caller.promote();
-    }
-
-    fn bypass<ReqBody, ResBody>(
-        &mut self,
-        parts: request::Parts,
-        body: ReqBody,
-        bypass: Bypass,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    {
-        self.shared.flights.counters.count(Event::Bypassed(bypass));
-        let way = match bypass {
-            Bypass::Method => Disposition::Method,
-            _ => Disposition::Bypassed,
-        };
-        let (default_key, method) = (self.shared.default_key(), &parts.method);
-        let writes = default_key.is_some_and(|key| !rules::is_safe(method) && !key.opts_in(method));
-        let write = writes.then(|| Write::new(&parts));
-        let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(&self.shared, call, way, write)
-    }
-
-    /// The request can't share a flight. `unshareable`: because its key is known to be unshareable.
-    fn call_apart<ReqBody, ResBody>(
-        &mut self,
-        request: Request<ReqBody>,
-        reason: Reason,
-        unshareable: Option<Unshareable>,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    {
-        self.count_forwarded(&CallerSpan::current(), reason);
-        let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(&self.shared, call, unshareable)
-    }
-
-    /// The request makes its own call; its response is compared with that of the flight that it would have joined.
-    fn call_audited<ReqBody, ResBody>(
-        &mut self,
-        request: Request<ReqBody>,
-        differing: Fields,
-        original: Arc<Original>,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    {
-        let span = CallerSpan::current();
-        self.count_forwarded(&span, Reason::Audit);
-        let body = Arc::clone(&original);
-        let auditor = Auditor::new(original, &self.shared, &request, differing, span);
-        let call = Oneshot::begin(&mut self.inner, request);
-        // Only now, so that nothing delays the call.
-        body.catch_up();
-        ResponseFuture::audited(&self.shared, call, auditor)
-    }
-
-    /// A follower was moved to a flight that has no leader yet, and is polled first.
-    pub(crate) fn lead_moved<ReqBody, ResBody>(
-        &mut self,
-        caller: Caller<X::Key>,
-        request: Request<ReqBody>,
-        span: &CallerSpan,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Inner<ReqBody, ResBody>,
-        ReqBody: Body + Send + 'static,
-        ResBody: InnerBody,
-    {
-        let data = &caller.flight().data;
-        let trace = data.trace.clone();
-        let of = LeaderRequest {
-            hash: data.hash,
-            method: request.method().clone(),
-            has_credentials: rules::RequestFields::of(request.headers()).credentials,
-            fields: self.shared.differing(request.headers()),
-        };
-        let lead = Lead::Whole(caller);
-        self.lead(lead, of, trace, request, span, Disposition::Forwarded)
-    }
-
-    fn lead<ReqBody, ResBody>(
-        &mut self,
-        mut lead: Lead<X::Key>,
-        of: LeaderRequest,
-        trace: FlightTrace,
-        request: Request<ReqBody>,
-        span: &CallerSpan,
-        disposition: Disposition,
-    ) -> ResponseFuture<S, X, ReqBody, ResBody>
-    where
-        S: Inner<ReqBody, ResBody>,
-        ReqBody: Body + Send + 'static,
-        ResBody: InnerBody,
-    {
-        if self.shared.settings.finish_abandoned {
-            lead.make_whole().finish_abandoned();
-        }
-        #[cfg(feature = "redis")]
-        if self.shared.flights.replicated().is_some() {
-            lead.make_whole();
-        }
-        let flight = lead.caller().map(|caller| Arc::clone(caller.flight()));
-        if let Some(caller) = lead.caller().filter(|caller| caller.flight().is_shared()) {
-            // It waited for somebody to lead.
-            caller.promote();
-        }
-        let mut leader = Leader::new(lead);
-        leader.start(|| {
-            trace.begin(span, &request);
-            #[cfg(feature = "redis")]
-            if let (Some(flight), Some(replicated)) = (&flight, self.shared.flights.replicated()) {
-                let (parts, body) = request.into_parts();
-                let contender = Contender::new(&self.shared, replicated, flight, &parts);
-                let request = Request::from_parts(parts, body);
-                // As in `follow`.
-                let clone = self.inner.clone();
-                let inner = std::mem::replace(&mut self.inner, clone);
-                let call = Oneshot::new(inner, request);
-                let (flight, shared) = (Some(Arc::clone(flight)), Arc::clone(&self.shared));
-                return Work::new(flight, trace, shared, of, call).contending(contender);
-            }
-            let call = trace.calling(|| Oneshot::begin(&mut self.inner, request));
-            Work::new(flight, trace, Arc::clone(&self.shared), of, call)
-        });
-        ResponseFuture::lead(&self.shared, leader, disposition)
     }
 }
 

@@ -77,7 +77,7 @@ impl Reservation {
             if self.lone {
                 self.budget.lone.fetch_add(bytes, Ordering::Relaxed);
             }
-            observe::buffered(&self.budget.layer, bytes);
+            observe::buffered(&self.budget.layer, bytes as i64);
         }
         granted
     }
@@ -90,7 +90,7 @@ impl Reservation {
             if self.lone {
                 self.budget.lone.fetch_sub(bytes, Ordering::Relaxed);
             }
-            observe::released(&self.budget.layer, bytes);
+            observe::buffered(&self.budget.layer, -(bytes as i64));
         }
     }
 

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `shared_buffer` | [`SharedBuffer`]: what the source has given, and which reader may read which part of it |
+//! | `readers` | who reads, how far each has come, and who sets the pace |
 //! | `frames` | the frames that are held, and what each was charged |
 //! | `compact` | small frames, copied out of the large buffers that they were cut from |
 //! | `prefix` | the digest of a body so far, by which a reader that moves on knows the same body again |
@@ -12,10 +13,12 @@ mod budget;
 mod compact;
 mod frames;
 mod prefix;
+mod readers;
 mod shared_buffer;
 
 pub(crate) use self::{
     budget::Budget,
     prefix::{Prefix, PrefixHasher},
-    shared_buffer::{Limits, Read, ReaderId, Room, SharedBuffer},
+    readers::ReaderId,
+    shared_buffer::{Limits, Read, Room, SharedBuffer},
 };

@@ -73,14 +73,11 @@ where
         // Another layer may have left what it read of another body.
         parts.extensions.remove::<BodyBytes>();
         parts.extensions.remove::<super::Trailers>();
-        if !framing::may_be_read(&parts, &body.size_hint(), self.max) {
-            let body = BufferedBody::untouched(body);
-            return ResponseFuture::call(&mut self.inner, Request::from_parts(parts, body));
+        let may_be_read = framing::may_be_read(&parts, &body.size_hint(), self.max);
+        if may_be_read && is_empty && framing::agrees(&parts.headers, 0) {
+            parts.extensions.insert(BodyBytes::default());
         }
-        if is_empty {
-            if framing::agrees(&parts.headers, 0) {
-                parts.extensions.insert(BodyBytes::default());
-            }
+        if is_empty || !may_be_read {
             let body = BufferedBody::untouched(body);
             return ResponseFuture::call(&mut self.inner, Request::from_parts(parts, body));
         }

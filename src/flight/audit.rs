@@ -107,12 +107,7 @@ where
             request: self.request.fields.clone(),
         }
     }
-}
 
-impl<X> WorkContext<X>
-where
-    X: KeyExtractor,
-{
     /// The flight ends with its head.
     pub(super) fn conclude_whole(
         &self,

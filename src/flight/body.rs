@@ -28,19 +28,14 @@ where
         // ever.
         let eager = self.flight().callers() == 0 || self.flight().is_shared();
         let state = self.flight().data.state();
-        let buffer = &state.buffer;
-        // All bytes have come. If the end is there too, the flight is over before its last byte is read.
-        let complete = buffer.expected() == Some(buffer.received());
-        buffer.may_pull(eager || complete)
+        // If all bytes have come and the end is there too, the flight is over before its last byte is read.
+        state.buffer.may_pull(eager || state.buffer.is_all_with(0))
     }
 
     /// The source is pending. If all promised bytes have come, only the end is missing, and nobody need join for that.
     pub(super) fn pause(&self) {
-        let complete = {
-            let state = self.flight().data.state();
-            state.buffer.expected() == Some(state.buffer.received())
-        };
-        if complete {
+        let is_all = self.flight().data.state().buffer.is_all_with(0);
+        if is_all {
             #[cfg(feature = "redis")]
             self.end_elsewhere_soon();
             self.flight().detach();
@@ -62,11 +57,8 @@ where
         } = pulled;
         let len = frame.data_ref().map_or(0, Bytes::len);
         if self.flight().is_shared() {
-            let received = {
-                let state = self.flight().data.state();
-                state.buffer.expected() == Some(state.buffer.received() + len as u64)
-            };
-            if is_last || received {
+            let is_all = self.flight().data.state().buffer.is_all_with(len);
+            if is_last || is_all {
                 // Before readers on other threads can read the last byte.
                 #[cfg(feature = "redis")]
                 self.end_elsewhere_soon();
@@ -122,7 +114,7 @@ where
     /// This frame exceeds the limit or the promised length: nobody joins any more.
     fn outgrow(&self, frame: Frame<Bytes>, hint: SizeHint, hasher: &mut Option<PrefixHasher>) {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(crate::replicas::NotShared::TooLarge);
+        self.refuse_elsewhere(Reason::TooLarge);
         self.flight().release();
         let data = {
             let state = self.flight().data.state();
@@ -153,10 +145,7 @@ where
     /// There can be no copy: waiting followers make their own calls.
     pub(super) fn refuse_followers(&self, reason: Reason) {
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
-            _ => crate::replicas::NotShared::Unshareable,
-        });
+        self.refuse_elsewhere(reason);
         self.flight().release();
         let (taken, closed) = {
             let mut state = self.flight().data.state();

@@ -173,10 +173,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
             return Match::Pass;
         }
-        if !self.flights.is_fresh(theirs, self.now) {
-            return Match::Detach;
-        }
-        if theirs.is_silent(self.now) {
+        if !self.flights.can_be_joined(theirs, self.now) {
             return Match::Detach;
         }
         let mut state = theirs.state();

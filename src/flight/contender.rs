@@ -11,9 +11,8 @@ use bytes::Bytes;
 use http::request;
 use tokio::time::Instant;
 
-use super::state::{Flight, HttpFlight};
+use super::state::Flight;
 use crate::{
-    group,
     key::KeyExtractor,
     replicas::{
         Answering, Contest, Digest, LocalFlight, NotShared, Refusal, RemoteSeat, Unjoined,
@@ -61,15 +60,6 @@ struct FlightForReplicas<K> {
     flights: Weak<Flights<K>>,
     max_waiters: usize,
 }
-
-/// A follower at another replica: a caller that does not read.
-struct RemoteFollower<K> {
-    caller: group::Caller<(), (), HttpFlight<K>>,
-    _flights: Arc<Flights<K>>,
-}
-
-/// Something that must not be dropped under a lock.
-struct Spare<T>(T);
 
 // ===== impl Contender =====
 
@@ -132,17 +122,12 @@ pub(super) fn contend<X: KeyExtractor>(
     });
     let target = replicated.target(&flight.data.key);
     let asked = flight.data.state().contending.asked;
-    let contest = replicated.client.contend(name, Some(target), seen, asked);
-    // From now on callers that join announce themselves.
-    let now = {
-        let mut state = flight.data.state();
-        state.contending.entry = Some(contest.id());
-        state.contending.asked
+    let note = |entry| {
+        let contending = &mut flight.data.state().contending;
+        contending.entry = Some(entry);
+        contending.asked
     };
-    if now > asked {
-        replicated.client.one_more(contest.id(), now - 1);
-    }
-    contest
+    replicated.client.contend(name, target, seen, asked, note)
 }
 
 // ===== impl FlightForReplicas =====
@@ -154,19 +139,16 @@ where
     fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
         let flight = self.flight.upgrade().ok_or(Refusal::Gone)?;
         let Some(flights) = self.flights.upgrade() else {
-            return Err(unjoined(Refusal::Gone, flight));
+            return Err(Unjoined::with(Refusal::Gone, flight));
         };
         let now = Instant::now();
         if flights.unshareable.contains(flight.data.hash, now) {
             let why = Refusal::Alone(NotShared::Unshareable);
-            return Err(unjoined(why, (flight, flights)));
+            return Err(Unjoined::with(why, (flight, flights)));
         }
         let joined = flight.join_if(|flight| {
             let data = &flight.data;
-            if !flights.is_enabled() || !flights.is_fresh(data, now) {
-                return Err(Refusal::Gone);
-            }
-            if data.is_silent(now) {
+            if !flights.is_enabled() || !flights.can_be_joined(data, now) {
                 return Err(Refusal::Gone);
             }
             let mut state = data.state();
@@ -180,11 +162,11 @@ where
             Ok(())
         });
         match joined {
-            Ok(caller) => Ok(Arc::new(RemoteFollower {
-                caller,
-                _flights: flights,
-            })),
-            Err(why) => Err(unjoined(why.unwrap_or(Refusal::Gone), (flight, flights))),
+            Ok(caller) => Ok(Arc::new((caller, flights))),
+            Err(why) => {
+                let why = why.unwrap_or(Refusal::Gone);
+                Err(Unjoined::with(why, (flight, flights)))
+            }
         }
     }
 
@@ -193,28 +175,6 @@ where
             flight.detach();
         }
     }
-}
-
-fn unjoined<T: Send + Sync + 'static>(why: Refusal, spare: T) -> Unjoined<Arc<dyn RemoteSeat>> {
-    Unjoined {
-        why,
-        spare: Some(Arc::new(Spare(spare))),
-    }
-}
-
-// ===== impl RemoteFollower =====
-
-impl<K> RemoteSeat for RemoteFollower<K>
-where
-    K: Send + Sync + 'static,
-{
-    fn start(&self) {
-        self.caller.promote();
-    }
-}
-
-impl<T: Send + Sync> RemoteSeat for Spare<T> {
-    fn start(&self) {}
 }
 
 #[cfg(test)]
@@ -267,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_joins_from_elsewhere_while_the_body_of_a_complete_response_is_dropped() {
         let layer = SingleflightLayer::with_key(method_and_uri).finish_abandoned(true);
-        let flights = Arc::clone(&layer.layer(()).shared().flights);
+        let flights = Arc::clone(&layer.layer(()).shared.flights);
         let joined = Arc::new(Mutex::new(None));
         let inner = {
             let joined = Arc::clone(&joined);

@@ -16,14 +16,15 @@ use http_body::Frame;
 use super::{
     contender::{ForOthers, Part, contend, own},
     context::WorkContext,
+    head::ShareableHead,
     state::{Flight, Number, Stage, State},
-    verdict::{self, Head},
+    verdict,
 };
 use crate::{
     error::{BoxError, ShareError},
     group::caught,
     key::KeyExtractor,
-    observe,
+    observe::Reason,
     replicas::{
         AloneReason, Answering, ContestOutcome, Digest, NotShared,
         http::{
@@ -39,7 +40,7 @@ use crate::{
 pub(super) enum Elsewhere {
     Call,
     /// It takes another replica's response.
-    Response(Head, RemoteBody),
+    Response(ShareableHead, RemoteBody),
     /// Another replica's call failed, and so does this flight.
     Failed,
 }
@@ -58,15 +59,6 @@ pub(super) struct Whole {
 // ===== impl Flights =====
 
 impl<K> Flights<K> {
-    /// The number of a new request.
-    #[inline]
-    pub(crate) fn number(&self) -> Number {
-        Number(
-            self.replicated()
-                .map_or(0, |replicated| replicated.client.number()),
-        )
-    }
-
     /// The caller with this number has joined a flight.
     pub(crate) fn one_more(&self, flight: &Flight<K>, number: Number) {
         let Some(replicated) = self.replicated() else {
@@ -111,44 +103,44 @@ where
             return Poll::Ready(Elsewhere::Call);
         };
         loop {
-            let (mut contest, is_variant) = match contender.take() {
+            let (contest, is_variant, body, covered) = match contender.take() {
                 Part::Waits {
-                    contest,
+                    mut contest,
                     is_variant,
-                } => (contest, is_variant),
-                Part::Answered(body, covered) => {
-                    return Poll::Ready(self.take_answer(&body, covered));
-                }
+                } => match contest.poll_outcome(cx) {
+                    Poll::Pending => {
+                        contender.put(Part::Waits {
+                            contest,
+                            is_variant,
+                        });
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(ContestOutcome::Answer { body, covered }) => {
+                        (Some(contest), is_variant, body, covered)
+                    }
+                    Poll::Ready(ContestOutcome::Lead) => {
+                        contender.put(Part::Calls(contest));
+                        return Poll::Ready(Elsewhere::Call);
+                    }
+                    Poll::Ready(ContestOutcome::Alone(why)) => {
+                        contender.put(Part::Calls(contest));
+                        if why == AloneReason::Told(NotShared::Unshareable) {
+                            // So there will be nothing to share here either.
+                            let (_, taken) = verdict::close(self.flight());
+                            self.conclude(taken);
+                            let refused = Stage::Refused(Reason::Unshareable);
+                            verdict::dismiss(self.flight(), refused);
+                            self.flight().wake_callers();
+                        }
+                        return Poll::Ready(Elsewhere::Call);
+                    }
+                },
+                // It came to the flight in which this flight's callers were before.
+                Part::Answered(body, covered) => (None, true, body, covered),
                 other => {
                     contender.put(other);
                     return Poll::Ready(Elsewhere::Call);
                 }
-            };
-            let Poll::Ready(verdict) = contest.poll_outcome(cx) else {
-                contender.put(Part::Waits {
-                    contest,
-                    is_variant,
-                });
-                return Poll::Pending;
-            };
-            let (body, covered) = match verdict {
-                ContestOutcome::Lead => {
-                    contender.put(Part::Calls(contest));
-                    return Poll::Ready(Elsewhere::Call);
-                }
-                ContestOutcome::Alone(why) => {
-                    contender.put(Part::Calls(contest));
-                    if why == AloneReason::Told(NotShared::Unshareable) {
-                        // So there will be nothing to share here either.
-                        let (_, taken) = verdict::close(self.flight());
-                        self.conclude(taken);
-                        let refused = Stage::Refused(observe::Reason::Unshareable);
-                        verdict::dismiss(self.flight(), refused);
-                        self.flight().wake_callers();
-                    }
-                    return Poll::Ready(Elsewhere::Call);
-                }
-                ContestOutcome::Answer { body, covered } => (body, covered),
             };
             match RemoteAnswer::read(&body) {
                 Some(RemoteAnswer::Failure(text)) => {
@@ -183,23 +175,8 @@ where
                 None => {}
             }
             // This flight can't have it.
-            contender.put(Part::Calls(contest));
+            contender.put(contest.map_or(Part::None, Part::Calls));
             return Poll::Ready(Elsewhere::Call);
-        }
-    }
-
-    /// Takes an answer that came to the flight in which this flight's callers were before.
-    fn take_answer(&self, body: &Bytes, covered: u64) -> Elsewhere {
-        let Some(RemoteAnswer::Response(remote)) = RemoteAnswer::read(body) else {
-            return Elsewhere::Call;
-        };
-        // It was left for callers of its variant.
-        match self.head_of(remote.head, &remote.body) {
-            Some(head) => {
-                self.end_for_covered(covered);
-                Elsewhere::Response(head, remote.body)
-            }
-            None => Elsewhere::Call,
         }
     }
 
@@ -226,13 +203,14 @@ where
     }
 
     /// `None` if the response may not be shared here, or there is no room for it.
-    fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<Head> {
+    fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<ShareableHead> {
         let request = &self.request;
         if !rules::may_share(&request.method, request.has_credentials, &parts) {
             return None;
         }
         parts.extensions.insert(FromReplica);
-        self.reserve(Head::new(&request.method, parts, body)).ok()
+        self.reserve(ShareableHead::new(&request.method, parts, body))
+            .ok()
     }
 
     /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a
@@ -241,12 +219,7 @@ where
         self.flight().detach();
         self.move_late(covered);
     }
-}
 
-impl<X> WorkContext<X>
-where
-    X: KeyExtractor,
-{
     /// The call has failed: what other replicas get, to be sent once everybody here has it.
     pub(super) fn failure<E: 'static>(
         &self,
@@ -256,7 +229,7 @@ where
         let error = (error as &dyn Any).downcast_ref::<BoxError>();
         // Formatting it is user code.
         let text = error.and_then(|error| caught(|| error.to_string()).ok());
-        let limit = self.shared.flights.replicated()?.client.max_body();
+        let limit = self.replicated().client.max_body();
         let answer = text.map_or(Err(NotShared::Failed), |text| write_failure(&text, limit));
         Some((answering, answer))
     }
@@ -271,11 +244,9 @@ where
         let Some(answer) = others.as_ref() else {
             return;
         };
-        let Some(replicated) = self.shared.flights.replicated() else {
-            return;
-        };
+        let client = &self.replicated().client;
         let variant = flight.data.state().variant.as_ref().map(own);
-        let values = variant.map(|variant| variant_values(&replicated.client, &variant));
+        let values = variant.map(|variant| variant_values(client, &variant));
         if values != Some(answer.values) {
             return;
         }
@@ -304,25 +275,22 @@ where
     }
 
     /// Followers at other replicas make their own calls.
-    pub(super) fn refuse_elsewhere(&self, reason: NotShared) {
+    pub(super) fn refuse_elsewhere(&self, reason: Reason) {
         if let Some(answering) = self.end_elsewhere() {
-            answering.answer(Err(reason));
+            answering.answer(Err(match reason {
+                Reason::TooLarge => NotShared::TooLarge,
+                _ => NotShared::Unshareable,
+            }));
         }
     }
 
     /// Followers at other replicas get the response, if it is complete.
     pub(super) fn answer_elsewhere(&self, answering: Answering, whole: Option<Whole>) {
-        let replicated = self.shared.flights.replicated();
-        let replicated = replicated.expect("only then a flight contends");
+        let client = &self.replicated().client;
         let written = whole.ok_or(NotShared::Failed).and_then(|whole| {
             let vary = whole.variant.as_ref();
-            let vary = vary.map(|own| (&**own.names(), variant_values(&replicated.client, own)));
-            write_response(
-                &whole.head,
-                vary,
-                &whole.frames,
-                replicated.client.max_body(),
-            )
+            let vary = vary.map(|own| (&**own.names(), variant_values(client, own)));
+            write_response(&whole.head, vary, &whole.frames, client.max_body())
         });
         answering.answer(written);
     }

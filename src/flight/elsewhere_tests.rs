@@ -459,6 +459,31 @@ impl RemoteSeat for Foreign {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_joins_while_its_leader_contends_is_covered_by_the_answer() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let [first, second] = [(); 2].map(|()| ReplicaClient::in_memory(&store));
+    sleep(Duration::from_millis(50)).await;
+    let names = |client: &ReplicaClient| (client.key(|_| ()), client.target(|_| ()));
+    let (name, target) = names(&first);
+    let mut leader = first.contend(name, target, Arc::new(Foreign), 1, |_| 1);
+    assert_eq!(leader.outcome().await, ContestOutcome::Lead);
+    let (name, target) = names(&second);
+    let mut follower = second.contend(name, target, Arc::new(Foreign), 1, |_| 3);
+    sleep(Duration::from_millis(20)).await;
+    let body = Bytes::from_static(b"page");
+    let answering = leader.end().expect("it is followed");
+    answering.answer(Ok(body.clone()));
+    let covered = 3;
+    assert_eq!(
+        follower.outcome().await,
+        ContestOutcome::Answer { body, covered }
+    );
+    drop(follower);
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(store.keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_replicas_response_is_judged_by_the_rules_here_too() {
     for (vary, expected) in [("user-agent", Role::Replica), ("*", Role::Leader)] {
         let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
@@ -473,7 +498,8 @@ async fn another_replicas_response_is_judged_by_the_rules_here_too() {
         let name = request_name(&other, &parts.method, |bytes| {
             RequestKeyExtractor::new().write_shared(&parts, bytes);
         });
-        let mut contest = other.contend(name, None, Arc::new(Foreign), 1);
+        let target = other.target(|_| ());
+        let mut contest = other.contend(name, target, Arc::new(Foreign), 1, |_| 1);
         assert_eq!(contest.outcome().await, ContestOutcome::Lead);
         let asked = tokio::spawn(service.oneshot(get(0)));
         sleep(Duration::from_millis(20)).await;

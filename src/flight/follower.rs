@@ -137,10 +137,10 @@ mod tests {
             std::future::ready(Ok(Response::new(Empty::<Bytes>::new())))
         });
         let service = layer.layer(inner);
-        let Admitted::Leads(mut lead) = enter(service.shared()) else {
+        let Admitted::Leads(mut lead) = enter(&service.shared) else {
             unreachable!("it is the first")
         };
-        let Admitted::Waits(caller) = enter(service.shared()) else {
+        let Admitted::Waits(caller) = enter(&service.shared) else {
             unreachable!("there is no head yet")
         };
         let own = Own {

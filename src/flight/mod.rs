@@ -10,6 +10,7 @@
 //! | `call` | one call of the inner service, once it is ready |
 //! | `work` | what a flight does: the call, the verdict on its head, the body |
 //! | `context` | what the parts of this work share |
+//! | `head` | a head that may be shared, and the room for its body |
 //! | `verdict` | what the call's failure or head means for waiting followers |
 //! | `moves` | moving followers to the flights of their own variants |
 //! | `body` | what the body's frames and end mean for followers and readers |
@@ -35,6 +36,7 @@ mod elsewhere;
 #[cfg(all(test, feature = "redis"))]
 mod elsewhere_tests;
 mod follower;
+mod head;
 mod identity;
 mod inner;
 mod leader;
@@ -46,8 +48,6 @@ mod state;
 mod verdict;
 mod work;
 
-#[cfg(not(feature = "redis"))]
-pub(crate) use self::state::Number;
 pub(crate) use self::{
     call::Oneshot,
     caller::Caller,
@@ -58,7 +58,7 @@ pub(crate) use self::{
     leader::{Lead, Leader, LeaderRequest},
     moving_on::{Again, FollowerBody, MAX_MOVES},
     reader::{ReadBody, Reader},
-    state::{Decision, Flight, HttpFlight},
+    state::{Decision, Flight, HttpFlight, Number},
     work::Work,
 };
 #[cfg(feature = "redis")]

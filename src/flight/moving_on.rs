@@ -84,17 +84,17 @@ where
         call: Pin<Box<ResponseFuture<S, X, ReqBody, ResBody>>>,
         head: Arc<response::Parts>,
         had: Prefix,
-        hint: SizeHint,
+        /// The bytes that the first head promised and that are still to come, here and below.
+        left: Option<u64>,
     },
     PassingOver {
         body: Pin<Box<ResponseBody<ResBody>>>,
         had: Prefix,
         hasher: PrefixHasher,
-        hint: SizeHint,
+        left: Option<u64>,
     },
     GoingOn {
         body: Pin<Box<ResponseBody<ResBody>>>,
-        /// The bytes that the first head promised and that are still to come.
         left: Option<u64>,
     },
     Done,
@@ -163,7 +163,7 @@ where
         else {
             unreachable!("only who reads a flight's buffer moves on");
         };
-        let (had, hint) = (reader.had(), reader.size_hint());
+        let (had, left) = (reader.had(), reader.size_hint().exact());
         drop(reader);
         let Some(Again {
             mut service,
@@ -179,9 +179,7 @@ where
             call: Box::pin(call),
             head,
             had,
-            hint: hint
-                .exact()
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
+            left,
         };
         Ok(())
     }
@@ -202,18 +200,18 @@ where
                     call,
                     head,
                     had,
-                    hint,
+                    left,
                 } => {
                     let response = ready!(call.as_mut().poll(cx)).map_err(shared)?;
                     let (parts, body) = response.into_parts();
                     if !is_same(head, &parts) {
-                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                        return changed();
                     }
                     *self = Self::PassingOver {
                         body: Box::pin(body),
                         had: *had,
                         hasher: PrefixHasher::new(),
-                        hint: *hint,
+                        left: *left,
                     };
                 }
                 Self::PassingOver {
@@ -223,8 +221,9 @@ where
                         let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
                         let frame = frame.map_err(SharedError::new)?;
                         // The end, or trailers, although this reader has had more bytes.
-                        let data = frame.and_then(|frame| frame.into_data().ok());
-                        let mut data = data.ok_or_else(|| SharedError::new(ResponseChanged))?;
+                        let Some(mut data) = frame.and_then(|frame| frame.into_data().ok()) else {
+                            return changed();
+                        };
                         let missing = had.bytes - hasher.bytes();
                         let passed = usize::try_from(missing)
                             .map_or(data.len(), |missing| missing.min(data.len()));
@@ -237,17 +236,16 @@ where
                         continue;
                     }
                     if had.bytes > 0 && hasher.prefix() != *had {
-                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                        return changed();
                     }
-                    let Self::PassingOver { body, hint, .. } = mem::replace(self, Self::Done)
+                    let Self::PassingOver { body, mut left, .. } = mem::replace(self, Self::Done)
                     else {
                         unreachable!("looked at just now");
                     };
-                    let mut left = hint.exact();
                     let is_kept = keeps_to(&mut left, rest.len());
                     *self = Self::GoingOn { body, left };
                     if !is_kept {
-                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                        return changed();
                     }
                     if !rest.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(rest))));
@@ -261,7 +259,7 @@ where
                         None => left.is_none_or(|left| left == 0),
                     };
                     if !is_kept {
-                        return Poll::Ready(Some(Err(SharedError::new(ResponseChanged))));
+                        return changed();
                     }
                     return Poll::Ready(frame.map(Ok));
                 }
@@ -297,7 +295,9 @@ where
     fn size_hint(&self) -> SizeHint {
         match &*self.state.lock() {
             State::Reading { reader, .. } => reader.size_hint(),
-            State::Calling { hint, .. } | State::PassingOver { hint, .. } => *hint,
+            State::Calling { left, .. } | State::PassingOver { left, .. } => {
+                left.map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
             State::GoingOn { body, left } => {
                 left.map_or_else(|| body.size_hint(), SizeHint::with_exact)
             }
@@ -327,27 +327,27 @@ fn is_same(old: &response::Parts, new: &response::Parts) -> bool {
 
 /// Counts `len` more bytes, and returns whether so many were promised.
 fn keeps_to(left: &mut Option<u64>, len: usize) -> bool {
-    match left {
-        Some(left) => match left.checked_sub(len as u64) {
-            Some(less) => {
-                *left = less;
-                true
-            }
-            None => false,
-        },
-        None => true,
-    }
+    left.as_mut().is_none_or(|left| {
+        let less = left.checked_sub(len as u64);
+        *left = less.unwrap_or(0);
+        less.is_some()
+    })
+}
+
+/// The body ends: the new response does not continue the old one.
+fn changed<T>() -> Poll<Option<Result<T, SharedError>>> {
+    Poll::Ready(Some(Err(SharedError::new(ResponseChanged))))
 }
 
 /// The error of a call, as a body's error.
 fn shared<E: 'static>(error: E) -> SharedError {
     let mut error = Some(error);
     let any: &mut dyn Any = &mut error;
-    if let Some(error) = any.downcast_mut::<Option<BoxError>>() {
-        return SharedError::new(error.take().expect("put there just now"));
+    if let Some(Some(error)) = any.downcast_mut::<Option<BoxError>>().map(Option::take) {
+        return SharedError::new(error);
     }
-    if let Some(error) = any.downcast_mut::<Option<SharedError>>() {
-        return error.take().expect("put there just now");
+    if let Some(Some(error)) = any.downcast_mut::<Option<SharedError>>().map(Option::take) {
+        return error;
     }
     SharedError::new("the call that was to go on with a response failed")
 }

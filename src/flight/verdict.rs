@@ -6,18 +6,19 @@
 use std::{any::Any, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Method, Response, request, response};
-use http_body::{Body, Frame, SizeHint};
+use http::{Response, request, response};
+use http_body::{Body, Frame};
 use tokio::time::Instant;
 
 use super::{
     audit::Taken,
     context::{Alone, Pulled, WorkContext},
+    head::ShareableHead,
     leader::LeaderResponse,
     state::{Flight, Stage, count_out},
 };
 use crate::{
-    buffer::{PrefixHasher, Room},
+    buffer::PrefixHasher,
     error::{ShareError, SharedError},
     group::{caught, drop_quietly},
     key::KeyExtractor,
@@ -29,17 +30,7 @@ use crate::{
 pub(super) enum Verdict<B> {
     /// It is only for the leader, which has it.
     Released,
-    Shared(Head, B),
-}
-
-/// A head that may be shared.
-pub(super) struct Head {
-    parts: response::Parts,
-    expected: Option<u64>,
-    hint: SizeHint,
-    is_empty: bool,
-    /// Whether its length has been paid for.
-    announced: bool,
+    Shared(ShareableHead, B),
 }
 
 pub(super) enum Opened {
@@ -65,31 +56,6 @@ pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
 pub(super) fn dismiss<K>(flight: &Arc<Flight<K>>, stage: Stage) {
     let dismissed = flight.data.state().dismiss_all(stage);
     count_out(flight, dismissed);
-}
-
-// ===== impl Head =====
-
-impl Head {
-    pub(super) fn new<B: Body>(request: &Method, parts: response::Parts, body: &B) -> Self {
-        let hint = body.size_hint();
-        Self {
-            expected: rules::expected(request, &parts, &hint),
-            is_empty: body.is_end_stream(),
-            parts,
-            hint,
-            announced: false,
-        }
-    }
-
-    /// Whether the body probably came with its head: it knows its own length.
-    pub(super) fn is_at_hand(&self) -> bool {
-        !self.is_empty && self.hint.exact().is_some()
-    }
-
-    /// Whether the response may turn out to be there whole.
-    fn is_there(&self) -> bool {
-        self.is_at_hand() || self.is_empty && self.expected.unwrap_or(0) == 0
-    }
 }
 
 // ===== impl WorkContext =====
@@ -133,12 +99,7 @@ where
             answering.answer(answer);
         }
     }
-}
 
-impl<X> WorkContext<X>
-where
-    X: KeyExtractor,
-{
     /// The head has come: may others have the response at all?
     pub(super) fn judge<B, E>(
         &mut self,
@@ -161,7 +122,7 @@ where
             return self.release(leader, parts, body, Reason::Unshareable);
         }
         remembered.remove(self.request.hash);
-        let head = Head::new(&self.request.method, parts, &body);
+        let head = ShareableHead::new(&self.request.method, parts, &body);
         if !head.is_there() {
             self.make_whole(leader);
         }
@@ -169,33 +130,6 @@ where
             Ok(head) => Verdict::Shared(head, body),
             Err(parts) => self.release(leader, parts, body, Reason::TooLarge),
         }
-    }
-
-    /// Reserves room for the body of a head that is to be shared. `Err`: there is none.
-    pub(super) fn reserve(&self, mut head: Head) -> Result<Head, response::Parts> {
-        // If it may turn out that no copy is needed, we pay only when one is.
-        let is_shared = || self.flight.as_ref().is_some_and(|it| it.is_shared());
-        if !head.is_there() || is_shared() {
-            head.announced = true;
-            if !self.announce(head.expected, head.hint) {
-                return Err(head.parts);
-            }
-        }
-        Ok(head)
-    }
-
-    /// Reserves room for the body, as much as there is. `false` if there is none.
-    fn announce(&self, expected: Option<u64>, hint: SizeHint) -> bool {
-        let limits = self.shared.settings.limits;
-        let announce = || {
-            let mut state = self.flight().data.state();
-            state.buffer.announce(expected, hint, limits)
-        };
-        let mut room = announce();
-        if room != Room::Enough && self.shared.flights.make_room_for(self.flight()) {
-            room = announce();
-        }
-        room != Room::None
     }
 
     /// The response goes unchanged to its leader only. Everybody else makes their own call.
@@ -216,10 +150,7 @@ where
             return Verdict::Released;
         }
         #[cfg(feature = "redis")]
-        self.refuse_elsewhere(match reason {
-            Reason::TooLarge => crate::replicas::NotShared::TooLarge,
-            _ => crate::replicas::NotShared::Unshareable,
-        });
+        self.refuse_elsewhere(reason);
         let (_, taken) = close(self.flight());
         self.leave(leader.take(), response);
         dismiss(self.flight(), Stage::Refused(reason));
@@ -234,7 +165,7 @@ where
     pub(super) fn open<B, E>(
         &mut self,
         mut leader: Alone<'_, X::Key, B, E>,
-        head: Head,
+        head: ShareableHead,
         first: Poll<Option<Result<Pulled, SharedError>>>,
         hasher: &mut Option<PrefixHasher>,
     ) -> Opened
@@ -242,7 +173,7 @@ where
         B: Send + 'static,
         E: Send + 'static,
     {
-        let Head {
+        let ShareableHead {
             parts,
             expected,
             hint,

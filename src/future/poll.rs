@@ -161,7 +161,7 @@ where
     };
     parts.extensions.insert(disposition.role());
     if let Some(cache_status) = shared.and_then(|shared| shared.settings.cache_status.as_ref()) {
-        cache_status.append(&mut parts.headers, disposition.forward());
+        cache_status.append(&mut parts.headers, disposition);
     }
     Response::from_parts(parts, body)
 }
@@ -180,7 +180,7 @@ where
     let Follower { caller, own } = follower;
     let (head, reason) = match decision {
         Decision::Begin(head, response) => {
-            let shared = Arc::clone(own.service.shared());
+            let shared = Arc::clone(&own.service.shared);
             let request = Request::from_parts(*head, own.body);
             let again = match caller.may_move_on() {
                 true => Again::new(own.service, request, own.moves),
@@ -218,7 +218,7 @@ where
         }),
         _ => AfterResponse::Nothing,
     };
-    let (inner, shared) = service.into_parts();
+    let (inner, shared) = (service.inner, service.shared);
     let call = Oneshot::new(inner, request);
     Ok(State::own(&shared, call, Disposition::Forwarded, after))
 }

@@ -137,7 +137,7 @@ where
 
     pub(crate) fn follow(follower: Follower<S, X, ReqBody>) -> Self {
         // Read the clock only if something needs it.
-        let shared = follower.own.service.shared();
+        let shared = &follower.own.service.shared;
         let timeout = shared.settings.wait_timeout;
         let since = WaitTimer::begin(&shared.flights.counters.name);
         let deadline = timeout.and_then(|wait| Instant::now().checked_add(wait));

@@ -165,11 +165,6 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(feature = "redis")]
 impl<K, V, C> Flight<K, V, C> {
-    /// Adds a caller, if callers may join.
-    pub(super) fn join(self: &Arc<Self>) -> Option<Caller<K, V, C>> {
-        self.join_if(|_| Ok::<_, ()>(())).ok()
-    }
-
     /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
     /// may join.
     pub(crate) fn join_if<E>(
@@ -379,9 +374,10 @@ mod tests {
         };
         let leader = leader.make_whole();
         let flight = Arc::clone(leader.flight());
-        drop(flight.join().expect("it is in the table"));
+        let agreed = |_: &Flight<_, _, _>| Ok::<_, ()>(());
+        drop(flight.join_if(agreed).expect("it is in the table"));
         assert!(flight.detach());
-        assert!(flight.join().is_none());
+        assert!(matches!(flight.join_if(agreed), Err(None)));
         assert_eq!((flight.callers(), table.len()), (1, 0));
     }
 

@@ -13,6 +13,7 @@
 //! | `solo` | a flight whose leader is alone: just an entry |
 //! | `solo_leader` | the leader of a solo flight |
 //! | `replicated` | a group across replicas: contend for the lead before the work, or take another's value |
+//! | `across` | a caller's share in a flight of such a group |
 //! | `codec` | [`Codec`], how values are written for other replicas |
 //! | `matching` | lead or join a flight that is chosen by the data it carries: how the HTTP layer uses the table |
 //! | `caller` | one caller's part in a flight, and its `Drop` |
@@ -29,6 +30,8 @@
 //! | `report` | calls observers, and stops their panics |
 //! | `panic` | panics as values |
 
+#[cfg(feature = "redis")]
+mod across;
 mod caller;
 mod cancel;
 #[cfg(feature = "redis")]
@@ -70,7 +73,7 @@ pub use self::codec::Codec;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
-pub(crate) use self::report::{Description, Kind, record};
+pub(crate) use self::report::record;
 #[cfg(all(feature = "http", feature = "tracing"))]
 pub(crate) use self::report::{Span, report};
 #[cfg(feature = "http")]

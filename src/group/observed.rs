@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
-use super::report::{Description, Kind, record};
+use super::report::record;
 #[cfg(feature = "tracing")]
 use super::report::{Span, report};
 
@@ -31,28 +31,6 @@ const CALLS: &str = "singleflight_group_calls_total";
 const FLIGHTS: &str = "singleflight_group_flights";
 #[cfg(feature = "metrics")]
 const SECONDS: &str = "singleflight_group_flight_seconds";
-
-#[cfg(feature = "metrics")]
-const METRICS: [Description; 3] = [
-    Description {
-        name: CALLS,
-        kind: Kind::Counter,
-        unit: metrics::Unit::Count,
-        help: "Callers of a group, by what they did: their work ran (leader), or they joined (follower)",
-    },
-    Description {
-        name: FLIGHTS,
-        kind: Kind::Gauge,
-        unit: metrics::Unit::Count,
-        help: "Work of a group that is running",
-    },
-    Description {
-        name: SECONDS,
-        kind: Kind::Histogram,
-        unit: metrics::Unit::Seconds,
-        help: "How long the work of a group ran, however it ended",
-    },
-];
 
 #[cfg(feature = "metrics")]
 thread_local! {
@@ -106,13 +84,32 @@ pub(super) fn joined(name: &Arc<str>) {
     called(name, "follower");
 }
 
+#[cfg(feature = "metrics")]
+fn describe() {
+    metrics::describe_counter!(
+        CALLS,
+        metrics::Unit::Count,
+        "Callers of a group, by what they did: their work ran (leader), or they joined (follower)"
+    );
+    metrics::describe_gauge!(
+        FLIGHTS,
+        metrics::Unit::Count,
+        "Work of a group that is running"
+    );
+    metrics::describe_histogram!(
+        SECONDS,
+        metrics::Unit::Seconds,
+        "How long the work of a group ran, however it ended"
+    );
+}
+
 #[cfg_attr(
     not(feature = "metrics"),
     expect(unused_variables, reason = "counted by nobody")
 )]
 fn called(name: &Arc<str>, role: &'static str) {
     #[cfg(feature = "metrics")]
-    record(&METRICS, &RECORDER, || {
+    record(describe, &RECORDER, || {
         let group = Arc::clone(name);
         metrics::counter!(CALLS, "group" => group, "role" => role).increment(1);
     });
@@ -139,7 +136,7 @@ impl Trace {
     fn begin(name: &Arc<str>) -> Self {
         called(name, "leader");
         #[cfg(feature = "metrics")]
-        record(&METRICS, &RECORDER, || {
+        record(describe, &RECORDER, || {
             metrics::gauge!(FLIGHTS, "group" => Arc::clone(name)).increment(1.0);
         });
         Self {
@@ -185,7 +182,7 @@ impl Drop for Trace {
             }
         });
         #[cfg(feature = "metrics")]
-        record(&METRICS, &RECORDER, || {
+        record(describe, &RECORDER, || {
             metrics::gauge!(FLIGHTS, "group" => Arc::clone(&self.name)).decrement(1.0);
             metrics::histogram!(SECONDS, "group" => Arc::clone(&self.name)).record(duration);
         });

@@ -7,28 +7,25 @@
 
 use std::{
     borrow::Borrow,
-    fmt,
     future::Future,
     hash::{Hash, Hasher},
-    mem,
     sync::{Arc, Weak},
-    task::{Context, Poll, ready},
 };
 
 use super::{
+    across::{Across, Crossing, Data},
     caller::Caller,
     codec::Codec,
-    flight::Entry,
-    flight::Flight,
+    flight::{Entry, Flight},
     matching::Match,
-    outcome::Outcome,
+    panic::drop_quietly,
     runtime::Runtime,
     table::{Admission, Table},
 };
 use crate::{
     replicas::{
-        Contest, ContestOutcome, Digest, EntryId, KeyBytes, LocalFlight, NotShared, Refusal,
-        RemoteSeat, ReplicaClient, ReplicaStats, Replicas, Unjoined,
+        Contest, ContestOutcome, Digest, KeyBytes, LocalFlight, NotShared, Refusal, RemoteSeat,
+        ReplicaClient, ReplicaStats, Replicas, Unjoined,
     },
     sync::Mutex,
 };
@@ -40,40 +37,8 @@ pub(super) struct Replicated<K, V> {
     codec: Arc<dyn Codec<K, V>>,
 }
 
-/// The data of one of its flights.
-pub(super) type Data<V> = Arc<Crossing<V>>;
-
-pub(super) struct Crossing<V> {
-    state: Mutex<State<V>>,
-}
-
-struct State<V> {
-    /// All callers that have joined have smaller numbers.
-    asked: u64,
-    /// Its part in the protocol, once it contends.
-    entry: Option<EntryId>,
-    /// The last value from another replica, for callers below the number. In an `Arc`, because it is cloned under no
-    /// lock.
-    value: Option<(Arc<V>, u64)>,
-    /// The leader has left with another replica's value, and one of the others stands in for it and its work.
-    is_unled: bool,
-}
-
-/// A caller's share in such a flight.
-pub(super) struct Across<K, V> {
-    caller: Caller<K, V, Data<V>>,
-    crossing: Data<V>,
-    number: u64,
-}
-
 /// A flight as the protocol sees it.
 struct Seen<K, V>(Weak<Flight<K, V, Data<V>>>);
-
-/// A follower at another replica.
-struct Seat<K, V>(Caller<K, V, Data<V>>);
-
-/// A flight that must not be dropped under a lock.
-struct Spare<K, V>(#[expect(dead_code, reason = "held, and dropped")] Arc<Flight<K, V, Data<V>>>);
 
 /// A hasher that passes what a key hashes to a [`KeyBytes`].
 struct Feed<'a>(&'a mut KeyBytes);
@@ -156,17 +121,17 @@ where
         let number = self.client.number();
         let hash = self.table.hash(&key);
         let found = self.table.join(hash, |other, crossing| {
-            *other == key && crossing.joined_by(number)
+            *other == key && crossing.lock().joined_by(number)
         });
         let caller = match found {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
                 let name = self.client.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
-                let crossing = Arc::new(Crossing::new(number));
+                let crossing = Arc::new(Mutex::new(Crossing::new(number)));
                 let mut matcher =
                     |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| match entry.key() == key
-                        && entry.data().joined_by(number)
+                        && entry.data().lock().joined_by(number)
                     {
                         true => Match::Join(()),
                         false => Match::Pass,
@@ -191,11 +156,7 @@ where
             None if caller.leads() => {}
             None => caller.promote(),
         }
-        Across {
-            crossing: Arc::clone(&caller.flight().data),
-            caller,
-            number,
-        }
+        Across::new(caller, number)
     }
 
     /// `spare` is what a follower does not need.
@@ -209,7 +170,8 @@ where
         // While the caller is not a temporary: if the drop panics, the caller still leaves.
         drop(spare);
         joined();
-        if let Some(entry) = caller.flight().data.entry() {
+        let entry = caller.flight().data.lock().entry;
+        if let Some(entry) = entry {
             self.client.one_more(entry, number);
         }
         caller
@@ -231,13 +193,12 @@ where
         caller.start(|| {
             let work = work();
             let seen = Arc::new(Seen(Weak::clone(&flight)));
-            let asked = crossing.asked();
-            let contest = self.client.contend(name, Some(target), seen, asked);
-            // From now on callers that join announce themselves.
-            let now = crossing.contends_as(contest.id());
-            if now > asked {
-                self.client.one_more(contest.id(), now - 1);
-            }
+            let asked = crossing.lock().asked;
+            let contest = self.client.contend(name, target, seen, asked, |entry| {
+                let mut crossing = crossing.lock();
+                crossing.entry = Some(entry);
+                crossing.asked
+            });
             cross(work, contest, crossing, flight, codec)
         });
     }
@@ -262,15 +223,17 @@ where
             break;
         };
         let flight = flight.upgrade().expect("a flight outlives its work");
-        let is_for_all = flight.detach_if(|| crossing.asked() <= covered);
+        let is_for_all = flight.detach_if(|| crossing.lock().asked <= covered);
         let value = Arc::new(value);
-        crossing.give(Arc::clone(&value), covered);
+        let old = crossing.lock().value.replace((Arc::clone(&value), covered));
+        drop_quietly(old);
         if is_for_all {
             // For the flight's end: its callers take the value that was just left for them.
             return V::clone(&value);
         }
         flight.wake_callers();
-        contest.again(crossing.asked());
+        let asked = crossing.lock().asked;
+        contest.again(asked);
     }
     let value = work.await;
     if let Some(answering) = contest.end() {
@@ -278,98 +241,6 @@ where
         answering.answer(body.ok_or(NotShared::Unshareable));
     }
     value
-}
-
-// ===== impl Crossing =====
-
-impl<V> Crossing<V> {
-    fn new(number: u64) -> Self {
-        Self {
-            state: Mutex::new(State {
-                asked: number + 1,
-                entry: None,
-                value: None,
-                is_unled: false,
-            }),
-        }
-    }
-
-    /// Under the lock of the flight's shard, so that nobody joins unseen. Always true.
-    fn joined_by(&self, number: u64) -> bool {
-        let mut state = self.state.lock();
-        state.asked = state.asked.max(number + 1);
-        true
-    }
-
-    fn asked(&self) -> u64 {
-        self.state.lock().asked
-    }
-
-    fn entry(&self) -> Option<EntryId> {
-        self.state.lock().entry
-    }
-
-    /// Returns `asked` as of the same instant.
-    fn contends_as(&self, entry: EntryId) -> u64 {
-        let mut state = self.state.lock();
-        state.entry = Some(entry);
-        state.asked
-    }
-
-    fn give(&self, value: Arc<V>, covered: u64) {
-        let old = self.state.lock().value.replace((value, covered));
-        super::panic::drop_quietly(old);
-    }
-
-    /// Another replica's value, if it is for the caller with this number.
-    fn value(&self, number: u64) -> Option<Arc<V>> {
-        let state = self.state.lock();
-        let (value, covered) = state.value.as_ref()?;
-        (number < *covered).then(|| Arc::clone(value))
-    }
-}
-
-// ===== impl Across =====
-
-impl<K, V> Across<K, V>
-where
-    K: Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
-        if let Some(outcome) = self.take_elsewhere() {
-            return Poll::Ready(outcome);
-        }
-        let led = self.caller.leads();
-        let polled = self.caller.poll(cx);
-        // Checked after the waker is stored; otherwise a value that comes in between would be missed.
-        if let Some(outcome) = self.take_elsewhere() {
-            return Poll::Ready(outcome);
-        }
-        let ended = ready!(polled);
-        let led = led || mem::take(&mut self.crossing.state.lock().is_unled);
-        Poll::Ready(ended.into_outcome(led))
-    }
-
-    /// Leaves with another replica's value.
-    fn take_elsewhere(&mut self) -> Option<Outcome<V>> {
-        let value = self.crossing.value(self.number)?;
-        if self.caller.leads() {
-            self.crossing.state.lock().is_unled = true;
-        }
-        self.caller.leave();
-        Some(Outcome {
-            value: Arc::try_unwrap(value).unwrap_or_else(|value| V::clone(&value)),
-            shared: true,
-            led: false,
-        })
-    }
-}
-
-impl<K, V> fmt::Debug for Across<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.caller.fmt(f)
-    }
 }
 
 // ===== impl Seen =====
@@ -381,13 +252,10 @@ where
 {
     fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
         let flight = self.0.upgrade().ok_or(Refusal::Gone)?;
-        match flight.join() {
-            Some(caller) => Ok(Arc::new(Seat(caller))),
+        match flight.join_if(|_| Ok::<_, ()>(())) {
+            Ok(caller) => Ok(Arc::new(caller)),
             // By now this may be the last owner of the flight and of its work's value.
-            None => Err(Unjoined {
-                why: Refusal::Gone,
-                spare: Some(Arc::new(Spare(flight))),
-            }),
+            Err(_) => Err(Unjoined::with(Refusal::Gone, flight)),
         }
     }
 
@@ -398,24 +266,16 @@ where
     }
 }
 
-// ===== impl Seat =====
-
-impl<K, V> RemoteSeat for Seat<K, V>
+/// A follower at another replica is a caller that reads nothing.
+impl<K, V, C> RemoteSeat for Caller<K, V, C>
 where
     K: Send + 'static,
-    V: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
 {
     fn start(&self) {
-        self.0.promote();
+        self.promote();
     }
-}
-
-impl<K, V> RemoteSeat for Spare<K, V>
-where
-    K: Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn start(&self) {}
 }
 
 // ===== impl Feed =====

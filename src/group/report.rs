@@ -18,23 +18,6 @@ pub(crate) struct Span(pub(crate) tracing::Span);
 #[cfg(feature = "tracing")]
 pub(crate) struct Entered<'a>(Option<tracing::span::Entered<'a>>);
 
-/// A metric's description, which each recorder gets once.
-#[cfg(feature = "metrics")]
-pub(crate) struct Description {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) unit: metrics::Unit,
-    pub(crate) help: &'static str,
-}
-
-#[cfg(feature = "metrics")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
 // ===== impl Span =====
 
 #[cfg(feature = "tracing")]
@@ -66,36 +49,16 @@ impl Drop for Entered<'_> {
 
 // ===== metrics =====
 
-/// Reports a value to the current recorder. If that is not `last`, it first gets the descriptions of `metrics`; so a
-/// recorder that is installed late, or only for a thread, gets them too.
+/// Reports a value to the current recorder. If that is not `last`, it first calls `describe`; so a recorder that is
+/// installed late, or only for a thread, gets the descriptions too.
 #[cfg(feature = "metrics")]
-pub(crate) fn record(
-    metrics: &[Description],
-    last: &'static LocalKey<Cell<usize>>,
-    value: impl FnOnce(),
-) {
+pub(crate) fn record(describe: fn(), last: &'static LocalKey<Cell<usize>>, value: impl FnOnce()) {
     report(|| {
-        metrics::with_recorder(|recorder| {
-            // The address is only compared, never dereferenced.
-            let address = std::ptr::from_ref(recorder).cast::<()>() as usize;
-            if last.replace(address) != address {
-                for metric in metrics {
-                    metric.describe(recorder);
-                }
-            }
-        });
+        // The address is only compared, never dereferenced.
+        let address = metrics::with_recorder(|it| std::ptr::from_ref(it).cast::<()>() as usize);
+        if last.replace(address) != address {
+            describe();
+        }
     });
     report(value);
-}
-
-#[cfg(feature = "metrics")]
-impl Description {
-    fn describe(&self, recorder: &dyn metrics::Recorder) {
-        let (name, unit, help) = (self.name.into(), Some(self.unit), self.help.into());
-        match self.kind {
-            Kind::Counter => recorder.describe_counter(name, unit, help),
-            Kind::Gauge => recorder.describe_gauge(name, unit, help),
-            Kind::Histogram => recorder.describe_histogram(name, unit, help),
-        }
-    }
 }

@@ -30,7 +30,7 @@ pub(super) enum Part<K, V> {
     Solo(SoloLeader<K, V, ()>),
     Caller(Caller<K, V, ()>),
     #[cfg(feature = "redis")]
-    Across(Box<super::replicated::Across<K, V>>),
+    Across(Box<super::across::Across<K, V>>),
 }
 
 // ===== impl Run =====

@@ -8,17 +8,11 @@ use std::sync::Arc;
 use super::metrics::{BUFFERED_BYTES, WAIT_SECONDS, WAITERS, of_layer};
 use crate::group::Name;
 
-pub(crate) fn waiter_came(layer: &Name) {
+/// So many callers have come, or gone.
+pub(crate) fn waiters(layer: &Name, change: f64) {
     #[cfg(feature = "metrics")]
     of_layer(layer, |layer| {
-        metrics::gauge!(WAITERS, "layer" => layer).increment(1.0);
-    });
-}
-
-pub(crate) fn waiter_went(layer: &Name) {
-    #[cfg(feature = "metrics")]
-    of_layer(layer, |layer| {
-        metrics::gauge!(WAITERS, "layer" => layer).decrement(1.0);
+        metrics::gauge!(WAITERS, "layer" => layer).increment(change);
     });
 }
 
@@ -29,19 +23,10 @@ thread_local! {
     static UNREPORTED: RefCell<Vec<(Arc<Name>, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
-pub(crate) fn buffered(layer: &Arc<Name>, bytes: usize) {
-    #[cfg(feature = "metrics")]
-    change(layer, bytes as i64);
-}
-
-pub(crate) fn released(layer: &Arc<Name>, bytes: usize) {
-    #[cfg(feature = "metrics")]
-    change(layer, -(bytes as i64));
-}
-
-#[cfg(feature = "metrics")]
-fn change(layer: &Arc<Name>, bytes: i64) {
+/// So many bytes have been reserved, or freed.
+pub(crate) fn buffered(layer: &Arc<Name>, bytes: i64) {
     // A thread that ends reports nothing.
+    #[cfg(feature = "metrics")]
     let _ = UNREPORTED.try_with(|unreported| {
         let mut unreported = unreported.borrow_mut();
         match unreported

@@ -2,10 +2,10 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use metrics::{SharedString, Unit};
+use metrics::{SharedString, Unit, describe_counter, describe_gauge, describe_histogram};
 
 use super::UNNAMED;
-use crate::group::{Description, Kind, Name, record};
+use crate::group::{Name, record};
 
 pub(super) const REQUESTS: &str = "singleflight_requests_total";
 pub(super) const FLIGHTS: &str = "singleflight_flights";
@@ -17,56 +17,48 @@ pub(super) const CALLERS: &str = "singleflight_callers";
 pub(super) const AUDITS: &str = "singleflight_audits_total";
 
 /// Keep in sync with `guide/observability.md`.
-const ALL: [Description; 8] = [
-    Description {
-        name: REQUESTS,
-        kind: Kind::Counter,
-        unit: Unit::Count,
-        help: "Requests by role, and by the reason why they were forwarded or bypassed",
-    },
-    Description {
-        name: FLIGHTS,
-        kind: Kind::Gauge,
-        unit: Unit::Count,
-        help: "Calls of the inner service that others can share, or could, up to the end of the body",
-    },
-    Description {
-        name: WAITERS,
-        kind: Kind::Gauge,
-        unit: Unit::Count,
-        help: "Callers that have not yet received their whole response, including leaders",
-    },
-    Description {
-        name: BUFFERED_BYTES,
-        kind: Kind::Gauge,
-        unit: Unit::Bytes,
-        help: "Bytes reserved for copies of response bodies",
-    },
-    Description {
-        name: WAIT_SECONDS,
-        kind: Kind::Histogram,
-        unit: Unit::Seconds,
-        help: "How long a follower waited for its head, or to be forwarded",
-    },
-    Description {
-        name: FLIGHT_SECONDS,
-        kind: Kind::Histogram,
-        unit: Unit::Seconds,
-        help: "How long a flight lasted, from its call to the end of the body, or however it ended",
-    },
-    Description {
-        name: CALLERS,
-        kind: Kind::Histogram,
-        unit: Unit::Count,
-        help: "Callers that a flight has had, its leader included",
-    },
-    Description {
-        name: AUDITS,
-        kind: Kind::Counter,
-        unit: Unit::Count,
-        help: "Audited requests by result, and by what differed from the answer of the flight",
-    },
-];
+fn describe() {
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Requests by role, and by the reason why they were forwarded or bypassed"
+    );
+    describe_gauge!(
+        FLIGHTS,
+        Unit::Count,
+        "Calls of the inner service that others can share, or could, up to the end of the body"
+    );
+    describe_gauge!(
+        WAITERS,
+        Unit::Count,
+        "Callers that have not yet received their whole response, including leaders"
+    );
+    describe_gauge!(
+        BUFFERED_BYTES,
+        Unit::Bytes,
+        "Bytes reserved for copies of response bodies"
+    );
+    describe_histogram!(
+        WAIT_SECONDS,
+        Unit::Seconds,
+        "How long a follower waited for its head, or to be forwarded"
+    );
+    describe_histogram!(
+        FLIGHT_SECONDS,
+        Unit::Seconds,
+        "How long a flight lasted, from its call to the end of the body, or however it ended"
+    );
+    describe_histogram!(
+        CALLERS,
+        Unit::Count,
+        "Callers that a flight has had, its leader included"
+    );
+    describe_counter!(
+        AUDITS,
+        Unit::Count,
+        "Audited requests by result, and by what differed from the answer of the flight"
+    );
+}
 
 thread_local! {
     /// The recorder that last got the descriptions.
@@ -75,7 +67,7 @@ thread_local! {
 
 /// Records a value. `value` gets the label `layer`.
 pub(super) fn of_layer(name: &Name, value: impl FnOnce(SharedString)) {
-    record(&ALL, &RECORDER, || {
+    record(describe, &RECORDER, || {
         let name = name.get().map(Arc::clone);
         value(name.map_or(SharedString::const_str(UNNAMED), SharedString::from_shared));
     });

@@ -23,8 +23,8 @@ mod request;
 pub(crate) use self::{
     audit::{BodyDifference, Difference, audited, differs},
     flight::{FlightEnd, FlightTrace},
-    gauges::{WaitTimer, buffered, released, settle, waiter_came, waiter_went},
-    request::{CallerSpan, Reason, bypassed, followed, led},
+    gauges::{WaitTimer, buffered, settle, waiters},
+    request::{CallerSpan, Reason, bypassed, request},
 };
 
 /// The target of the span and the events, as documented.

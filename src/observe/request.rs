@@ -44,7 +44,6 @@ pub(crate) struct CallerSpan {
 
 // ===== impl Reason =====
 
-#[cfg(any(feature = "tracing", feature = "metrics"))]
 impl Reason {
     fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +81,6 @@ impl CallerSpan {
             let (span, layer, reason) = (&self.span.0, shown(layer), reason.as_str());
             tracing::debug!(target: TARGET, parent: span, layer, reason, "forwarded");
         });
-        #[cfg(feature = "metrics")]
         request(layer, "forwarded", reason.as_str());
     }
 }
@@ -95,24 +93,12 @@ pub(crate) fn bypassed(layer: &Name, reason: Bypass) {
         let (layer, reason) = (shown(layer), reason.as_str());
         tracing::trace!(target: TARGET, layer, reason, "bypassed");
     });
-    #[cfg(feature = "metrics")]
     request(layer, "bypassed", reason.as_str());
 }
 
-/// Made a call that others could join.
-pub(crate) fn led(layer: &Name) {
+/// What a request was, and why.
+pub(crate) fn request(layer: &Name, role: &'static str, reason: &'static str) {
     #[cfg(feature = "metrics")]
-    request(layer, "leader", "");
-}
-
-/// Got the copy of another's response.
-pub(crate) fn followed(layer: &Name) {
-    #[cfg(feature = "metrics")]
-    request(layer, "follower", "");
-}
-
-#[cfg(feature = "metrics")]
-fn request(layer: &Name, role: &'static str, reason: &'static str) {
     of_layer(layer, |layer| {
         metrics::counter!(REQUESTS, "layer" => layer, "role" => role, "reason" => reason)
             .increment(1);

@@ -15,8 +15,7 @@ use tokio::{
 };
 
 use super::{
-    hub::{Hub, LocalFlight},
-    id::Digest,
+    hub::Hub,
     message::NotShared,
     protocol::{ContestOutcome, EntryId},
 };
@@ -41,27 +40,13 @@ pub(crate) struct Answering {
 // ===== impl Contest =====
 
 impl Contest {
-    /// Contends for the key `digest`; the local callers below `asked` have asked. `target`: the name by which
-    /// [`ReplicaClient::forget_target`](super::ReplicaClient::forget_target) finds the flight.
-    pub(super) fn new(
-        hub: &Arc<Hub>,
-        digest: Digest,
-        target: Option<Digest>,
-        flight: Arc<dyn LocalFlight>,
-        asked: u64,
-    ) -> Self {
-        hub.ensure_driven();
+    pub(super) fn new(hub: &Arc<Hub>, id: EntryId) -> Self {
         Self {
-            id: hub.act(|protocol, now| protocol.contend(digest, target, flight, asked, now)),
             hub: Arc::clone(hub),
+            id,
             timer: None,
             ended: false,
         }
-    }
-
-    /// Identifies it to [`ReplicaClient::one_more`](super::ReplicaClient::one_more).
-    pub(crate) fn id(&self) -> EntryId {
-        self.id
     }
 
     /// Waits for the outcome: at most `patience` for the store, and for another replica as long as that is alive.

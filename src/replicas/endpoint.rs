@@ -44,11 +44,7 @@ impl Endpoint {
     }
 
     pub(crate) fn cluster(urls: &[&str]) -> Result<Self, ReplicasError> {
-        let infos = urls.iter().map(|url| info(url));
-        let infos = infos.collect::<Result<Vec<_>, _>>()?;
-        if infos.is_empty() {
-            return Err(ReplicasError::no_nodes());
-        }
+        let infos = infos(urls)?;
         let clients = infos.iter().cloned().map(open);
         let clients = clients.collect::<Result<Vec<_>, _>>()?;
         let cluster = ClusterClient::builder(infos)
@@ -63,15 +59,11 @@ impl Endpoint {
 
     /// The first of `urls` also says how to log in at the master.
     pub(crate) fn sentinel(master: &str, urls: &[&str]) -> Result<Self, ReplicasError> {
-        let infos = urls.iter().map(|url| info(url));
-        let infos = infos.collect::<Result<Vec<_>, _>>()?;
-        let Some(of) = infos.first().cloned() else {
-            return Err(ReplicasError::no_nodes());
-        };
+        let infos = infos(urls)?;
         Ok(Self::Sentinel {
             sentinels: infos.iter().map(|info| info.addr().clone()).collect(),
             master: master.to_owned(),
-            of,
+            of: infos[0].clone(),
         })
     }
 
@@ -143,6 +135,14 @@ fn sentinel_client(
             .set_client_to_sentinel_tls_mode(mode);
     }
     builder.build()
+}
+
+/// One or more.
+fn infos(urls: &[&str]) -> Result<Vec<ConnectionInfo>, ReplicasError> {
+    match urls {
+        [] => Err(ReplicasError::no_nodes()),
+        urls => urls.iter().map(|url| info(url)).collect(),
+    }
 }
 
 fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {

@@ -16,7 +16,9 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     id,
-    protocol::{Command, EntryId, Local, Output, Protocol, ProtocolSettings, Time, Unjoined},
+    protocol::{
+        Command, EntryId, Local, Output, Protocol, ProtocolSettings, Refusal, Time, Unjoined,
+    },
 };
 use crate::{
     group::{caught, drop_quietly},
@@ -44,6 +46,9 @@ pub(crate) trait RemoteSeat: Send + Sync {
     /// From now on the flight must not depend on its leader. Called once, under no lock.
     fn start(&self);
 }
+
+/// Something that must not be dropped under a lock.
+struct Spare<T>(T);
 
 pub(crate) struct Hub {
     state: Mutex<State>,
@@ -211,6 +216,30 @@ impl Drop for Driven {
 }
 
 // ===== impl LocalFlight =====
+
+impl Unjoined<Arc<dyn RemoteSeat>> {
+    /// `spare` is dropped under no lock.
+    pub(crate) fn with<T>(why: Refusal, spare: T) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        Self {
+            why,
+            spare: Some(Arc::new(Spare(spare))),
+        }
+    }
+}
+
+impl<T: Send + Sync> RemoteSeat for Spare<T> {
+    fn start(&self) {}
+}
+
+/// A seat, and what must not be dropped before it.
+impl<S: RemoteSeat, T: Send + Sync> RemoteSeat for (S, T) {
+    fn start(&self) {
+        self.0.start();
+    }
+}
 
 impl Local for Arc<dyn LocalFlight> {
     type Seat = Arc<dyn RemoteSeat>;

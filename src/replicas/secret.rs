@@ -114,17 +114,19 @@ impl Sealer {
 }
 
 fn aad(version: u8, context: &[u8]) -> Vec<u8> {
-    let mut aad = Vec::with_capacity(1 + context.len());
-    aad.push(version);
-    aad.extend(context);
-    aad
+    [&[version], context].concat()
 }
 
 // ===== impl Digester =====
 
 impl Digester {
-    pub(crate) fn begin(&self) -> KeyBytes {
-        KeyBytes(self.0.clone())
+    /// `write` writes the parts.
+    pub(crate) fn digest(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
+        let mut bytes = KeyBytes(self.0.clone());
+        write(&mut bytes);
+        let mac: [u8; 32] = bytes.0.finalize().into_bytes().into();
+        let half = mac.first_chunk().expect("32 bytes are 16 and more");
+        Digest(u128::from_be_bytes(*half))
     }
 }
 
@@ -142,12 +144,6 @@ impl KeyBytes {
     pub(crate) fn raw(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }
-
-    pub(crate) fn finish(self) -> Digest {
-        let mac: [u8; 32] = self.0.finalize().into_bytes().into();
-        let half = mac.first_chunk().expect("32 bytes are 16 and more");
-        Digest(u128::from_be_bytes(*half))
-    }
 }
 
 impl fmt::Debug for KeyBytes {
@@ -161,11 +157,11 @@ mod tests {
     use super::*;
 
     fn digest(digester: &Digester, parts: &[&str]) -> Digest {
-        let mut bytes = digester.begin();
-        for part in parts {
-            bytes.part(part.as_bytes());
-        }
-        bytes.finish()
+        digester.digest(|bytes| {
+            for part in parts {
+                bytes.part(part.as_bytes());
+            }
+        })
     }
 
     #[test]

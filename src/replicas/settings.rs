@@ -269,27 +269,36 @@ impl ReplicaClient {
 
     /// The digest of a key; `write` writes its parts.
     pub(crate) fn key(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
-        let mut bytes = self.keys.begin();
-        write(&mut bytes);
-        bytes.finish()
+        self.keys.digest(write)
     }
 
     /// The digest of a target, by which flights can be forgotten.
     pub(crate) fn target(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
-        let mut bytes = self.targets.begin();
-        write(&mut bytes);
-        bytes.finish()
+        self.targets.digest(write)
     }
 
-    /// The leader of a local flight contends for its key, before it makes its call. Its callers below `asked` have asked.
+    /// The leader of a local flight contends for the key `digest`, before it makes its call; its callers below `asked`
+    /// have asked. `target`: the name by which [`forget_target`](Self::forget_target) finds the flight. `note` notes the
+    /// entry under the lock under which callers join: from now on they announce themselves. It returns what `asked` is
+    /// then.
     pub(crate) fn contend(
         &self,
         digest: Digest,
-        target: Option<Digest>,
+        target: Digest,
         flight: Arc<dyn LocalFlight>,
         asked: u64,
+        note: impl FnOnce(EntryId) -> u64,
     ) -> Contest {
-        Contest::new(&self.hub, digest, target, flight, asked)
+        self.hub.ensure_driven();
+        let id = self
+            .hub
+            .act(|protocol, now| protocol.contend(digest, Some(target), flight, asked, now));
+        let contest = Contest::new(&self.hub, id);
+        let now = note(id);
+        if now > asked {
+            self.one_more(id, now - 1);
+        }
+        contest
     }
 
     /// The caller with this number has joined the local flight `id`.

@@ -181,7 +181,6 @@ impl RequestFields {
 
 // ===== impl Bypass =====
 
-#[cfg(any(feature = "tracing", feature = "metrics"))]
 impl Bypass {
     /// The label of this reason in traces and metrics.
     pub(crate) fn as_str(self) -> &'static str {

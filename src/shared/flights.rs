@@ -16,10 +16,8 @@ use super::{
     write_target::Resource,
     writes::WriteEpochs,
 };
-#[cfg(not(feature = "redis"))]
-use crate::flight::Number;
 use crate::{
-    flight::{Flight, HttpFlight},
+    flight::{Flight, HttpFlight, Number},
     group::Table,
     key::{KeyExtractor, RequestKey},
     sync::{AtomicBool, Ordering},
@@ -90,16 +88,13 @@ impl<K: Hash> Flights<K> {
 }
 
 impl<K> Flights<K> {
-    /// Whether a new caller could still join. Nobody joins a flight that is too old, too silent, or older than a write.
+    /// Whether a new caller could still join. Nobody joins a flight that is too old, too silent, or older than a write to
+    /// its target.
     pub(crate) fn can_be_joined(&self, data: &HttpFlight<K>, now: Instant) -> bool {
-        self.is_fresh(data, now) && !data.is_silent(now)
-    }
-
-    /// Whether it is not too old at `now`, and no write to its target has succeeded since it began.
-    pub(crate) fn is_fresh(&self, data: &HttpFlight<K>, now: Instant) -> bool {
         let target = || Some(Resource::of((self.default_part)(&data.key)?).target());
         !self.writes.written_since(data.epoch, target)
             && data.expires.is_none_or(|expires| now <= expires)
+            && !data.is_silent(now)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -125,11 +120,17 @@ impl<K> Flights<K> {
     }
 
     /// The number of a new request.
-    #[cfg(not(feature = "redis"))]
     #[inline]
-    #[expect(clippy::unused_self, reason = "without replicas there is none")]
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(clippy::unused_self, reason = "for replicas")
+    )]
     pub(crate) fn number(&self) -> Number {
-        Number()
+        #[cfg(feature = "redis")]
+        if let Some(replicated) = self.replicated() {
+            return Number(replicated.client.number());
+        }
+        Number::default()
     }
 
     #[cfg(feature = "redis")]

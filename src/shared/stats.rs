@@ -35,7 +35,7 @@ struct Stripe {
     audit_differed: AtomicU64,
     audit_unknown: AtomicU64,
     /// Raised on one thread and lowered on another: only the wrapping sum over all stripes means anything.
-    waiters: AtomicUsize,
+    waiters: AtomicU64,
 }
 
 /// What a layer has done so far, and what it holds now. Made by [`Handle::stats`](crate::Handle::stats).
@@ -109,12 +109,12 @@ impl Counters {
         let stripe = self.stripe();
         let counter = match event {
             Event::Led => {
-                observe::led(&self.name);
+                observe::request(&self.name, "leader", "");
                 &stripe.led
             }
             Event::Joined => &stripe.joined,
             Event::Followed => {
-                observe::followed(&self.name);
+                observe::request(&self.name, "follower", "");
                 &stripe.followed
             }
             Event::Bypassed(reason) => {
@@ -144,13 +144,14 @@ impl Counters {
     }
 
     pub(crate) fn enter(&self) {
-        observe::waiter_came(&self.name);
+        observe::waiters(&self.name, 1.0);
         self.stripe().waiters.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn leave(&self, callers: usize) {
-        (0..callers).for_each(|_| observe::waiter_went(&self.name));
-        self.stripe().waiters.fetch_sub(callers, Ordering::Relaxed);
+        observe::waiters(&self.name, -(callers as f64));
+        let waiters = &self.stripe().waiters;
+        waiters.fetch_sub(callers as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn stats(&self, in_flight: usize) -> Stats {
@@ -158,13 +159,9 @@ impl Counters {
             let loads = self
                 .stripes
                 .iter()
-                .map(|stripe| counter(stripe).load(Ordering::Relaxed));
-            loads.sum()
+                .map(|it| counter(it).load(Ordering::Relaxed));
+            loads.fold(0, u64::wrapping_add)
         };
-        let waiters = self
-            .stripes
-            .iter()
-            .map(|stripe| stripe.waiters.load(Ordering::Relaxed));
         let audit_same = sum(|stripe| &stripe.audit_same);
         let audit_differed = sum(|stripe| &stripe.audit_differed);
         let audit_unknown = sum(|stripe| &stripe.audit_unknown);
@@ -179,7 +176,7 @@ impl Counters {
             audit_differed,
             audit_unknown,
             in_flight,
-            waiters: waiters.fold(0, usize::wrapping_add),
+            waiters: sum(|stripe| &stripe.waiters) as usize,
             buffered_bytes: self.budget.used(),
             #[cfg(feature = "redis")]
             replicas: None,

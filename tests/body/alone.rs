@@ -8,7 +8,10 @@ use tower_singleflight::ResponseBody;
 
 use crate::support::{
     assert_idle, block_on,
-    body::{Copied, Mock, Polled, assert_pending, data, frame, layer, now, stack},
+    body::{
+        Copied, Mock, Polled, assert_pending, data, frame, layer, leader_and_follower, lone_leader,
+        now, stack,
+    },
     get,
 };
 
@@ -78,10 +81,7 @@ fn a_follower_drives_where_the_leader_is_parked_or_gone() {
 #[test]
 fn the_last_one_out_drops_everything_at_once() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(4);
-    let leader = now(&mut leader).into_body();
+    let (feed, leader) = lone_leader(&mut service, &mut origin, Some(4));
     feed.send("pa");
     let mut follower: ResponseBody<Mock> = now(&mut service.call(get("/page"))).into_body();
     assert_eq!(frame(&mut follower), data("pa"));
@@ -97,9 +97,7 @@ fn the_last_one_out_drops_everything_at_once() {
 #[test]
 fn an_outgrown_body_goes_on_for_all_who_have_joined() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     let feed = origin.call().begin();
     let mut leader = now(&mut leader).into_body();

@@ -17,7 +17,10 @@ use tower_singleflight::{ResponseBody, Role, SharedError};
 
 use crate::support::{
     assert_idle,
-    body::{Mock, Polled, Req, assert_pending, body, data, frame, layer, now, ready, stack},
+    body::{
+        Mock, Polled, Req, assert_pending, body, data, frame, layer, leader_and_follower,
+        lone_leader, now, ready, stack,
+    },
     get, role, settle,
 };
 
@@ -70,12 +73,7 @@ async fn a_body_error_comes_after_the_frames_so_far_and_leads_to_the_original() 
             let mut calls = vec![service.call(get("/page"))];
             assert_pending(&mut calls[0]);
             calls.extend((0..followers).map(|_| service.call(get("/page"))));
-            let call = origin.call();
-            let feed = if known {
-                call.begin_known(100)
-            } else {
-                call.begin()
-            };
+            let feed = origin.call().begin_of(known.then_some(100));
             feed.send("pa");
             feed.send("ge");
             feed.fail(Broken(7));
@@ -188,9 +186,7 @@ async fn a_body_that_is_at_its_end_with_its_head_and_promised_more_is_a_clean_en
 #[tokio::test]
 async fn a_body_longer_than_promised_fails_for_followers_and_its_leader_goes_on() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(4));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let head = Response::builder().header(header::CONTENT_LENGTH, 4);
     let feed = origin.call().begin_with(head, SizeHint::new());
     feed.send("pa");
@@ -228,12 +224,7 @@ async fn a_panic_of_the_body_reaches_all_after_the_frames_so_far() {
         assert_pending(&mut leader);
         let follower = tokio::spawn(service.call(get("/page")));
         settle().await;
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         settle().await;
         let leader = now(&mut leader);
         feed.send("pa");
@@ -280,10 +271,7 @@ async fn a_runtime_that_shuts_down_in_the_middle_of_a_body_harms_nobody_on_anoth
         .build()
         .unwrap();
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(4);
-    let leader = now(&mut leader).into_body();
+    let (feed, leader) = lone_leader(&mut service, &mut origin, Some(4));
     // The joiner's runtime drives from now on.
     let follower = {
         let _inside = other.enter();

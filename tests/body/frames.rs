@@ -16,7 +16,9 @@ use tower_singleflight::{Handle, ResponseBody, Role};
 
 use crate::support::{
     assert_idle,
-    body::{Key, Polled, Req, assert_pending, body, data, frame, layer, now, stack},
+    body::{
+        Key, Polled, Req, assert_pending, body, data, frame, layer, leader_and_follower, now, stack,
+    },
     get, role, settle,
 };
 
@@ -29,12 +31,7 @@ async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {
             assert_pending(&mut leader);
             let follower = company.then(|| service.call(get("/page")));
             settle().await;
-            let call = origin.call();
-            let feed = if known {
-                call.begin_known(6)
-            } else {
-                call.begin()
-            };
+            let feed = origin.call().begin_of(known.then_some(6));
             settle().await;
             let mut leader = now(&mut leader).into_body();
             for part in ["pa", "ge", "d."] {
@@ -56,9 +53,7 @@ async fn a_leaders_head_and_frames_pass_as_they_come_alone_and_in_company() {
 async fn a_follower_begins_with_the_head_where_the_length_is_known() {
     for by_header in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let mut follower = service.call(get("/page"));
+        let [leader, mut follower] = leader_and_follower(&mut service);
         let head = Response::builder();
         let call = origin.call();
         let feed = if by_header {
@@ -91,9 +86,7 @@ async fn a_follower_begins_with_the_head_where_the_length_is_known() {
 #[tokio::test]
 async fn a_follower_begins_with_the_head_where_the_length_is_unknown() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
     settle().await;
     let mut follower = now(&mut follower).into_body();
@@ -113,9 +106,7 @@ async fn a_follower_begins_with_the_head_where_the_length_is_unknown() {
 #[tokio::test]
 async fn frames_are_shared_without_a_copy_and_as_they_were_cut() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin_known(30_000);
     settle().await;
     let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
@@ -142,15 +133,8 @@ async fn frames_are_shared_without_a_copy_and_as_they_were_cut() {
 async fn trailers_come_last_for_all() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let mut follower = service.call(get("/page"));
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let [mut leader, mut follower] = leader_and_follower(&mut service);
+        let feed = origin.call().begin_of(known.then_some(4));
         let mut trailers = HeaderMap::new();
         trailers.append("checksum", "1".parse().unwrap());
         trailers.append("checksum", "2".parse().unwrap());
@@ -301,9 +285,7 @@ async fn a_copy_has_its_own_role_and_a_clone_of_the_other_extensions() {
     #[derive(Clone, Debug, PartialEq)]
     struct Note(&'static str);
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let head = Response::builder()
         .status(203)
         .version(http::Version::HTTP_2)
@@ -337,9 +319,7 @@ async fn endless_types_are_never_shared_and_never_delayed() {
         "application/grpc+proto",
     ] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let mut follower = service.call(get("/page"));
+        let [mut leader, mut follower] = leader_and_follower(&mut service);
         assert_pending(&mut follower);
         let head = || Response::builder().header(header::CONTENT_TYPE, kind);
         let first = origin.call().begin_with(head(), SizeHint::new());
@@ -375,9 +355,7 @@ fn a_default_body_is_empty() {
 #[tokio::test]
 async fn a_reader_of_much_that_lies_ready_lets_others_have_their_turn() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(4 << 20));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     settle().await;
     let feed = origin.call().begin();
     settle().await;

@@ -8,7 +8,10 @@ use tower_singleflight::Role;
 
 use crate::support::{
     assert_idle,
-    body::{Polled, assert_pending, body, data, frame, key, layer, now, ready, stack},
+    body::{
+        Polled, assert_pending, body, data, frame, key, layer, leader_and_follower, lone_leader,
+        now, ready, stack,
+    },
     get, role, settle,
 };
 
@@ -53,15 +56,7 @@ async fn a_leader_that_was_never_polled_and_goes_costs_nothing() {
 async fn a_leader_that_disconnects_in_the_middle_of_the_body_costs_nothing() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, known.then_some(4));
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));
         let follower = tokio::spawn(service.call(get("/page")));
@@ -90,12 +85,7 @@ async fn a_parked_leader_delays_no_follower() {
             response.into_body().collect().await.unwrap().to_bytes()
         });
         settle().await;
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         feed.send("pa");
         settle().await;
         feed.send("ge");
@@ -139,10 +129,7 @@ async fn a_leader_that_stops_reading_in_the_body_delays_no_follower() {
 #[tokio::test]
 async fn a_slow_follower_delays_nobody() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(4);
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, Some(4));
     let mut slow = now(&mut service.call(get("/page"))).into_body();
     let mut unpolled = service.call(get("/page"));
     let mut other = now(&mut service.call(get("/page"))).into_body();
@@ -177,9 +164,7 @@ async fn the_last_one_out_drops_the_inner_future_at_once() {
     assert!(call.is_cancelled());
     assert_idle(&handle);
 
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     let call = origin.call();
     // The task has not even begun.
@@ -188,9 +173,7 @@ async fn the_last_one_out_drops_the_inner_future_at_once() {
     assert!(call.is_cancelled());
     assert_idle(&handle);
 
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     let call = origin.call();
     settle().await;
     assert_pending(&mut follower);
@@ -206,15 +189,7 @@ async fn the_last_one_out_drops_the_inner_body_at_once() {
     for known in [true, false] {
         for joined in [false, true] {
             let (mut service, mut origin, handle) = stack(&layer());
-            let mut leader = service.call(get("/page"));
-            assert_pending(&mut leader);
-            let call = origin.call();
-            let feed = if known {
-                call.begin_known(100)
-            } else {
-                call.begin()
-            };
-            let mut leader = now(&mut leader).into_body();
+            let (feed, mut leader) = lone_leader(&mut service, &mut origin, known.then_some(100));
             feed.send("pa");
             assert_eq!(frame(&mut leader), data("pa"));
             if joined {
@@ -307,9 +282,7 @@ async fn followers_who_leave_cost_nothing() {
 #[tokio::test]
 async fn a_newcomer_after_the_last_one_out_leads_anew() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     drop((leader, follower));
     let mut next = service.call(get("/page"));
@@ -353,15 +326,7 @@ async fn an_abandoned_call_is_finished_where_that_was_asked_for() {
 async fn a_body_that_its_leader_abandons_is_read_to_its_end_where_that_was_asked_for() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer().finish_abandoned(true));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, known.then_some(4));
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));
         drop(leader);

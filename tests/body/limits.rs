@@ -11,8 +11,8 @@ use tower_singleflight::{ResponseBody, Role};
 use crate::support::{
     assert_idle,
     body::{
-        Calls, Feed, Layered, Mock, Polled, assert_pending, data, frame, key, layer, now, ready,
-        stack,
+        Calls, Feed, Layered, Mock, Polled, assert_pending, data, frame, key, layer,
+        leader_and_follower, lone_leader, next, now, ready, stack,
     },
     get, role, settle,
 };
@@ -21,9 +21,7 @@ use crate::support::{
 async fn a_length_over_max_body_is_shared_by_those_who_have_joined() {
     for by_header in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let mut follower = service.call(get("/page"));
+        let [mut leader, mut follower] = leader_and_follower(&mut service);
         let head = Response::builder();
         let call = origin.call();
         let feed = if by_header {
@@ -46,12 +44,7 @@ async fn a_length_over_max_body_is_shared_by_those_who_have_joined() {
         for want in ["on", "ce", "!!"] {
             for body in &mut bodies {
                 settle().await;
-                let mut got = frame(body);
-                if got == Polled::Pending {
-                    settle().await;
-                    got = frame(body);
-                }
-                assert_eq!(got, data(want));
+                assert_eq!(next(body).await, data(want));
             }
         }
         for body in &mut bodies {
@@ -68,9 +61,7 @@ async fn a_length_over_max_body_is_shared_by_those_who_have_joined() {
 #[tokio::test]
 async fn a_length_that_outgrows_its_limit_and_breaks_its_word_fails_all() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin_known(9);
     settle().await;
     let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
@@ -93,9 +84,7 @@ async fn a_length_that_outgrows_its_limit_and_breaks_its_word_fails_all() {
 #[tokio::test]
 async fn a_length_that_outgrows_its_limit_and_is_longer_than_promised_fails_for_followers_alone() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(3));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin_known(9);
     settle().await;
     let mut leader = now(&mut leader).into_body();
@@ -123,9 +112,7 @@ async fn a_length_that_outgrows_its_limit_and_is_longer_than_promised_fails_for_
 #[tokio::test]
 async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads_on() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(5));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
     settle().await;
     let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
@@ -149,12 +136,7 @@ async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads
     assert_eq!(feed.pulled(), 3);
     for want in [data(" a"), data(" time"), Polled::End] {
         for body in &mut bodies {
-            let mut got = frame(body);
-            if got == Polled::Pending {
-                settle().await;
-                got = frame(body);
-            }
-            assert_eq!(got, want);
+            assert_eq!(next(body).await, want);
         }
     }
     drop(newcomer);
@@ -165,10 +147,7 @@ async fn nobody_joins_a_body_that_has_outgrown_max_body_and_who_has_joined_reads
 async fn the_copy_of_an_outgrown_body_is_dropped() {
     for joined in [false, true] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(8));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let feed = origin.call().begin();
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
         feed.send("once");
         assert_eq!(frame(&mut leader), data("once"));
         // One that has left.
@@ -193,9 +172,7 @@ async fn the_copy_of_an_outgrown_body_is_dropped() {
 #[tokio::test]
 async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(8));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
     feed.send("once");
     feed.send(" upo");
@@ -216,12 +193,7 @@ async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
         data(" there was"),
         Polled::End,
     ] {
-        let mut got = frame(&mut leader);
-        if got == Polled::Pending {
-            settle().await;
-            got = frame(&mut leader);
-        }
-        assert_eq!(got, want);
+        assert_eq!(next(&mut leader).await, want);
     }
     drop(follower);
     assert_idle(&handle);
@@ -231,15 +203,8 @@ async fn what_a_slow_leader_has_not_read_of_an_outgrown_body_is_kept_for_it() {
 async fn max_body_itself_is_no_more_than_max_body() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer().max_body(4));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let mut follower = service.call(get("/page"));
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let [mut leader, mut follower] = leader_and_follower(&mut service);
+        let feed = origin.call().begin_of(known.then_some(4));
         feed.send("page");
         feed.end();
         settle().await;
@@ -255,9 +220,7 @@ async fn max_body_itself_is_no_more_than_max_body() {
 #[tokio::test]
 async fn a_max_body_of_nothing_shares_empty_bodies_alone() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(0));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     origin
         .call()
         .answer(Response::new(ready(&[], SizeHint::with_exact(0))));
@@ -311,14 +274,8 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
 async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
     for expected in [None, Some(11)] {
         let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let mut follower = service.call(get("/page"));
-        let call = origin.call();
-        let feed = match expected {
-            Some(len) => call.begin_known(len),
-            None => call.begin(),
-        };
+        let [mut leader, mut follower] = leader_and_follower(&mut service);
+        let feed = origin.call().begin_of(expected);
         settle().await;
         let mut bodies = [&mut leader, &mut follower].map(|call| now(call).into_body());
         feed.send("once");
@@ -330,12 +287,7 @@ async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
         for want in [data("once"), data(" upon"), data(" a"), Polled::End] {
             for body in &mut bodies {
                 settle().await;
-                let mut got = frame(body);
-                if got == Polled::Pending {
-                    settle().await;
-                    got = frame(body);
-                }
-                assert_eq!(got, want, "{expected:?}");
+                assert_eq!(next(body).await, want, "{expected:?}");
                 assert!(handle.stats().buffered_bytes <= 6);
             }
         }
@@ -347,10 +299,7 @@ async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
 #[tokio::test]
 async fn a_body_in_millions_of_tiny_frames_costs_no_multiple_of_its_price() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin();
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
     for _ in 0..200_000 {
         feed.send("x");
         assert_eq!(frame(&mut leader), data("x"));
@@ -368,9 +317,7 @@ async fn a_known_length_that_was_paid_for_is_kept_whole_in_however_many_frames()
     const TEXT: &str = "all in frames of forty bytes, or so.....";
     let len = FRAMES * TEXT.len();
     let (mut service, mut origin, handle) = stack(&layer().max_buffered(len));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin_known(len as u64);
     settle().await;
     let mut leader = now(&mut leader).into_body();
@@ -391,9 +338,7 @@ async fn a_known_length_that_was_paid_for_is_kept_whole_in_however_many_frames()
 #[tokio::test]
 async fn one_more_than_max_waiters_makes_its_own_call() {
     let (mut service, mut origin, handle) = stack(&layer().max_waiters(2));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let mut third = service.call(get("/page"));
     assert_pending(&mut third);
     assert_eq!((origin.count(), handle.waiters(&key())), (2, 2));
@@ -457,9 +402,7 @@ async fn an_older_flight_than_max_age_is_not_joined() {
 async fn a_follower_that_has_waited_long_enough_makes_its_own_call() {
     let wait = Duration::from_secs(5);
     let (mut service, mut origin, handle) = stack(&layer().wait_timeout(wait));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     tokio::time::advance(wait - Duration::from_millis(1)).await;
     assert_pending(&mut follower);
@@ -481,9 +424,7 @@ async fn a_follower_that_has_waited_long_enough_makes_its_own_call() {
 async fn a_follower_that_has_its_head_waits_for_the_body_without_a_limit() {
     let wait = Duration::from_secs(5);
     let (mut service, mut origin, handle) = stack(&layer().wait_timeout(wait));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [leader, mut follower] = leader_and_follower(&mut service);
     assert_pending(&mut follower);
     let feed = origin.call().begin_known(4);
     settle().await;
@@ -591,11 +532,7 @@ async fn what_a_lone_leader_keeps_gives_way_to_no_body_that_outgrows_max_body() 
     for promised in [None, Some(12)] {
         let mut large = service.call(get("/large"));
         assert_pending(&mut large);
-        let call = origin.call();
-        let feed = match promised {
-            Some(len) => call.begin_known(len),
-            None => call.begin(),
-        };
+        let feed = origin.call().begin_of(promised);
         let mut large = now(&mut large).into_body();
         for part in ["once", "upon", "time"] {
             feed.send(part);

@@ -19,7 +19,7 @@ use crate::support::{
     assert_idle,
     body::{
         Calls, Feed, Key, Layered, Mock, Polled, assert_pending, body, data, frame, key, layer,
-        now, stack,
+        leader_and_follower, next, now, stack,
     },
     get, role, settle,
 };
@@ -77,9 +77,7 @@ fn is_error(polled: &Polled, text: &str) -> bool {
 #[tokio::test]
 async fn a_follower_that_waits_for_its_leader_at_the_front_calls_again() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(4));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
     settle().await;
     let [leader, mut follower] = [&mut leader, &mut follower].map(|call| now(call).into_body());
@@ -177,13 +175,7 @@ async fn one_that_leads_after_moving_on_is_never_cut() {
     feed.end();
     drop(fast);
     for want in [data("1."), data("2."), data("3."), Polled::End] {
-        let mut got = frame(&mut all.slow);
-        if got == Polled::Pending {
-            // Now the source is asked.
-            settle().await;
-            got = frame(&mut all.slow);
-        }
-        assert_eq!(got, want);
+        assert_eq!(next(&mut all.slow).await, want);
     }
     all.end();
 }

@@ -22,7 +22,10 @@ use tower_singleflight::{ResponseBody, SingleflightLayer};
 
 use crate::support::{
     assert_idle,
-    body::{Layered, Mock, Polled, Req, assert_pending, data, frame, layer, now, ready, stack},
+    body::{
+        Layered, Mock, Polled, Req, assert_pending, data, frame, layer, lone_leader, now, ready,
+        stack,
+    },
     get, settle,
 };
 
@@ -128,10 +131,7 @@ fn a_frame_whose_drop_asks_for_the_same_key_finds_no_lock_held() {
                 let layer = layer().max_body(max_body);
                 let (mut service, mut origin, handle) = stack(&layer);
                 let again = Arc::new(Mutex::new(None));
-                let mut leader = service.call(get("/page"));
-                assert_pending(&mut leader);
-                let feed = origin.call().begin();
-                let mut leader = now(&mut leader).into_body();
+                let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
                 let follower = (followers > 0).then(|| service.call(get("/page")));
                 *again.lock().unwrap() = Some(service);
                 for _ in 0..8 {
@@ -162,10 +162,7 @@ fn a_frame_that_gives_way_to_another_flight_and_asks_for_its_own_key_finds_no_lo
     within_a_minute(|| {
         let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
         let again = Arc::new(Mutex::new(None));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let feed = origin.call().begin();
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
         feed.bytes(Bytes::from_owner(Asking(again.clone(), b"page".to_vec())));
         assert_eq!(frame(&mut leader), data("page"));
         assert_eq!(handle.stats().buffered_bytes, 4);
@@ -203,10 +200,7 @@ fn a_frame_whose_drop_leaves_its_flight_finds_no_lock_held() {
         within_a_minute(move || {
             let (mut service, mut origin, handle) = stack(&layer().max_body(15_000));
             let leaves = Arc::new(Mutex::new(None));
-            let mut leader = service.call(get("/page"));
-            assert_pending(&mut leader);
-            let feed = origin.call().begin();
-            let mut leader = now(&mut leader).into_body();
+            let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
             let [first, second] = [(); 2].map(|()| service.call(get("/page")));
             let [first, second] = [first, second].map(|mut it| now(&mut it).into_body());
             *leaves.lock().unwrap() = Some(first);
@@ -232,10 +226,7 @@ fn a_frame_that_was_kept_for_one_who_leaves_and_whose_drop_leaves_too_finds_no_l
     within_a_minute(|| {
         let (mut service, mut origin, handle) = stack(&layer().max_body(15_000));
         let leaves = Arc::new(Mutex::new(None));
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let feed = origin.call().begin();
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
         let follower = now(&mut service.call(get("/page"))).into_body();
         for number in 0..4 {
             let data = Leaving(leaves.clone(), vec![number; 10_000]);
@@ -366,10 +357,7 @@ impl Wake for Reads {
 #[test]
 fn a_reader_that_asks_while_another_pulls_is_heard() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(4));
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin();
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
     let follower = Arc::new(Reads {
         body: Mutex::new(Some(now(&mut service.call(get("/page"))).into_body())),
         got: Mutex::default(),

@@ -75,12 +75,7 @@ async fn a_head_without_a_frame_is_silent_too() {
         assert_pending(&mut leader);
         // The time until the head is no silence.
         tokio::time::advance(SECOND * 5).await;
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
+        let feed = origin.call().begin_of(known.then_some(4));
         settle().await;
         let leader = now(&mut leader);
         assert_eq!(handle.in_flight(), 1, "{known}");

@@ -20,7 +20,7 @@ use tower_singleflight::Role;
 
 use crate::support::{
     Count, assert_idle,
-    body::{Feed, Polled, Req, assert_pending, data, frame, layer, now, ready, stack},
+    body::{Feed, Polled, Req, assert_pending, data, frame, layer, lone_leader, now, ready, stack},
     get, role, settle, tasks,
 };
 
@@ -29,15 +29,7 @@ async fn a_leader_alone_costs_no_task() {
     let before = tasks();
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let call = origin.call();
-        let feed = if known {
-            call.begin_known(4)
-        } else {
-            call.begin()
-        };
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, known.then_some(4));
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));
         feed.send("ge");
@@ -73,10 +65,7 @@ async fn the_first_joiner_costs_one_task_and_the_others_none() {
 #[tokio::test]
 async fn who_joins_half_way_starts_at_the_first_byte() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(6);
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, Some(6));
     feed.send("pa");
     feed.send("ge");
     assert_eq!(frame(&mut leader), data("pa"));
@@ -102,10 +91,7 @@ async fn who_joins_half_way_starts_at_the_first_byte() {
 #[tokio::test]
 async fn who_joins_half_way_a_body_of_unknown_length_reads_it_live_from_its_first_byte() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin();
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
     feed.send("pa");
     assert_eq!(frame(&mut leader), data("pa"));
     let mut late = now(&mut service.call(get("/page"))).into_body();
@@ -169,10 +155,7 @@ async fn a_follower_that_waits_is_woken_once_for_the_head() {
 #[tokio::test]
 async fn a_reader_is_woken_once_for_what_came_and_the_source_polled_once() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(100);
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, Some(100));
     let mut follower = now(&mut service.call(get("/page"))).into_body();
     settle().await;
     let counts = [Count::new(), Count::new()];
@@ -199,10 +182,7 @@ async fn a_reader_is_woken_once_for_what_came_and_the_source_polled_once() {
 #[tokio::test]
 async fn readers_who_wait_do_not_have_the_source_polled() {
     let (mut service, mut origin, handle) = stack(&layer());
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let feed = origin.call().begin_known(100);
-    let mut leader = now(&mut leader).into_body();
+    let (feed, mut leader) = lone_leader(&mut service, &mut origin, Some(100));
     let mut follower = now(&mut service.call(get("/page"))).into_body();
     settle().await;
     let polls = feed.polls();

@@ -13,8 +13,8 @@ use tower_singleflight::{Handle, ResponseBody, Role};
 use crate::support::{
     Count, assert_idle,
     body::{
-        Calls, Feed, Key, Layered, Mock, Polled, assert_pending, data, frame, key, layer, now,
-        stack,
+        Calls, Feed, Key, Layered, Mock, Polled, assert_pending, data, frame, key, layer,
+        leader_and_follower, now, stack,
     },
     get, role, settle,
 };
@@ -54,9 +54,7 @@ async fn flight<const FOLLOWERS: usize>(
 #[tokio::test]
 async fn followers_begin_with_the_head_and_read_live() {
     let (mut service, mut origin, handle) = windowed(100);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
     settle().await;
     let follower = now(&mut follower);
@@ -190,9 +188,7 @@ async fn a_follower_within_the_window_loses_nothing() {
 #[tokio::test]
 async fn an_outgrown_source_is_pulled_as_the_fastest_reader_asks() {
     let (mut service, mut origin, handle) = windowed(4);
-    let mut leader = service.call(get("/page"));
-    assert_pending(&mut leader);
-    let mut follower = service.call(get("/page"));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
     for part in ["0.", "1.", "2.", "3.", "4.", "5."] {
         feed.send(part);

@@ -11,7 +11,7 @@ use crate::support::{
     Origin, Rng, all, ask, assert_idle,
     body::{
         Call, Calls, Copied, Key, KeyOf, Polled, Req, assert_pending, body, data, frame, layer,
-        now, ready, stack,
+        lone_leader, now, ready, stack,
     },
     count, get, hush, panic_of, poll_once, read, request, role, settle,
 };
@@ -317,10 +317,7 @@ async fn whoever_comes_midway_through_a_body_is_compared_with_all_of_it() {
         (["pa", "go"], DIFFERED),
     ] {
         let (mut service, mut origin, handle) = stack(&audited());
-        let mut leader = service.call(get("/page"));
-        assert_pending(&mut leader);
-        let feed = origin.call().begin();
-        let mut leader = now(&mut leader).into_body();
+        let (feed, mut leader) = lone_leader(&mut service, &mut origin, None);
         feed.send("pa");
         assert_eq!(frame(&mut leader), data("pa"));
         let auditor = service.call(get("/page"));

@@ -157,21 +157,33 @@ where
 }
 
 /// Lets the last caller, for whom a second call is made, have its response.
-fn answers_second_call<F>(runtime: &tokio::runtime::Runtime, call: F, origin: &mut Calls)
+async fn answers_second_call<F>(call: F, origin: &mut Calls)
 where
     F: Future<Output = Result<body::Copied, tower::BoxError>> + Send + 'static,
 {
-    runtime.block_on(async {
-        let call = tokio::spawn(call);
-        while origin.count() < 2 {
-            tokio::task::yield_now().await;
-        }
-        origin.call().answer(answer("br"));
-        let response = call.await.unwrap().unwrap();
-        assert_eq!(role(&response), Role::Forwarded);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(body, Bytes::from("br"));
-    });
+    let call = read(call);
+    until_called(origin, 2).await;
+    origin.call().answer(answer("br"));
+    assert_eq!(call.await.unwrap(), (Role::Forwarded, Bytes::from("br")));
+}
+
+async fn until_called(origin: &Calls, times: usize) {
+    while origin.count() < times {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Reads a response in a task.
+fn read<F>(call: F) -> JoinHandle<(Role, Bytes)>
+where
+    F: Future<Output = Result<body::Copied, tower::BoxError>> + Send + 'static,
+{
+    tokio::spawn(async {
+        let response = call.await.unwrap();
+        let role = role(&response);
+        let body = response.into_body().collect().await.unwrap();
+        (role, body.to_bytes())
+    })
 }
 
 fn asks_for(variant: &'static str) -> Req {
@@ -190,16 +202,11 @@ fn answer(variant: &'static str) -> Response<body::Mock> {
 }
 
 /// The verdict moves the follower while it is polled, and the poll comes back before the follower is anywhere.
-#[test]
-fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).build().unwrap();
-    let entered = runtime.enter();
-
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
     let (moving, mover) = gate();
     // The first of the variant is moved by the first clone, and is to lead.
-    let layer = layer_that_stops(2, moving);
-    let (mut service, mut origin, handle) = stack(&layer);
+    let (mut service, mut origin, handle) = stack(&layer_that_stops(2, moving));
     let leader = service.call(asks_for("gzip"));
     let first = service.call(asks_for("br"));
     let mut second = service.call(asks_for("br"));
@@ -222,36 +229,21 @@ fn a_follower_that_is_moved_in_the_middle_of_its_poll_does_not_go_back() {
     let second = second.join().unwrap();
     mover.let_go();
 
-    runtime.block_on(async {
-        // The first that is polled leads.
-        let [leader, first] = [leader, first].map(tokio::spawn);
-        while origin.count() < 2 {
-            tokio::task::yield_now().await;
-        }
-        let second = tokio::spawn(second);
-        origin.call().answer(answer("br"));
-        for (call, variant, part) in [
-            (leader, "gzip", Role::Leader),
-            (first, "br", Role::Forwarded),
-            (second, "br", Role::Follower),
-        ] {
-            let response = call.await.unwrap().unwrap();
-            assert_eq!(role(&response), part);
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(body, Bytes::from(variant));
-        }
-    });
+    // The first that is polled leads.
+    let [leader, first] = [leader, first].map(read);
+    until_called(&origin, 2).await;
+    let second = read(second);
+    origin.call().answer(answer("br"));
+    assert_eq!(leader.await.unwrap(), (Role::Leader, Bytes::from("gzip")));
+    assert_eq!(first.await.unwrap(), (Role::Forwarded, Bytes::from("br")));
+    assert_eq!(second.await.unwrap(), (Role::Follower, Bytes::from("br")));
     assert_eq!(origin.count(), 2);
     assert_idle(&handle);
-    drop(entered);
 }
 
 /// Else the flight of its variant might end before the others are there, who would need one more call.
-#[test]
-fn a_follower_does_not_lead_its_variant_before_all_others_have_moved() {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).build().unwrap();
-    let entered = runtime.enter();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_follower_does_not_lead_its_variant_before_all_others_have_moved() {
     let (moving, mover) = gate();
     let (mut service, mut origin, handle) = stack(&layer_that_stops(2, moving));
     let leader = service.call(asks_for("gzip"));
@@ -262,18 +254,14 @@ fn a_follower_does_not_lead_its_variant_before_all_others_have_moved() {
     let first = poll_apart(first);
     assert_eq!(origin.count(), 1);
     mover.let_go();
-    answers_second_call(&runtime, first, &mut origin);
+    answers_second_call(first, &mut origin).await;
     drop((leader, second));
     assert_idle(&handle);
-    drop(entered);
 }
 
 /// Its flight has no callers any more, so it is cancelled while the verdict moves them.
-#[test]
-fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_waits() {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).build().unwrap();
-    let entered = runtime.enter();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_waits() {
     let (moving, mover) = gate();
     let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
     let leader = service.call(asks_for("gzip"));
@@ -286,9 +274,8 @@ fn a_follower_that_is_polled_while_it_moves_from_a_flight_that_is_cancelled_wait
     // There is no place for its waker.
     assert_eq!(woken.get(), 1);
     mover.let_go();
-    answers_second_call(&runtime, follower, &mut origin);
+    answers_second_call(follower, &mut origin).await;
     assert_idle(&handle);
-    drop(entered);
 }
 
 #[test]
@@ -313,7 +300,7 @@ fn a_follower_whose_time_is_up_while_it_moves_waits_until_it_has_moved() {
     let follower = poll_apart(follower);
     drop(timed);
     mover.let_go();
-    answers_second_call(&runtime, follower, &mut origin);
+    runtime.block_on(answers_second_call(follower, &mut origin));
     drop(leader);
     assert_idle(&handle);
     drop(entered);
@@ -331,11 +318,8 @@ impl Drop for Bomb {
     }
 }
 
-#[test]
-fn a_follower_that_leaves_while_it_moves_and_panics_with_that_keeps_nobody_from_moving() {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).build().unwrap();
-    let entered = runtime.enter();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_follower_that_leaves_while_it_moves_and_panics_with_that_keeps_nobody_from_moving() {
     let (moving, mover) = gate();
     let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
     let leader = service.call(asks_for("gzip"));
@@ -350,22 +334,15 @@ fn a_follower_that_leaves_while_it_moves_and_panics_with_that_keeps_nobody_from_
     drop(leaves);
     armed.store(true, Ordering::SeqCst);
     mover.let_go();
-    runtime.block_on(async {
-        let response = tokio::spawn(leader).await.unwrap().unwrap();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(body, Bytes::from("gzip"));
-    });
+    let got = read(leader).await.unwrap();
+    assert_eq!(got, (Role::Leader, Bytes::from("gzip")));
     assert!(!armed.load(Ordering::SeqCst), "it has panicked");
-    answers_second_call(&runtime, follower, &mut origin);
+    answers_second_call(follower, &mut origin).await;
     assert_idle(&handle);
-    drop(entered);
 }
 
-#[test]
-fn one_who_joins_in_the_place_of_a_follower_that_has_left_while_it_moved_stays() {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).build().unwrap();
-    let entered = runtime.enter();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_who_joins_in_the_place_of_a_follower_that_has_left_while_it_moved_stays() {
     let (moving, mover) = gate();
     let (mut service, mut origin, handle) = stack(&layer_that_stops(1, moving));
     let leader = service.call(asks_for("gzip"));
@@ -375,30 +352,11 @@ fn one_who_joins_in_the_place_of_a_follower_that_has_left_while_it_moved_stays()
     drop(leaves);
     let newcomer = service.call(asks_for("gzip"));
     mover.let_go();
-    runtime.block_on(async {
-        for (call, part) in [(leader, Role::Leader), (newcomer, Role::Follower)] {
-            let response = tokio::spawn(call).await.unwrap().unwrap();
-            assert_eq!(role(&response), part);
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(body, Bytes::from("gzip"));
-        }
-    });
+    for (call, role) in [(leader, Role::Leader), (newcomer, Role::Follower)] {
+        assert_eq!(read(call).await.unwrap(), (role, Bytes::from("gzip")));
+    }
     assert_eq!(origin.count(), 1);
     assert_idle(&handle);
-    drop(entered);
-}
-
-/// Reads a response in a task.
-fn read<F>(call: F) -> JoinHandle<(Role, Bytes)>
-where
-    F: Future<Output = Result<body::Copied, tower::BoxError>> + Send + 'static,
-{
-    tokio::spawn(async {
-        let response = call.await.unwrap();
-        let role = role(&response);
-        let body = response.into_body().collect().await.unwrap();
-        (role, body.to_bytes())
-    })
 }
 
 #[tokio::test]

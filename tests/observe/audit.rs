@@ -137,36 +137,30 @@ async fn the_event_is_in_the_span_in_which_the_audited_request_was_made() {
     assert_idle(&layer.handle());
 }
 
-#[test]
-fn audits_are_counted_by_result_and_by_what_differed() {
+#[tokio::test]
+async fn audits_are_counted_by_result_and_by_what_differed() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let origin = Origin::new(|request| match request.uri.path() {
-                "/same" => Response::new("page".into()),
-                _ => {
-                    let Number(call) = request.extensions.get().expect("a number");
-                    Response::new(call.to_string().into())
-                }
-            });
-            let layer = SingleflightLayer::new().name("reports").audit(1.0);
-            let mut service = layer.layer(origin.clone());
-            origin.open();
-            for (path, is_cut) in [("/same", false), ("/other", false), ("/same", true)] {
-                let (one, two) = (service.call(get(path)), service.call(get(path)));
-                read(one.await.unwrap()).await;
-                match is_cut {
-                    true => drop(two),
-                    false => drop(read(two.await.unwrap()).await),
-                }
-            }
-            assert_idle(&layer.handle());
-        });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let origin = Origin::new(|request| match request.uri.path() {
+        "/same" => Response::new("page".into()),
+        _ => {
+            let Number(call) = request.extensions.get().expect("a number");
+            Response::new(call.to_string().into())
+        }
     });
+    let layer = SingleflightLayer::new().name("reports").audit(1.0);
+    let mut service = layer.layer(origin.clone());
+    origin.open();
+    for (path, is_cut) in [("/same", false), ("/other", false), ("/same", true)] {
+        let (one, two) = (service.call(get(path)), service.call(get(path)));
+        read(one.await.unwrap()).await;
+        match is_cut {
+            true => drop(two),
+            false => drop(read(two.await.unwrap()).await),
+        }
+    }
+    assert_idle(&layer.handle());
     let mut seen: Vec<_> = snapshotter
         .snapshot()
         .into_vec()

@@ -32,24 +32,18 @@ fn value(snapshotter: &Snapshotter, name: &str, label: &str) -> f64 {
     values.sum()
 }
 
-#[test]
-fn requests_are_counted_by_role_and_reason() {
+#[tokio::test]
+async fn requests_are_counted_by_role_and_reason() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let origin = Origin::page();
-            let mut service = SingleflightLayer::new().layer(origin.clone());
-            origin.admit(2);
-            let (first, second) = (service.call(get("/")), service.call(get("/")));
-            let _ = tokio::join!(first, second);
-            let post = request("POST", "/", &[]);
-            service.call(post).await.unwrap();
-        });
-    });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let origin = Origin::page();
+    let mut service = SingleflightLayer::new().layer(origin.clone());
+    origin.admit(2);
+    let (first, second) = (service.call(get("/")), service.call(get("/")));
+    let _ = tokio::join!(first, second);
+    let post = request("POST", "/", &[]);
+    service.call(post).await.unwrap();
     let snapshot = snapshotter.snapshot().into_vec();
     let count = |label: &str| {
         let found = snapshot.iter().find(|(key, ..)| {
@@ -260,81 +254,63 @@ fn the_gauge_of_buffered_bytes_falls_to_nothing_behind_a_body_that_panicked() {
     assert_eq!(seen, [0.0, 4.0, 0.0]);
 }
 
-#[test]
-fn a_flights_callers_are_recorded_at_its_end() {
+#[tokio::test]
+async fn a_flights_callers_are_recorded_at_its_end() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let origin = Origin::page();
-            origin.admit(1);
-            let mut service = SingleflightLayer::new().layer(origin.clone());
-            let calls = (0..5)
-                .map(|_| tokio::spawn(service.call(get("/"))))
-                .collect::<Vec<_>>();
-            for call in calls {
-                call.await.unwrap().unwrap();
-            }
-        });
-    });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let origin = Origin::page();
+    origin.admit(1);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
+    let calls = (0..5)
+        .map(|_| tokio::spawn(service.call(get("/"))))
+        .collect::<Vec<_>>();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
     assert_eq!(value(&snapshotter, "singleflight_callers", ""), 5.0);
 }
 
 /// One caller for gzip and ten for br: two calls, of eleven callers and of ten.
-#[test]
-fn who_is_moved_to_the_flight_of_its_variant_is_recorded_as_its_caller() {
+#[tokio::test]
+async fn who_is_moved_to_the_flight_of_its_variant_is_recorded_as_its_caller() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (service, mut calls, handle) = stack(&layer());
-            let ask = |coding: &'static [u8]| {
-                let request = request("GET", "/page", &[("accept-encoding", coding)]);
-                tokio::spawn(service.clone().call(request))
-            };
-            let all: Vec<_> = std::iter::once(ask(b"gzip"))
-                .chain((0..10).map(|_| ask(b"br")))
-                .collect();
-            settle().await;
-            for _ in 0..2 {
-                let head = http::Response::builder().header("vary", "accept-encoding");
-                calls
-                    .call()
-                    .begin_with(head, http_body::SizeHint::new())
-                    .end();
-                settle().await;
-            }
-            for response in all {
-                response.await.unwrap().unwrap();
-            }
-            assert_idle(&handle);
-        });
-    });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (service, mut calls, handle) = stack(&layer());
+    let ask = |coding: &'static [u8]| {
+        let request = request("GET", "/page", &[("accept-encoding", coding)]);
+        tokio::spawn(service.clone().call(request))
+    };
+    let all: Vec<_> = std::iter::once(ask(b"gzip"))
+        .chain((0..10).map(|_| ask(b"br")))
+        .collect();
+    settle().await;
+    for _ in 0..2 {
+        let head = http::Response::builder().header("vary", "accept-encoding");
+        calls
+            .call()
+            .begin_with(head, http_body::SizeHint::new())
+            .end();
+        settle().await;
+    }
+    for response in all {
+        response.await.unwrap().unwrap();
+    }
+    assert_idle(&handle);
     assert_eq!(value(&snapshotter, "singleflight_callers", ""), 21.0);
 }
 
-#[test]
-fn a_request_that_is_sent_on_counts_with_its_reason() {
+#[tokio::test]
+async fn a_request_that_is_sent_on_counts_with_its_reason() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let origin = Origin::page_with("set-cookie", "a=b");
-            origin.admit(2);
-            let mut service = SingleflightLayer::new().layer(origin.clone());
-            let (first, second) = (service.call(get("/")), service.call(get("/")));
-            let _ = tokio::join!(first, second);
-        });
-    });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let origin = Origin::page_with("set-cookie", "a=b");
+    origin.admit(2);
+    let mut service = SingleflightLayer::new().layer(origin.clone());
+    let (first, second) = (service.call(get("/")), service.call(get("/")));
+    let _ = tokio::join!(first, second);
     assert_eq!(
         value(&snapshotter, "singleflight_requests_total", "unshareable"),
         1.0
@@ -370,39 +346,33 @@ impl metrics::Recorder for Curious {
 }
 
 /// The first of a variant's flight leaves without having led it, and while it does another begins to.
-#[test]
-fn who_leads_while_the_first_of_its_flight_leaves_reads_the_whole_body() {
+#[tokio::test]
+async fn who_leads_while_the_first_of_its_flight_leaves_reads_the_whole_body() {
     use std::{cell::RefCell, rc::Rc};
-    metrics::with_local_recorder(&Curious("singleflight_waiters"), || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (mut service, mut calls, handle) = stack(&layer());
-            let mut ask =
-                |coding| service.call(request("GET", "/page", &[("accept-encoding", coding)]));
-            let gzip = ask(b"gzip".as_slice());
-            let (first, second) = (ask(b"br"), Rc::new(RefCell::new(ask(b"br"))));
-            let varies = http::Response::builder().header("vary", "accept-encoding");
-            let _gzip = calls.call().begin_with(varies, http_body::SizeHint::new());
-            settle().await;
-            let leads = Rc::clone(&second);
-            ASKS.set(Some(Box::new(move || {
-                crate::support::body::assert_pending(&mut *leads.borrow_mut());
-            })));
-            drop(first);
-            assert!(ASKS.take().is_none(), "it was never told");
-            let feed = calls.call().begin_known(4);
-            feed.send("page");
-            feed.end();
-            let second = Rc::into_inner(second).unwrap().into_inner();
-            let response = second.await.unwrap();
-            let body = response.into_body().collect().await.unwrap();
-            assert_eq!(body.to_bytes(), "page");
-            drop(gzip);
-            assert_idle(&handle);
-        });
-    });
+    let recorder = Curious("singleflight_waiters");
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (mut service, mut calls, handle) = stack(&layer());
+    let mut ask = |coding| service.call(request("GET", "/page", &[("accept-encoding", coding)]));
+    let gzip = ask(b"gzip".as_slice());
+    let (first, second) = (ask(b"br"), Rc::new(RefCell::new(ask(b"br"))));
+    let varies = http::Response::builder().header("vary", "accept-encoding");
+    let _gzip = calls.call().begin_with(varies, http_body::SizeHint::new());
+    settle().await;
+    let leads = Rc::clone(&second);
+    ASKS.set(Some(Box::new(move || {
+        crate::support::body::assert_pending(&mut *leads.borrow_mut());
+    })));
+    drop(first);
+    assert!(ASKS.take().is_none(), "it was never told");
+    let feed = calls.call().begin_known(4);
+    feed.send("page");
+    feed.end();
+    let second = Rc::into_inner(second).unwrap().into_inner();
+    let response = second.await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "page");
+    drop(gzip);
+    assert_idle(&handle);
 }
 
 #[test]
@@ -531,40 +501,34 @@ fn every_metric_says_which_layer_it_is_of() {
     assert_eq!(seen, expected);
 }
 
-#[test]
-fn bytes_are_given_back_under_the_name_of_the_layer_that_took_them() {
+#[tokio::test]
+async fn bytes_are_given_back_under_the_name_of_the_layer_that_took_them() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let (one, two) = (
         SingleflightLayer::new().name("one"),
         SingleflightLayer::new().name("two"),
     );
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let origin = Origin::page();
-            origin.admit(2);
-            let mut bodies = Vec::new();
-            for layer in [&one, &two] {
-                let mut service = layer.layer(origin.clone());
-                let (first, second) = (service.call(get("/")), service.call(get("/")));
-                let (first, second) = tokio::join!(first, second);
-                bodies.extend([first.unwrap(), second.unwrap()]);
-            }
-            let held = series(&snapshotter, "singleflight_buffered_bytes");
-            let gauge = |name: &str, bytes: f64| {
-                (
-                    vec![("layer".to_owned(), name.to_owned())],
-                    DebugValue::Gauge(bytes.into()),
-                )
-            };
-            assert_eq!(held, [gauge("one", 4.0), gauge("two", 4.0)]);
-            // Both are given back on this thread, mixed.
-            drop(bodies);
-        });
-    });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let origin = Origin::page();
+    origin.admit(2);
+    let mut bodies = Vec::new();
+    for layer in [&one, &two] {
+        let mut service = layer.layer(origin.clone());
+        let (first, second) = (service.call(get("/")), service.call(get("/")));
+        let (first, second) = tokio::join!(first, second);
+        bodies.extend([first.unwrap(), second.unwrap()]);
+    }
+    let held = series(&snapshotter, "singleflight_buffered_bytes");
+    let gauge = |name: &str, bytes: f64| {
+        (
+            vec![("layer".to_owned(), name.to_owned())],
+            DebugValue::Gauge(bytes.into()),
+        )
+    };
+    assert_eq!(held, [gauge("one", 4.0), gauge("two", 4.0)]);
+    // Both are given back on this thread, mixed.
+    drop(bodies);
     let held = series(&snapshotter, "singleflight_buffered_bytes");
     let all = held.iter().map(|(_, value)| match value {
         DebugValue::Gauge(bytes) => bytes.into_inner(),
@@ -615,25 +579,17 @@ fn every_metric_is_described_with_its_unit() {
     }
 }
 
-#[test]
-fn a_flight_counts_for_as_long_as_it_lasts() {
+#[tokio::test(start_paused = true)]
+async fn a_flight_counts_for_as_long_as_it_lasts() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let origin = Origin::page();
-            let mut service = SingleflightLayer::new().layer(origin.clone());
-            let call = service.call(get("/"));
-            tokio::time::advance(std::time::Duration::from_millis(1500)).await;
-            origin.admit(1);
-            call.await.unwrap();
-        });
-    });
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let origin = Origin::page();
+    let mut service = SingleflightLayer::new().layer(origin.clone());
+    let call = service.call(get("/"));
+    tokio::time::advance(std::time::Duration::from_millis(1500)).await;
+    origin.admit(1);
+    call.await.unwrap();
     assert_eq!(value(&snapshotter, "singleflight_flight_seconds", ""), 1.5);
 }
 

@@ -18,16 +18,17 @@ use http_body_util::Empty;
 use tokio::sync::{mpsc, oneshot};
 use tower::{BoxError, Layer, Service};
 use tower_singleflight::{
-    Handle, KeyExtractor, ResponseBody, Singleflight, SingleflightLayer, method_and_uri,
+    Handle, KeyExtractor, ResponseBody, Singleflight, SingleflightLayer, future, method_and_uri,
 };
 
-use super::poll_once;
+use super::{get, poll_once, settle};
 
 pub(crate) type Key = (Method, Uri);
 pub(crate) type KeyOf = fn(&request::Parts) -> Option<Key>;
 pub(crate) type Req = Request<Empty<Bytes>>;
 pub(crate) type Copied = Response<ResponseBody<Mock>>;
 pub(crate) type Layered<X = KeyOf> = Singleflight<ByHand, X>;
+pub(crate) type Asked<X = KeyOf> = future::ResponseFuture<ByHand, X, Empty<Bytes>, Mock>;
 
 /// A layer whose key is the method and the URI.
 pub(crate) fn layer() -> SingleflightLayer<KeyOf> {
@@ -44,6 +45,27 @@ pub(crate) fn stack<X: KeyExtractor>(
 ) -> (Layered<X>, Calls, Handle<X::Key>) {
     let (mocked, origin) = origin();
     (layer.layer(mocked), origin, layer.handle())
+}
+
+/// One who leads and has been polled, and one who follows and has not.
+#[track_caller]
+pub(crate) fn leader_and_follower<X: KeyExtractor>(service: &mut Layered<X>) -> [Asked<X>; 2] {
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    [leader, service.call(get("/page"))]
+}
+
+/// One who leads alone, and reads a body of this length, or of which nothing is known.
+#[track_caller]
+pub(crate) fn lone_leader<X: KeyExtractor>(
+    service: &mut Layered<X>,
+    origin: &mut Calls,
+    len: Option<u64>,
+) -> (Feed, ResponseBody<Mock>) {
+    let mut leader = service.call(get("/page"));
+    assert_pending(&mut leader);
+    let feed = origin.call().begin_of(len);
+    (feed, now(&mut leader).into_body())
 }
 
 // ===== the origin =====
@@ -122,12 +144,18 @@ impl Call {
 
     /// A head with a body of which nothing is known.
     pub(crate) fn begin(self) -> Feed {
-        self.begin_with(Response::builder(), SizeHint::new())
+        self.begin_of(None)
     }
 
     /// A head with a body of a known length.
     pub(crate) fn begin_known(self, len: u64) -> Feed {
-        self.begin_with(Response::builder(), SizeHint::with_exact(len))
+        self.begin_of(Some(len))
+    }
+
+    /// A head with a body of this length, or of which nothing is known.
+    pub(crate) fn begin_of(self, len: Option<u64>) -> Feed {
+        let hint = len.map_or_else(SizeHint::new, SizeHint::with_exact);
+        self.begin_with(Response::builder(), hint)
     }
 
     pub(crate) fn begin_with(self, head: http::response::Builder, hint: SizeHint) -> Feed {
@@ -364,6 +392,21 @@ where
             Ok(data) => Polled::Data(data),
             Err(frame) => Polled::Trailers(frame.into_trailers().expect("a kind of frame")),
         },
+    }
+}
+
+/// What a body gives next. One that has nothing is polled once more, when everything else has come to rest.
+pub(crate) async fn next<B>(body: &mut ResponseBody<B>) -> Polled
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    match frame(body) {
+        Polled::Pending => {
+            settle().await;
+            frame(body)
+        }
+        polled => polled,
     }
 }
 

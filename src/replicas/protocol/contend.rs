@@ -16,11 +16,10 @@ const RETRIES: u32 = 2;
 impl<L: Local> Protocol<L> {
     /// Contends again for the callers that the last answer did not cover; those below `asked` have asked.
     pub(crate) fn again(&mut self, id: EntryId, asked: u64, now: Time) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let patience = self.settings.patience;
+        let Some(entry) = self.entry(id) else { return };
         entry.asked = entry.asked.max(asked);
-        entry.budget = self.settings.patience;
+        entry.budget = patience;
         entry.retries = 0;
         self.ask(id, None, now);
     }
@@ -41,23 +40,20 @@ impl<L: Local> Protocol<L> {
             self.settle(id, ContestOutcome::Alone(why), now);
             return;
         }
-        // Left over if an answer came before the store's reply.
-        let old = entry.attempt.take();
-        self.named.remove(&entry.flight);
-        let digest = entry.digest;
-        if let Some(attempt) = old {
-            self.orphan(&attempt, now);
-        }
-        self.send_away(id);
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let (digest, asked) = (entry.digest, entry.asked);
         let join = Address {
             digest,
             flight: FlightId((self.ids)()),
             seat: Seat((self.ids)()),
         };
-        let asked = entry.asked;
+        // Left over if an answer came before the store's reply.
+        let old = entry.attempt.take();
+        self.named.remove(&entry.flight);
+        if let Some(attempt) = old {
+            self.orphan(&attempt, now);
+        }
+        self.send_away(id);
+        let Some(entry) = self.entry(id) else { return };
         entry.flight = join.flight;
         entry.attempt = Some(Attempt {
             join,
@@ -81,9 +77,7 @@ impl<L: Local> Protocol<L> {
 
     /// Contends again; its present seat may still be answered until it leads.
     pub(super) fn ask_again(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let Some(entry) = self.entry(id) else { return };
         match &entry.phase {
             Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => {
                 entry.earlier.push(*at);
@@ -114,9 +108,7 @@ impl<L: Local> Protocol<L> {
         let Some(id) = self.asked.remove(&flight) else {
             return;
         };
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let Some(entry) = self.entry(id) else { return };
         let Some(attempt) = entry.attempt.take() else {
             return;
         };

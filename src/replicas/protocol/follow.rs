@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     AloneReason, Command, ContestOutcome, EntryId, Local, NotShared, Protocol, Time,
-    entry::{Followed, Following, Phase, SeatAt},
+    entry::{Entry, Followed, Following, Phase, SeatAt},
 };
 use crate::replicas::{
     id::{Inbox, Seat},
@@ -16,9 +16,7 @@ use crate::replicas::{
 impl<L: Local> Protocol<L> {
     /// One more caller has joined the local flight, with this number.
     pub(crate) fn one_more(&mut self, id: EntryId, number: u64, now: Time) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let Some(entry) = self.entry(id) else { return };
         entry.asked = entry.asked.max(number + 1);
         self.announce(id, now);
         self.schedule(id);
@@ -26,13 +24,11 @@ impl<L: Local> Protocol<L> {
 
     /// Announces new callers to the leader, if an announcement is due.
     fn announce(&mut self, id: EntryId, now: Time) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        let Phase::Following(following) = &mut entry.phase else {
-            return;
-        };
-        if entry.asked > following.announced && now >= following.cover_from {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && let Phase::Following(following) = &mut entry.phase
+            && entry.asked > following.announced
+            && now >= following.cover_from
+        {
             following.announced = entry.asked;
             following.cover_from = now + self.settings.cover;
             let (to, asked) = (following.at.address(entry.digest), entry.asked);
@@ -44,10 +40,9 @@ impl<L: Local> Protocol<L> {
     // ===== the leader's messages =====
 
     pub(super) fn here(&mut self, to: Address, now: Time) {
-        let Some((id, SeatAt::Now)) = self.own_seat(&to) else {
-            return;
-        };
-        if let Some(entry) = self.entries.get_mut(&id) {
+        if let Some((id, SeatAt::Now)) = self.own_seat(&to)
+            && let Some(entry) = self.entry(id)
+        {
             entry.heard = now;
             if let Phase::Following(following) = &mut entry.phase {
                 following.probed = false;
@@ -59,9 +54,7 @@ impl<L: Local> Protocol<L> {
         let Some((id, at)) = self.own_seat(&to) else {
             return;
         };
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let Some(entry) = self.entry(id) else { return };
         match (&entry.phase, &mut entry.attempt, at) {
             (Phase::Following(following), _, SeatAt::Now) if following.at.inbox == from => {
                 self.ask_again(id, Some(to.flight), now);
@@ -72,16 +65,9 @@ impl<L: Local> Protocol<L> {
     }
 
     pub(super) fn alone(&mut self, to: Address, reason: NotShared, now: Time) {
-        match self.own_seat(&to) {
-            Some((id, SeatAt::Now | SeatAt::Asked)) => {
-                self.settle_by(
-                    id,
-                    ContestOutcome::Alone(AloneReason::Told(reason)),
-                    Some(to.seat),
-                    now,
-                );
-            }
-            Some((_, SeatAt::Earlier)) | None => {}
+        if let Some((id, SeatAt::Now | SeatAt::Asked)) = self.own_seat(&to) {
+            let outcome = ContestOutcome::Alone(AloneReason::Told(reason));
+            self.settle_by(id, outcome, Some(to.seat), now);
         }
     }
 
@@ -103,10 +89,7 @@ impl<L: Local> Protocol<L> {
         self.calls.remember(to.digest, took);
         match body {
             AnswerBody::Inline(body) => {
-                let outcome = match body.len() <= self.settings.max_body {
-                    true => ContestOutcome::Answer { body, covered },
-                    false => ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
-                };
+                let outcome = self.answer_of(body, covered);
                 self.settle_by(id, outcome, Some(to.seat), now);
             }
             AnswerBody::Stored(value) => {
@@ -149,40 +132,28 @@ impl<L: Local> Protocol<L> {
 
     /// The body of an answer, if the store had it.
     pub(crate) fn fetched(&mut self, seat: Seat, body: Option<Bytes>, now: Time) {
-        let Some(&id) = self.seats.get(&seat) else {
-            return;
-        };
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        let Phase::Fetching { from, covered, .. } = entry.phase else {
-            return;
-        };
-        if from.seat != seat {
-            return;
-        }
-        match body {
-            Some(body) if body.len() <= self.settings.max_body => {
-                self.settle(id, ContestOutcome::Answer { body, covered }, now);
+        if let Some((id, entry)) = self.seated(seat)
+            && let Phase::Fetching { from, covered, .. } = entry.phase
+            && from.seat == seat
+        {
+            match body {
+                Some(body) => self.settle(id, self.answer_of(body, covered), now),
+                None => self.ask_again(id, Some(from.flight), now),
             }
-            Some(_) => self.settle(
-                id,
-                ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
-                now,
-            ),
-            None => self.ask_again(id, Some(from.flight), now),
+        }
+    }
+
+    fn answer_of(&self, body: Bytes, covered: u64) -> ContestOutcome {
+        match body.len() <= self.settings.max_body {
+            true => ContestOutcome::Answer { body, covered },
+            false => ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge)),
         }
     }
 
     /// How many replicas received the probe of `seat`: none if its leader's process is gone.
     pub(crate) fn heard(&mut self, seat: Seat, receivers: usize, now: Time) {
-        let Some(&id) = self.seats.get(&seat) else {
-            return;
-        };
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        if let Phase::Following(following) = &entry.phase
+        if let Some((id, entry)) = self.seated(seat)
+            && let Phase::Following(following) = &entry.phase
             && following.at.seat == seat
             && receivers == 0
         {
@@ -192,8 +163,13 @@ impl<L: Local> Protocol<L> {
 
     /// The entry that has the seat `to`, and which of its seats it is.
     fn own_seat(&self, to: &Address) -> Option<(EntryId, SeatAt)> {
-        let &id = self.seats.get(&to.seat)?;
-        Some((id, self.entries.get(&id)?.seat_at(to)?))
+        let (id, entry) = self.seated(to.seat)?;
+        Some((id, entry.seat_at(to)?))
+    }
+
+    fn seated(&self, seat: Seat) -> Option<(EntryId, &Entry<L>)> {
+        let &id = self.seats.get(&seat)?;
+        Some((id, self.entries.get(&id)?))
     }
 
     // ===== time =====
@@ -256,13 +232,12 @@ impl<L: Local> Protocol<L> {
         };
         if let ContestOutcome::Answer { .. } = outcome {
             // It makes no call, so nobody may join or wait for one.
-            let flight = entry.flight;
-            self.named.remove(&flight);
+            self.named.remove(&entry.flight);
             self.send_away(id);
         } else {
             entry.began = Some(now);
         }
-        if let Some(entry) = self.entries.get_mut(&id) {
+        if let Some(entry) = self.entry(id) {
             entry.phase = Phase::Told(Some(outcome));
         }
         self.out.push(super::Output::Settled(id));

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Command, EntryId, Local, NotShared, Output, Protocol, Refusal, Time, Unjoined, entry::Follower,
+    Command, EntryId, Local, NotShared, Output, Protocol, Refusal, Time, Unjoined,
+    entry::{Entry, Follower},
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox},
@@ -63,12 +64,15 @@ impl<L: Local> Protocol<L> {
         }
     }
 
+    /// The entry that has the seat `to`, or had it, or may get it.
+    fn named(&mut self, to: &Address) -> Option<(EntryId, &mut Entry<L>)> {
+        let &id = self.named.get(&to.flight)?;
+        let entry = self.entries.get_mut(&id)?;
+        (entry.digest == to.digest).then_some((id, entry))
+    }
+
     fn follower(&mut self, to: &Address) -> Option<&mut Follower<L::Seat>> {
-        let entry = self.entries.get_mut(self.named.get(&to.flight)?)?;
-        if entry.digest != to.digest {
-            return None;
-        }
-        entry.followers.get_mut(&to.seat)
+        self.named(to)?.1.followers.get_mut(&to.seat)
     }
 
     pub(super) fn cover(&mut self, to: Address, inbox: Inbox, asked: u64, now: Time) {
@@ -102,15 +106,9 @@ impl<L: Local> Protocol<L> {
 
     pub(super) fn left(&mut self, to: Address) {
         self.taken(to.seat);
-        let Some(&id) = self.named.get(&to.flight) else {
+        let Some((id, entry)) = self.named(&to) else {
             return;
         };
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        if entry.digest != to.digest {
-            return;
-        }
         entry.remember_left(to.seat);
         if let Some(follower) = entry.followers.remove(&to.seat) {
             self.out.push(Output::Leave(follower.seat));
@@ -120,10 +118,9 @@ impl<L: Local> Protocol<L> {
 
     /// Tells its followers to contend again.
     pub(super) fn send_away(&mut self, id: EntryId) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        let (digest, flight, from) = (entry.digest, entry.flight, self.inbox);
+        let from = self.inbox;
+        let Some(entry) = self.entry(id) else { return };
+        let (digest, flight) = (entry.digest, entry.flight);
         for (seat, follower) in std::mem::take(&mut entry.followers) {
             let to = Address {
                 digest,
@@ -139,11 +136,10 @@ impl<L: Local> Protocol<L> {
 
     /// The reply to a renewal: whether `flight` still had its lease.
     pub(crate) fn renewed(&mut self, flight: FlightId, is_ours: bool) {
-        let Some(&id) = self.named.get(&flight) else {
-            return;
-        };
-        let entry = self.entries.get_mut(&id).filter(|_| !is_ours);
-        if let Some(entry) = entry {
+        if let Some(&id) = self.named.get(&flight)
+            && !is_ours
+            && let Some(entry) = self.entry(id)
+        {
             // Another flight leads, or soon will. Followers that have joined are still answered.
             entry.lease = None;
             self.schedule(id);
@@ -154,29 +150,23 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let (digest, flight) = (entry.digest, entry.flight);
         let silent = self.settings.silent();
-        let is_silent = |follower: &Follower<_>| now.saturating_sub(follower.heard) >= silent;
-        let followers = &mut entry.followers;
-        let gone = followers.iter().filter(|(_, follower)| is_silent(follower));
-        let gone: Vec<_> = gone.map(|(&seat, _)| seat).collect();
-        let gone = gone.iter().filter_map(|seat| followers.remove(seat));
-        let gone: Vec<_> = gone.collect();
-        let renew = entry.lease.is_some_and(|at| now >= at);
-        if renew {
+        entry.followers.retain(|_, follower| {
+            let is_silent = now.saturating_sub(follower.heard) >= silent;
+            if is_silent {
+                self.out.push(Output::Leave(follower.seat.clone()));
+            }
+            !is_silent
+        });
+        if entry.lease.is_some_and(|at| now >= at) {
             entry.lease = Some(now + self.settings.lease / 3);
-        }
-        let seats = gone.into_iter().map(|follower| follower.seat);
-        self.out.extend(seats.map(Output::Leave));
-        if renew {
+            let (digest, flight) = (entry.digest, entry.flight);
             self.command(Command::Renew { digest, flight });
         }
     }
 
     pub(super) fn release(&mut self, id: EntryId) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let Some(entry) = self.entry(id) else { return };
         if entry.lease.take().is_some() {
             let (digest, flight) = (entry.digest, entry.flight);
             self.command(Command::Release { digest, flight });
@@ -194,10 +184,9 @@ impl<L: Local> Protocol<L> {
             return false;
         };
         entry.ended = true;
-        let began = entry.began;
-        let digest = entry.digest;
-        if let Some(began) = began {
-            self.calls.remember(digest, now.saturating_sub(began));
+        if let Some(began) = entry.began {
+            let took = now.saturating_sub(began);
+            self.calls.remember(entry.digest, took);
         }
         self.release(id);
         let is_followed = !self.entries[&id].followers.is_empty();
@@ -209,9 +198,7 @@ impl<L: Local> Protocol<L> {
 
     /// Answers followers at other replicas, and removes the entry.
     pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, NotShared>, now: Time) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+        let Some(entry) = self.entry(id) else { return };
         let followers = std::mem::take(&mut entry.followers);
         let (digest, flight) = (entry.digest, entry.flight);
         let took = entry.began.map_or(now, |began| now.saturating_sub(began));
@@ -255,44 +242,38 @@ impl<L: Local> Protocol<L> {
 
     /// Later callers of this key or target make a new call, at all replicas. Callers that have joined go on.
     pub(crate) fn forget(&mut self, name: Digest) {
-        self.shut_all_of(name);
-        if self.breaker.is_up() {
-            // The next local flight to contend sends its join after this.
-            let from = self.inbox;
-            self.command(Command::TellAll(Message::Forget { from, name }));
-        }
+        self.shut_all(Some(name));
+        let from = self.inbox;
+        self.tell_all(Message::Forget { from, name });
     }
 
     pub(crate) fn forget_all(&mut self) {
-        let ids: Vec<_> = self.entries.keys().copied().collect();
-        for id in ids {
-            self.shut(id);
-        }
+        self.shut_all(None);
+        let from = self.inbox;
+        self.tell_all(Message::ForgetAll { from });
+    }
+
+    /// The next local flight to contend sends its join after this.
+    fn tell_all(&mut self, message: Message) {
         if self.breaker.is_up() {
-            let from = self.inbox;
-            self.command(Command::TellAll(Message::ForgetAll { from }));
+            self.command(Command::TellAll(message));
         }
     }
 
-    /// Another replica has forgotten this key or target.
-    pub(super) fn forgotten(&mut self, name: Digest) {
-        for id in self.shut_all_of(name) {
+    /// Another replica has forgotten this key or target, or all.
+    pub(super) fn forgotten(&mut self, name: Option<Digest>) {
+        for id in self.shut_all(name) {
             let local = self.entries[&id].local.clone();
             self.out.push(Output::Detach(local));
         }
     }
 
-    pub(super) fn all_forgotten(&mut self) {
-        let ids: Vec<_> = self.entries.keys().copied().collect();
-        for id in ids {
-            self.shut(id);
-            let local = self.entries[&id].local.clone();
-            self.out.push(Output::Detach(local));
-        }
-    }
-
-    fn shut_all_of(&mut self, name: Digest) -> Vec<EntryId> {
-        let ids = self.by_digest.get(&name).cloned().unwrap_or_default();
+    /// Shuts the entries of a key or target, or all.
+    pub(super) fn shut_all(&mut self, name: Option<Digest>) -> Vec<EntryId> {
+        let ids: Vec<_> = match name {
+            Some(name) => self.by_digest.get(&name).cloned().unwrap_or_default(),
+            None => self.entries.keys().copied().collect(),
+        };
         for &id in &ids {
             self.shut(id);
         }
@@ -300,7 +281,7 @@ impl<L: Local> Protocol<L> {
     }
 
     /// Nobody joins it any more; callers that have joined go on.
-    pub(super) fn shut(&mut self, id: EntryId) {
+    fn shut(&mut self, id: EntryId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.open = false;
         }

@@ -356,7 +356,9 @@ impl<L: Local> Protocol<L> {
         }
         if now >= self.next_beat {
             self.next_beat = now + self.settings.beat;
-            self.sweep(now);
+            // P7
+            self.orphans.retain(|_, orphan| orphan.until > now);
+            self.forget_expired(now);
             let number = self.breaker.beat(now);
             self.tell(self.inbox, Message::Echo { number });
         }
@@ -376,12 +378,6 @@ impl<L: Local> Protocol<L> {
             self.due_as_leader(id, now);
             self.schedule(id);
         }
-    }
-
-    /// Drops what has expired (P7).
-    fn sweep(&mut self, now: Time) {
-        self.orphans.retain(|_, orphan| orphan.until > now);
-        self.forget_expired(now);
     }
 
     /// Sets an entry's timer to its next deadline.
@@ -426,10 +422,14 @@ impl<L: Local> Protocol<L> {
                     self.open_breaker(now);
                 }
             }
-            Message::Forget { from, name } if from != self.inbox => self.forgotten(name),
-            Message::ForgetAll { from } if from != self.inbox => self.all_forgotten(),
+            Message::Forget { from, name } if from != self.inbox => self.forgotten(Some(name)),
+            Message::ForgetAll { from } if from != self.inbox => self.forgotten(None),
             Message::Forget { .. } | Message::ForgetAll { .. } => {}
         }
+    }
+
+    fn entry(&mut self, id: EntryId) -> Option<&mut Entry<L>> {
+        self.entries.get_mut(&id)
     }
 
     fn command(&mut self, command: Command) {
@@ -452,11 +452,8 @@ impl<L: Local> Protocol<L> {
         asked: u64,
         now: Time,
     ) -> EntryId {
-        let older = self.by_digest.get(&digest).cloned().unwrap_or_default();
-        for id in older {
-            // P6
-            self.shut(id);
-        }
+        // P6
+        self.shut_all(Some(digest));
         let id = EntryId(self.next);
         self.next += 1;
         let entry = Entry::new(digest, target, local, asked, self.settings.patience);
@@ -494,7 +491,7 @@ impl<L: Local> Protocol<L> {
         };
         if entry.waits() {
             self.withdraw(id, None);
-            if let Some(entry) = self.entries.get_mut(&id) {
+            if let Some(entry) = self.entry(id) {
                 entry.phase = Phase::Told(None);
             }
         }

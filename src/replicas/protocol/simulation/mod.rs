@@ -11,7 +11,8 @@
 //! | `weather` | what the network and the machines do |
 //! | `schedule` | what a seed makes: the weather, who comes, what fails |
 //! | `event` | what can happen |
-//! | `world` | the replicas, the store, and one event after the other |
+//! | `world` | the replicas and the store |
+//! | `run` | one event after the other |
 //! | `flight` | a local flight, its callers and its call |
 //! | `flights` | callers who come and go, and what becomes of their flights |
 //! | `network` | what is sent, and how it arrives |
@@ -28,6 +29,7 @@ mod observed;
 mod promises;
 mod rng;
 mod rules;
+mod run;
 mod schedule;
 mod weather;
 mod world;

@@ -40,21 +40,18 @@ async fn a_store_that_has_stopped_costs_patience_once() {
 }
 
 /// A burst whose call takes a second; in its middle `fail` happens, and after `lasts` `mend`.
-async fn a_failure_midway(
-    server: &Server,
-    proxy: &Proxy,
-    fail: impl Fn(&Server, &Proxy),
-    mend: impl Fn(&Server, &Proxy),
-) {
+async fn a_failure_midway(fail: impl Fn(&Server, &Proxy), mend: impl Fn(&Server, &Proxy)) {
+    let server = Server::start(Kind::Redis).await;
+    let proxy = Proxy::start(server.port()).await;
     let fleet = Fleet::start(4, &Settings::new(&proxy.url())).await;
     let call = ms(1000);
     let burst = fleet.burst("a", 250, call, 100);
     let failing = async {
         fleet.calls_reach(1).await;
         sleep(ms(300)).await;
-        fail(server, proxy);
+        fail(&server, &proxy);
         sleep(ms(1000)).await;
-        mend(server, proxy);
+        mend(&server, &proxy);
     };
     let (got, ()) = tokio::join!(burst, failing);
     show("fails midway in a call of 1 s", &got);
@@ -71,11 +68,7 @@ async fn a_failure_midway(
 #[tokio::test]
 async fn a_store_that_stops_midway_sends_everybody_on() {
     let _turn = one_at_a_time().await;
-    let server = Server::start(Kind::Redis).await;
-    let proxy = Proxy::start(server.port()).await;
     a_failure_midway(
-        &server,
-        &proxy,
         |server, _| server.stop(true),
         |server, _| server.stop(false),
     )
@@ -85,11 +78,7 @@ async fn a_store_that_stops_midway_sends_everybody_on() {
 #[tokio::test]
 async fn a_black_hole_midway_sends_everybody_on() {
     let _turn = one_at_a_time().await;
-    let server = Server::start(Kind::Redis).await;
-    let proxy = Proxy::start(server.port()).await;
     a_failure_midway(
-        &server,
-        &proxy,
         |_, proxy| proxy.black_hole(true),
         |_, proxy| proxy.black_hole(false),
     )
@@ -99,9 +88,7 @@ async fn a_black_hole_midway_sends_everybody_on() {
 #[tokio::test]
 async fn a_cut_connection_midway_sends_everybody_on() {
     let _turn = one_at_a_time().await;
-    let server = Server::start(Kind::Redis).await;
-    let proxy = Proxy::start(server.port()).await;
-    a_failure_midway(&server, &proxy, |_, proxy| proxy.cut(), |_, _| ()).await;
+    a_failure_midway(|_, proxy| proxy.cut(), |_, _| ()).await;
 }
 
 #[tokio::test]
