@@ -110,6 +110,15 @@ impl Replica {
         (entry, flight)
     }
 
+    /// A local flight ends with this answer, for a follower in [`SEAT`].
+    fn answer(&mut self, answer: Bytes) -> FlightId {
+        let (entry, flight) = self.lead_followed();
+        assert!(self.end(entry));
+        self.commands();
+        self.protocol.answer(entry, Ok(answer), NOW);
+        flight
+    }
+
     /// A local flight waits for [`FLIGHT`]; its script.
     fn follow(&mut self) -> (EntryId, Address) {
         let (entry, script) = self.contend();
@@ -412,10 +421,7 @@ fn a_lease_that_was_lost_is_neither_renewed_nor_released() {
 #[test]
 fn where_a_large_answer_is_is_told_once_the_store_has_it() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let flight = replica.answer(LARGE);
     let value = replica.put();
     // Until then it has its seat.
     let to = address(flight, SEAT);
@@ -435,10 +441,7 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
 #[test]
 fn a_large_answer_that_the_store_refuses_sends_followers_on() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let flight = replica.answer(LARGE);
     let value = replica.put();
     replica.protocol.stored(value, Err(Refused));
     assert_eq!(replica.told(), [too_large(flight)]);
@@ -448,9 +451,7 @@ fn a_large_answer_that_the_store_refuses_sends_followers_on() {
 #[test]
 fn a_large_answer_whose_link_breaks_is_waited_for_by_nobody() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let flight = replica.answer(LARGE);
     replica.protocol.unlinked(NOW);
     replica.protocol.linked(NOW);
     replica.commands();
@@ -478,11 +479,7 @@ fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
 #[test]
 fn an_answer_over_the_limit_goes_nowhere() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    let answer = Ok(Bytes::from_static(&[0; 65]));
-    replica.protocol.answer(entry, answer, NOW);
+    let flight = replica.answer(Bytes::from_static(&[0; 65]));
     assert_eq!(
         replica.commands(),
         [Command::Tell(INBOX, too_large(flight))]
@@ -493,11 +490,7 @@ fn an_answer_over_the_limit_goes_nowhere() {
 #[test]
 fn an_answer_as_large_as_the_limit_goes_into_the_store() {
     let mut replica = Replica::new();
-    let (entry, _) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    let answer = Ok(Bytes::from_static(&[0; 64]));
-    replica.protocol.answer(entry, answer, NOW);
+    replica.answer(Bytes::from_static(&[0; 64]));
     replica.put();
 }
 
