@@ -63,18 +63,18 @@ fn a_flight_keeps_no_buffer_that_its_request_was_read_into() {
 }
 
 #[test]
-fn a_key_of_a_path_is_one_allocation_and_none_once_another_has_been_dropped() {
+fn a_key_of_a_path_is_one_allocation_and_none_once_another_is_dropped() {
     let request = get("/page?number=1").into_parts().0;
     let extractor = RequestKeyExtractor::new();
     // The secret of the process is made once.
-    let first = extractor.extract(&request);
+    let _first = extractor.extract(&request);
     let before = allocated().0;
-    let second = extractor.extract(&request);
-    assert_eq!(allocated().0 - before, 1, "{second:?}");
-    drop(first);
+    let key = extractor.extract(&request);
+    assert_eq!(allocated().0 - before, 1, "{key:?}");
+    drop(key);
     let before = allocated().0;
-    let third = extractor.extract(&request);
-    assert_eq!(allocated().0 - before, 0, "{third:?}");
+    let key = extractor.extract(&request);
+    assert_eq!(allocated().0 - before, 0, "{key:?}");
 }
 
 /// As a client makes it: the value is a slice of the buffer that the whole head was read into.
