@@ -149,18 +149,6 @@ impl<K, V, C> Table<K, V, C> {
         flight.count_in();
         Some(Caller::follower(flight))
     }
-
-    /// The first flight that `matches`.
-    pub(super) fn find(
-        &self,
-        hash: u64,
-        mut matches: impl FnMut(&K) -> bool,
-    ) -> Option<Arc<Flight<K, V, C>>> {
-        let shard = self.shard(hash);
-        let mut entries = shard.lock();
-        let number = entries.find(hash, |entry| matches(entry.key()))?.number();
-        entries.make_whole(shard, hash, number)
-    }
 }
 
 #[cfg(feature = "redis")]
@@ -217,10 +205,7 @@ impl<K, V, C> Table<K, V, C> {
             flights.map(Arc::clone).collect::<Vec<_>>()
         })
     }
-}
 
-#[cfg(any(feature = "http", feature = "redis"))]
-impl<K, V, C> Table<K, V, C> {
     /// All flights, one shard after the other, so this is not a snapshot.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Flight<K, V, C>>> {
         self.shards

@@ -81,13 +81,12 @@ impl<K, V> ReplicatedFlights<K, V> {
         // First the other replicas, so that nobody there joins when nobody here may.
         self.client.forget_target(self.target(key));
         let hash = self.table.hash(key);
-        let found = self.table.find(hash, |other| other.borrow() == key);
-        found.is_some_and(|flight| flight.detach())
+        self.table.detach(hash, |other| other.borrow() == key)
     }
 
     pub(super) fn forget_all(&self) -> usize {
         self.client.forget_all();
-        self.table.all().filter(|flight| flight.detach()).count()
+        self.table.detach_all()
     }
 
     pub(super) fn waiters<Q>(&self, key: &Q) -> usize

@@ -93,6 +93,35 @@ impl<K, V, C> Table<K, V, C> {
         let entry = entries.find(hash, |entry| matches(entry.key()));
         entry.map_or(0, Entry::callers)
     }
+
+    /// Detaches the first matching flight: nobody joins it any more, and callers that have joined go on. Returns
+    /// whether there was one.
+    pub(super) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let Some(entry) = entries.find(hash, |entry| matches(entry.key())) else {
+            return false;
+        };
+        let number = entry.number();
+        // Before the entry goes, so that its leader finds the flight left aside (T5).
+        let found = entries.make_whole(shard, hash, number).is_some();
+        let unlinked = entries.remove(hash, number);
+        drop(entries);
+        drop(unlinked);
+        found
+    }
+
+    /// Detaches all flights, one shard after the other, and returns their number.
+    pub(super) fn detach_all(&self) -> usize {
+        let detach = |shard: &Arc<Shard<K, V, C>>| {
+            let mut entries = shard.lock();
+            let _flights = entries.make_all_whole(shard);
+            let all = entries.take_all();
+            drop(entries);
+            all.len()
+        };
+        self.shards.iter().map(detach).sum()
+    }
 }
 
 impl<K, V> Table<K, V, ()> {
@@ -117,34 +146,5 @@ impl<K, V> Table<K, V, ()> {
         // Here, not at the end of this function: if its drop panicked there, the returned caller would leak.
         drop(key);
         Admission::Follows(caller)
-    }
-
-    /// Detaches the first matching flight: nobody joins it any more, and callers that have joined go on. Returns
-    /// whether there was one.
-    pub(super) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
-        let shard = self.shard(hash);
-        let mut entries = shard.lock();
-        let Some(entry) = entries.find(hash, |entry| matches(entry.key())) else {
-            return false;
-        };
-        let number = entry.number();
-        // Before the entry goes, so that its leader finds the flight left aside (T5).
-        let found = entries.make_whole(shard, hash, number).is_some();
-        let unlinked = entries.remove(hash, number);
-        drop(entries);
-        drop(unlinked);
-        found
-    }
-
-    /// Detaches all flights, one shard after the other, and returns their number.
-    pub(super) fn detach_all(&self) -> usize {
-        let detach = |shard: &Arc<Shard<K, V, ()>>| {
-            let mut entries = shard.lock();
-            let _flights = entries.make_all_whole(shard);
-            let all = entries.take_all();
-            drop(entries);
-            all.len()
-        };
-        self.shards.iter().map(detach).sum()
     }
 }
