@@ -812,7 +812,7 @@ async fn what_is_forgotten_or_written_at_one_replica_is_joined_at_none() {
 async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
     let fleet = Fleet::new(page).await;
     let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
-    let uris = ["/page", "/list?1", "/list?2"];
+    let uris = ["/page", "/list?1", "/list?2", "/other?1"];
     let ask_all = || uris.map(|uri| tokio::spawn(first.ask(request(uri))));
     let old = ask_all();
     sleep(Duration::from_millis(10)).await;
@@ -823,8 +823,9 @@ async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
     let new = join_all(ask_all()).await;
     let roles = new.into_iter().map(|got| got.expect("no panic").role);
     let roles: Vec<_> = roles.collect();
-    assert_eq!(roles, [Role::Follower, Role::Leader, Role::Follower]);
-    assert_eq!(fleet.calls(), 4);
+    use Role::{Follower, Leader};
+    assert_eq!(roles, [Follower, Leader, Follower, Follower]);
+    assert_eq!(fleet.calls(), 5);
     drop(join_all(old).await);
     fleet.nothing_is_left().await;
 }
