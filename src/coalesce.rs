@@ -162,7 +162,7 @@ where
         ResponseFuture::follow(Follower { caller, own })
     }
 
-    /// For the request's own call: the caller polled this instance ready.
+    /// For the request's own call: this instance may be ready already, and hold a permit.
     fn take_inner(&mut self) -> S
     where
         S: Clone,

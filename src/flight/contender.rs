@@ -176,3 +176,80 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http::{Request, Response};
+    use http_body::{Body, Frame, SizeHint};
+    use http_body_util::Full;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{SingleflightLayer, key::method_and_uri};
+
+    type Look = Box<dyn FnOnce() + Send>;
+
+    /// A body that looks around when it is dropped.
+    struct Looks(Full<Bytes>, Option<Look>);
+
+    impl Body for Looks {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_end_stream()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.0.size_hint()
+        }
+    }
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.1.take().into_iter().for_each(|look| look());
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_from_elsewhere_while_the_body_of_a_complete_response_is_dropped() {
+        let layer = SingleflightLayer::with_key(method_and_uri).finish_abandoned(true);
+        let flights = Arc::clone(&layer.layer(()).shared.flights);
+        let joined = Arc::new(Mutex::new(None));
+        let inner = {
+            let joined = Arc::clone(&joined);
+            service_fn(move |_: Request<Full<Bytes>>| {
+                let (flights, joined) = (Arc::clone(&flights), Arc::clone(&joined));
+                let look = move || {
+                    let flight = flights.table.all().next().expect("it has not ended");
+                    let seen = FlightForReplicas {
+                        flight: Arc::downgrade(&flight),
+                        flights: Arc::downgrade(&flights),
+                        max_waiters: usize::MAX,
+                    };
+                    *joined.lock() = Some(seen.join().is_ok());
+                };
+                let body = Looks(Full::from("page"), Some(Box::new(look)));
+                std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+            })
+        };
+        let request = Request::new(Full::default());
+        let response = layer.layer(inner).oneshot(request).await;
+        assert!(response.is_ok());
+        assert_eq!(*joined.lock(), Some(false));
+        assert_eq!(layer.handle().in_flight(), 0);
+    }
+}

@@ -18,9 +18,12 @@ use tokio::time::{Instant, sleep};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
-    Handle, RequestKey, ResponseBody, Role, SingleflightLayer,
+    Handle, RequestKey, RequestKeyExtractor, ResponseBody, Role, SingleflightLayer,
     error::BoxError,
-    replicas::{MemoryStore, ReplicaClient},
+    replicas::{
+        ContestOutcome, LocalFlight, MemoryStore, RemoteSeat, ReplicaClient, Unjoined,
+        http::{request_name, write_response},
+    },
 };
 
 const CALL: Duration = Duration::from_millis(300);
@@ -346,6 +349,200 @@ async fn a_response_without_a_body_is_shared() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_response_that_is_whole_with_its_head_is_shared_though_each_is_alone_at_its_replica() {
+    for text in ["", "page"] {
+        let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let services = [(); 3].map(|()| {
+            let layer =
+                SingleflightLayer::new().across(ReplicaClient::in_memory(&store), |_, _| ());
+            let calls = Arc::clone(&calls);
+            let inner = tower::service_fn(move |_: Request<String>| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    sleep(CALL).await;
+                    Ok::<_, BoxError>(Response::new(text.to_owned()))
+                }
+            });
+            tower_layer::Layer::layer(&layer, inner)
+        });
+        sleep(Duration::from_millis(50)).await;
+        let asked = services.map(|service| service.oneshot(get(0)));
+        for response in join_all(asked).await {
+            let body = response.expect("a response").into_body().collect().await;
+            assert_eq!(body.expect("a body").to_bytes(), text);
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "{text}");
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(store.keys(), 0);
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as all of its type")]
+fn private(_: &Request<String>, call: usize) -> Result<(Response<()>, Frames), BoxError> {
+    let mut response = Response::new(());
+    let cookie = HeaderValue::from_static("id=1");
+    response.headers_mut().insert("set-cookie", cookie);
+    Ok((response, text(call.to_string())))
+}
+
+fn first_private(
+    request: &Request<String>,
+    call: usize,
+) -> Result<(Response<()>, Frames), BoxError> {
+    match call {
+        0 => private(request, call),
+        _ => page(request, call),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_is_sent_on_from_elsewhere_is_sent_on_whatever_its_leaders_own_call_gives()
+{
+    for says in [private as Says, first_private] {
+        let fleet = Fleet::new(says).await;
+        let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+        let elsewhere = tokio::spawn(first.ask(get(0)));
+        sleep(Duration::from_millis(10)).await;
+        let leader = tokio::spawn(second.ask(get(0)));
+        sleep(Duration::from_millis(10)).await;
+        // It is polled again when all have their responses.
+        let mut follower = Box::pin(second.ask(get(0)));
+        assert!(futures_util::poll!(&mut follower).is_pending());
+        assert_eq!(elsewhere.await.expect("no panic").body, "0");
+        assert_eq!(leader.await.expect("no panic").role, Role::Leader);
+        assert_eq!(follower.await.role, Role::Forwarded);
+        assert_eq!(fleet.calls(), 3);
+        fleet.nothing_is_left().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_unshareable_where_its_flight_is_led_is_not_waited_for_elsewhere() {
+    let fleet = Fleet::of(first_private, |layer| {
+        layer.max_age(Duration::from_millis(160))
+    })
+    .await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let old = tokio::spawn(first.ask(get(0)));
+    sleep(Duration::from_millis(170)).await;
+    let new = tokio::spawn(first.ask(get(0)));
+    sleep(Duration::from_millis(140)).await;
+    assert_eq!(old.await.expect("no panic").body, "0");
+    // The new flight is still in the air.
+    let got = second.ask(get(0)).await;
+    assert_eq!((got.role, fleet.calls()), (Role::Leader, 3));
+    assert_eq!(new.await.expect("no panic").role, Role::Leader);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_off_is_joined_from_nowhere() {
+    let fleet = Fleet::new(page).await;
+    let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
+    let old = tokio::spawn(first.ask(get(0)));
+    sleep(Duration::from_millis(10)).await;
+    first.handle.set_enabled(false);
+    let new = second.ask(get(0)).await;
+    assert_eq!((new.role, fleet.calls()), (Role::Leader, 2));
+    assert_eq!(old.await.expect("no panic").role, Role::Leader);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_call_of_a_lone_leader_asks_the_store_no_more() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    store.takes(Duration::from_millis(40));
+    let layer = SingleflightLayer::new().across(ReplicaClient::in_memory(&store), |_, _| ());
+    let inner = tower::service_fn(async |_: Request<String>| {
+        sleep(Duration::from_millis(60)).await;
+        Ok::<_, BoxError>(Response::new(String::from("body")))
+    });
+    let service = tower_layer::Layer::layer(&layer, inner);
+    sleep(Duration::from_millis(200)).await;
+    for call in 0..3 {
+        let stats = layer.handle().stats().replicas.expect("set above");
+        assert_eq!(stats.alone_short, u64::saturating_sub(call, 1));
+        let response = service.clone().oneshot(get(0)).await;
+        assert!(response.is_ok());
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(store.keys(), 0);
+}
+
+/// A flight at a replica that follows other rules.
+struct Foreign;
+
+impl LocalFlight for Foreign {
+    fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
+        Ok(Arc::new(Self))
+    }
+
+    fn detach(&self) {}
+}
+
+impl RemoteSeat for Foreign {
+    fn start(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_while_its_leader_contends_is_covered_by_the_answer() {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let [first, second] = [(); 2].map(|()| ReplicaClient::in_memory(&store));
+    sleep(Duration::from_millis(50)).await;
+    let names = |client: &ReplicaClient| (client.key(|_| ()), client.target(|_| ()));
+    let (name, target) = names(&first);
+    let mut leader = first.contend(name, target, Arc::new(Foreign), 1, |_| 1);
+    assert_eq!(leader.outcome().await, ContestOutcome::Lead);
+    let (name, target) = names(&second);
+    let mut follower = second.contend(name, target, Arc::new(Foreign), 1, |_| 3);
+    sleep(Duration::from_millis(20)).await;
+    let body = Bytes::from_static(b"page");
+    let answering = leader.end().expect("it is followed");
+    answering.answer(Ok(body.clone()));
+    let covered = 3;
+    assert_eq!(
+        follower.outcome().await,
+        ContestOutcome::Answer { body, covered }
+    );
+    drop(follower);
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(store.keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_replicas_response_is_judged_by_the_rules_here_too() {
+    for (vary, expected) in [("user-agent", Role::Replica), ("*", Role::Leader)] {
+        let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+        let layer = SingleflightLayer::new().across(ReplicaClient::in_memory(&store), |_, _| ());
+        let inner = tower::service_fn(async |_: Request<String>| {
+            Ok::<_, BoxError>(Response::new(String::from("ours")))
+        });
+        let service = tower_layer::Layer::layer(&layer, inner);
+        let other = ReplicaClient::in_memory(&store);
+        sleep(Duration::from_millis(50)).await;
+        let parts = get(0).into_parts().0;
+        let name = request_name(&other, &parts.method, |bytes| {
+            RequestKeyExtractor::new().write_shared(&parts, bytes);
+        });
+        let target = other.target(|_| ());
+        let mut contest = other.contend(name, target, Arc::new(Foreign), 1, |_| 1);
+        assert_eq!(contest.outcome().await, ContestOutcome::Lead);
+        let asked = tokio::spawn(service.oneshot(get(0)));
+        sleep(Duration::from_millis(20)).await;
+        let head = Response::builder().header("vary", vary).body(());
+        let (head, ()) = head.expect("a head").into_parts();
+        let answer = write_response(&head, None, &text("theirs".to_owned()), 100);
+        contest.end().expect("it is followed").answer(answer);
+        let got = asked.await.expect("no panic").expect("a response");
+        assert_eq!(got.extensions().get(), Some(&expected), "{vary}");
+        drop(got);
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!((store.keys(), layer.handle().stats().in_flight), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_an_unshareable_response_every_request_has_its_own_within_two_calls() {
     let fleet = Fleet::new(|_, call| {
         let response = Response::builder().header("set-cookie", format!("id={call}"));
@@ -403,13 +600,15 @@ async fn callers_of_another_variant_than_their_leaders_have_their_response_when_
     let fleet = Fleet::new(varying).await;
     fleet.store.takes(Duration::from_millis(40));
     let began = Instant::now();
+    // In tasks, where nobody is polled who was not woken.
     let ask = |replica: usize, agent, at| {
-        let replica = &fleet.replicas[replica];
-        async move {
+        let service = fleet.replicas[replica].service.clone();
+        tokio::spawn(async move {
             sleep(Duration::from_millis(at)).await;
-            let got = replica.ask(with_agent(agent)).await;
+            let response = service.oneshot(with_agent(agent)).await;
+            let got = read(response.expect("a response")).await;
             (got.role, got.body, began.elapsed())
-        }
+        })
     };
     // Whoever comes late is to have no advantage: it is polled first, and waits where one was who has left.
     let leaves = fleet.replicas[1].ask(with_agent("one"));
@@ -428,8 +627,10 @@ async fn callers_of_another_variant_than_their_leaders_have_their_response_when_
         ask(1, "one", 140),
         // It leads, and meets those of its kind elsewhere.
         ask(2, "three", 150),
+        ask(1, "one", 360),
     ];
-    let all = join_all(asks).await;
+    let all = join_all(asks).await.into_iter();
+    let all: Vec<_> = all.map(|got| got.expect("no panic")).collect();
     let bodies: Vec<_> = all
         .iter()
         .map(|got| std::str::from_utf8(&got.1).expect("text"))
@@ -438,11 +639,12 @@ async fn callers_of_another_variant_than_their_leaders_have_their_response_when_
     let agents: Vec<_> = bodies.iter().map(|body| body.0).collect();
     assert_eq!(
         agents,
-        ["one", "one", "two", "one", "three", "one", "three"]
+        ["one", "one", "two", "one", "three", "one", "three", "one"]
     );
     let calls: Vec<_> = bodies.iter().map(|body| body.1).collect();
     assert_eq!([calls[1], calls[3], calls[5]], ["0"; 3]);
     assert_ne!(calls[0], "0", "it asked too late");
+    assert_eq!(calls[0], calls[7]);
     assert_eq!(fleet.calls(), 4);
     // A copy of what has come from elsewhere.
     assert_eq!([all[3].0, all[5].0], [Role::Replica; 2]);
@@ -637,7 +839,7 @@ async fn what_is_forgotten_or_written_at_one_replica_is_joined_at_none() {
 async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
     let fleet = Fleet::new(page).await;
     let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
-    let uris = ["/page", "/list?1", "/list?2"];
+    let uris = ["/page", "/list?1", "/list?2", "/other?1"];
     let ask_all = || uris.map(|uri| tokio::spawn(first.ask(request(uri))));
     let old = ask_all();
     sleep(Duration::from_millis(10)).await;
@@ -648,8 +850,9 @@ async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
     let new = join_all(ask_all()).await;
     let roles = new.into_iter().map(|got| got.expect("no panic").role);
     let roles: Vec<_> = roles.collect();
-    assert_eq!(roles, [Role::Follower, Role::Leader, Role::Follower]);
-    assert_eq!(fleet.calls(), 4);
+    use Role::{Follower, Leader};
+    assert_eq!(roles, [Follower, Leader, Follower, Follower]);
+    assert_eq!(fleet.calls(), 5);
     drop(join_all(old).await);
     fleet.nothing_is_left().await;
 }

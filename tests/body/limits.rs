@@ -508,6 +508,24 @@ async fn what_a_lone_leader_keeps_gives_way_to_the_next_frame_of_another() {
 }
 
 #[tokio::test]
+async fn what_somebody_has_joined_gives_way_to_nobody_though_its_leader_is_alone_again() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
+    let (_feed, joined) = lone(&mut service, &mut origin, "/joined", "ab").await;
+    drop(now(&mut service.call(get("/joined"))));
+    let (_feed, alone) = lone(&mut service, &mut origin, "/alone", "once").await;
+    let calls = [(); 2].map(|()| service.call(get("/page")));
+    let _page = origin.call().begin_known(6);
+    settle().await;
+    // That which was never joined gave way.
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (2, 8));
+    let mut follower = now(&mut service.call(get("/joined"))).into_body();
+    assert_eq!(frame(&mut follower), data("ab"));
+    assert_eq!(origin.count(), 3);
+    drop((joined, alone, follower, calls));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn what_a_lone_leader_keeps_gives_way_to_no_body_that_outgrows_max_body() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(100));
     let (_feed, alone) = lone(&mut service, &mut origin, "/alone", "alone.").await;

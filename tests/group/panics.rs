@@ -268,6 +268,18 @@ fn a_hash_that_panics_is_its_callers_alone() {
     assert_eq!(group.in_flight(), 0);
 }
 
+/// A drop that panics while something panics already aborts the process.
+#[test]
+fn a_lone_leaders_key_is_dropped_before_its_works_panic_goes_on() {
+    let group: Group<_, ()> = Group::new();
+    let key = BadKey::new();
+    let mut leader = group.run(key.clone(), || async { panic!("boom") });
+    key.drop.store(true, Ordering::SeqCst);
+    let payload = panic_of(|| poll_once(&mut leader));
+    assert_eq!(text(&*payload), "bad key drop");
+    assert_eq!(group.in_flight(), 0);
+}
+
 #[test]
 fn a_joiner_whose_key_panics_when_dropped_is_counted_out_again() {
     let group = Group::new();

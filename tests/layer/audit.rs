@@ -538,6 +538,26 @@ async fn a_flight_that_panics_is_unknown() {
     assert_idle(&pair.handle);
 }
 
+#[tokio::test]
+async fn a_flight_that_panics_is_unknown_before_its_callers_look() {
+    const MEANT: &str = "a shared flight that panics under an audit";
+    hush(MEANT);
+    let (mut service, mut origin, handle) = stack(&layer());
+    let callers = [(); 2].map(|()| service.call(get("/page")));
+    handle.set_audit(1.0);
+    let auditor = service.call(get("/page"));
+    let [first, second] = [origin.call(), origin.call()];
+    second.answer(Response::new(ready(&["page"], SizeHint::new())));
+    read(auditor.await.unwrap()).await;
+    let (feed, mock) = body(SizeHint::new());
+    feed.panic(MEANT);
+    first.answer(Response::new(mock));
+    settle().await;
+    assert_eq!(audits(handle.stats()), UNKNOWN);
+    drop(callers);
+    assert_idle(&handle);
+}
+
 // ===== what does not count =====
 
 #[tokio::test]

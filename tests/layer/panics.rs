@@ -4,9 +4,10 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -106,6 +107,40 @@ async fn a_panic_in_the_future_reaches_all_who_share_it() {
         }
         works(&layer, &mut service).await;
     }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_poll_in_which_somebody_joins_reaches_both() {
+    type Joined = tokio::task::JoinHandle<Result<Response<ResponseBody<Full<Bytes>>>, Infallible>>;
+    type Join = Box<dyn FnOnce() -> Joined + Send>;
+    let join: Arc<Mutex<Option<Join>>> = Arc::default();
+    let joined: Arc<Mutex<Option<Joined>>> = Arc::default();
+    let inner = {
+        let (join, joined) = (Arc::clone(&join), Arc::clone(&joined));
+        service_fn(move |_: Request<Empty<Bytes>>| {
+            let (join, joined) = (Arc::clone(&join), Arc::clone(&joined));
+            async move {
+                let join = join.lock().unwrap().take();
+                if let Some(join) = join {
+                    *joined.lock().unwrap() = Some(join());
+                    panic!("bang");
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"page"))))
+            }
+        })
+    };
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(inner);
+    let mut other = service.clone();
+    *join.lock().unwrap() = Some(Box::new(move || tokio::spawn(other.call(get("/")))));
+    let leader = AssertUnwindSafe(service.call(get("/"))).catch_unwind();
+    let leader = tokio::time::timeout(Duration::from_secs(20), leader).await;
+    let payload = leader.expect("no hang").unwrap_err();
+    assert_eq!(message(&*payload), "bang");
+    let joined = joined.lock().unwrap().take().expect("it has joined");
+    let payload = joined.await.unwrap_err().into_panic();
+    assert_eq!(message(&*payload), "bang");
+    works(&layer, &mut service).await;
 }
 
 #[tokio::test]

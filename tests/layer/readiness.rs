@@ -7,17 +7,20 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use tokio_test::{assert_pending, assert_ready_ok, task};
-use tower::{Layer, Service, limit::ConcurrencyLimitLayer};
+use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_singleflight::{Role, SharedError, SingleflightLayer};
 use tower_test::mock;
 
-use crate::support::{self, Origin, all, ask, assert_idle, count, get, request, roles, settle};
+use crate::support::{
+    self, Origin, all, ask, assert_idle, count, get, request, role, roles, settle,
+};
 
 type Asked = Request<Empty<Bytes>>;
 type Answer = Response<Full<Bytes>>;
@@ -61,6 +64,26 @@ async fn followers_hold_no_permit() {
     origin.open();
     assert_eq!(count(&all(asked).await, Role::Leader), 3);
     assert_eq!(origin.calls(), 3);
+    assert_idle(&layer.handle());
+}
+
+#[tokio::test]
+async fn a_follower_that_is_sent_on_calls_the_instance_that_it_came_to() {
+    let origin = Origin::page_with("set-cookie", "a=b");
+    let layer = SingleflightLayer::new();
+    let mut first = layer.layer(ConcurrencyLimitLayer::new(1).layer(origin.clone()));
+    // The only permit is this instance's, which lives on.
+    let mut limited = ConcurrencyLimitLayer::new(1).layer(origin.clone());
+    ServiceExt::<Asked>::ready(&mut limited).await.unwrap();
+    let mut second = layer.layer(limited);
+    let leader = tokio::spawn(first.call(get("/")));
+    let follower = tokio::spawn(second.call(get("/")));
+    origin.open();
+    assert_eq!(role(&leader.await.unwrap().unwrap()), Role::Leader);
+    let follower = tokio::time::timeout(Duration::from_secs(20), follower).await;
+    let follower = follower.expect("it has a permit").unwrap().unwrap();
+    assert_eq!(role(&follower), Role::Forwarded);
+    assert_eq!(origin.calls(), 2);
     assert_idle(&layer.handle());
 }
 

@@ -121,6 +121,21 @@ async fn a_lone_callers_error_is_of_the_same_make() {
 }
 
 #[tokio::test]
+async fn a_forwarded_callers_error_is_of_the_same_make() {
+    let failing = Failing::new();
+    failing.gate.add_permits(10);
+    let layer = SingleflightLayer::new().max_waiters(1);
+    let mut service = layer.layer(failing.service(BoxError::from));
+    let leader = service.call(get("/"));
+    let error = service.call(get("/")).await.unwrap_err();
+    assert_eq!(layer.handle().stats().forwarded, 1);
+    assert!(error.is::<SharedError>() && !error.is::<Broken>());
+    assert_eq!(SharedError::find(&*error), Some(&Broken(2)));
+    drop(leader);
+    assert_idle(&layer.handle());
+}
+
+#[tokio::test]
 async fn the_error_of_a_bypassed_request_is_the_inner_services_own() {
     let failing = Failing::new();
     failing.gate.add_permits(10);

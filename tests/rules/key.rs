@@ -291,6 +291,7 @@ fn a_host_field_that_repeats_the_authority_adds_nothing() {
     let uri = "http://a.example:80/";
     assert_eq!(key(uri, &[]), key(uri, &[("host", b"A.example:80")]));
     assert_ne!(key(uri, &[]), key(uri, &[("host", b"a.example")]));
+    assert_ne!(key(uri, &[]), key(uri, &[("host", b"u@a.example:80")]));
     // Others may come in several lines, it alone.
     let twice: Fields<'_> = &[("accept", b"a"), ("accept", b"b")];
     assert_eq!(
