@@ -15,7 +15,7 @@ use crate::{
         Admitted, Again, Caller, Candidate, Follower, Identity, Inner, InnerBody, Lead, Leader,
         LeaderRequest, MAX_MOVES, Oneshot, Own, Work,
     },
-    future::{ResponseFuture, Unshareable, Write},
+    future::{AfterResponse, ResponseFuture, Unshareable, Write},
     key::KeyExtractor,
     observe::{CallerSpan, FlightTrace, Reason},
     role::Disposition,
@@ -43,7 +43,8 @@ where
             return self.coalesce(request, moves);
         }
         let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(&self.shared, call, None)
+        let (disposition, after) = (Disposition::NotJoined, AfterResponse::Nothing);
+        ResponseFuture::own(&self.shared, call, disposition, after)
     }
 
     pub(crate) fn count_forwarded(&self, caller: &CallerSpan, reason: Reason) {
@@ -76,13 +77,13 @@ where
         let hash = flights.hash(&key);
         let now = Instant::now();
         if flights.unshareable.contains(hash, now) {
-            let unshareable = Unshareable {
+            let after = AfterResponse::Unshareable(Unshareable {
                 hash,
                 method: parts.method.clone(),
                 has_credentials,
-            };
+            });
             let request = Request::from_parts(parts, body);
-            return self.call_apart(request, Reason::Remembered, Some(unshareable));
+            return self.call_apart(request, Reason::Remembered, after);
         }
         let method = parts.method.clone();
         let flight = self.shared.new_flight(hash, key, method.clone(), now);
@@ -113,7 +114,7 @@ where
                 self.lead(lead, of, trace, request, &span, Disposition::Led)
             }
             Admitted::Begins(caller, response) => self.begin(caller, response, request, moves),
-            Admitted::Full => self.call_apart(request, Reason::Full, None),
+            Admitted::Full => self.call_apart(request, Reason::Full, AfterResponse::Nothing),
             Admitted::Audits(original) => self.call_audited(request, differing, original),
             Admitted::Waits(_) => unreachable!("its head would be where it waits"),
         }
@@ -187,30 +188,33 @@ where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
         self.shared.flights.counters.count(Event::Bypassed(bypass));
-        let way = match bypass {
+        let disposition = match bypass {
             Bypass::Method => Disposition::Method,
             _ => Disposition::Bypassed,
         };
         let (default_key, method) = (self.shared.default_key(), &parts.method);
         let writes = default_key.is_some_and(|key| !rules::is_safe(method) && !key.opts_in(method));
-        let write = writes.then(|| Write::new(&parts));
+        let after = match writes {
+            true => AfterResponse::Write(Write::new(&parts)),
+            false => AfterResponse::Nothing,
+        };
         let call = Oneshot::begin(&mut self.inner, Request::from_parts(parts, body));
-        ResponseFuture::bypassed(&self.shared, call, way, write)
+        ResponseFuture::own(&self.shared, call, disposition, after)
     }
 
-    /// The request can't share a flight. `unshareable`: because its key is known to be unshareable.
+    /// The request can't share a flight.
     fn call_apart<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
         reason: Reason,
-        unshareable: Option<Unshareable>,
+        after: AfterResponse,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     {
         self.count_forwarded(&CallerSpan::current(), reason);
         let call = Oneshot::begin(&mut self.inner, request);
-        ResponseFuture::apart(&self.shared, call, unshareable)
+        ResponseFuture::own(&self.shared, call, Disposition::NotJoined, after)
     }
 
     /// The request makes its own call; its response is compared with that of the flight that it would have joined.
@@ -230,7 +234,8 @@ where
         let call = Oneshot::begin(&mut self.inner, request);
         // Only now, so that nothing delays the call.
         body.catch_up();
-        ResponseFuture::audited(&self.shared, call, auditor)
+        let after = AfterResponse::Audit(auditor);
+        ResponseFuture::own(&self.shared, call, Disposition::NotJoined, after)
     }
 
     /// A follower was moved to a flight that has no leader yet, and is polled first.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What auditors need of a flight that has ended.
-pub(super) struct Taken {
+pub(super) struct TakenOriginal {
     original: Arc<Original>,
     /// If it is shared.
     head: Option<Arc<response::Parts>>,
@@ -31,9 +31,9 @@ pub(super) struct Audited {
     frame: Frame<Bytes>,
 }
 
-// ===== impl Taken =====
+// ===== impl TakenOriginal =====
 
-impl Taken {
+impl TakenOriginal {
     pub(super) fn of<K>(state: &mut State<K>) -> Option<Self> {
         let original = state.original.take()?;
         let head = match &state.stage {
@@ -84,7 +84,7 @@ where
     X: KeyExtractor,
 {
     /// The flight has ended, complete or not.
-    pub(super) fn conclude(&self, taken: Option<Taken>) {
+    pub(super) fn conclude(&self, taken: Option<TakenOriginal>) {
         let Some(taken) = taken else {
             return;
         };
@@ -97,7 +97,7 @@ where
 
     /// The work is dropped or gives up before its end.
     pub(super) fn lose(&self) {
-        let taken = Taken::of(&mut self.flight().data.state());
+        let taken = TakenOriginal::of(&mut self.flight().data.state());
         self.conclude(taken);
     }
 

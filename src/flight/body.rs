@@ -5,7 +5,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
-    audit::{Audited, Taken},
+    audit::{Audited, TakenOriginal},
     context::{Pulled, WorkContext},
     state::Stage,
     verdict,
@@ -150,7 +150,7 @@ where
         let (taken, closed) = {
             let mut state = self.flight().data.state();
             state.buffer.outgrow(&[]);
-            (Taken::of(&mut state), state.close())
+            (TakenOriginal::of(&mut state), state.close())
         };
         drop(closed);
         if let Some(taken) = taken {
@@ -179,7 +179,7 @@ where
                 Some(error) => state.buffer.fail(error),
                 None => state.buffer.finish(),
             }
-            let taken = Taken::of(&mut state);
+            let taken = TakenOriginal::of(&mut state);
             (taken, (state.close(), state.buffer.take_spent()))
         };
         drop(closed);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     candidate::Candidate,
     context::WorkContext,
-    state::{FollowerState, HttpFlight, Number, count_out},
+    state::{Decision, FollowerState, HttpFlight, Number, count_out},
 };
 use crate::{
     group::{caught, drop_quietly},
@@ -127,7 +127,7 @@ where
             };
             let found = moved.unwrap_or_else(|| {
                 let head = head.expect("a request that is not moved is still here");
-                FollowerState::Forwarded(Box::new(head), reason)
+                FollowerState::Decided(Decision::Forward(Box::new(head), reason))
             });
             let late = {
                 let mut state = data.state();
@@ -172,6 +172,6 @@ where
         if caller.flight().is_shared() {
             caller.promote();
         }
-        Some(FollowerState::Moved(caller))
+        Some(FollowerState::Decided(Decision::Move(caller)))
     }
 }

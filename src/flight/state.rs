@@ -140,9 +140,8 @@ pub(crate) enum FollowerState<K> {
     },
     /// The response is shared, but not for it: it is being moved.
     Moving,
-    Moved(Caller<K>),
-    /// There is no flight to move to: it makes its own call.
-    Forwarded(Box<request::Parts>, Reason),
+    /// It has been moved, or it makes its own call because there is no flight to move to.
+    Decided(Decision<K>),
 }
 
 /// What a follower is to do.
@@ -323,13 +322,7 @@ impl<K> State<K> {
 
     /// Whether there is a decision for the follower in `slot` that it may take (S2).
     fn is_decided_for(&self, slot: usize) -> bool {
-        let was_moved = || {
-            let follower = &self.followers[slot];
-            matches!(
-                follower,
-                FollowerState::Moved(_) | FollowerState::Forwarded(..)
-            )
-        };
+        let was_moved = || matches!(self.followers[slot], FollowerState::Decided(_));
         !self.is_moving && (self.is_decided() || was_moved())
     }
 
@@ -345,12 +338,7 @@ impl<K> State<K> {
         }
         let (head, place) = match self.followers.remove(slot) {
             FollowerState::Here { head, place, .. } => (head, place),
-            FollowerState::Moved(caller) => {
-                return Some((Decision::Move(caller), ReaderId::Leader));
-            }
-            FollowerState::Forwarded(head, reason) => {
-                return Some((Decision::Forward(head, reason), ReaderId::Leader));
-            }
+            FollowerState::Decided(decision) => return Some((decision, ReaderId::Leader)),
             FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {

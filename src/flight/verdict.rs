@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use tokio::time::Instant;
 
 use super::{
-    audit::Taken,
+    audit::TakenOriginal,
     context::{Alone, Pulled, WorkContext},
     head::ShareableHead,
     leader::LeaderResponse,
@@ -40,10 +40,10 @@ pub(super) enum Opened {
 }
 
 /// From now on nobody joins the flight. Returns how many followers wait, and what auditors compare with.
-pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<Taken>) {
+pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<TakenOriginal>) {
     let (is_joined, waiting, taken, _head) = {
         let mut state = flight.data.state();
-        let taken = Taken::of(&mut state);
+        let taken = TakenOriginal::of(&mut state);
         (state.is_joined, state.followers.len(), taken, state.close())
     };
     if is_joined {

@@ -15,7 +15,7 @@ use crate::{
     shared::{Flights, HostHash, Resource, Shared},
 };
 
-pub(super) enum AfterResponse {
+pub(crate) enum AfterResponse {
     Nothing,
     /// The key is remembered as unshareable: is it still?
     Unshareable(Unshareable),

@@ -6,5 +6,5 @@ mod after_response;
 mod poll;
 mod response;
 
-pub(crate) use self::after_response::{Unshareable, Write};
+pub(crate) use self::after_response::{AfterResponse, Unshareable, Write};
 pub use self::response::ResponseFuture;

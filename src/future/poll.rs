@@ -130,7 +130,7 @@ where
                     since.ended();
                     let follower = follower.take().expect("looked at just now");
                     match decided(follower, decision) {
-                        Ok(next) => next,
+                        Ok(next) => next.state,
                         Err(error) => {
                             this.state.set(State::Done);
                             return Poll::Ready(Err(error));
@@ -170,7 +170,7 @@ where
 fn decided<S, X, ReqBody, ResBody>(
     follower: Follower<S, X, ReqBody>,
     decision: Decision<X::Key>,
-) -> Result<State<S, X, ReqBody, ResBody>, S::Error>
+) -> Result<ResponseFuture<S, X, ReqBody, ResBody>, S::Error>
 where
     S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
@@ -186,7 +186,7 @@ where
                 true => Again::new(own.service, request, own.moves),
                 false => None,
             };
-            return Ok(State::begin(&shared, caller, response, again));
+            return Ok(ResponseFuture::begin(&shared, caller, response, again));
         }
         Decision::Lead(head) => {
             #[cfg(feature = "redis")]
@@ -197,7 +197,7 @@ where
             #[cfg(not(feature = "redis"))]
             let reason = Reason::Vary;
             let (mut service, request, span) = own.forward(head, reason);
-            return Ok(service.lead_moved(caller, request, &span).state);
+            return Ok(service.lead_moved(caller, request, &span));
         }
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),
         Decision::Fail(head, error) => match error.downcast() {
@@ -220,5 +220,6 @@ where
     };
     let (inner, shared) = (service.inner, service.shared);
     let call = Oneshot::new(inner, request);
-    Ok(State::own(&shared, call, Disposition::Forwarded, after))
+    let disposition = Disposition::Forwarded;
+    Ok(ResponseFuture::own(&shared, call, disposition, after))
 }

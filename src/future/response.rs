@@ -7,9 +7,8 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::after_response::{AfterResponse, Unshareable, Write};
+use super::after_response::AfterResponse;
 use crate::{
-    audit::Auditor,
     flight::{Again, Caller, Follower, Leader, Oneshot},
     key::KeyExtractor,
     observe::WaitTimer,
@@ -83,36 +82,19 @@ where
     S: Service<Request<ReqBody>>,
     X: KeyExtractor,
 {
-    pub(crate) fn bypassed(
+    /// Makes its own call.
+    pub(crate) fn own(
         shared: &Arc<Shared<X>>,
         call: Oneshot<S, ReqBody>,
         disposition: Disposition,
-        write: Option<Write>,
+        after: AfterResponse,
     ) -> Self {
-        let after = write.map_or(AfterResponse::Nothing, AfterResponse::Write);
-        let state = State::own(shared, call, disposition, after);
-        Self { state }
-    }
-
-    /// Could not join a flight. `unshareable`: because its key is known to be unshareable.
-    pub(crate) fn apart(
-        shared: &Arc<Shared<X>>,
-        call: Oneshot<S, ReqBody>,
-        unshareable: Option<Unshareable>,
-    ) -> Self {
-        let after = unshareable.map_or(AfterResponse::Nothing, AfterResponse::Unshareable);
-        let state = State::own(shared, call, Disposition::NotJoined, after);
-        Self { state }
-    }
-
-    /// Makes its own call beside a flight, for an audit.
-    pub(crate) fn audited(
-        shared: &Arc<Shared<X>>,
-        call: Oneshot<S, ReqBody>,
-        auditor: Box<Auditor>,
-    ) -> Self {
-        let after = AfterResponse::Audit(auditor);
-        let state = State::own(shared, call, Disposition::NotJoined, after);
+        let state = State::Own {
+            shared: shared.if_needed(&after),
+            call,
+            disposition,
+            after,
+        };
         Self { state }
     }
 
@@ -121,7 +103,11 @@ where
         leader: Leader<X::Key, ResBody, S::Error>,
         disposition: Disposition,
     ) -> Self {
-        let state = State::lead(shared, leader, disposition);
+        let state = State::Lead {
+            shared: shared.if_needed(&AfterResponse::Nothing),
+            leader,
+            disposition,
+        };
         Self { state }
     }
 
@@ -131,7 +117,12 @@ where
         head: Arc<response::Parts>,
         again: Option<Again<S, X, ReqBody>>,
     ) -> Self {
-        let state = State::begin(shared, caller, head, again);
+        let state = State::Begin {
+            shared: shared.if_needed(&AfterResponse::Nothing),
+            caller: Some(caller),
+            head,
+            again,
+        };
         Self { state }
     }
 
@@ -148,55 +139,6 @@ where
             sleep: None,
         };
         Self { state }
-    }
-}
-
-// ===== impl State =====
-
-impl<S, X, ReqBody, ResBody> State<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    pub(super) fn own(
-        shared: &Arc<Shared<X>>,
-        call: Oneshot<S, ReqBody>,
-        disposition: Disposition,
-        after: AfterResponse,
-    ) -> Self {
-        let shared = shared.if_needed(&after);
-        Self::Own {
-            call,
-            disposition,
-            after,
-            shared,
-        }
-    }
-
-    pub(super) fn lead(
-        shared: &Arc<Shared<X>>,
-        leader: Leader<X::Key, ResBody, S::Error>,
-        disposition: Disposition,
-    ) -> Self {
-        Self::Lead {
-            shared: shared.if_needed(&AfterResponse::Nothing),
-            leader,
-            disposition,
-        }
-    }
-
-    pub(super) fn begin(
-        shared: &Arc<Shared<X>>,
-        caller: Caller<X::Key>,
-        head: Arc<response::Parts>,
-        again: Option<Again<S, X, ReqBody>>,
-    ) -> Self {
-        Self::Begin {
-            shared: shared.if_needed(&AfterResponse::Nothing),
-            caller: Some(caller),
-            head,
-            again,
-        }
     }
 }
 

@@ -53,12 +53,12 @@ struct Trace {
     since: Instant,
     #[cfg(feature = "tracing")]
     span: Span,
-    end: FlightEnd,
+    end: WorkEnd,
 }
 
 #[derive(Clone, Copy)]
-enum FlightEnd {
-    Landed,
+enum WorkEnd {
+    Complete,
     Cancelled,
     Panicked,
 }
@@ -124,7 +124,7 @@ impl<F: Future> Future for Observed<F> {
         let this = self.project();
         let polled = this.trace.within(|| this.future.poll(cx));
         if polled.is_ready() {
-            this.trace.end = FlightEnd::Landed;
+            this.trace.end = WorkEnd::Complete;
         }
         polled
     }
@@ -146,19 +146,19 @@ impl Trace {
             span: Span::new(
                 || tracing::info_span!(target: TARGET, "singleflight", group = &**name),
             ),
-            end: FlightEnd::Cancelled,
+            end: WorkEnd::Cancelled,
         }
     }
 
     /// Calls or polls the work in its span.
     fn within<T>(&mut self, part: impl FnOnce() -> T) -> T {
-        self.end = FlightEnd::Panicked;
+        self.end = WorkEnd::Panicked;
         let done = {
             #[cfg(feature = "tracing")]
             let _entered = self.span.enter();
             part()
         };
-        self.end = FlightEnd::Cancelled;
+        self.end = WorkEnd::Cancelled;
         done
     }
 }
@@ -170,13 +170,13 @@ impl Drop for Trace {
         report(|| {
             let (span, group) = (&self.span.0, &*self.name);
             match self.end {
-                FlightEnd::Landed => {
+                WorkEnd::Complete => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
                 }
-                FlightEnd::Cancelled => {
+                WorkEnd::Cancelled => {
                     tracing::debug!(target: TARGET, parent: span, group, ?duration, "cancelled");
                 }
-                FlightEnd::Panicked => {
+                WorkEnd::Panicked => {
                     tracing::error!(target: TARGET, parent: span, group, ?duration, "panicked");
                 }
             }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The flights of a group across replicas.
-pub(super) struct Replicated<K, V> {
+pub(super) struct ReplicatedFlights<K, V> {
     table: Table<K, V, Data<V>>,
     client: ReplicaClient,
     codec: Arc<dyn Codec<K, V>>,
@@ -43,9 +43,9 @@ struct Seen<K, V>(Weak<Flight<K, V, Data<V>>>);
 /// A hasher that passes what a key hashes to a [`KeyBytes`].
 struct Feed<'a>(&'a mut KeyBytes);
 
-// ===== impl Replicated =====
+// ===== impl ReplicatedFlights =====
 
-impl<K, V> Replicated<K, V> {
+impl<K, V> ReplicatedFlights<K, V> {
     pub(super) fn new(replicas: Replicas, codec: impl Codec<K, V>) -> Self {
         Self::at(replicas.open("group"), codec)
     }
@@ -100,7 +100,7 @@ impl<K, V> Replicated<K, V> {
     }
 }
 
-impl<K, V> Replicated<K, V>
+impl<K, V> ReplicatedFlights<K, V>
 where
     K: Hash + Eq + Send + 'static,
     V: Clone + Send + Sync + 'static,

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Group, replicated::Replicated, run::Run};
+use super::{Group, replicated::ReplicatedFlights, run::Run};
 use crate::replicas::{Command, KeyBytes, MemoryStore, ReplicaClient};
 
 type Pages = Group<String, String>;
@@ -52,7 +52,7 @@ impl Fleet {
     fn replica(store: &MemoryStore) -> Pages {
         let encode = |value: &String| (!value.is_empty()).then(|| value.clone().into_bytes());
         let decode = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        Group::new().across(Replicated::at(
+        Group::new().across(ReplicatedFlights::at(
             ReplicaClient::in_memory(store),
             (encode, decode),
         ))
@@ -146,7 +146,7 @@ async fn a_key_of_ones_own_type_is_what_is_written_of_it() {
         let key = |key: &(u8, u8), bytes: &mut KeyBytes| bytes.part(&[key.0]);
         let encode = |value: &u8| Some(vec![*value]);
         let decode = |bytes: &[u8]| bytes.first().copied();
-        Group::new().across(Replicated::at(
+        Group::new().across(ReplicatedFlights::at(
             ReplicaClient::in_memory(&store),
             (key, encode, decode),
         ))
@@ -391,7 +391,7 @@ async fn whoever_waits_for_a_value_that_panics_when_it_is_written_makes_its_own(
     let replicas = [(); 2].map(|()| {
         let encode = |value: &u8| -> Option<Vec<u8>> { panic!("{value} is not to be written") };
         let decode = |bytes: &[u8]| bytes.first().copied();
-        Group::new().across(Replicated::at(
+        Group::new().across(ReplicatedFlights::at(
             ReplicaClient::in_memory(&store),
             (encode, decode),
         ))

@@ -7,7 +7,7 @@ use std::{borrow::Borrow, fmt, future::Future, hash::Hash, sync::Arc};
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use super::observed::{joined, observed};
 #[cfg(feature = "redis")]
-use super::{codec::Codec, replicated::Replicated};
+use super::{codec::Codec, replicated::ReplicatedFlights};
 use super::{
     name::Name,
     run::{Part, Run},
@@ -106,7 +106,7 @@ struct Inner<K, V> {
     name: Name,
     /// If this is set, it holds all flights, and the table is not used. Set before the first caller or never.
     #[cfg(feature = "redis")]
-    replicated: OnceLock<Replicated<K, V>>,
+    replicated: OnceLock<ReplicatedFlights<K, V>>,
 }
 
 // ===== impl Group =====
@@ -189,11 +189,11 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replicas(self, replicas: Replicas, codec: impl Codec<K, V>) -> Self {
-        self.across(Replicated::new(replicas, codec))
+        self.across(ReplicatedFlights::new(replicas, codec))
     }
 
     #[cfg(feature = "redis")]
-    pub(super) fn across(self, replicated: Replicated<K, V>) -> Self {
+    pub(super) fn across(self, replicated: ReplicatedFlights<K, V>) -> Self {
         let set = self.shared.replicated.set(replicated);
         assert!(set.is_ok(), "the group has its replicas already");
         self
@@ -204,7 +204,7 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replica_stats(&self) -> Option<ReplicaStats> {
-        self.shared.replicated.get().map(Replicated::stats)
+        self.shared.replicated.get().map(ReplicatedFlights::stats)
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
@@ -227,11 +227,7 @@ impl<K, V> Group<K, V> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        #[cfg(any(feature = "tracing", feature = "metrics"))]
-        if let Some(name) = self.shared.name.get() {
-            return self.enter(key, observed(name, work), || joined(name));
-        }
-        self.enter(key, work, || ())
+        self.start(key, work, None)
     }
 
     /// Go's `DoChan`: as [`run`](Self::run), but the flight that it leads or joins runs to its end even if every caller
@@ -265,11 +261,7 @@ impl<K, V> Group<K, V> {
         let runtime = Runtime::current().expect(
             "`Group::spawn` must be called from within a Tokio runtime; `Group::run` needs none",
         );
-        #[cfg(any(feature = "tracing", feature = "metrics"))]
-        if let Some(name) = self.shared.name.get() {
-            return self.enter_kept(key, observed(name, work), &runtime, || joined(name));
-        }
-        self.enter_kept(key, work, &runtime, || ())
+        self.start(key, work, Some(runtime))
     }
 
     /// Go's `Forget`: later callers of `key` start new work rather than waiting for an earlier call. Callers that have
@@ -347,44 +339,27 @@ where
     K: Hash + Eq + Send + 'static,
     V: ShareValue,
 {
-    /// See [`run`](Self::run). `joined` is called for a follower.
+    /// Joins, or leads with `work`. `kept_on`: where the flight goes on after every caller has left.
     #[inline]
-    fn enter<F, Fut>(&self, key: K, work: F, joined: impl FnOnce()) -> Run<K, V>
+    fn start<F, Fut>(&self, key: K, work: F, kept_on: Option<Runtime>) -> Run<K, V>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V> + Send + 'static,
     {
-        #[cfg(feature = "redis")]
-        if let Some(replicated) = self.shared.replicated.get() {
-            return Run::new(Part::Across(Box::new(
-                replicated.run(key, work, None, joined),
-            )));
+        #[cfg(any(feature = "tracing", feature = "metrics"))]
+        if let Some(name) = self.shared.name.get() {
+            return self.enter(key, observed(name, work), kept_on, || joined(name));
         }
-        let hash = self.shared.table.hash(&key);
-        match self.shared.table.enter_key(hash, key) {
-            Admission::Leads(mut leader) => Run::new(match leader.start(work) {
-                None => Part::Solo(leader),
-                Some((mut caller, polled)) => {
-                    polled.and_then(|polled| caller.hand_in(polled));
-                    Part::Caller(caller)
-                }
-            }),
-            Admission::Follows(caller) => {
-                // Not at the end of this function: if its drop panicked there, the caller would leak.
-                drop(work);
-                joined();
-                caller.promote();
-                Run::new(Part::Caller(caller))
-            }
-        }
+        self.enter(key, work, kept_on, || ())
     }
 
-    /// See [`spawn`](Self::spawn). `joined` is called for a follower.
-    fn enter_kept<F, Fut>(
+    /// As `start`. `joined` is called for a follower.
+    #[inline]
+    fn enter<F, Fut>(
         &self,
         key: K,
         work: F,
-        runtime: &Runtime,
+        kept_on: Option<Runtime>,
         joined: impl FnOnce(),
     ) -> Run<K, V>
     where
@@ -393,27 +368,39 @@ where
     {
         #[cfg(feature = "redis")]
         if let Some(replicated) = self.shared.replicated.get() {
-            let runtime = Some(runtime.clone());
-            return Run::new(Part::Across(Box::new(
-                replicated.run(key, work, runtime, joined),
-            )));
+            let across = replicated.run(key, work, kept_on, joined);
+            return Run::new(Part::Across(Box::new(across)));
         }
         let hash = self.shared.table.hash(&key);
         let caller = match self.shared.table.enter_key(hash, key) {
+            Admission::Leads(mut leader) if kept_on.is_none() => {
+                return Run::new(match leader.start(work) {
+                    None => Part::Solo(leader),
+                    Some((mut caller, polled)) => {
+                        polled.and_then(|polled| caller.hand_in(polled));
+                        Part::Caller(caller)
+                    }
+                });
+            }
             Admission::Leads(mut leader) => {
                 let mut caller = leader.make_whole();
                 caller.start(work);
                 caller
             }
             Admission::Follows(caller) => {
-                // As in `enter`.
+                // Not at the end of this function: if its drop panicked there, the caller would leak.
                 drop(work);
                 joined();
                 caller
             }
         };
-        caller.keep_on(runtime.clone());
-        caller.promote_on(runtime);
+        match kept_on {
+            Some(runtime) => {
+                caller.keep_on(runtime.clone());
+                caller.promote_on(&runtime);
+            }
+            None => caller.promote(),
+        }
         Run::new(Part::Caller(caller))
     }
 }

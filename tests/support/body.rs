@@ -28,7 +28,7 @@ pub(crate) type KeyOf = fn(&request::Parts) -> Option<Key>;
 pub(crate) type Req = Request<Empty<Bytes>>;
 pub(crate) type Copied = Response<ResponseBody<Mock>>;
 pub(crate) type Layered<X = KeyOf> = Singleflight<ByHand, X>;
-pub(crate) type Asked<X = KeyOf> = future::ResponseFuture<ByHand, X, Empty<Bytes>, Mock>;
+pub(crate) type Called<X = KeyOf> = future::ResponseFuture<ByHand, X, Empty<Bytes>, Mock>;
 
 /// A layer whose key is the method and the URI.
 pub(crate) fn layer() -> SingleflightLayer<KeyOf> {
@@ -49,7 +49,7 @@ pub(crate) fn stack<X: KeyExtractor>(
 
 /// One who leads and has been polled, and one who follows and has not.
 #[track_caller]
-pub(crate) fn leader_and_follower<X: KeyExtractor>(service: &mut Layered<X>) -> [Asked<X>; 2] {
+pub(crate) fn leader_and_follower<X: KeyExtractor>(service: &mut Layered<X>) -> [Called<X>; 2] {
     let mut leader = service.call(get("/page"));
     assert_pending(&mut leader);
     [leader, service.call(get("/page"))]

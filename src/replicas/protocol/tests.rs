@@ -113,6 +113,15 @@ impl Replica {
         (entry, flight)
     }
 
+    /// A local flight ends with this answer, for a follower in [`SEAT`].
+    fn answer(&mut self, answer: Bytes) -> FlightId {
+        let (entry, flight) = self.lead_followed();
+        assert!(self.end(entry));
+        self.commands();
+        self.protocol.answer(entry, Ok(answer), NOW);
+        flight
+    }
+
     /// A local flight waits for [`FLIGHT`]; its script.
     fn follow(&mut self) -> (EntryId, Address) {
         let (entry, script) = self.contend();
@@ -149,12 +158,12 @@ impl Replica {
 
     // ===== the other replica's messages =====
 
-    fn hear(&mut self, message: Message) {
+    fn receive(&mut self, message: Message) {
         self.protocol.message(message, NOW);
     }
 
     fn join(&mut self, flight: FlightId) {
-        self.hear(Message::Join {
+        self.receive(Message::Join {
             to: address(flight, SEAT),
             inbox: INBOX,
             asked: 1,
@@ -163,7 +172,7 @@ impl Replica {
 
     /// It announces so many callers for [`SEAT`].
     fn cover(&mut self, flight: FlightId, asked: u64) {
-        self.hear(Message::Cover {
+        self.receive(Message::Cover {
             to: address(flight, SEAT),
             inbox: INBOX,
             asked,
@@ -172,16 +181,16 @@ impl Replica {
 
     fn probe(&mut self, flight: FlightId) {
         let (to, inbox) = (address(flight, SEAT), INBOX);
-        self.hear(Message::Probe { to, inbox });
+        self.receive(Message::Probe { to, inbox });
     }
 
     /// Its flight is gone.
     fn gone(&mut self, flight: FlightId, seat: Seat) {
-        self.hear(gone(flight, seat, INBOX));
+        self.receive(gone(flight, seat, INBOX));
     }
 
     fn answered(&mut self, flight: FlightId, seat: Seat, body: AnswerBody) {
-        self.hear(Message::Answer {
+        self.receive(Message::Answer {
             from: INBOX,
             to: address(flight, seat),
             covered: 1,
@@ -340,7 +349,7 @@ fn a_join_that_comes_behind_its_leave_takes_no_seat() {
     let mut replica = Replica::new();
     let (entry, flight) = replica.lead();
     let to = address(flight, SEAT);
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     replica.join(flight);
     assert!(!replica.end(entry), "nobody follows it");
     replica.nothing_is_left();
@@ -354,7 +363,7 @@ fn a_leave_of_another_key_frees_no_seat() {
         digest: Digest(KEY.0 + 1),
         ..address(flight, SEAT)
     };
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     assert!(replica.end(entry), "it is still followed");
 }
 
@@ -489,10 +498,7 @@ fn a_lease_that_was_lost_is_neither_renewed_nor_released() {
 #[test]
 fn where_a_large_answer_is_is_told_once_the_store_has_it() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let flight = replica.answer(LARGE);
     let value = replica.put();
     // Until then it has its seat.
     let to = address(flight, SEAT);
@@ -504,7 +510,7 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
         matches!(&told[..], [Message::Answer { body: AnswerBody::Stored(at), .. }] if *at == value),
         "{told:?}"
     );
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     assert_eq!(replica.commands(), [Command::Delete(value)]);
     replica.nothing_is_left();
 }
@@ -512,10 +518,7 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
 #[test]
 fn a_large_answer_that_the_store_refuses_sends_followers_on() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let flight = replica.answer(LARGE);
     let value = replica.put();
     replica.protocol.stored(value, Err(Refused));
     assert_eq!(replica.told(), [too_large(flight)]);
@@ -525,9 +528,7 @@ fn a_large_answer_that_the_store_refuses_sends_followers_on() {
 #[test]
 fn a_large_answer_whose_link_breaks_is_waited_for_by_nobody() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let flight = replica.answer(LARGE);
     replica.protocol.unlinked(NOW);
     replica.protocol.linked(NOW);
     replica.commands();
@@ -555,11 +556,7 @@ fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
 #[test]
 fn an_answer_over_the_limit_goes_nowhere() {
     let mut replica = Replica::new();
-    let (entry, flight) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    let answer = Ok(Bytes::from_static(&[0; 65]));
-    replica.protocol.answer(entry, answer, NOW);
+    let flight = replica.answer(Bytes::from_static(&[0; 65]));
     assert_eq!(
         replica.commands(),
         [Command::Tell(INBOX, too_large(flight))]
@@ -625,11 +622,7 @@ fn an_answer_is_taken_up_to_the_limit_whichever_way_it_comes() {
 #[test]
 fn an_answer_as_large_as_the_limit_goes_into_the_store() {
     let mut replica = Replica::new();
-    let (entry, _) = replica.lead_followed();
-    assert!(replica.end(entry));
-    replica.commands();
-    let answer = Ok(Bytes::from_static(&[0; 64]));
-    replica.protocol.answer(entry, answer, NOW);
+    replica.answer(Bytes::from_static(&[0; 64]));
     replica.put();
 }
 
