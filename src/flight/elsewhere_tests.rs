@@ -337,17 +337,44 @@ async fn trailers_that_are_one_clients_keep_a_response_from_other_replicas() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_without_a_body_is_shared() {
-    // Of four, each is alone at its replica.
-    for requests in [4, 8] {
-        let fleet =
-            Fleet::new(|_, _| Ok((Response::builder().status(404).body(())?, Vec::new()))).await;
-        let all = fleet.burst(requests, get).await;
-        assert!(
-            all.iter()
-                .all(|got| got.status == 404 && got.body.is_empty())
-        );
-        assert_eq!(fleet.calls(), 1);
-        fleet.nothing_is_left().await;
+    let fleet =
+        Fleet::new(|_, _| Ok((Response::builder().status(404).body(())?, Vec::new()))).await;
+    let all = fleet.burst(8, get).await;
+    assert!(
+        all.iter()
+            .all(|got| got.status == 404 && got.body.is_empty())
+    );
+    assert_eq!(fleet.calls(), 1);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_whole_with_its_head_is_shared_though_each_is_alone_at_its_replica() {
+    for text in ["", "page"] {
+        let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let services = [(); 3].map(|()| {
+            let layer =
+                SingleflightLayer::new().across(ReplicaClient::in_memory(&store), |_, _| ());
+            let calls = Arc::clone(&calls);
+            let inner = tower::service_fn(move |_: Request<String>| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    sleep(CALL).await;
+                    Ok::<_, BoxError>(Response::new(text.to_owned()))
+                }
+            });
+            tower_layer::Layer::layer(&layer, inner)
+        });
+        sleep(Duration::from_millis(50)).await;
+        let asked = services.map(|service| service.oneshot(get(0)));
+        for response in join_all(asked).await {
+            let body = response.expect("a response").into_body().collect().await;
+            assert_eq!(body.expect("a body").to_bytes(), text);
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "{text}");
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(store.keys(), 0);
     }
 }
 
@@ -812,7 +839,7 @@ async fn what_is_forgotten_or_written_at_one_replica_is_joined_at_none() {
 async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
     let fleet = Fleet::new(page).await;
     let [first, second] = [&fleet.replicas[0], &fleet.replicas[1]];
-    let uris = ["/page", "/list?1", "/list?2"];
+    let uris = ["/page", "/list?1", "/list?2", "/other?1"];
     let ask_all = || uris.map(|uri| tokio::spawn(first.ask(request(uri))));
     let old = ask_all();
     sleep(Duration::from_millis(10)).await;
@@ -823,8 +850,9 @@ async fn what_is_forgotten_at_one_replica_is_that_key_alone_at_the_others() {
     let new = join_all(ask_all()).await;
     let roles = new.into_iter().map(|got| got.expect("no panic").role);
     let roles: Vec<_> = roles.collect();
-    assert_eq!(roles, [Role::Follower, Role::Leader, Role::Follower]);
-    assert_eq!(fleet.calls(), 4);
+    use Role::{Follower, Leader};
+    assert_eq!(roles, [Follower, Leader, Follower, Follower]);
+    assert_eq!(fleet.calls(), 5);
     drop(join_all(old).await);
     fleet.nothing_is_left().await;
 }

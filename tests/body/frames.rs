@@ -130,6 +130,32 @@ async fn frames_are_shared_without_a_copy_and_as_they_were_cut() {
 }
 
 #[tokio::test]
+async fn a_lone_leader_gets_trailers_behind_a_body_of_known_length() {
+    for text in ["page", ""] {
+        let (mut service, mut origin, handle) = stack(&layer());
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let feed = origin.call().begin_known(text.len() as u64);
+        if !text.is_empty() {
+            feed.send(text);
+        }
+        let mut leader = now(&mut leader).into_body();
+        if !text.is_empty() {
+            assert_eq!(frame(&mut leader), data(text));
+        }
+        assert_eq!(frame(&mut leader), Polled::Pending);
+        let mut trailers = HeaderMap::new();
+        trailers.append("checksum", "1".parse().unwrap());
+        feed.trailers(trailers.clone());
+        assert_eq!(frame(&mut leader), Polled::Trailers(trailers));
+        assert_eq!(frame(&mut leader), Polled::End);
+        assert_eq!(origin.count(), 1);
+        drop(leader);
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
 async fn trailers_come_last_for_all() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());

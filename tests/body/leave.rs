@@ -155,6 +155,31 @@ async fn a_slow_follower_delays_nobody() {
 }
 
 #[tokio::test]
+async fn a_leader_that_is_alone_in_a_body_that_nobody_joins_any_more_has_no_task() {
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let (mut service, mut origin, handle) = stack(&layer().max_body(4));
+    let [mut leader, follower] = [(); 2].map(|()| service.call(get("/page")));
+    let feed = origin.call().begin();
+    settle().await;
+    assert_eq!(tasks(), 1);
+    let mut leader = now(&mut leader).into_body();
+    drop(follower);
+    for part in ["0.", "1.", "2.", "3."] {
+        feed.send(part);
+        settle().await;
+        assert_eq!(frame(&mut leader), data(part));
+    }
+    assert_eq!(tasks(), 0);
+    feed.end();
+    assert_eq!(frame(&mut leader), Polled::End);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn the_last_one_out_drops_the_inner_future_at_once() {
     let (mut service, mut origin, handle) = stack(&layer());
     let mut leader = service.call(get("/page"));

@@ -158,6 +158,39 @@ async fn a_follower_that_falls_out_of_the_window_calls_again_and_goes_on_where_i
 }
 
 #[tokio::test]
+async fn a_follower_that_has_read_nothing_before_it_falls_out_gets_its_own_call_whole() {
+    let Flight {
+        mut origin,
+        handle,
+        feed,
+        mut leader,
+        followers: [mut slow, mut other],
+        ..
+    } = flight(windowed(4)).await;
+    for part in ["0.", "1.", "2.", "3."] {
+        for body in [&mut leader, &mut other] {
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        feed.send(part);
+        settle().await;
+        for body in [&mut leader, &mut other] {
+            assert_eq!(frame(body), data(part));
+        }
+    }
+    assert_eq!(frame(&mut slow), Polled::Pending);
+    assert_eq!(origin.count(), 2);
+    let own = origin.call().begin();
+    for part in ["0.", "1.", "2.", "3."] {
+        own.send(part);
+        assert_eq!(frame(&mut slow), data(part));
+    }
+    own.end();
+    assert_eq!(frame(&mut slow), Polled::End);
+    drop((leader, slow, other));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn a_follower_within_the_window_loses_nothing() {
     let Flight {
         handle,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::Semaphore;
-use tower::{Layer, service_fn};
+use tower::{Layer, Service, service_fn};
 use tower_singleflight::{Handle, Role, SingleflightLayer, method_and_uri};
 
 use crate::support::{Origin, all, ask, assert_idle, count, get, lines, request, roles, settle};
@@ -197,5 +197,29 @@ async fn the_key_is_free_before_anybody_hears_that_the_response_is_not_for_all()
     gate.add_permits(1);
     let got = all(asked).await;
     assert_eq!(roles(&got), [Role::Leader, Role::Forwarded]);
+    assert_idle(&layer.handle());
+}
+
+#[tokio::test]
+async fn a_call_that_has_answered_is_dropped_though_its_callers_future_is_kept() {
+    let alive = Arc::new(());
+    let inner = {
+        let alive = Arc::downgrade(&alive);
+        service_fn(move |_: Request<Empty<Bytes>>| {
+            let held = alive.upgrade();
+            poll_fn(move |_| {
+                assert!(held.is_some());
+                std::task::Poll::Ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+            })
+        })
+    };
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(inner);
+    for method in ["GET", "POST"] {
+        let mut call = Box::pin(service.call(request(method, "/", &[])));
+        assert!(call.as_mut().await.is_ok());
+        assert_eq!(Arc::strong_count(&alive), 1, "{method}");
+        drop(call);
+    }
     assert_idle(&layer.handle());
 }

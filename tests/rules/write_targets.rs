@@ -198,6 +198,7 @@ async fn what_it_names_elsewhere_is_not_touched() {
             ("location", named.as_bytes()),
             ("content-location", named.as_bytes()),
             ("link", b"</a/b>"),
+            ("refresh", b"/a/b"),
         ];
         assert!(joins(READ, write, 201, fields).await, "{named}");
     }

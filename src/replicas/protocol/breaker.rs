@@ -119,7 +119,6 @@ impl Breaker {
 
     pub(super) fn open(&mut self) {
         self.is_up = false;
-        self.in_vain = 0;
     }
 }
 

@@ -249,9 +249,6 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if let Some(attempt) = &entry.attempt {
-            self.seats.remove(&attempt.join.seat);
-        }
         let now = match &entry.phase {
             Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => Some(*at),
             Phase::Asking { .. } | Phase::Told(_) => None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Protocol,
-    ProtocolSettings, Refused, Time, Unjoined,
+    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Output, Protocol,
+    ProtocolSettings, Refusal, Refused, Time, Unjoined,
 };
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat, ValueId},
@@ -35,6 +35,20 @@ impl Local for Open {
     }
 }
 
+fn settings() -> ProtocolSettings {
+    ProtocolSettings {
+        patience: Duration::from_millis(50),
+        lease: Duration::from_millis(300),
+        probe: Duration::from_millis(50),
+        beat: Duration::from_millis(40),
+        down_after: Duration::from_millis(100),
+        cover: Duration::from_millis(2),
+        inline: 8,
+        max_body: 64,
+        value_life: Duration::from_millis(400),
+    }
+}
+
 /// One replica, whose store is in use.
 struct Replica {
     protocol: Protocol<Open>,
@@ -43,22 +57,11 @@ struct Replica {
 impl Replica {
     fn new() -> Self {
         let mut names = 100;
-        let settings = ProtocolSettings {
-            patience: Duration::from_millis(50),
-            lease: Duration::from_millis(300),
-            probe: Duration::from_millis(50),
-            beat: Duration::from_millis(40),
-            down_after: Duration::from_millis(100),
-            cover: Duration::from_millis(2),
-            inline: 8,
-            max_body: 64,
-            value_life: Duration::from_millis(400),
-        };
         let ids = move || {
             names += 1;
             names
         };
-        let mut protocol = Protocol::new(settings, Box::new(ids));
+        let mut protocol = Protocol::new(settings(), Box::new(ids));
         protocol.linked(Time::ZERO);
         protocol.message(Message::Echo { number: 0 }, Time::ZERO);
         assert!(protocol.is_up());
@@ -382,9 +385,83 @@ fn an_older_announcement_takes_nothing_back() {
     let (entry, flight) = replica.lead_followed();
     replica.cover(flight, 5);
     replica.cover(flight, 3);
+    let to = Address {
+        digest: Digest(KEY.0 + 1),
+        ..address(flight, SEAT)
+    };
+    let (inbox, asked) = (INBOX, 7);
+    replica.hear(Message::Cover { to, inbox, asked });
     assert!(replica.end(entry));
     replica.protocol.answer(entry, Ok(Bytes::new()), NOW);
     assert_eq!(replica.covered(), 5);
+}
+
+#[test]
+fn a_follower_that_announces_callers_is_not_silent() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead_followed();
+    for ms in [150, 300, 400] {
+        let now = Duration::from_millis(ms);
+        let (to, inbox) = (address(flight, SEAT), INBOX);
+        let cover = Message::Cover {
+            to,
+            inbox,
+            asked: ms,
+        };
+        replica.protocol.tick(now);
+        replica.protocol.message(cover, now);
+    }
+    assert!(replica.end(entry), "it is followed");
+}
+
+#[test]
+fn a_flight_is_followed_by_so_many_replicas_and_no_more() {
+    let mut replica = Replica::new();
+    let (_, flight) = replica.lead();
+    replica.commands();
+    let join = |seat| Message::Join {
+        to: address(flight, Seat(seat)),
+        inbox: INBOX,
+        asked: 1,
+    };
+    (0..4096).for_each(|seat| replica.hear(join(seat)));
+    assert_eq!(replica.told(), []);
+    replica.hear(join(4096));
+    let told = replica.told();
+    let [Message::Alone { reason, .. }] = told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(reason, NotShared::Full);
+}
+
+/// A flight that lets nobody join.
+#[derive(Clone, Debug)]
+struct Shut;
+
+impl Local for Shut {
+    type Seat = ();
+
+    fn join(&self) -> Result<(), Unjoined<()>> {
+        Err(Unjoined {
+            why: Refusal::Gone,
+            spare: Some(()),
+        })
+    }
+}
+
+#[test]
+fn what_a_flight_that_is_not_joined_gives_back_is_dropped_elsewhere() {
+    let mut protocol = Protocol::new(settings(), Box::new(|| 100));
+    protocol.linked(Time::ZERO);
+    protocol.message(Message::Echo { number: 0 }, Time::ZERO);
+    protocol.contend(KEY, None, Shut, 1, NOW);
+    let join = Message::Join {
+        to: address(FlightId(100), SEAT),
+        inbox: INBOX,
+        asked: 1,
+    };
+    protocol.message(join, NOW);
+    assert!(matches!(protocol.take_output()[..], [Output::Leave(())]));
 }
 
 // ===== the lease =====
@@ -488,6 +565,61 @@ fn an_answer_over_the_limit_goes_nowhere() {
 }
 
 #[test]
+fn an_answer_as_long_as_a_message_may_be_is_told_inline() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.lead_followed();
+    assert!(replica.end(entry));
+    replica.commands();
+    let body = Bytes::from_static(&[0; 8]);
+    replica.protocol.answer(entry, Ok(body.clone()), NOW);
+    let told = replica.told();
+    let [Message::Answer { body: told, .. }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(*told, AnswerBody::Inline(body));
+    replica.nothing_is_left();
+}
+
+#[test]
+fn a_large_answer_whose_followers_have_left_before_it_is_stored_is_deleted() {
+    let mut replica = Replica::new();
+    let (entry, flight) = replica.lead_followed();
+    assert!(replica.end(entry));
+    replica.commands();
+    replica.protocol.answer(entry, Ok(LARGE), NOW);
+    let value = replica.put();
+    let to = address(flight, SEAT);
+    replica.hear(Message::Leave { to });
+    assert_eq!(replica.commands(), []);
+    replica.protocol.stored(value, Ok(()));
+    assert_eq!(replica.commands(), [Command::Delete(value)]);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn an_answer_is_taken_up_to_the_limit_whichever_way_it_comes() {
+    let too_large = ContestOutcome::Alone(AloneReason::Told(NotShared::TooLarge));
+    for (len, is_inline) in [(64, true), (64, false), (65, true), (65, false)] {
+        let mut replica = Replica::new();
+        let (entry, script) = replica.follow();
+        let body = Bytes::from(vec![0; len]);
+        if is_inline {
+            let body = AnswerBody::Inline(body.clone());
+            replica.answered(FLIGHT, script.seat, body);
+        } else {
+            replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+            let body = Some(body.clone());
+            replica.protocol.fetched(script.seat, body, NOW);
+        }
+        let expected = match len {
+            64 => ContestOutcome::Answer { body, covered: 1 },
+            _ => too_large.clone(),
+        };
+        assert_eq!(replica.protocol.outcome(entry), Some(expected), "{len}");
+    }
+}
+
+#[test]
 fn an_answer_as_large_as_the_limit_goes_into_the_store() {
     let mut replica = Replica::new();
     replica.answer(Bytes::from_static(&[0; 64]));
@@ -564,6 +696,35 @@ fn whoever_contends_again_waits_for_the_store_no_longer_than_patience_in_all() {
 }
 
 #[test]
+fn whoever_contends_for_callers_that_were_not_covered_has_its_patience_again() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    let late = NOW + Duration::from_millis(50);
+    let (inbox, flight) = (INBOX, FLIGHT);
+    let held = Ok(Contended::Held { inbox, flight });
+    replica.protocol.contended(script.flight, held, late);
+    let body = AnswerBody::Inline(Bytes::new());
+    replica.answered(FLIGHT, script.seat, body);
+    assert!(replica.protocol.outcome(entry).is_some());
+    replica.commands();
+    replica.protocol.again(entry, 9, late);
+    replica.script();
+}
+
+#[test]
+fn a_flight_whose_leaders_are_gone_again_and_again_makes_its_own_call() {
+    let mut replica = Replica::new();
+    let (entry, mut script) = replica.contend();
+    for flight in [5, 6, 7].map(FlightId) {
+        assert_eq!(replica.protocol.outcome(entry), None);
+        replica.held(script, flight);
+        replica.gone(flight, script.seat);
+        script = replica.scripts().pop().map_or(script, |(join, _)| join);
+    }
+    assert_eq!(replica.alone(entry), AloneReason::Lost);
+}
+
+#[test]
 fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
     let mut replica = Replica::new();
     let (entry, first) = replica.follow();
@@ -592,9 +753,18 @@ fn who_joined_a_flight_that_got_its_answer_is_sent_away() {
     replica.won(second);
     replica.join(second.flight);
     replica.commands();
+    replica.protocol.take_output();
     let body = Bytes::from_static(&[1]);
     replica.protocol.fetched(first.seat, Some(body), NOW);
-    assert!(replica.told().contains(&replica.sent_away(second.flight)));
+    let sent_away = replica.sent_away(second.flight);
+    assert!(replica.told().contains(&sent_away));
+    let output = replica.protocol.take_output();
+    assert!(matches!(
+        output[..],
+        [Output::Leave(()), Output::Settled(_)]
+    ));
+    replica.join(second.flight);
+    assert_eq!(replica.told(), [sent_away]);
     replica.protocol.leave(entry, NOW);
     replica.nothing_is_left();
 }
@@ -681,6 +851,20 @@ fn a_caller_is_announced_once() {
 }
 
 #[test]
+fn a_caller_that_comes_when_an_announcement_is_due_is_announced_at_once() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.follow();
+    replica.commands();
+    let later = NOW + Duration::from_millis(2);
+    replica.protocol.one_more(entry, 4, later);
+    let told = replica.told();
+    assert!(
+        matches!(told[..], [Message::Cover { asked: 5, .. }]),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes() {
     let mut replica = Replica::new();
     let (entry, _) = replica.follow();
@@ -738,4 +922,58 @@ fn a_store_that_refuses_again_and_again_is_waited_for_by_nobody() {
     }
     assert!(!replica.protocol.is_up());
     assert_eq!(replica.alone(entry), AloneReason::Down);
+}
+
+#[test]
+fn a_store_that_refuses_three_scripts_in_a_row_is_waited_for_by_nobody() {
+    let mut replica = Replica::new();
+    for ms in 10..13 {
+        assert!(replica.protocol.is_up());
+        let now = Duration::from_millis(ms);
+        let (entry, script) = replica.contend();
+        replica.protocol.contended(script.flight, Err(Refused), now);
+        replica.protocol.leave(entry, now);
+    }
+    assert!(!replica.protocol.is_up());
+}
+
+#[test]
+fn a_reply_of_the_store_takes_back_what_was_in_vain() {
+    let mut replica = Replica::new();
+    for ms in 10..20 {
+        replica.protocol.failed(Duration::from_millis(ms));
+        let (_, script) = replica.contend();
+        replica.won(script);
+    }
+    assert!(replica.protocol.is_up());
+}
+
+#[test]
+fn a_link_is_silent_from_its_first_beat_on() {
+    let ms = Duration::from_millis;
+    let mut replica = Replica::new();
+    replica.protocol.tick(ms(40));
+    assert_eq!(replica.protocol.silence(ms(100)), ms(60));
+    replica.protocol.unlinked(ms(100));
+    replica.protocol.tick(ms(480));
+    replica.protocol.linked(ms(500));
+    assert_eq!(replica.protocol.silence(ms(510)), ms(10));
+}
+
+#[test]
+fn what_is_forgotten_without_a_link_is_told_to_nobody() {
+    let mut replica = Replica::new();
+    replica.protocol.unlinked(NOW);
+    replica.protocol.forget(KEY);
+    replica.protocol.forget_all();
+    assert_eq!(replica.commands(), []);
+}
+
+#[test]
+fn a_script_whose_link_breaks_is_waited_for_by_nobody() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.contend();
+    replica.protocol.leave(entry, NOW);
+    replica.protocol.unlinked(NOW);
+    replica.nothing_is_left();
 }
