@@ -22,8 +22,8 @@
 //! four additions.
 //!
 //! **Before the call.** Each caller takes a [`number`](ReplicaClient::number) when it asks. The leader of a local
-//! flight calls [`contend`](ReplicaClient::contend) with the digest of its key before it makes its call, and awaits the
-//! [`ContestOutcome`]:
+//! flight calls [`contend`](ReplicaClient::contend) with the digest of its key before it makes its call, notes the
+//! entry under the lock under which callers join, and awaits the [`ContestOutcome`]:
 //!
 //! * [`Lead`](ContestOutcome::Lead), [`Alone`](ContestOutcome::Alone): make the call. It may have followers at other
 //!   replicas in both cases. With `AloneReason::Told` the reason matters: after [`NotShared::Unshareable`] local

@@ -121,19 +121,22 @@ fn a_leader_whose_waker_panics_when_cloned_stays_in_a_flight_that_is_joined_in_t
     assert_both_get_it(&group, leader, &joined);
 }
 
+async fn ready_at_the_third_poll() -> i32 {
+    let mut polls = 0;
+    std::future::poll_fn(|_| {
+        polls += 1;
+        match polls {
+            1 | 2 => Poll::Pending,
+            _ => Poll::Ready(1),
+        }
+    })
+    .await
+}
+
 #[test]
 fn a_lone_leader_whose_waker_panics_when_cloned_may_be_polled_again() {
     let group = Group::new();
-    let mut polls = 0;
-    let mut leader = group.run("key", || {
-        std::future::poll_fn(move |_| {
-            polls += 1;
-            match polls {
-                1 | 2 => Poll::Pending,
-                _ => Poll::Ready(polls),
-            }
-        })
-    });
+    let mut leader = group.run("key", ready_at_the_third_poll);
     let bad = Bad::new(Fault::Clone);
     let payload = panic_of(|| poll_with(&mut leader, &bad.waker()));
     assert_eq!(text(&*payload), "bad Clone");
@@ -164,16 +167,7 @@ fn a_leader_whose_waker_panics_when_dropped_stays_in_a_flight_that_is_joined_in_
 #[test]
 fn a_lone_leader_whose_old_waker_panics_when_dropped_goes_on() {
     let group = Group::new();
-    let mut polls = 0;
-    let mut leader = group.run("key", || {
-        std::future::poll_fn(move |_| {
-            polls += 1;
-            match polls {
-                1 | 2 => Poll::Pending,
-                _ => Poll::Ready(polls),
-            }
-        })
-    });
+    let mut leader = group.run("key", ready_at_the_third_poll);
     let bad = Bad::new(Fault::Drop);
     let waker = bad.waker();
     assert!(poll_with(&mut leader, &waker).is_pending());
@@ -189,16 +183,7 @@ fn a_lone_leader_whose_old_waker_panics_when_dropped_goes_on() {
 #[test]
 fn a_caller_that_drives_and_whose_old_waker_panics_when_dropped_loses_no_work() {
     let group = Group::new();
-    let mut polls = 0;
-    let mut leader = group.run("key", || {
-        std::future::poll_fn(move |_| {
-            polls += 1;
-            match polls {
-                1 | 2 => Poll::Pending,
-                _ => Poll::Ready(1),
-            }
-        })
-    });
+    let mut leader = group.run("key", ready_at_the_third_poll);
     let mut follower = group.run("key", || async { 2 });
     let bad = Bad::new(Fault::Drop);
     let waker = bad.waker();

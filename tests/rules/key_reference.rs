@@ -6,14 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tower_singleflight::{KeyExtractor, RequestKeyExtractor};
 
-const HOP_BY_HOP: [&str; 6] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-];
+use crate::support::fields::HOP_BY_HOP;
 
 /// In the user's list.
 const NOISE: &str = "x-noise";

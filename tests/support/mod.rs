@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `work` | gates, counters, polling by hand, panics: for work of a `Group`, without HTTP |
 //! | `random` | random numbers that a seed repeats |
+//! | `fields` | names of request fields that the default key leaves out |
 //! | `callers` | requests, what their callers get, and that nothing is left |
 //! | `origin` | an inner service whose calls wait at a gate |
 //! | `body` | an inner service whose every call the test answers, with bodies whose every frame it sends |
@@ -20,6 +21,7 @@
 pub(crate) mod body;
 #[cfg(feature = "http")]
 mod callers;
+pub(crate) mod fields;
 #[cfg(feature = "http")]
 mod origin;
 mod random;

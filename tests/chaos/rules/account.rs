@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::support::fields::{HOP_BY_HOP, IDS};
+
 /// A request, as text.
 #[derive(Clone)]
 pub(super) struct Ask {
@@ -49,49 +51,6 @@ pub(super) enum Verdict {
 
 const SAFE: [&str; 8] = [
     "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH",
-];
-
-const HOP_BY_HOP: [&str; 6] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-];
-
-const IDS: [&str; 31] = [
-    "traceparent",
-    "b3",
-    "x-request-id",
-    "x-correlation-id",
-    "x-amzn-trace-id",
-    "x-cloud-trace-context",
-    "request-id",
-    "x-ms-client-request-id",
-    "amz-sdk-invocation-id",
-    "amz-sdk-request",
-    "sentry-trace",
-    "x-datadog-trace-id",
-    "x-datadog-parent-id",
-    "x-datadog-sampling-priority",
-    "uber-trace-id",
-    "newrelic",
-    "elastic-apm-traceparent",
-    "ot-tracer-traceid",
-    "ot-tracer-spanid",
-    "ot-tracer-sampled",
-    "cf-ray",
-    "x-amz-cf-id",
-    "x-azure-ref",
-    "x-varnish",
-    "x-timer",
-    "fly-request-id",
-    "x-vercel-id",
-    "x-unique-id",
-    "kong-request-id",
-    "x-request-start",
-    "x-queue-start",
 ];
 
 const PATH: [&str; 3] = ["via", "x-forwarded-for", "x-real-ip"];
