@@ -5,9 +5,9 @@
 //! 1. While the buffer is `Whole` it holds every frame from the first, so whoever joins can read from the start.
 //! 2. A reader gets all frames in order, then the end that the source had. A reader that has missed a frame is told so,
 //!    and never gets a clean end.
-//! 3. What is held is paid for from the budget (by `frames`, which says what counts), except one frame in transit,
-//!    which a caller would hold without the layer too, and one more if the reader that sets the pace leaves after it
-//!    was pulled.
+//! 3. What is held is paid for from the budget (by `frames`, which says what counts), except up to two frames: the
+//!    one in transit, which a caller would hold without the layer too, and one that was pulled for a pacer that has
+//!    left since.
 //! 4. Only a whole buffer is filled ahead of its readers. Otherwise a frame is pulled when a reader has asked for it.
 //! 5. In a `Window` one reader sets the pace: the leader, or the fastest once the leader has left. No frame is dropped
 //!    before that reader has had it, and the source is at most `max_body` and one frame ahead of it.
@@ -147,7 +147,7 @@ impl SharedBuffer {
         }
     }
 
-    /// Whether it is only for lack of budget that the buffer can't stay whole with one more frame of this length.
+    /// Whether a frame of this length would fit into a whole buffer if the budget had room.
     pub(crate) fn is_short(&self, len: usize) -> bool {
         self.mode == Mode::Whole
             && !self.exceeds(len)
@@ -185,9 +185,9 @@ impl SharedBuffer {
 
     /// Returns whether the others wait for this reader and must be woken.
     pub(crate) fn leave(&mut self, place: ReaderId) -> bool {
-        let paced = self.readers.leave(place);
+        let was_pacer = self.readers.leave(place);
         self.trim();
-        paced && self.mode == Mode::Window
+        was_pacer && self.mode == Mode::Window
     }
 
     pub(crate) fn readers(&self) -> usize {
@@ -199,8 +199,8 @@ impl SharedBuffer {
         self.readers.cursor(place).had
     }
 
-    /// The frames that the pacer or the only reader has had. All frames, if there are several readers and no pacer.
-    fn paced(&self) -> Cursor {
+    /// How far the pacer or the only reader has come. All frames, if there are several readers and no pacer.
+    fn pace(&self) -> Cursor {
         self.readers.pace().unwrap_or(Cursor {
             frames: self.frames.next(),
             had: Prefix::default(),
@@ -214,16 +214,16 @@ impl SharedBuffer {
         let is_asked = self.asked > self.frames.next();
         match self.mode {
             Mode::Whole => eager || is_asked,
-            Mode::Window => is_asked && self.readers.pacer.is_some() && !self.is_paced(),
+            Mode::Window => is_asked && self.readers.pacer.is_some() && !self.must_wait(),
             Mode::Discarded => false,
         }
     }
 
     /// Whether the source must wait for the reader that sets the pace (B5).
-    fn is_paced(&self) -> bool {
-        let paced = self.paced();
-        let frames = self.frames.next() - paced.frames;
-        let bytes = self.received - paced.had.bytes;
+    fn must_wait(&self) -> bool {
+        let pace = self.pace();
+        let frames = self.frames.next() - pace.frames;
+        let bytes = self.received - pace.had.bytes;
         let max_body = self.limits.max_body;
         frames > 0
             && (bytes >= max_body as u64
@@ -305,7 +305,7 @@ impl SharedBuffer {
     /// Adds a frame and drops older ones to make room (B3, B5).
     fn slide(&mut self, frame: Frame<Bytes>, len: usize, hint: SizeHint, prefix: Option<Prefix>) {
         let (max_body, max_buffered) = (self.limits.max_body, self.limits.max_buffered);
-        let had = self.paced().frames;
+        let had = self.pace().frames;
         while self.frames.first() < had && self.frames.outgrows(len, max_body) && self.frames.pop()
         {
         }
@@ -395,7 +395,7 @@ impl SharedBuffer {
     /// Drops what a lone reader has had, since nobody will read it again.
     fn trim(&mut self) {
         if self.mode == Mode::Window && self.readers() == 1 {
-            let had = self.paced().frames;
+            let had = self.pace().frames;
             while self.frames.first() < had && self.frames.pop() {}
         }
     }
@@ -514,7 +514,7 @@ impl SharedBuffer {
             // The reader that had asked has left, and the source does not go on for it.
             self.unserved = true;
         }
-        let paced = self.readers.pacer != Some(place) && self.is_paced();
+        let paced = self.readers.pacer != Some(place) && self.must_wait();
         if paced {
             self.unserved = true;
         } else {

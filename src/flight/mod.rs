@@ -12,7 +12,7 @@
 //! | `context` | what the parts of this work share |
 //! | `head` | a head that may be shared, and the room for its body |
 //! | `verdict` | what the call's failure or head means for waiting followers |
-//! | `moves` | moving followers to the flights of their own variants |
+//! | `to_variants` | moving followers to the flights of their own variants |
 //! | `body` | what the body's frames and end mean for followers and readers |
 //! | `audit` | the flight's response, for auditors |
 //! | `contender` | the flight's part in the protocol across replicas (feature `redis`) |
@@ -40,11 +40,11 @@ mod head;
 mod identity;
 mod inner;
 mod leader;
-mod moves;
 mod moving_on;
 mod reader;
 mod solo;
 mod state;
+mod to_variants;
 mod verdict;
 mod work;
 

@@ -45,7 +45,7 @@ const SAME: [HeaderName; 5] = [
     CONTENT_ENCODING,
 ];
 
-/// How often a caller may join another flight when it moves on. Then it calls alone.
+/// How often a caller may move on to another flight. After that it makes its own call.
 pub(crate) const MAX_MOVES: u8 = 1;
 
 /// What a follower needs to call again.

@@ -49,9 +49,11 @@ impl<K, V, C> Caller<K, V, C> {
     }
 
     /// Takes what the ended `flight` holds only for its leader.
-    fn take_own(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
+    fn take_for_leader(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
         match flight.ending() {
-            Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => flight.take_own(),
+            Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => {
+                flight.take_for_leader()
+            }
             _ => None,
         }
     }
@@ -122,7 +124,10 @@ where
             None => ready!(flight.poll_caller(&mut self.slot, cx)),
         };
         let flight = self.flight.take().expect("looked at just now");
-        let message = match (own.or_else(|| self.take_own(&flight)), flight.ending()) {
+        let message = match (
+            own.or_else(|| self.take_for_leader(&flight)),
+            flight.ending(),
+        ) {
             (Some(Ok(value)), _) => return Poll::Ready(CallerEnd::Alone(value)),
             (Some(Err(payload)), _) => Err(payload),
             (None, Some(Ending::Panicked(message))) => Ok(message.clone()),
@@ -160,7 +165,7 @@ impl<K, V, C> Caller<K, V, C> {
         }
         // Otherwise a follower would drop it, perhaps while it panics with the message, and the payload's drop may
         // panic too.
-        drop_quietly(self.take_own(&flight));
+        drop_quietly(self.take_for_leader(&flight));
         None
     }
 }

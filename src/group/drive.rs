@@ -28,7 +28,7 @@ impl<K, V, C> Flight<K, V, C> {
     /// Stores `waker` in `slot` and runs `then` under the same lock (F2). `None` if the flight has ended.
     ///
     /// Also returns the previous waker. Dropping it is user code, so the caller must not hold the work then.
-    fn leave<T>(
+    fn leave_waker<T>(
         &self,
         slot: &mut WakerSlot,
         waker: &Waker,
@@ -197,7 +197,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<WorkResult<V>>> {
         let leads = slot.leads();
-        let turn = self.leave(slot, cx.waker(), |state| {
+        let turn = self.leave_waker(slot, cx.waker(), |state| {
             (state.take_work_as(leads), state.driver)
         });
         let Some(((work, driver), _old)) = turn else {

@@ -228,7 +228,7 @@ impl<K, V, C> Flight<K, V, C> {
             debug_assert!(set.is_ok(), "a flight ends once");
             let unclaimed = match state.leader_left {
                 true => own,
-                false => mem::replace(&mut state.own, own),
+                false => mem::replace(&mut state.for_leader, own),
             };
             let mut wakers = state.slots.close();
             // The task may have found the work taken and parked.
@@ -240,8 +240,8 @@ impl<K, V, C> Flight<K, V, C> {
     }
 
     /// Takes what is only for the leader.
-    pub(super) fn take_own(&self) -> Option<WorkResult<V>> {
-        self.state().own.take()
+    pub(super) fn take_for_leader(&self) -> Option<WorkResult<V>> {
+        self.state().for_leader.take()
     }
 
     // ===== leaving =====
@@ -341,6 +341,6 @@ impl<K, V, C> Flight<K, V, C> {
             _ => Wakers::default(),
         };
         state.leader_left = true;
-        (waker, state.own.take(), wakers)
+        (waker, state.for_leader.take(), wakers)
     }
 }

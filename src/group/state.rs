@@ -24,7 +24,7 @@ pub(super) struct State<V, S> {
     /// Whether the leader has left.
     pub(super) leader_left: bool,
     /// What is only for the leader: the value that nobody shares, or the work's panic.
-    pub(super) own: Option<WorkResult<V>>,
+    pub(super) for_leader: Option<WorkResult<V>>,
     /// Where a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     pub(super) keeper: Option<Box<S>>,
 }
@@ -65,7 +65,7 @@ impl<V, S> State<V, S> {
             handover: None,
             rewake: false,
             leader_left: false,
-            own: None,
+            for_leader: None,
             keeper: None,
         }
     }

@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    /// It would end a runtime that shuts down when a task panics.
+    /// A panic of the task would end a runtime that shuts down.
     #[test]
     fn a_task_outlives_a_panic_of_work_that_was_cancelled_while_it_polled_that() {
         let table: Table<u32, (), ()> = Table::new();

@@ -150,7 +150,7 @@ impl<'a> Ignored<'a> {
     /// way, but never remove one. Only the fixed hop-by-hop fields stay out; `Connection` names them routinely
     /// (`Connection: keep-alive`).
     #[inline(always)]
-    pub(super) fn place(&self, name: &str) -> Treatment {
+    pub(super) fn treatment(&self, name: &str) -> Treatment {
         let listed = Listed::of(name.as_bytes());
         if listed == Listed::HopByHop {
             return Treatment::Nowhere;
@@ -244,7 +244,7 @@ mod tests {
         let request: HeaderMap = connection.iter().map(line).collect();
         let named = request.values().any(names_fields);
         let named = named.then(|| Named::by(&request));
-        Ignored::new(&names, named.as_ref()).place(name) == Treatment::Nowhere
+        Ignored::new(&names, named.as_ref()).treatment(name) == Treatment::Nowhere
     }
 
     #[test]

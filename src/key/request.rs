@@ -237,7 +237,7 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        Ignored::new(&self.lists.ignored, None).place(name.as_str()) != Treatment::Key
+        Ignored::new(&self.lists.ignored, None).treatment(name.as_str()) != Treatment::Key
             || !self.lists.coalesced.is_empty() && is_framing(name)
     }
 
@@ -322,21 +322,21 @@ impl RequestKeyExtractor {
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
-            let mut place = ignored.place(name);
-            if place == Treatment::Key && body.is_some() && is_framing(header) {
-                place = Treatment::Nowhere;
+            let mut treatment = ignored.treatment(name);
+            if treatment == Treatment::Key && body.is_some() && is_framing(header) {
+                treatment = Treatment::Nowhere;
             }
-            see(name, value, place != Treatment::Key);
-            if place == Treatment::Nowhere {
+            see(name, value, treatment != Treatment::Key);
+            if treatment == Treatment::Nowhere {
                 are_named |= name == "connection" && names_fields(value);
                 continue;
             }
-            if place == Treatment::Forwarded
+            if treatment == Treatment::Forwarded
                 && *addresses_alone.get_or_insert_with(|| forwarded::holds_addresses_alone(headers))
             {
                 continue;
             }
-            if place == Treatment::Named {
+            if treatment == Treatment::Named {
                 writer.named();
             }
             let is_repeated = || {
@@ -345,7 +345,7 @@ impl RequestKeyExtractor {
             };
             if *header != HOST {
                 writer.field(name.as_bytes(), value.as_bytes());
-            } else if place == Treatment::Named || !is_repeated() {
+            } else if treatment == Treatment::Named || !is_repeated() {
                 writer.part(name.as_bytes());
                 Host::parse(value.as_bytes()).write(writer);
             }

@@ -82,10 +82,10 @@
 // | `response` | which responses may be shared |
 // | `vary` | which requests a response is for: `Vary`, and what counts as if it named more |
 // | `length` | `Content-Length`, and what a body promises |
-// | `client` | the fields that describe a client or hold its address |
+// | `client_fields` | the fields that describe a client or hold its address |
 // | `directives` | lists in fields: `Cache-Control`, and plain tokens |
 // | `fields`, `packing` | a copy of fields, for comparison |
-mod client;
+mod client_fields;
 mod directives;
 mod fields;
 mod length;
@@ -94,7 +94,7 @@ mod request;
 mod response;
 mod vary;
 
-pub(crate) use client::CLIENT_ADDRESS;
+pub(crate) use client_fields::CLIENT_ADDRESS;
 pub(crate) use directives::{is_tchar, members, tokens};
 pub(crate) use fields::Fields;
 pub(crate) use length::{correct_length, decimal, expected};

@@ -191,8 +191,9 @@ fn is_personal(status: StatusCode) -> bool {
     is_of_one_client(status) || matches!(status.as_u16(), 401 | 402 | 406 | 407 | 409 | 422..=424)
 }
 
-/// Those of them that may be caused by anything about the client, including what no key holds: its request rate, a
-/// field that is too long, the state of its connection. 419 and 440 mean an expired session; 494 to 499 are nginx's.
+/// The personal statuses that say nothing about the key: they may be caused by anything about the client, such as its
+/// request rate, a field that is too long, or the state of its connection. 419 and 440 mean an expired session; 494 to
+/// 499 are nginx's.
 fn is_of_one_client(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),

@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
 use super::{
-    client::{CLIENT, CLIENT_ADDRESS},
+    client_fields::{CLIENT, CLIENT_ADDRESS},
     directives::members,
     fields::Fields,
     packing::{lengths, unpack},
@@ -77,7 +77,7 @@ fn hold(names: &[HeaderName], field: &[u8]) -> bool {
 // ===== impl Vary =====
 
 impl Vary {
-    /// What `response` depends on; these fields were kept of its request.
+    /// What `response` depends on. `request` holds the request fields that the layer kept.
     pub(crate) fn of(response: &response::Parts, request: &Fields) -> Self {
         let mut names = Vec::new();
         for (field, value) in &response.headers {

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::Time;
 
-/// So many requests in a row without a reply open it.
-const IN_VAIN: u32 = 3;
+/// The breaker opens after this many requests in a row without a reply.
+const MAX_FAILURES: u32 = 3;
 
 /// The most beats under way that are remembered.
 const BEATS: usize = 64;
@@ -17,7 +17,8 @@ const ECHOES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Breaker {
     is_up: bool,
-    in_vain: u32,
+    /// Requests in a row without a reply.
+    failures: u32,
     next_beat: u64,
     /// Beats without an echo yet, and when they were sent.
     under_way: VecDeque<(u64, Time)>,
@@ -35,7 +36,7 @@ impl Breaker {
     pub(super) fn new(patience: Duration, down_after: Duration) -> Self {
         Self {
             is_up: false,
-            in_vain: 0,
+            failures: 0,
             next_beat: 0,
             under_way: VecDeque::new(),
             echoes: VecDeque::new(),
@@ -76,28 +77,28 @@ impl Breaker {
         self.echoes.truncate(ECHOES - 1);
         self.echoes.push_front(took);
         if took > self.patience {
-            return self.in_vain(sent, now);
+            return self.failed(sent, now);
         }
-        self.in_vain = 0;
+        self.failures = 0;
         self.is_up = true;
         false
     }
 
     /// The store has answered a request.
     pub(super) fn answered(&mut self) {
-        self.in_vain = 0;
+        self.failures = 0;
     }
 
     /// A request has had no reply since `asked`, or got an error. Requests that waited at the same time count as one,
     /// because the same short delay may have hit them all. `true`: the breaker opens.
     #[must_use]
-    pub(super) fn in_vain(&mut self, asked: Time, now: Time) -> bool {
+    pub(super) fn failed(&mut self, asked: Time, now: Time) -> bool {
         if asked < self.counted {
             return false;
         }
         self.counted = now;
-        self.in_vain += 1;
-        self.is_up && self.in_vain >= IN_VAIN
+        self.failures += 1;
+        self.is_up && self.failures >= MAX_FAILURES
     }
 
     /// How long no beat has come back.
@@ -171,7 +172,7 @@ mod tests {
     fn an_echo_between_requests_in_vain_keeps_it_closed() {
         let mut breaker = closed();
         for at in (0..500).step_by(50) {
-            assert!(!breaker.in_vain(ms(at), ms(at + 50)), "{at}");
+            assert!(!breaker.failed(ms(at), ms(at + 50)), "{at}");
             let beat = breaker.beat(ms(at));
             assert!(!breaker.echo(beat, ms(at + 1)), "{at}");
         }
@@ -197,21 +198,21 @@ mod tests {
     fn three_requests_in_a_row_in_vain_open_it() {
         let mut breaker = closed();
         let mut now = 0;
-        let mut in_vain = |breaker: &mut Breaker| {
+        let mut failed = |breaker: &mut Breaker| {
             now += 50;
-            breaker.in_vain(ms(now - 50), ms(now))
+            breaker.failed(ms(now - 50), ms(now))
         };
-        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [false; 2]);
+        assert_eq!([failed(&mut breaker), failed(&mut breaker)], [false; 2]);
         breaker.answered();
-        assert_eq!([in_vain(&mut breaker), in_vain(&mut breaker)], [false; 2]);
-        assert!(in_vain(&mut breaker));
+        assert_eq!([failed(&mut breaker), failed(&mut breaker)], [false; 2]);
+        assert!(failed(&mut breaker));
     }
 
     #[test]
     fn requests_that_wait_in_vain_at_the_same_time_count_as_one() {
         let mut breaker = closed();
         for asked in 0..50 {
-            assert!(!breaker.in_vain(ms(asked), ms(asked + 50)));
+            assert!(!breaker.failed(ms(asked), ms(asked + 50)));
         }
     }
 

@@ -182,7 +182,7 @@ impl<L: Local> Protocol<L> {
             Phase::Asking { until } if now >= *until => {
                 let asked = entry.attempt.map_or(now, |attempt| attempt.sent);
                 self.settle(id, ContestOutcome::Alone(AloneReason::Slow), now);
-                if self.breaker.in_vain(asked, now) {
+                if self.breaker.failed(asked, now) {
                     self.open_breaker(now);
                 }
             }

@@ -325,7 +325,7 @@ impl<L: Local> Protocol<L> {
 
     /// A request other than a contender's has failed.
     pub(crate) fn failed(&mut self, now: Time) {
-        if self.breaker.in_vain(now, now) {
+        if self.breaker.failed(now, now) {
             self.open_breaker(now);
         }
     }

@@ -323,8 +323,9 @@ fn is_same(one: &Ask, two: &Ask, settings: &Settings) -> Verdict {
         if !ignored && is_there && is_named != also_named {
             return match name.as_str() {
                 "forwarded" => Verdict::Either,
-                // It names itself where it offers something.
-                "upgrade" => Verdict::Either,
+                // They name themselves: `Upgrade` where it offers something, and nobody heeds an `HTTP2-Settings` that
+                // `Connection` does not name (RFC 7540 section 3.2.1).
+                "upgrade" | "http2-settings" => Verdict::Either,
                 _ => Verdict::Apart,
             };
         }
