@@ -390,7 +390,7 @@ fn an_older_announcement_takes_nothing_back() {
         ..address(flight, SEAT)
     };
     let (inbox, asked) = (INBOX, 7);
-    replica.hear(Message::Cover { to, inbox, asked });
+    replica.receive(Message::Cover { to, inbox, asked });
     assert!(replica.end(entry));
     replica.protocol.answer(entry, Ok(Bytes::new()), NOW);
     assert_eq!(replica.covered(), 5);
@@ -424,9 +424,9 @@ fn a_flight_is_followed_by_so_many_replicas_and_no_more() {
         inbox: INBOX,
         asked: 1,
     };
-    (0..4096).for_each(|seat| replica.hear(join(seat)));
+    (0..4096).for_each(|seat| replica.receive(join(seat)));
     assert_eq!(replica.told(), []);
-    replica.hear(join(4096));
+    replica.receive(join(4096));
     let told = replica.told();
     let [Message::Alone { reason, .. }] = told[..] else {
         panic!("{told:?}")
@@ -589,7 +589,7 @@ fn a_large_answer_whose_followers_have_left_before_it_is_stored_is_deleted() {
     replica.protocol.answer(entry, Ok(LARGE), NOW);
     let value = replica.put();
     let to = address(flight, SEAT);
-    replica.hear(Message::Leave { to });
+    replica.receive(Message::Leave { to });
     assert_eq!(replica.commands(), []);
     replica.protocol.stored(value, Ok(()));
     assert_eq!(replica.commands(), [Command::Delete(value)]);
