@@ -311,7 +311,6 @@ impl<L: Local> Protocol<L> {
 
     /// The link is down: requests will not be answered, and messages are lost.
     pub(crate) fn unlinked(&mut self, now: Time) {
-        self.breaker.relinked();
         self.orphans.clear();
         self.asked.clear();
         self.forget_unstored();
