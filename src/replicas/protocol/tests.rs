@@ -977,3 +977,105 @@ fn a_script_whose_link_breaks_is_waited_for_by_nobody() {
     replica.protocol.unlinked(NOW);
     replica.nothing_is_left();
 }
+
+#[test]
+fn three_scripts_in_a_row_without_a_reply_are_waited_for_and_no_more() {
+    let ms = Duration::from_millis;
+    let mut replica = Replica::new();
+    for (number, at) in [(0, 10), (1, 60), (2, 111)] {
+        assert!(replica.protocol.is_up());
+        let entry = replica.protocol.contend(KEY, None, Open, 1, ms(at));
+        replica.protocol.tick(ms(at + 50));
+        let slow = Some(ContestOutcome::Alone(AloneReason::Slow));
+        assert_eq!(replica.protocol.outcome(entry), slow);
+        // Too slow to say that the store is in use.
+        if number == 1 {
+            replica.protocol.message(Message::Echo { number }, ms(111));
+        }
+    }
+    assert!(!replica.protocol.is_up());
+}
+
+#[test]
+fn a_store_whose_echoes_are_slow_three_times_in_a_row_is_waited_for_by_nobody() {
+    let ms = Duration::from_millis;
+    let mut replica = Replica::new();
+    for (number, at) in [(1, 40), (2, 120), (3, 200)] {
+        assert!(replica.protocol.is_up());
+        replica.protocol.tick(ms(at));
+        let entry = replica.protocol.contend(KEY, None, Open, 1, ms(at + 55));
+        let echo = Message::Echo { number };
+        replica.protocol.message(echo, ms(at + 60));
+        let down = Some(ContestOutcome::Alone(AloneReason::Down));
+        let expected = if number == 3 { down } else { None };
+        assert_eq!(replica.protocol.outcome(entry), expected, "{number}");
+        replica.protocol.leave(entry, ms(at + 60));
+    }
+}
+
+#[test]
+fn an_outcome_that_was_given_is_not_given_again_when_the_store_refuses() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    let late = NOW + Duration::from_millis(50);
+    replica.protocol.tick(late);
+    assert_eq!(replica.alone(entry), AloneReason::Slow);
+    replica
+        .protocol
+        .contended(script.flight, Err(Refused), late);
+    assert_eq!(replica.protocol.outcome(entry), None);
+    assert_eq!(replica.protocol.stats().alone_down, 0);
+}
+
+#[test]
+fn a_lease_that_a_script_wins_for_nobody_is_released() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    replica.protocol.leave(entry, NOW);
+    replica.commands();
+    replica.won(script);
+    assert_eq!(replica.commands(), [release(script.flight)]);
+    replica.nothing_is_left();
+}
+
+#[test]
+fn an_answer_that_comes_before_the_stores_reply_is_fetched_all_the_same() {
+    let mut replica = Replica::new();
+    let (entry, script) = replica.contend();
+    replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+    replica.commands();
+    replica.held(script, FLIGHT);
+    assert_eq!(replica.told(), []);
+    let body = Bytes::from_static(&[1]);
+    replica
+        .protocol
+        .fetched(script.seat, Some(body.clone()), NOW);
+    let covered = 1;
+    assert_eq!(
+        replica.protocol.outcome(entry),
+        Some(ContestOutcome::Answer { body, covered })
+    );
+}
+
+#[test]
+fn a_leader_that_is_followed_again_is_probed_at_once_and_was_heard_of_when_it_was_first_named() {
+    let ms = Duration::from_millis;
+    let mut replica = Replica::new();
+    let (inbox, flight) = (INBOX, FLIGHT);
+    let held = Contended::Held { inbox, flight };
+    let entry = replica.protocol.contend(KEY, None, Open, 1, ms(5000));
+    let script = replica.script();
+    replica
+        .protocol
+        .contended(script.flight, Ok(held), ms(5000));
+    let mut probed = 0;
+    replica.pass(5000..5130, |replica, command, at| {
+        if let Command::Contend { join, .. } = command {
+            replica.protocol.contended(join.flight, Ok(held), ms(at));
+            let told = replica.told();
+            assert!(matches!(told[..], [Message::Probe { .. }]), "{told:?}");
+            probed += 1;
+        }
+    });
+    assert_eq!((probed, replica.protocol.outcome(entry)), (1, None));
+}
