@@ -19,7 +19,7 @@ use tower::{Layer, Service, service_fn};
 use tower_singleflight::Role;
 
 use crate::support::{
-    Count, assert_idle,
+    Count, Gate, assert_idle,
     body::{Feed, Polled, Req, assert_pending, data, frame, layer, lone_leader, now, ready, stack},
     get, role, settle, tasks,
 };
@@ -273,41 +273,52 @@ async fn a_leader_alone_is_not_woken_for_what_its_own_poll_has_found() {
     assert_idle(&handle);
 }
 
+/// In the poll in which the call ends, or in one before that.
 #[tokio::test]
-async fn who_joins_while_a_lone_leaders_call_gives_its_whole_response_shares_it() {
-    let layer = layer();
-    let handle = layer.handle();
-    let joiner = Arc::new(std::sync::Mutex::new(None::<Joiner>));
-    let asks = Arc::clone(&joiner);
-    let mut service = layer.layer(service_fn(move |_: Req| {
-        let asks = Arc::clone(&asks);
-        async move {
-            if let Some(ask) = asks.lock().unwrap().take() {
-                ask();
+async fn who_joins_while_a_lone_leader_polls_its_call_shares_the_response() {
+    for is_ready in [true, false] {
+        let layer = layer();
+        let (handle, gate) = (layer.handle(), Gate::new());
+        let joiner = Arc::new(std::sync::Mutex::new(None::<Joiner>));
+        let (asks, passes) = (Arc::clone(&joiner), gate.clone());
+        let mut service = layer.layer(service_fn(move |_: Req| {
+            let (asks, gate) = (Arc::clone(&asks), passes.clone());
+            async move {
+                if let Some(ask) = asks.lock().unwrap().take() {
+                    ask();
+                }
+                if !is_ready {
+                    gate.pass().await;
+                }
+                Ok::<_, Infallible>(Response::new(http_body_util::Full::new(Bytes::from(
+                    "page",
+                ))))
             }
-            Ok::<_, Infallible>(Response::new(http_body_util::Full::new(Bytes::from(
-                "page",
-            ))))
+        }));
+        let mut leader = Box::pin(service.call(get("/page")));
+        let (sent, joined) = std::sync::mpsc::channel();
+        let mut other = service.clone();
+        let ask = move || sent.send(Box::pin(other.call(get("/page")))).unwrap();
+        *joiner.lock().unwrap() = Some(Box::new(ask));
+        if !is_ready {
+            assert_pending(&mut leader);
+            assert_eq!(handle.stats().waiters, 2);
+            gate.open();
         }
-    }));
-    let leader = service.call(get("/page"));
-    let (sent, joined) = std::sync::mpsc::channel();
-    let mut other = service.clone();
-    let ask = move || sent.send(Box::pin(other.call(get("/page")))).unwrap();
-    *joiner.lock().unwrap() = Some(Box::new(ask));
-    let leader = leader.await.unwrap();
-    let follower = joined.recv().unwrap().await.unwrap();
-    assert_eq!(
-        [role(&leader), role(&follower)],
-        [Role::Leader, Role::Follower]
-    );
-    for response in [leader, follower] {
+        let leader = leader.await.unwrap();
+        let follower = joined.recv().unwrap().await.unwrap();
         assert_eq!(
-            response.into_body().collect().await.unwrap().to_bytes(),
-            "page"
+            [role(&leader), role(&follower)],
+            [Role::Leader, Role::Follower]
         );
+        for response in [leader, follower] {
+            assert_eq!(
+                response.into_body().collect().await.unwrap().to_bytes(),
+                "page"
+            );
+        }
+        assert_idle(&handle);
     }
-    assert_idle(&handle);
 }
 
 type Joiner = Box<dyn FnOnce() + Send>;
