@@ -197,6 +197,8 @@ impl Connection {
                 return Some(line);
             }
             if !self.more().await {
+                // It was cut within this line, which is no other message's.
+                self.unread.clear();
                 return None;
             }
         }
