@@ -11,7 +11,9 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value, aio::PubSubStream};
+use redis::{
+    Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, aio::PubSubStream,
+};
 
 use super::{
     endpoint::{CONNECT, Connection, Endpoint},
@@ -256,10 +258,13 @@ impl Link for RedisLink {
         let counts = self.config.counts;
         async move {
             let mut reply = connection.query(&cmd).await;
-            if let (Err(error), Some(script)) = (&reply, script)
-                && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-            {
-                reply = connection.query(&with_script(&cmd, script)).await;
+            let is_unknown =
+                |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+            match (&reply, script) {
+                (Err(error), Some(script)) if is_unknown(error) => {
+                    reply = connection.query(&with_script(&cmd, script)).await;
+                }
+                _ => {}
             }
             match reply {
                 Ok(value) => Ok(read(&command, value, counts)),

@@ -38,9 +38,8 @@ impl Shelf {
         publish: impl FnOnce(Inbox, FlightId) -> Option<usize>,
     ) -> Contended {
         let mut over = false;
-        if let Some(lease) = self.lease(join.digest, now)
-            && lease.inbox != inbox
-        {
+        let lease = self.lease(join.digest, now);
+        if let Some(lease) = lease.filter(|lease| lease.inbox != inbox) {
             over = true;
             if pass_over != Some(lease.flight) && publish(lease.inbox, lease.flight) != Some(0) {
                 return Contended::Held {

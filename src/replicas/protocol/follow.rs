@@ -24,11 +24,13 @@ impl<L: Local> Protocol<L> {
 
     /// Announces new callers to the leader, if an announcement is due.
     fn announce(&mut self, id: EntryId, now: Time) {
-        if let Some(entry) = self.entries.get_mut(&id)
-            && let Phase::Following(following) = &mut entry.phase
-            && entry.asked > following.announced
-            && now >= following.cover_from
-        {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let Phase::Following(following) = &mut entry.phase else {
+            return;
+        };
+        if entry.asked > following.announced && now >= following.cover_from {
             following.announced = entry.asked;
             following.cover_from = now + self.settings.cover;
             let (to, asked) = (following.at.address(entry.digest), entry.asked);
@@ -40,9 +42,10 @@ impl<L: Local> Protocol<L> {
     // ===== the leader's messages =====
 
     pub(super) fn here(&mut self, to: Address, now: Time) {
-        if let Some((id, SeatAt::Now)) = self.own_seat(&to)
-            && let Some(entry) = self.entry(id)
-        {
+        let Some((id, SeatAt::Now)) = self.own_seat(&to) else {
+            return;
+        };
+        if let Some(entry) = self.entry(id) {
             entry.heard = now;
             if let Phase::Following(following) = &mut entry.phase {
                 following.probed = false;
@@ -132,10 +135,13 @@ impl<L: Local> Protocol<L> {
 
     /// The body of an answer, if the store had it.
     pub(crate) fn fetched(&mut self, seat: Seat, body: Option<Bytes>, now: Time) {
-        if let Some((id, entry)) = self.seated(seat)
-            && let Phase::Fetching { from, covered, .. } = entry.phase
-            && from.seat == seat
-        {
+        let Some((id, entry)) = self.seated(seat) else {
+            return;
+        };
+        let Phase::Fetching { from, covered, .. } = entry.phase else {
+            return;
+        };
+        if from.seat == seat {
             match body {
                 Some(body) => self.settle(id, self.answer_of(body, covered), now),
                 None => self.ask_again(id, Some(from.flight), now),
@@ -152,12 +158,14 @@ impl<L: Local> Protocol<L> {
 
     /// How many replicas received the probe of `seat`: none if its leader's process is gone.
     pub(crate) fn heard(&mut self, seat: Seat, receivers: usize, now: Time) {
-        if let Some((id, entry)) = self.seated(seat)
-            && let Phase::Following(following) = &entry.phase
-            && following.at.seat == seat
-            && receivers == 0
-        {
-            self.ask_again(id, None, now);
+        let Some((id, entry)) = self.seated(seat) else {
+            return;
+        };
+        match &entry.phase {
+            Phase::Following(following) if following.at.seat == seat && receivers == 0 => {
+                self.ask_again(id, None, now);
+            }
+            _ => {}
         }
     }
 

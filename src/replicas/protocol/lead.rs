@@ -136,10 +136,11 @@ impl<L: Local> Protocol<L> {
 
     /// The reply to a renewal: whether `flight` still had its lease.
     pub(crate) fn renewed(&mut self, flight: FlightId, is_ours: bool) {
-        if let Some(&id) = self.named.get(&flight)
-            && !is_ours
-            && let Some(entry) = self.entry(id)
-        {
+        if is_ours {
+            return;
+        }
+        let id = self.named.get(&flight).copied();
+        if let Some((id, entry)) = id.and_then(|id| Some((id, self.entry(id)?))) {
             // Another flight leads, or soon will. Followers that have joined are still answered.
             entry.lease = None;
             self.schedule(id);

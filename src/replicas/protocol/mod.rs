@@ -363,10 +363,8 @@ impl<L: Local> Protocol<L> {
         }
         // Each once: what is due again at once is for the next tick.
         let mut due = Vec::new();
-        while let Some(&(at, id)) = self.timers.first()
-            && at <= now
-        {
-            self.timers.pop_first();
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, id) = self.timers.pop_first().expect("looked at just now");
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.due = None;
             }
