@@ -190,13 +190,11 @@ impl<K: Send + Sync + 'static> Caller<K> {
 impl<K> Drop for Caller<K> {
     fn drop(&mut self) {
         let data = &self.flight.data;
-        let mut waiting = None;
+        let (mut waiting, mut is_missed) = (None, false);
         if let Part::Waits(slot) = self.part {
-            let (left, was_here) = data.state().leave(slot);
-            self.part = match was_here {
-                true => Part::Left,
-                false => Part::Dismissed,
-            };
+            let (left, counted) = data.state().leave(slot);
+            self.part = counted.map_or(Part::Dismissed, |_| Part::Left);
+            is_missed = counted.unwrap_or_default();
             waiting = Some(left);
         }
         if let Part::Dismissed = self.part {
@@ -210,17 +208,16 @@ impl<K> Drop for Caller<K> {
             _ => None,
         };
         // A task that has not noticed yet, or a stored waker, may hold the flight for longer.
-        let (is_missed, kept, spent, unclaimed) = {
+        let (kept, spent, unclaimed) = {
             let mut state = data.state();
-            let is_missed = place.is_some_and(|place| state.buffer.leave(place));
+            is_missed |= place.is_some_and(|place| state.buffer.leave(place));
             let spent = state.buffer.take_spent();
             // Its own response. One that is left later is dropped by the work.
             let unclaimed = match place {
                 Some(ReaderId::Leader) => state.response.take(),
                 _ => None,
             };
-            let kept = take_unread(&self.flight, &mut state);
-            (is_missed, kept, spent, unclaimed)
+            (take_unread(&self.flight, &mut state), spent, unclaimed)
         };
         drop((kept, spent));
         observe::settle();

@@ -300,19 +300,16 @@ impl<K> State<K> {
     }
 
     /// Removes a follower that leaves, and its place in the buffer unless it was dismissed. Both happen under one lock:
-    /// otherwise a caller that takes the lead in between could get the place that is then freed. `true`: it was not.
-    pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, bool) {
+    /// otherwise a caller that takes the lead in between could get the place that is then freed. `true`: the other
+    /// readers must be woken.
+    pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, Option<bool>) {
         let is_dismissed = self.is_dismissed(slot);
         let follower = self.followers.remove(slot);
-        let was_here = match follower {
-            FollowerState::Here { place, .. } if !is_dismissed => {
-                // Nobody waits for its pace: it has read nothing, so the window is full, and whoever waits there moves on.
-                self.buffer.leave(place);
-                true
-            }
-            _ => false,
+        let is_missed = match follower {
+            FollowerState::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
+            _ => None,
         };
-        (follower, was_here)
+        (follower, is_missed)
     }
 
     /// Whether there is a decision for all waiting followers.
