@@ -11,7 +11,10 @@ use tower::{Layer, Service};
 use tower_singleflight::{Group, Role, SingleflightLayer};
 use tracing::{Event, Subscriber, span};
 
-use crate::support::{Origin, assert_idle, get, hush, request, role};
+use crate::{
+    support::{Origin, assert_idle, get, hush, request, role},
+    tracing::heed_other_threads,
+};
 
 const TROUBLE: &str = "the observer's own trouble";
 
@@ -72,6 +75,7 @@ impl metrics::Recorder for Touchy {
 /// Runs `requests` under a subscriber and a recorder that panic.
 fn touchy<F: Future<Output = ()>>(requests: impl FnOnce(SingleflightLayer) -> F) {
     hush(TROUBLE);
+    heed_other_threads();
     let touchy = Touchy::default();
     let layer = SingleflightLayer::new();
     let handle = layer.handle();
@@ -151,6 +155,7 @@ fn requests_are_answered_though_whoever_observes_them_panics() {
 #[test]
 fn callers_of_a_named_group_get_their_values_though_whoever_observes_them_panics() {
     hush(TROUBLE);
+    heed_other_threads();
     let touchy = Touchy::default();
     let group: Group<&str, u32> = Group::new().name("articles");
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Ready,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use http_body_util::{Empty, Full};
 use tower::{Layer, Service};
 use tower_singleflight::{SingleflightLayer, method_and_uri};
 use tracing::{
-    Event, Instrument, Level, Subscriber,
+    Dispatch, Event, Instrument, Level, Subscriber,
     field::{Field, Visit},
     span,
 };
@@ -93,8 +93,17 @@ where
     }
 }
 
+/// Keeps a second subscriber. With only one, `tracing` asks the thread that is first to reach an event whether anybody
+/// wants it: a test without a subscriber would turn the event off for the test that has one.
+pub(crate) fn heed_other_threads() {
+    static SECOND: LazyLock<Dispatch> =
+        LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&SECOND);
+}
+
 impl Capture {
     pub(crate) fn install(&self) -> tracing::subscriber::DefaultGuard {
+        heed_other_threads();
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
 
