@@ -21,7 +21,7 @@ use crate::{
     role::Disposition,
     rules::{self, Bypass, Fields},
     service::Singleflight,
-    shared::{Event, Shared},
+    shared::Event,
 };
 
 impl<S, X> Singleflight<S, X>
@@ -71,9 +71,7 @@ where
             Ok(identity) => identity,
             Err(bypass) => return self.bypass(parts, body, bypass),
         };
-        let Shared {
-            flights, settings, ..
-        } = &*self.shared;
+        let flights = &self.shared.flights;
         let hash = flights.hash(&key);
         let now = Instant::now();
         if flights.unshareable.contains(hash, now) {
@@ -85,13 +83,10 @@ where
             let request = Request::from_parts(parts, body);
             return self.call_apart(request, Reason::Remembered, after);
         }
-        let method = parts.method.clone();
-        let flight = self.shared.new_flight(hash, key, method.clone(), now);
-        let trace = flight.trace.clone();
         let mut head = Some(parts);
         let number = flights.number();
-        let candidate = Candidate::new(flights, &mut head, settings.max_waiters, number, now);
-        let entered = candidate.enter(flight);
+        let candidate = Candidate::new(&self.shared, hash, key, &mut head, number, now);
+        let entered = candidate.enter();
         let Some(parts) = head else {
             let Admitted::Waits(caller) = entered else {
                 unreachable!("its head is where it waits");
@@ -102,11 +97,11 @@ where
         };
         let request = Request::from_parts(parts, body);
         match entered {
-            Admitted::Leads(lead) => {
+            Admitted::Leads(lead, trace) => {
                 flights.counters.count(Event::Led);
                 let of = LeaderRequest {
                     hash,
-                    method,
+                    method: request.method().clone(),
                     has_credentials,
                     fields: differing,
                 };

@@ -14,16 +14,22 @@ use super::{
 use crate::{
     audit::Original,
     buffer::ReaderId,
-    group::{Admission, Entry, Match, MatchAdmission, Matcher},
+    group::{Admission, Entry, Match, MatchAdmission, Matcher, drop_quietly},
+    key::KeyExtractor,
+    observe::FlightTrace,
     rules::Variant,
-    shared::Flights,
+    shared::{Flights, Settings, Shared},
+    sync::Mutex,
 };
 
 /// A request that looks for its flight.
 pub(crate) struct Candidate<'a, K> {
     flights: &'a Flights<K>,
+    settings: &'a Settings,
+    hash: u64,
+    /// `None` once it leads.
+    key: Option<K>,
     now: Instant,
-    max_waiters: usize,
     number: Number,
     /// Its head, which is kept where it waits.
     head: &'a mut Option<request::Parts>,
@@ -35,12 +41,14 @@ pub(crate) struct Candidate<'a, K> {
     names: Option<Arc<[HeaderName]>>,
     /// It is audited against the flight that it would have joined.
     original: Option<Arc<Original>>,
+    /// That of the flight that it leads.
+    trace: Option<FlightTrace>,
 }
 
 /// What became of a candidate.
 pub(crate) enum Admitted<K> {
     /// It must start the flight's work.
-    Leads(Lead<K>),
+    Leads(Lead<K>, FlightTrace),
     Waits(Caller<K>),
     /// Its response begins with this head.
     Begins(Caller<K>, Arc<response::Parts>),
@@ -57,45 +65,55 @@ pub(crate) enum JoinedAs {
     Reader(ReaderId, Arc<response::Parts>),
 }
 
+const UNPLACED: &str = "it is in no flight yet";
+
 // ===== impl Candidate =====
 
 impl<'a, K: Eq> Candidate<'a, K> {
-    pub(crate) fn new(
-        flights: &'a Flights<K>,
+    pub(crate) fn new<X>(
+        shared: &'a Shared<X>,
+        hash: u64,
+        key: K,
         head: &'a mut Option<request::Parts>,
-        max_waiters: usize,
         number: Number,
         now: Instant,
-    ) -> Self {
+    ) -> Self
+    where
+        X: KeyExtractor<Key = K>,
+    {
         Self {
-            flights,
+            flights: &shared.flights,
+            settings: &shared.settings,
+            hash,
+            key: Some(key),
             now,
-            max_waiters,
             number,
             head,
             is_moved: false,
             variant: None,
             names: None,
             original: None,
+            trace: None,
         }
     }
 
-    /// Joins the flight for this request, or leads a new one with `data`.
+    /// Joins the flight for this request, or leads a new one.
     ///
     /// Finding a flight and being counted there are one step, so the flight's decisions apply to everybody who is
     /// counted.
-    pub(crate) fn enter(mut self, data: HttpFlight<K>) -> Admitted<K> {
-        self.names = self.flights.varying.names(data.hash);
-        let trace = data.trace.clone();
-        match self.enter_table(data) {
+    pub(crate) fn enter(mut self) -> Admitted<K> {
+        self.names = self.flights.varying.names(self.hash);
+        match self.enter_table() {
             Admission::Leads(inner) => {
+                let trace = self.trace.expect("it leads");
                 let leader = SoloLeader::new(inner, &self.flights.counters, &trace);
-                Admitted::Leads(Lead::Solo(leader))
+                Admitted::Leads(Lead::Solo(leader), trace)
             }
             Admission::Follows((inner, JoinedAs::Leader)) => {
                 let mut caller = Caller::leader(inner);
                 caller.take_lead();
-                Admitted::Leads(Lead::Whole(caller))
+                let trace = caller.flight().data.trace.clone();
+                Admitted::Leads(Lead::Whole(caller), trace)
             }
             Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
                 Admitted::Waits(Caller::waiter(inner, slot))
@@ -103,24 +121,20 @@ impl<'a, K: Eq> Candidate<'a, K> {
             Admission::Follows((inner, JoinedAs::Reader(place, head))) => {
                 Admitted::Begins(Caller::reader(inner, place), head)
             }
-            Admission::Refused(_) => self.original.map_or(Admitted::Full, Admitted::Audits),
+            Admission::Refused(()) => self.original.map_or(Admitted::Full, Admitted::Audits),
         }
     }
 
     /// As `enter`, for a follower that may not have its flight's response. It waits in another flight: that of its
     /// variant, if the response varies. If that flight is new, the first of its callers to be polled leads it. `None`
     /// if it is full.
-    pub(crate) fn enter_moved(
-        mut self,
-        variant: Option<Variant>,
-        data: HttpFlight<K>,
-    ) -> Option<Caller<K>> {
+    pub(crate) fn enter_moved(mut self, variant: Option<Variant>) -> Option<Caller<K>> {
         self.is_moved = true;
         if variant.is_none() {
-            self.names = self.flights.varying.names(data.hash);
+            self.names = self.flights.varying.names(self.hash);
         }
         self.variant = variant;
-        match self.enter_table(data) {
+        match self.enter_table() {
             Admission::Leads(mut leader) => {
                 let mut inner = leader.make_whole();
                 inner.give_up_lead();
@@ -130,31 +144,31 @@ impl<'a, K: Eq> Candidate<'a, K> {
                 Some(Caller::waiter(inner, slot))
             }
             Admission::Follows(_) => unreachable!("whoever is moved waits"),
-            Admission::Refused(_) => None,
+            Admission::Refused(()) => None,
         }
     }
 
-    fn enter_table(
-        &mut self,
-        mut data: HttpFlight<K>,
-    ) -> MatchAdmission<(), (), HttpFlight<K>, JoinedAs> {
-        let table = &self.flights.table;
-        let hash = data.hash;
+    fn enter_table(&mut self) -> MatchAdmission<(), (), HttpFlight<K>, JoinedAs> {
+        let (table, hash) = (&self.flights.table, self.hash);
         loop {
             if let Some(names) = self.names.take() {
-                let head = self.head.as_ref().expect("it is in no flight yet");
+                let head = self.head.as_ref().expect(UNPLACED);
                 self.variant = Some(Variant::new(names, &head.headers));
             }
             let own = self.variant.as_ref();
             let own = own.map(|variant| table.position(hash, variant));
             let entered = match own {
-                Some(own) => table.enter(&[own, hash], (), data, self),
-                None => table.enter(&[hash], (), data, self),
+                Some(own) => table.enter_by(&[own, hash], self),
+                None => table.enter_by(&[hash], self),
             };
             match entered {
                 // Again, now that we know by which fields the key varies.
-                Admission::Refused(((), back)) if self.names.is_some() => data = back,
-                entered => return entered,
+                Admission::Refused(()) if self.names.is_some() => {}
+                entered => {
+                    // Dropping a key is user code, whose panic is not to cost the caller its place.
+                    drop_quietly(self.key.take());
+                    return entered;
+                }
             }
         }
     }
@@ -163,14 +177,13 @@ impl<'a, K: Eq> Candidate<'a, K> {
 impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
     type Joined = JoinedAs;
 
-    fn examine(
-        &mut self,
-        (): &(),
-        mine: &HttpFlight<K>,
-        entry: &Entry<(), (), HttpFlight<K>>,
-    ) -> Match<JoinedAs> {
+    fn examine(&mut self, entry: &Entry<(), (), HttpFlight<K>>) -> Match<JoinedAs> {
         let theirs = entry.data();
-        if theirs.hash != mine.hash || theirs.key != mine.key || theirs.method != mine.method {
+        let head = self.head.as_ref().expect(UNPLACED);
+        if theirs.hash != self.hash
+            || Some(&theirs.key) != self.key.as_ref()
+            || theirs.method != head.method
+        {
             return Match::Pass;
         }
         if !self.flights.can_be_joined(theirs, self.now) {
@@ -180,9 +193,8 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if state.is_closed {
             return Match::Detach;
         }
-        let headers = &self.head.as_ref().expect("it is in no flight yet").headers;
         match &state.variant {
-            Some((variant, _)) if !variant.matches(headers) => {
+            Some((variant, _)) if !variant.matches(&head.headers) => {
                 if self.variant.is_some() {
                     return Match::Pass;
                 }
@@ -195,7 +207,7 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         if state.contending.is_too_late(self.number) {
             return Match::Detach;
         }
-        if entry.callers() >= self.max_waiters {
+        if entry.callers() >= self.settings.max_waiters {
             return Match::Refuse;
         }
         let leads = matches!(state.stage, Stage::Uncalled);
@@ -216,27 +228,43 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
                 Match::Join(JoinedAs::Reader(place, Arc::clone(response)))
             }
             _ => {
-                let head = self.head.take().expect("looked at just now");
+                let head = self.head.take().expect(UNPLACED);
                 Match::Join(JoinedAs::Waiting(state.wait(head, place, self.number)))
             }
         }
     }
 
-    fn lead(&mut self, data: &mut HttpFlight<K>) {
+    fn lead(&mut self) -> ((), HttpFlight<K>) {
+        let flights = self.flights;
+        let head = self.head.as_ref().expect(UNPLACED);
+        let trace = FlightTrace::new(&flights.counters.name, self.now);
+        self.trace = Some(trace.clone());
+        let mut data = HttpFlight {
+            hash: self.hash,
+            key: self.key.take().expect("a candidate leads once"),
+            method: head.method.clone(),
+            trace,
+            epoch: flights.writes.current(),
+            max_silence: self.settings.max_silence,
+            expires: self.now.checked_add(self.settings.max_age),
+            state: Mutex::default(),
+            counters: Arc::clone(&flights.counters),
+        };
         #[cfg(feature = "redis")]
-        if self.flights.replicated().is_some() {
+        if flights.replicated().is_some() {
             data.state_mut().asked_by(self.number);
         }
         if let Some(variant) = self.variant.take() {
-            let varying = self.flights.varying.insert(data.hash, variant.names());
+            let varying = flights.varying.insert(data.hash, variant.names());
             data.state_mut().variant = Some((variant, varying));
         }
         if self.is_moved {
-            let head = self.head.take().expect("it is in no flight yet");
+            let head = self.head.take().expect(UNPLACED);
             let state = data.state_mut();
             state.stage = Stage::Uncalled;
             let slot = state.wait(head, ReaderId::Leader, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }
+        ((), data)
     }
 }

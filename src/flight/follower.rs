@@ -107,7 +107,7 @@ mod tests {
     use std::{convert::Infallible, future::Ready, task::Waker};
 
     use bytes::Bytes;
-    use http::{Method, Response};
+    use http::Response;
     use http_body_util::Empty;
     use tokio::time::Instant;
     use tower::{Layer, service_fn};
@@ -122,12 +122,10 @@ mod tests {
     };
 
     fn enter<X: KeyExtractor>(shared: &Shared<X>) -> Admitted<X::Key> {
-        let now = Instant::now();
         let mut head = Some(Request::new(()).into_parts().0);
         let key = shared.extractor.extract(head.as_ref().unwrap()).unwrap();
-        let flight = shared.new_flight(0, key, Method::GET, now);
         let number = shared.flights.number();
-        Candidate::new(&shared.flights, &mut head, usize::MAX, number, now).enter(flight)
+        Candidate::new(shared, 0, key, &mut head, number, Instant::now()).enter()
     }
 
     #[test]
@@ -137,7 +135,7 @@ mod tests {
             std::future::ready(Ok(Response::new(Empty::<Bytes>::new())))
         });
         let service = layer.layer(inner);
-        let Admitted::Leads(mut lead) = enter(&service.shared) else {
+        let Admitted::Leads(mut lead, _) = enter(&service.shared) else {
             unreachable!("it is the first")
         };
         let Admitted::Waits(caller) = enter(&service.shared) else {

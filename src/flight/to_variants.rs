@@ -17,7 +17,6 @@ use crate::{
     key::KeyExtractor,
     observe::Reason,
     rules::Variant,
-    shared::Shared,
 };
 
 /// The most followers to look at under one lock.
@@ -152,22 +151,16 @@ where
         number: Number,
         now: Instant,
     ) -> Option<FollowerState<X::Key>> {
-        let Shared {
-            flights, settings, ..
-        } = &*self.shared;
         let old = &self.flight().data;
         let request = head.as_ref()?;
         let variant = names.map(|names| Variant::new(Arc::clone(names), &request.headers));
-        let method = request.method.clone();
-        let data = self
-            .shared
-            .new_flight(old.hash, old.key.clone(), method, now);
-        let candidate = Candidate::new(flights, head, settings.max_waiters, number, now);
-        let caller = candidate.enter_moved(variant, data)?;
+        let key = old.key.clone();
+        let candidate = Candidate::new(&self.shared, old.hash, key, head, number, now);
+        let caller = candidate.enter_moved(variant)?;
         #[cfg(feature = "redis")]
         {
             self.hand_on(caller.flight());
-            flights.one_more(caller.flight(), number);
+            self.shared.flights.one_more(caller.flight(), number);
         }
         if caller.flight().is_shared() {
             caller.promote();

@@ -32,42 +32,72 @@ pub(crate) enum Match<J = ()> {
     Refuse,
 }
 
-/// Judges flights under the lock: it may compare keys and link the caller to what a flight carries.
+/// What the lock is held for: it may compare keys and link the caller to what a flight carries.
 pub(crate) trait Matcher<K, V, C> {
     type Joined;
 
-    fn examine(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Match<Self::Joined>;
+    fn examine(&mut self, entry: &Entry<K, V, C>) -> Match<Self::Joined>;
 
-    /// A new flight is to carry `data`.
-    fn lead(&mut self, _data: &mut C) {}
+    /// The key of a new flight, and what it carries.
+    fn lead(&mut self) -> (K, C);
 }
 
-/// `Refused`: the key and the data.
 pub(crate) type MatchAdmission<K, V, C, J> =
-    Admission<SoloLeader<K, V, C>, (Caller<K, V, C>, J), (K, C)>;
+    Admission<SoloLeader<K, V, C>, (Caller<K, V, C>, J), ()>;
 
-// ===== impl Matcher =====
+/// A matcher that brings what a new flight needs, and compares it.
+#[cfg(any(feature = "redis", loom, test))]
+struct Offer<K, C, F> {
+    new: Option<(K, C)>,
+    judge: F,
+}
 
-impl<K, V, C, F, J> Matcher<K, V, C> for F
+// ===== impl Offer =====
+
+#[cfg(any(feature = "redis", loom, test))]
+impl<K, V, C, F, J> Matcher<K, V, C> for Offer<K, C, F>
 where
     F: FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
 {
     type Joined = J;
 
-    fn examine(&mut self, key: &K, data: &C, entry: &Entry<K, V, C>) -> Match<J> {
-        self(key, data, entry)
+    fn examine(&mut self, entry: &Entry<K, V, C>) -> Match<J> {
+        let (key, data) = self.new.as_ref().expect(OFFERED);
+        (self.judge)(key, data, entry)
+    }
+
+    fn lead(&mut self) -> (K, C) {
+        self.new.take().expect(OFFERED)
     }
 }
+
+#[cfg(any(feature = "redis", loom, test))]
+const OFFERED: &str = "a caller leads once";
 
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight that `matcher` accepts, or leads a new one with `data`, at the first of the `positions`.
-    pub(crate) fn enter<T>(
+    /// Joins the first flight that `judge` accepts, or leads a new one with `data`, at the first of the `positions`.
+    #[cfg(any(feature = "redis", loom, test))]
+    pub(super) fn enter<J>(
         &self,
         positions: &[u64],
         key: K,
-        mut data: C,
+        data: C,
+        judge: impl FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
+    ) -> MatchAdmission<K, V, C, J> {
+        let new = Some((key, data));
+        let mut offer = Offer { new, judge };
+        let entered = self.enter_by(positions, &mut offer);
+        // Dropping a key is user code, whose panic is not to cost the caller its place.
+        drop_quietly(offer.new);
+        entered
+    }
+
+    /// Joins the first flight that `matcher` accepts, or leads a new one, at the first of the `positions`.
+    pub(crate) fn enter_by<T>(
+        &self,
+        positions: &[u64],
         matcher: &mut T,
     ) -> MatchAdmission<K, V, C, T::Joined>
     where
@@ -81,21 +111,19 @@ impl<K, V, C> Table<K, V, C> {
         let mut joined = None;
         let mut entries = shard.lock();
         for &position in positions {
-            entries.find(position, |entry| {
-                match matcher.examine(&key, &data, entry) {
-                    Match::Pass => false,
-                    Match::Join(join) => {
-                        joined = Some((position, entry.number(), join));
-                        true
-                    }
-                    Match::Detach => {
-                        stale.push((position, entry.number()));
-                        false
-                    }
-                    Match::Refuse => {
-                        refused = Some((position, entry.number()));
-                        true
-                    }
+            entries.find(position, |entry| match matcher.examine(entry) {
+                Match::Pass => false,
+                Match::Join(join) => {
+                    joined = Some((position, entry.number(), join));
+                    true
+                }
+                Match::Detach => {
+                    stale.push((position, entry.number()));
+                    false
+                }
+                Match::Refuse => {
+                    refused = Some((position, entry.number()));
+                    true
                 }
             });
             if refused.is_some() || joined.is_some() {
@@ -106,7 +134,7 @@ impl<K, V, C> Table<K, V, C> {
             // Who is refused may have left something with the flight all the same, for which that is to answer.
             entries.make_whole(shard, position, number);
             drop(entries);
-            return Admission::Refused((key, data));
+            return Admission::Refused(());
         }
         for (position, number) in stale {
             // Before the entry goes, so that its leader finds the flight aside (T5).
@@ -120,10 +148,10 @@ impl<K, V, C> Table<K, V, C> {
             let caller = Caller::follower(flight);
             drop(entries);
             // Dropping a key is user code. Its panic would leave a caller that only the flight knows.
-            drop_quietly((key, data, detached));
+            drop_quietly(detached);
             return Admission::Follows((caller, join));
         }
-        matcher.lead(&mut data);
+        let (key, data) = matcher.lead();
         let link = entries.link_solo(shard, positions[0], key, data);
         drop(entries);
         let leader = SoloLeader::new(link);
@@ -251,7 +279,7 @@ mod tests {
         data: C,
         of_it: Match,
     ) -> MatchAdmission<K, (), C, ()> {
-        table.enter(&[0], key, data, &mut makes(of_it))
+        table.enter(&[0], key, data, makes(of_it))
     }
 
     /// Runs `f` on a thread of its own, and fails rather than hangs if that waits for itself.
@@ -371,15 +399,15 @@ mod tests {
         let table = Table::new();
         let flights = [0, 1, 2].map(|key| enter(&table, key, (), Match::Pass));
         let mut seen = 0;
-        let mut refuse_second = |_: &_, (): &_, _: &Entry<_, (), ()>| {
+        let refuse_second = |_: &_, (): &_, _: &Entry<_, (), ()>| {
             seen += 1;
             match seen {
                 1 => Match::<()>::Detach,
                 _ => Match::Refuse,
             }
         };
-        let refused = table.enter(&[0], 3, (), &mut refuse_second);
-        assert!(matches!(refused, Admission::Refused((3, ()))));
+        let refused = table.enter(&[0], 3, (), refuse_second);
+        assert!(matches!(refused, Admission::Refused(())));
         assert_eq!((seen, table.len()), (2, 3));
         drop(flights);
         assert_eq!(table.len(), 0);

@@ -128,14 +128,14 @@ where
                 let name = self.client.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Mutex::new(Crossing::new(number)));
-                let mut matcher =
-                    |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| match entry.key() == key
-                        && entry.data().lock().joined_by(number)
-                    {
-                        true => Match::Join(()),
-                        false => Match::Pass,
-                    };
-                let entered = self.table.enter(&[hash], key, crossing, &mut matcher);
+                let matcher = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| match entry.key()
+                    == key
+                    && entry.data().lock().joined_by(number)
+                {
+                    true => Match::Join(()),
+                    false => Match::Pass,
+                };
+                let entered = self.table.enter(&[hash], key, crossing, matcher);
                 match entered {
                     Admission::Leads(mut leader) => {
                         let mut caller = leader.make_whole();

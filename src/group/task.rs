@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn a_task_outlives_a_panic_of_work_that_was_cancelled_while_it_polled_that() {
         let table: Table<u32, (), ()> = Table::new();
-        let mut join = |_: &u32, (): &(), _: &Entry<u32, (), ()>| Match::Join(());
-        let Admission::Leads(mut leader) = table.enter(&[0], 0, (), &mut join) else {
+        let join = |_: &u32, (): &(), _: &Entry<u32, (), ()>| Match::Join(());
+        let Admission::Leads(mut leader) = table.enter(&[0], 0, (), join) else {
             unreachable!("there is no other flight")
         };
         let mut leader = leader.make_whole();

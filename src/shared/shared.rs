@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method};
-use tokio::time::Instant;
+use http::{HeaderMap, HeaderName};
 
 use super::{flights::Flights, settings::Settings};
 use crate::{
-    flight::HttpFlight,
     key::{KeyExtractor, RequestKeyExtractor},
-    observe::FlightTrace,
     rules::Fields,
-    sync::Mutex,
 };
 
 /// Everything that a service needs, in one `Arc`, because servers clone services for each request.
@@ -39,34 +35,6 @@ impl<X: KeyExtractor> Shared<X> {
     /// The fields in which an identical request may differ.
     pub(crate) fn differing(&self, headers: &HeaderMap) -> Fields {
         Fields::of(headers, |name, _| self.may_differ(name))
-    }
-}
-
-impl<X: KeyExtractor> Shared<X> {
-    /// A new flight, which may begin `now`.
-    #[inline]
-    pub(crate) fn new_flight(
-        &self,
-        hash: u64,
-        key: X::Key,
-        method: Method,
-        now: Instant,
-    ) -> HttpFlight<X::Key> {
-        let Self {
-            settings, flights, ..
-        } = self;
-        let counters = Arc::clone(&flights.counters);
-        HttpFlight {
-            hash,
-            key,
-            method,
-            trace: FlightTrace::new(&flights.counters.name, now),
-            epoch: flights.writes.current(),
-            max_silence: settings.max_silence,
-            expires: now.checked_add(settings.max_age),
-            state: Mutex::default(),
-            counters,
-        }
     }
 }
 

@@ -13,8 +13,8 @@ use tower_singleflight::SingleflightLayer;
 
 use crate::support::{
     Origin, assert_idle,
-    body::{self, body, data, frame, key, layer, now, stack},
-    get, hush, poll_once, request, settle,
+    body::{self, assert_pending, body, data, frame, key, layer, now, stack},
+    get, hush, poll_once, read, request, settle,
 };
 
 /// The sum of a metric's values with a label, since the last look: a snapshot takes what it shows.
@@ -299,6 +299,38 @@ async fn who_is_moved_to_the_flight_of_its_variant_is_recorded_as_its_caller() {
     }
     assert_idle(&handle);
     assert_eq!(value(&snapshotter, "singleflight_callers", ""), 21.0);
+}
+
+/// Two were moved to the flight of their variant, and one comes who leads it before they are polled.
+#[tokio::test]
+async fn who_leads_a_flight_that_waited_for_a_leader_is_recorded_with_those_who_waited() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (mut service, mut origin, handle) = stack(&layer());
+    let mut ask = |coding: &'static [u8]| {
+        service.call(request("GET", "/page", &[("accept-encoding", coding)]))
+    };
+    let mut answer = || {
+        let head = http::Response::builder().header("vary", "accept-encoding");
+        let feed = origin.call().begin_with(head, http_body::SizeHint::new());
+        feed.end();
+    };
+    let mut first = ask(b"gzip");
+    assert_pending(&mut first);
+    let moved = [ask(b"br"), ask(b"br")];
+    answer();
+    settle().await;
+    let mut late = ask(b"br");
+    assert_pending(&mut late);
+    answer();
+    settle().await;
+    let [second, third] = moved;
+    for mut call in [first, second, third, late] {
+        read(now(&mut call)).await;
+    }
+    assert_idle(&handle);
+    assert_eq!(value(&snapshotter, "singleflight_callers", ""), 6.0);
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ fn loom_demotion_against_the_leaders_poll() {
     type Demoted = Flight<u32, u32, ()>;
     loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
-        let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
+        let enter = || table.enter(&[table.hash(&KEY)], KEY, (), join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
         let mut leader = lead_whole(&table);
         leader.start(|| {
@@ -221,7 +221,7 @@ fn loom_demotion_against_the_leaders_leaving() {
     type Demoted = Flight<u32, u32, ()>;
     loom::model(|| {
         let table: Table<u32, u32, ()> = Table::new();
-        let enter = || table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
+        let enter = || table.enter(&[table.hash(&KEY)], KEY, (), join);
         let flight: Arc<Mutex<Option<Arc<Demoted>>>> = Arc::default();
         let mut leader = lead_whole(&table);
         leader.start(|| {

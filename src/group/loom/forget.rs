@@ -115,8 +115,8 @@ fn a_newcomer_that_may_not_join(leaves: bool) {
         loom::model(move || {
             let table: Table<u32, u32, ()> = Table::new();
             let enter = || {
-                let mut judge = |_: &u32, (): &(), _: &Entry<u32, u32, ()>| found;
-                table.enter(&[table.hash(&KEY)], KEY, (), &mut judge)
+                let judge = |_: &u32, (): &(), _: &Entry<u32, u32, ()>| found;
+                table.enter(&[table.hash(&KEY)], KEY, (), judge)
             };
             let Admission::Leads(mut leader) = enter() else {
                 unreachable!("nobody else leads")

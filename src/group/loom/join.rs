@@ -151,8 +151,7 @@ fn loom_panic_against_join() {
 fn loom_who_sees_a_second_caller_sees_that_they_share() {
     loom::model(|| {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
-        let enter =
-            |table: &Table<u32, u32, ()>| table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
+        let enter = |table: &Table<u32, u32, ()>| table.enter(&[table.hash(&KEY)], KEY, (), join);
         let leader = lead_whole(&table);
         let joiner = {
             let table = Arc::clone(&table);
@@ -174,8 +173,7 @@ fn loom_who_sees_a_second_caller_sees_that_they_share() {
 fn loom_a_leader_makes_its_flight_whole_in_a_poll() {
     loom::model(|| {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
-        let Admission::Leads(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), &mut join)
-        else {
+        let Admission::Leads(mut leader) = table.enter(&[table.hash(&KEY)], KEY, (), join) else {
             unreachable!("nobody else leads")
         };
         let became = leader.start(|| async { 1 });
@@ -183,7 +181,7 @@ fn loom_a_leader_makes_its_flight_whole_in_a_poll() {
         let joiner = {
             let table = Arc::clone(&table);
             thread::spawn(
-                move || match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
+                move || match table.enter(&[table.hash(&KEY)], KEY, (), join) {
                     Admission::Follows((mut caller, ())) => {
                         caller.promote();
                         let ended = block_on(poll_fn(|cx| caller.poll(cx)));

@@ -170,7 +170,7 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
             });
         });
         let joiner = thread::spawn(move || {
-            let entered = table.enter(&[table.hash(&KEY)], KEY, (), &mut join);
+            let entered = table.enter(&[table.hash(&KEY)], KEY, (), join);
             if let Admission::Follows((mut follower, ())) = entered {
                 at(Location::Nowhere, || follower.promote());
                 let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));

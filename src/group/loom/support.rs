@@ -69,7 +69,7 @@ impl Wake for Woken {
 
 /// The leader of a new flight that is whole.
 pub(super) fn lead_whole<V>(table: &Table<u32, V, ()>) -> Caller<u32, V, ()> {
-    match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
+    match table.enter(&[table.hash(&KEY)], KEY, (), join) {
         Admission::Leads(mut leader) => leader.make_whole(),
         _ => unreachable!("nobody else leads"),
     }
@@ -145,7 +145,7 @@ impl Flights {
             Self::Group(group) => return Box::pin(group.run(KEY, work)),
             Self::Table(table) => table,
         };
-        let mut caller = match table.enter(&[table.hash(&KEY)], KEY, (), &mut join) {
+        let mut caller = match table.enter(&[table.hash(&KEY)], KEY, (), join) {
             Admission::Leads(mut leader) => {
                 let mut caller = leader.make_whole();
                 caller.start(work);
