@@ -154,9 +154,9 @@ impl SharedBuffer {
             && (self.reserved || !self.frames.outgrows(len, self.limits.max_body))
     }
 
-    /// Whether the body will stay whole unless its source breaks its promise.
-    pub(crate) fn is_reserved(&self) -> bool {
-        self.reserved
+    /// Whether who begins to read now gets every frame, unless the source breaks its promise.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.reserved || self.end.is_some() && self.frames.first() == 0
     }
 
     /// Whether at least so many bytes wait for the reader at `place`, and the source has not ended.

@@ -92,7 +92,7 @@ impl<K> Caller<K> {
 
     /// Whether this reader may have to move on before the end of the body.
     pub(crate) fn may_move_on(&self) -> bool {
-        !self.flight.data.state().buffer.is_reserved()
+        !self.flight.data.state().buffer.keeps_all()
     }
 
     /// Its place among the body's readers.

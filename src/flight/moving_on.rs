@@ -28,7 +28,7 @@ use crate::{
     body::ResponseBody,
     buffer::{Prefix, PrefixHasher},
     buffer_body::BodyBytes,
-    error::{BoxError, FellBehind, ResponseChanged, SharedError},
+    error::{BoxError, ResponseChanged, SharedError},
     future::ResponseFuture,
     key::KeyExtractor,
     observe::{CallerSpan, Reason},
@@ -60,7 +60,7 @@ where
     moves: u8,
 }
 
-/// See the [module docs](self). The mutex is never contended; it only makes the reader `Sync`, which a call need not
+/// The body of a follower that can call again. See the [module docs](self). The mutex is never contended; it only makes the reader `Sync`, which a call need not
 /// be.
 pub(crate) struct FollowerBody<S, X, ReqBody, ResBody>
 where
@@ -78,7 +78,7 @@ where
     Reading {
         reader: Reader<X::Key>,
         head: Arc<response::Parts>,
-        again: Option<Again<S, X, ReqBody>>,
+        again: Again<S, X, ReqBody>,
     },
     Calling {
         call: Pin<Box<ResponseFuture<S, X, ReqBody, ResBody>>>,
@@ -134,7 +134,7 @@ where
     pub(crate) fn new(
         reader: Reader<X::Key>,
         head: Arc<response::Parts>,
-        again: Option<Again<S, X, ReqBody>>,
+        again: Again<S, X, ReqBody>,
     ) -> Self {
         Self {
             state: Mutex::new(State::Reading {
@@ -154,7 +154,7 @@ where
     ResBody: InnerBody,
 {
     /// Leaves the flight, and calls again like any new request.
-    fn move_on(&mut self) -> Result<(), SharedError> {
+    fn move_on(&mut self) {
         let State::Reading {
             reader,
             head,
@@ -165,14 +165,11 @@ where
         };
         let (had, left) = (reader.had(), reader.size_hint().exact());
         drop(reader);
-        let Some(Again {
+        let Again {
             mut service,
             request,
             moves,
-        }) = again
-        else {
-            return Err(SharedError::new(FellBehind));
-        };
+        } = again;
         service.count_forwarded(&CallerSpan::current(), Reason::MovedOn);
         let call = service.call_again(request, moves + 1);
         *self = Self::Calling {
@@ -181,7 +178,6 @@ where
             had,
             left,
         };
-        Ok(())
     }
 
     fn poll_frame(
@@ -194,7 +190,7 @@ where
                     Next::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
                     Next::End => return Poll::Ready(None),
                     Next::Failed(error) => return Poll::Ready(Some(Err(error))),
-                    Next::MoveOn => self.move_on()?,
+                    Next::MoveOn => self.move_on(),
                 },
                 Self::Calling {
                     call,

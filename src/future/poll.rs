@@ -21,7 +21,7 @@ use crate::{
     audit::AuditedBody,
     body::ResponseBody,
     error::{BoxError, ShareError},
-    flight::{Again, Decision, Follower, FollowerBody, Inner, InnerBody, Oneshot, Reader},
+    flight::{Again, Caller, Decision, Follower, FollowerBody, Inner, InnerBody, Oneshot, Reader},
     key::KeyExtractor,
     observe::Reason,
     role::Disposition,
@@ -44,7 +44,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let next = match this.state.as_mut().project() {
+            match this.state.as_mut().project() {
                 StateProj::Own {
                     call,
                     disposition,
@@ -96,12 +96,8 @@ where
                     again,
                 } => {
                     let caller = caller.take().expect("a follower that begins has a caller");
-                    caller.flight().data.counters.count(Event::Followed);
-                    let reader = Reader::new(caller);
-                    let body = FollowerBody::new(reader, Arc::clone(head), again.take());
-                    let body = ResponseBody::shared(body);
-                    let parts = response::Parts::clone(head);
-                    let response = dress(shared.as_ref(), parts, body, Disposition::Followed);
+                    let head = Arc::clone(head);
+                    let response = begin(shared.as_ref(), caller, head, again.take());
                     this.state.set(State::Done);
                     return Poll::Ready(Ok(response));
                 }
@@ -130,18 +126,50 @@ where
                     since.ended();
                     let follower = follower.take().expect("looked at just now");
                     match decided(follower, decision) {
-                        Ok(next) => next.state,
-                        Err(error) => {
+                        Decided::Polls(next) => this.state.set(next.state),
+                        Decided::Returns(result) => {
                             this.state.set(State::Done);
-                            return Poll::Ready(Err(error));
+                            return Poll::Ready(result);
                         }
                     }
                 }
                 StateProj::Done => panic!("`ResponseFuture` polled after completion"),
-            };
-            this.state.set(next);
+            }
         }
     }
+}
+
+/// How a follower goes on.
+enum Decided<S, X, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+    X: KeyExtractor,
+{
+    Polls(ResponseFuture<S, X, ReqBody, ResBody>),
+    Returns(Result<Response<ResponseBody<ResBody>>, S::Error>),
+}
+
+/// A follower's response, which begins with this head.
+fn begin<S, X, ReqBody, ResBody>(
+    shared: Option<&Arc<Shared<X>>>,
+    caller: Caller<X::Key>,
+    head: Arc<response::Parts>,
+    again: Option<Again<S, X, ReqBody>>,
+) -> Response<ResponseBody<ResBody>>
+where
+    S: Inner<ReqBody, ResBody>,
+    X: KeyExtractor,
+    ReqBody: Body + Send + 'static,
+    ResBody: InnerBody,
+{
+    caller.flight().data.counters.count(Event::Followed);
+    let reader = Reader::new(caller);
+    let parts = response::Parts::clone(&head);
+    let body = match again {
+        Some(again) => ResponseBody::shared(FollowerBody::new(reader, head, again)),
+        None => ResponseBody::shared(reader),
+    };
+    dress(shared, parts, body, Disposition::Followed)
 }
 
 /// What every response gets on its way out.
@@ -166,11 +194,11 @@ where
     Response::from_parts(parts, body)
 }
 
-/// Carries out a follower's decision. `Err`: its copy of the flight's error.
+/// Carries out a follower's decision.
 fn decided<S, X, ReqBody, ResBody>(
     follower: Follower<S, X, ReqBody>,
     decision: Decision<X::Key>,
-) -> Result<ResponseFuture<S, X, ReqBody, ResBody>, S::Error>
+) -> Decided<S, X, ReqBody, ResBody>
 where
     S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
@@ -186,7 +214,7 @@ where
                 true => Again::new(own.service, request, own.moves),
                 false => None,
             };
-            return Ok(ResponseFuture::begin(&shared, caller, response, again));
+            return Decided::Returns(Ok(begin(Some(&shared), caller, response, again)));
         }
         Decision::Lead(head) => {
             #[cfg(feature = "redis")]
@@ -197,11 +225,11 @@ where
             #[cfg(not(feature = "redis"))]
             let reason = Reason::Vary;
             let (mut service, request, span) = own.forward(head, reason);
-            return Ok(service.lead_moved(caller, request, &span));
+            return Decided::Polls(service.lead_moved(caller, request, &span));
         }
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),
         Decision::Fail(head, error) => match error.downcast() {
-            Ok(error) => return Err(*error),
+            Ok(error) => return Decided::Returns(Err(*error)),
             // One layer wraps services with different error types.
             Err(_) => (head, Reason::ErrorType),
         },
@@ -221,5 +249,5 @@ where
     let (inner, shared) = (service.inner, service.shared);
     let call = Oneshot::new(inner, request);
     let disposition = Disposition::Forwarded;
-    Ok(ResponseFuture::own(&shared, call, disposition, after))
+    Decided::Polls(ResponseFuture::own(&shared, call, disposition, after))
 }

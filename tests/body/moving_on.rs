@@ -302,6 +302,35 @@ async fn a_follower_whose_request_is_gone_ends_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_follower_keeps_its_request_only_while_its_body_may_yet_outgrow_the_buffer() {
+    for (len, is_over, is_kept) in [
+        (None, false, true),
+        (None, true, false),
+        (Some(2), false, false),
+        (Some(8), false, true),
+    ] {
+        let (mut service, mut origin, handle) = stack(&layer().max_body(4));
+        let mut leader = service.call(get("/page"));
+        assert_pending(&mut leader);
+        let request_is_there = Arc::new(());
+        let mut request = get("/page");
+        request
+            .extensions_mut()
+            .insert(Arc::clone(&request_is_there));
+        let mut follower = service.call(request);
+        let feed = origin.call().begin_of(len);
+        if is_over {
+            feed.end();
+        }
+        settle().await;
+        let body = now(&mut follower).into_body();
+        assert_eq!(Arc::strong_count(&request_is_there) > 1, is_kept, "{len:?}");
+        drop((leader, body));
+        assert_idle(&handle);
+    }
+}
+
+#[tokio::test]
 async fn the_trailers_of_a_second_response_come_after_the_bytes_that_the_first_has_promised() {
     let head = || Response::builder().header("content-length", 10);
     let mut all = behind(head()).await;
