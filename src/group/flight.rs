@@ -43,7 +43,7 @@ use super::{
     wakers::{WakerSlot, Wakers},
     work::WorkResult,
 };
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering};
 
 /// See the [module docs](self). `C` is what code on top of the table, such as the HTTP layer, keeps in the flight.
 // In this order: at the end every caller reads `ending` and then lowers the reference count in front of it. With the
@@ -61,7 +61,7 @@ pub(crate) struct Flight<K, V, C> {
     /// gone, the joiner finds out when it is polled.
     has_task: AtomicBool,
     state: Mutex<FlightState<K, V, C>>,
-    ending: SetOnce<Ending<V>>,
+    ending: OnceLock<Ending<V>>,
     pub(crate) data: C,
 }
 
@@ -105,7 +105,7 @@ impl<K, V, C> Flight<K, V, C> {
             shared: AtomicBool::new(false),
             kept: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
-            ending: SetOnce::new(),
+            ending: OnceLock::new(),
             state: Mutex::new(state),
             data,
         }

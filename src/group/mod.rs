@@ -39,7 +39,7 @@ mod codec;
 mod drive;
 mod entries;
 mod flight;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
 mod loom;
 #[cfg(any(feature = "http", feature = "redis", loom))]
 mod matching;
@@ -70,6 +70,8 @@ mod work;
 
 #[cfg(feature = "redis")]
 pub use self::codec::Codec;
+#[cfg(loom)]
+pub(crate) use self::loom::OnceLock;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]

@@ -11,14 +11,16 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{
-    Flights, Gate, KEY, Woken, follow, followed, join, lead, lead_whole, led, poll_with,
+use super::{
+    stand_ins::{Location, at},
+    support::{
+        Flights, Gate, KEY, Woken, follow, followed, join, lead, lead_whole, led, poll_with,
+    },
 };
 use crate::group::{
     Group, Run,
     caller::{Caller, CallerEnd},
     flight::Flight,
-    runtime::{Location, Runtime, at},
     table::{Admission, Table},
 };
 

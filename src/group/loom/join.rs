@@ -12,11 +12,13 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, followed, join, lead, lead_whole, led};
+use super::{
+    stand_ins::{Location, at},
+    support::{Flights, Gate, KEY, followed, join, lead, lead_whole, led},
+};
 use crate::group::{
     Group,
     caller::CallerEnd,
-    runtime::{Location, at},
     table::{Admission, Table},
     work::Polled,
 };

@@ -4,11 +4,13 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led};
+use super::{
+    stand_ins::{Location, Runtime, at},
+    support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led},
+};
 use crate::group::{
     Group,
     caller::CallerEnd,
-    runtime::{Location, Runtime, at},
     table::{Admission, Table},
 };
 

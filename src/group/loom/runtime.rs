@@ -7,11 +7,11 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with};
-use crate::group::{
-    Group, Run,
-    runtime::{Location, Runtime, at},
+use super::{
+    stand_ins::{Location, Runtime, at},
+    support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with},
 };
+use crate::group::{Group, Run};
 
 /// Spawn joins against the first poll of a leader outside any runtime, and all leave: the flight goes on to its end.
 ///
