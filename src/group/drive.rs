@@ -13,7 +13,7 @@ use super::{
     flight::{Flight, FlightState, Keeper},
     panic::quietly,
     runtime::Runtime,
-    state::{Driver, Next, WorkState},
+    state::{Driver, Next},
     wakers::{WakerSlot, Wakers},
     work::{Polled, PolledBy, Work, WorkResult},
 };
@@ -38,7 +38,7 @@ impl<K, V, C> Flight<K, V, C> {
         let mut fresh = slot.is_new().then(|| waker.clone());
         loop {
             let mut state = self.state();
-            if state.is_over() {
+            if state.is_over {
                 return None;
             }
             let slot = state.slots.slot(slot);
@@ -97,7 +97,7 @@ impl<K, V, C> Flight<K, V, C> {
         work: Work<V>,
         polled_as: Driver,
     ) -> Next<V> {
-        if state.is_over() {
+        if state.is_over {
             return Next::Drop(work);
         }
         let driver = state.driver;
@@ -113,7 +113,7 @@ impl<K, V, C> Flight<K, V, C> {
             Driver::Callers => work.runtime(),
             Driver::Leader => None,
         };
-        state.work = WorkState::Idle(work);
+        state.work = Some(work);
         if let Some(runtime) = spawn_on {
             self.set_driver(state, Driver::Task);
             return Next::Spawn(runtime);
@@ -151,15 +151,12 @@ where
             if state.driver == Driver::Task {
                 return;
             }
-            let belongs = match &state.work {
-                WorkState::Idle(work) => work.runtime(),
-                _ => None,
-            };
+            let belongs = state.work.as_ref().and_then(Work::runtime);
             let Some(runtime) = belongs.or_else(here) else {
                 return self.set_driver(&mut state, Driver::Callers);
             };
             self.set_driver(&mut state, Driver::Task);
-            if !matches!(state.work, WorkState::Idle(_)) {
+            if state.work.is_none() {
                 // The thread that has the work spawns the task when it puts the work back, or none if the work has
                 // ended.
                 state.handover = Some(runtime);
@@ -198,7 +195,7 @@ where
     ) -> Poll<Option<WorkResult<V>>> {
         let leads = slot.leads();
         let turn = self.leave_waker(slot, cx.waker(), |state| {
-            (state.take_work_as(leads), state.driver)
+            (state.take_work(leads), state.driver)
         });
         let Some(((work, driver), _old)) = turn else {
             return Poll::Ready(None);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{
     flight::{Entries, Entry, Flight, Held, Link, Shard},
     solo::Solo,
-    state::{State, WorkState},
+    state::State,
 };
 
 // ===== impl Entries =====
@@ -72,8 +72,7 @@ impl<K, V, C> Entries<K, V, C> {
         let Held::Solo(solo) = held else {
             unreachable!("looked at just now");
         };
-        let work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
-        let state = State::new(work, solo.waker);
+        let state = State::new(solo.work, solo.waker);
         let link = Link::new(shard, hash, number);
         let flight = Arc::new(Flight::new(link, solo.data, state));
         self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));

@@ -12,14 +12,13 @@
 //!
 //! # Invariants, cited as F1 to F9
 //!
-//! 1. The work is in one place: in the flight (`Idle`), in the hands of the one thread that makes or
-//!    polls it (`Polling`), or `Gone`. The thread that has taken it puts it back, ends the flight, or finds it `Gone` and
-//!    drops it.
+//! 1. The work is in one place: in the flight, or in the hands of the one thread that makes or polls it. That thread
+//!    puts it back, ends the flight, or finds the flight over and drops it.
 //! 2. A caller stores its waker under the same lock under which it last saw the flight open, before it polls the work
 //!    or returns `Pending`.
 //! 3. The thread that puts work back checks the driver under the same lock. If the driver has changed, it spawns or
 //!    wakes the new one, which may have found the work taken and parked.
-//! 4. `ending` is set once, under the lock under which the work becomes `Gone` and all wakers are taken. After that no
+//! 4. `ending` is set once, under the lock under which the flight is over and all wakers are taken. After that no
 //!    waker slot is taken or freed, and callers read `ending` without a lock.
 //! 5. The flight is unlinked from the table before `ending` is set (T1).
 //! 6. Under the lock nothing that belongs to the user is called, polled, cloned, dropped or woken: work, wakers, values
@@ -39,7 +38,7 @@ use super::{
     runtime::Runtime,
     shard,
     solo::Solo,
-    state::{Driver, State, WorkState},
+    state::{Driver, State},
     wakers::{WakerSlot, Wakers},
     work::WorkResult,
 };
@@ -193,7 +192,7 @@ impl<K, V, C> Flight<K, V, C> {
     /// Whether the work has ended or was cancelled.
     #[cfg(feature = "http")]
     pub(crate) fn is_over(&self) -> bool {
-        self.state().is_over()
+        self.state().is_over
     }
 
     // ===== ending =====
@@ -223,7 +222,7 @@ impl<K, V, C> Flight<K, V, C> {
     fn publish(&self, ending: Ending<V>, own: Option<WorkResult<V>>) {
         let (wakers, unclaimed) = {
             let mut state = self.state();
-            state.work = WorkState::Gone;
+            state.is_over = true;
             let set = self.ending.set(ending);
             debug_assert!(set.is_ok(), "a flight ends once");
             let unclaimed = match state.leader_left {
@@ -309,16 +308,14 @@ impl<K, V, C> Flight<K, V, C> {
         let (work, task) = {
             let mut state = self.state();
             // The thread that polls the work drops it as soon as that poll returns (F1).
-            (
-                mem::replace(&mut state.work, WorkState::Gone),
-                state.task.take(),
-            )
+            state.is_over = true;
+            (state.work.take(), state.task.take())
         };
         if let Some(task) = task {
             task.wake();
         }
         drop(unlinked);
-        if let WorkState::Idle(work) = work {
+        if let Some(work) = work {
             cancel(work);
         }
     }

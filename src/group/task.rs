@@ -13,8 +13,8 @@ use std::{
 use super::{
     flight::Flight,
     runtime::Runtime,
-    state::{Driver, Next, WorkState},
-    work::{Polled, PolledBy},
+    state::{Driver, Next},
+    work::{Polled, PolledBy, Work},
 };
 
 /// Drives a shared flight. It holds the work only during a poll, so that the last caller can drop it at once when it
@@ -68,10 +68,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
                 // finds no keeper.
                 return (keeper.spawn)(&keeper.runtime, flight);
             }
-            let home = match &mut state.work {
-                WorkState::Idle(work) => Some(work.lose_home()),
-                _ => None,
-            };
+            let home = state.work.as_mut().map(Work::lose_home);
             flight.set_driver(&mut state, Driver::Callers);
             (task, home, state.slots.take_all())
         };
@@ -102,10 +99,10 @@ where
             if let Some(waker) = waker {
                 state.task = Some(waker);
             }
-            if state.is_over() {
+            if state.is_over {
                 return Poll::Ready(());
             }
-            state.take_work()
+            state.work.take()
         };
         let Some(work) = work else {
             // The thread that has the work wakes this task after it has put the work back (F3).

@@ -184,7 +184,7 @@ fn lead_in_a_task(group: &Group<u32, u32>, gate: &Gate) -> Run<u32, u32> {
 
 /// One joins from outside any runtime while a leader within one polls its work for the first time: the work stays there.
 ///
-/// Catches: `take_work_as` gives a follower work that is its leader's; `put_back` leaves the driving to the callers.
+/// Catches: `take_work` gives a follower work that is its leader's; `put_back` leaves the driving to the callers.
 #[test]
 fn loom_a_join_outside_against_the_first_poll_within() {
     loom::model(|| {
