@@ -99,12 +99,7 @@ where
 
     /// Makes the flight independent of its leader. Called by a follower.
     pub(crate) fn promote(&self) {
-        self.flight().promote(Runtime::current);
-    }
-
-    /// As `promote`, for a follower within `runtime`.
-    pub(crate) fn promote_on(&self, runtime: &Runtime) {
-        self.flight().promote(|| Some(runtime.clone()));
+        self.flight().promote();
     }
 
     /// Lets the flight run to its end on `runtime` after every caller has left.

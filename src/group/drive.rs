@@ -140,9 +140,9 @@ where
         self.go_on(next);
     }
 
-    /// Hands the driving over to a task, on the runtime to which the work belongs or else `here`; if there is neither,
-    /// to the callers.
-    pub(super) fn promote(self: &Arc<Self>, here: impl FnOnce() -> Option<Runtime>) {
+    /// Hands the driving over to a task, on the runtime to which the work belongs or else the current one; if there is
+    /// neither, to the callers.
+    pub(super) fn promote(self: &Arc<Self>) {
         if self.has_task() {
             return;
         }
@@ -152,7 +152,7 @@ where
                 return;
             }
             let belongs = state.work.as_ref().and_then(Work::runtime);
-            let Some(runtime) = belongs.or_else(here) else {
+            let Some(runtime) = belongs.or_else(Runtime::current) else {
                 return self.set_driver(&mut state, Driver::Callers);
             };
             self.set_driver(&mut state, Driver::Task);

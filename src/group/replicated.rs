@@ -147,13 +147,12 @@ where
                 }
             }
         };
-        match kept_on {
-            Some(runtime) => {
-                caller.keep_on(runtime.clone());
-                caller.promote_on(&runtime);
-            }
-            None if caller.leads() => {}
-            None => caller.promote(),
+        let is_shared = !caller.leads() || kept_on.is_some();
+        if let Some(runtime) = kept_on {
+            caller.keep_on(runtime);
+        }
+        if is_shared {
+            caller.promote();
         }
         Across::new(caller, number)
     }

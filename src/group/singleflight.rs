@@ -394,13 +394,10 @@ where
                 caller
             }
         };
-        match kept_on {
-            Some(runtime) => {
-                caller.keep_on(runtime.clone());
-                caller.promote_on(&runtime);
-            }
-            None => caller.promote(),
+        if let Some(runtime) = kept_on {
+            caller.keep_on(runtime);
         }
+        caller.promote();
         Run::new(Part::Caller(caller))
     }
 }

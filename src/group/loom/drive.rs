@@ -258,5 +258,5 @@ fn loom_demotion_against_the_leaders_leaving() {
 fn leave_after_boarding(follower: Caller<u32, u32, ()>) {
     let flight = Arc::clone(follower.flight());
     drop(follower);
-    flight.promote(Runtime::current);
+    flight.promote();
 }

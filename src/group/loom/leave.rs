@@ -139,9 +139,9 @@ fn loom_a_leader_leaves_while_its_value_comes() {
         let value = Arc::new(OpenOnDrop(dropped.clone()));
         let runtime = Runtime::current().expect("a model's thread is within one");
         let mut leader = lead_whole(&table);
-        leader.keep_on(runtime.clone());
+        leader.keep_on(runtime);
         leader.start(|| async { value });
-        leader.promote_on(&runtime);
+        leader.promote();
         let _flight = Arc::clone(leader.flight());
         drop(leader);
         block_on(dropped.pass());
