@@ -2,7 +2,7 @@
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use hashbrown::HashTable;
 
@@ -23,7 +23,9 @@ pub(crate) struct Shard<K, T> {
 pub(super) struct Entries<K, T> {
     first: Option<Entry<K, T>>,
     rest: HashTable<Entry<K, T>>,
-    aside: AsideTable<T>,
+    /// What is left for the holder of a number, even after its entry has gone. Boxed, so that lock and first entry fit
+    /// into a cache line or two.
+    aside: Option<Box<BTreeMap<u64, T>>>,
     /// The number of the next entry.
     next: u64,
 }
@@ -34,15 +36,6 @@ pub(crate) struct Entry<K, T> {
     number: u64,
     key: K,
     pub(super) held: T,
-}
-
-/// What is left for the holder of a number, even after its entry has gone. Boxed, so that lock and first entry fit into
-/// a cache line or two.
-type AsideTable<T> = Option<Box<HashTable<Aside<T>>>>;
-
-struct Aside<T> {
-    number: u64,
-    held: T,
 }
 
 /// Where an entry is linked, or was.
@@ -190,23 +183,12 @@ impl<K, T> Entries<K, T> {
 
     /// Leaves something aside for the holder of this link.
     pub(super) fn put_aside(&mut self, link: &Link<K, T>, held: T) {
-        let left = Aside {
-            number: link.number,
-            held,
-        };
-        self.aside
-            .get_or_insert_default()
-            .insert_unique(spread(left.number), left, |left| spread(left.number));
+        let aside = self.aside.get_or_insert_default();
+        aside.insert(link.number, held);
     }
 
     pub(super) fn take_aside(&mut self, link: &Link<K, T>) -> Option<T> {
-        let aside = self.aside.as_mut()?;
-        let found = aside.find_entry(spread(link.number), |aside| aside.number == link.number);
-        let held = found.ok()?.remove().0.held;
-        if aside.is_empty() && aside.capacity() > KEPT_CAPACITY {
-            self.aside = None;
-        }
-        Some(held)
+        self.aside.as_mut()?.remove(&link.number)
     }
 
     /// Takes all entries out.
@@ -228,11 +210,6 @@ impl<K, T> Entries<K, T> {
     pub(super) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
-}
-
-/// Numbers are consecutive, and hash tables use the highest bits too.
-fn spread(number: u64) -> u64 {
-    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 // ===== impl Entry =====
