@@ -107,42 +107,40 @@ impl<K, V, C> Table<K, V, C> {
         // Declared before the lock, so dropped after it (T4).
         let mut detached = Vec::new();
         let mut stale = Vec::new();
-        let mut refused = None;
-        let mut joined = None;
+        let mut found = None;
         let mut entries = shard.lock();
         for &position in positions {
             entries.find(position, |entry| match matcher.examine(entry) {
                 Match::Pass => false,
                 Match::Join(join) => {
-                    joined = Some((position, entry.number(), join));
+                    found = Some((entry.id(), Some(join)));
                     true
                 }
                 Match::Detach => {
-                    stale.push((position, entry.number()));
+                    stale.push(entry.id());
                     false
                 }
                 Match::Refuse => {
-                    refused = Some((position, entry.number()));
+                    found = Some((entry.id(), None));
                     true
                 }
             });
-            if refused.is_some() || joined.is_some() {
+            if found.is_some() {
                 break;
             }
         }
-        if let Some((position, number)) = refused {
+        if let Some((id, None)) = found {
             // Who is refused may have left something with the flight all the same, for which that is to answer.
-            entries.make_whole(shard, position, number);
-            drop(entries);
+            entries.make_whole(shard, id);
             return Admission::Refused(());
         }
-        for (position, number) in stale {
+        for id in stale {
             // Before the entry goes, so that its leader finds the flight aside (T5).
-            entries.make_whole(shard, position, number);
-            detached.push(entries.remove(position, number));
+            entries.make_whole(shard, id);
+            detached.push(entries.remove(id));
         }
-        if let Some((position, number, join)) = joined {
-            let flight = entries.make_whole(shard, position, number);
+        if let Some((id, Some(join))) = found {
+            let flight = entries.make_whole(shard, id);
             let flight = flight.expect("found under this lock");
             flight.count_in();
             let caller = Caller::follower(flight);
@@ -170,10 +168,9 @@ impl<K, V, C> Table<K, V, C> {
     ) -> Option<Caller<K, V, C>> {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
-        let number = entries
-            .find(hash, |entry| matches(entry.key(), entry.data()))?
-            .number();
-        let flight = entries.make_whole(shard, hash, number)?;
+        let found = entries.find(hash, |entry| matches(entry.key(), entry.data()))?;
+        let id = found.id();
+        let flight = entries.make_whole(shard, id)?;
         flight.count_in();
         Some(Caller::follower(flight))
     }
@@ -188,7 +185,7 @@ impl<K, V, C> Flight<K, V, C> {
         agreed: impl FnOnce(&Self) -> Result<(), E>,
     ) -> Result<Caller<K, V, C>, Option<E>> {
         let mut entries = self.link().shard.lock();
-        if !entries.is_linked(self.link()) {
+        if entries.held_mut(self.link().id).is_none() {
             return Err(None);
         }
         agreed(self)?;
@@ -212,10 +209,10 @@ impl<K, V, C> Table<K, V, C> {
     pub(crate) fn at(&self, position: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let shard = self.shard(position);
         let mut entries = shard.lock();
-        let numbers: Vec<_> = entries.with_hash(position).map(Entry::number).collect();
-        let flights = numbers
+        let ids: Vec<_> = entries.with_hash(position).map(Entry::id).collect();
+        let flights = ids
             .into_iter()
-            .filter_map(|number| entries.make_whole(shard, position, number));
+            .filter_map(|id| entries.make_whole(shard, id));
         flights.collect()
     }
 

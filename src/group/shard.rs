@@ -31,18 +31,23 @@ pub(super) struct Entries<K, T> {
 }
 
 pub(crate) struct Entry<K, T> {
+    id: Id,
+    key: K,
+    pub(super) held: T,
+}
+
+/// Identifies an entry of a shard.
+#[derive(Clone, Copy)]
+pub(super) struct Id {
     hash: u64,
     /// Unique in this shard, forever (T3).
     number: u64,
-    key: K,
-    pub(super) held: T,
 }
 
 /// Where an entry is linked, or was.
 pub(super) struct Link<K, T> {
     pub(super) shard: Arc<Shard<K, T>>,
-    hash: u64,
-    number: u64,
+    pub(super) id: Id,
 }
 
 // ===== impl Shard =====
@@ -67,30 +72,9 @@ impl<K, T> Shard<K, T> {
 // ===== impl Link =====
 
 impl<K, T> Link<K, T> {
-    pub(super) fn new(shard: &Arc<Shard<K, T>>, hash: u64, number: u64) -> Self {
-        Self {
-            shard: Arc::clone(shard),
-            hash,
-            number,
-        }
-    }
-
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// What the entry holds, if it is in the table.
-    pub(super) fn held_mut<'a>(&self, entries: &'a mut Entries<K, T>) -> Option<&'a mut T> {
-        entries.held_mut(self.hash, self.number)
-    }
-
     /// Takes the entry out of the table, if it is there (T3). Drop the result outside any lock (T4).
     pub(super) fn unlink(&self) -> Option<Entry<K, T>> {
-        self.shard.lock().unlink(self)
+        self.shard.lock().remove(self.id)
     }
 
     /// As `unlink`, where `agreed`, which is asked under the shard's lock, says yes; else `Err`.
@@ -100,7 +84,7 @@ impl<K, T> Link<K, T> {
     ) -> Result<Option<Entry<K, T>>, ()> {
         let mut entries = self.shard.lock();
         match agreed() {
-            true => Ok(entries.unlink(self)),
+            true => Ok(entries.remove(self.id)),
             false => Err(()),
         }
     }
@@ -114,7 +98,7 @@ impl<K, T> Entries<K, T> {
         hash: u64,
         mut matches: impl FnMut(&Entry<K, T>) -> bool,
     ) -> Option<&Entry<K, T>> {
-        let mut matches = |entry: &Entry<K, T>| entry.hash == hash && matches(entry);
+        let mut matches = |entry: &Entry<K, T>| entry.id.hash == hash && matches(entry);
         match &self.first {
             Some(first) if matches(first) => Some(first),
             _ if self.rest.is_empty() => None,
@@ -122,73 +106,66 @@ impl<K, T> Entries<K, T> {
         }
     }
 
-    /// What the entry with this number holds, if it is in the table.
+    /// What the entry holds, if it is in the table.
     #[inline]
-    pub(super) fn held_mut(&mut self, hash: u64, number: u64) -> Option<&mut T> {
+    pub(super) fn held_mut(&mut self, id: Id) -> Option<&mut T> {
         let entry = match &mut self.first {
-            Some(first) if first.number == number => first,
+            Some(first) if first.id.number == id.number => first,
             _ if self.rest.is_empty() => return None,
-            _ => self.rest.find_mut(hash, |entry| entry.number == number)?,
+            _ => {
+                let is_it = |entry: &Entry<K, T>| entry.id.number == id.number;
+                self.rest.find_mut(id.hash, is_it)?
+            }
         };
         Some(&mut entry.held)
     }
 
-    /// The link of the next entry.
-    pub(super) fn next(&mut self, shard: &Arc<Shard<K, T>>, hash: u64) -> Link<K, T> {
+    /// The next entry.
+    pub(super) fn next(&mut self, hash: u64) -> Id {
         let number = self.next;
         self.next += 1;
-        Link::new(shard, hash, number)
+        Id { hash, number }
     }
 
     #[inline]
-    pub(super) fn link(&mut self, link: &Link<K, T>, key: K, held: T) {
-        let entry = Entry {
-            hash: link.hash,
-            number: link.number,
-            key,
-            held,
-        };
+    pub(super) fn link(&mut self, id: Id, key: K, held: T) {
+        let entry = Entry { id, key, held };
         if self.first.is_none() {
             self.first = Some(entry);
         } else {
             self.rest
-                .insert_unique(link.hash, entry, |entry| entry.hash);
+                .insert_unique(id.hash, entry, |entry| entry.id.hash);
         }
-    }
-
-    #[inline]
-    pub(super) fn unlink(&mut self, link: &Link<K, T>) -> Option<Entry<K, T>> {
-        self.remove(link.hash, link.number)
     }
 
     /// Takes an entry out, if it is in the table (T3). Drop it outside the lock (T4).
     #[inline]
-    pub(super) fn remove(&mut self, hash: u64, number: u64) -> Option<Entry<K, T>> {
+    pub(super) fn remove(&mut self, id: Id) -> Option<Entry<K, T>> {
         match &self.first {
-            Some(first) if first.number == number => self.first.take(),
+            Some(first) if first.id.number == id.number => self.first.take(),
             _ if self.rest.is_empty() => None,
-            _ => self.remove_from_rest(hash, number),
+            _ => self.remove_from_rest(id),
         }
     }
 
     #[inline(never)]
-    fn remove_from_rest(&mut self, hash: u64, number: u64) -> Option<Entry<K, T>> {
-        let found = self.rest.find_entry(hash, |entry| entry.number == number);
-        let entry = found.ok()?.remove().0;
+    fn remove_from_rest(&mut self, id: Id) -> Option<Entry<K, T>> {
+        let is_it = |entry: &Entry<K, T>| entry.id.number == id.number;
+        let entry = self.rest.find_entry(id.hash, is_it).ok()?.remove().0;
         if self.rest.is_empty() && self.rest.capacity() > KEPT_CAPACITY {
             self.rest = HashTable::new();
         }
         Some(entry)
     }
 
-    /// Leaves something aside for the holder of this link.
-    pub(super) fn put_aside(&mut self, link: &Link<K, T>, held: T) {
+    /// Leaves something aside for the holder of this entry's link.
+    pub(super) fn put_aside(&mut self, id: Id, held: T) {
         let aside = self.aside.get_or_insert_default();
-        aside.insert(link.number, held);
+        aside.insert(id.number, held);
     }
 
-    pub(super) fn take_aside(&mut self, link: &Link<K, T>) -> Option<T> {
-        self.aside.as_mut()?.remove(&link.number)
+    pub(super) fn take_aside(&mut self, id: Id) -> Option<T> {
+        self.aside.as_mut()?.remove(&id.number)
     }
 
     /// Takes all entries out.
@@ -204,7 +181,7 @@ impl<K, T> Entries<K, T> {
     #[cfg(feature = "http")]
     pub(super) fn with_hash(&self, hash: u64) -> impl Iterator<Item = &Entry<K, T>> {
         let all = self.first.iter().chain(self.rest.iter_hash(hash));
-        all.filter(move |entry| entry.hash == hash)
+        all.filter(move |entry| entry.id.hash == hash)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -215,12 +192,8 @@ impl<K, T> Entries<K, T> {
 // ===== impl Entry =====
 
 impl<K, T> Entry<K, T> {
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    pub(super) fn id(&self) -> Id {
+        self.id
     }
 
     pub(crate) fn key(&self) -> &K {

@@ -40,10 +40,10 @@ impl<K, V, C> SoloLeader<K, V, C> {
     fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V, C>) -> T) -> Result<T, Caller<K, V, C>> {
         let link = self.link.as_ref().expect("polled after completion");
         let mut entries = link.shard.lock();
-        match entries.solo(link) {
+        match entries.solo(link.id) {
             Some(solo) => Ok(then(solo)),
             None => {
-                let flight = entries.take_whole(link);
+                let flight = entries.take_whole(link.id);
                 drop(entries);
                 self.link = None;
                 Err(Caller::leader(flight))
@@ -57,14 +57,12 @@ impl<K, V, C> SoloLeader<K, V, C> {
     pub(crate) fn end(&mut self, last: impl FnOnce(&C)) -> Result<(), Caller<K, V, C>> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
-        if let Some(entry) = entries.unlink_solo(&link) {
-            drop(entries);
-            last(entry.data());
-            return Ok(());
-        }
-        let flight = entries.take_whole(&link);
+        let Some(entry) = entries.remove_solo(link.id) else {
+            return Err(Caller::leader(entries.take_whole(link.id)));
+        };
         drop(entries);
-        Err(Caller::leader(flight))
+        last(entry.data());
+        Ok(())
     }
 
     /// Makes the flight whole, of which the leader becomes a caller.
@@ -72,10 +70,8 @@ impl<K, V, C> SoloLeader<K, V, C> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
         // `None` where it is whole, and was detached.
-        let _flight = entries.make_whole_of(&link);
-        let flight = entries.take_whole(&link);
-        drop(entries);
-        Caller::leader(flight)
+        let _flight = entries.make_whole(&link.shard, link.id);
+        Caller::leader(entries.take_whole(link.id))
     }
 
     /// The flight has ended.

@@ -102,10 +102,10 @@ impl<K, V, C> Table<K, V, C> {
         let Some(entry) = entries.find(hash, |entry| matches(entry.key())) else {
             return false;
         };
-        let number = entry.number();
+        let id = entry.id();
         // Before the entry goes, so that its leader finds the flight left aside (T5).
-        let found = entries.make_whole(shard, hash, number).is_some();
-        let unlinked = entries.remove(hash, number);
+        let found = entries.make_whole(shard, id).is_some();
+        let unlinked = entries.remove(id);
         drop(entries);
         drop(unlinked);
         found
@@ -137,8 +137,8 @@ impl<K, V> Table<K, V, ()> {
             let link = entries.link_solo(shard, hash, key, ());
             return Admission::Leads(SoloLeader::new(link));
         };
-        let number = entry.number();
-        let flight = entries.make_whole(shard, hash, number);
+        let id = entry.id();
+        let flight = entries.make_whole(shard, id);
         let flight = flight.expect("found under this lock");
         flight.count_in();
         let caller = Caller::follower(flight);
