@@ -374,13 +374,8 @@ where
         let hash = self.shared.table.hash(&key);
         let caller = match self.shared.table.enter_key(hash, key) {
             Admission::Leads(mut leader) if kept_on.is_none() => {
-                return Run::new(match leader.start(work) {
-                    None => Part::Solo(leader),
-                    Some((mut caller, polled)) => {
-                        polled.and_then(|polled| caller.hand_in(polled));
-                        Part::Caller(caller)
-                    }
-                });
+                let started = leader.start(work);
+                return Run::new(started.map_or_else(Part::Caller, |()| Part::Solo(leader)));
             }
             Admission::Leads(mut leader) => {
                 let mut caller = leader.make_whole();
