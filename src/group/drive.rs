@@ -94,7 +94,7 @@ impl<K, V, C> Flight<K, V, C> {
     pub(super) fn put_back(
         &self,
         state: &mut FlightState<K, V, C>,
-        work: Work<V>,
+        mut work: Work<V>,
         polled_as: Driver,
     ) -> Next<V> {
         if state.is_over {
@@ -151,7 +151,7 @@ where
             if state.driver == Driver::Task {
                 return;
             }
-            let belongs = state.work.as_ref().and_then(Work::runtime);
+            let belongs = state.work.as_mut().and_then(Work::runtime);
             let Some(runtime) = belongs.or_else(Runtime::current) else {
                 return self.set_driver(&mut state, Driver::Callers);
             };

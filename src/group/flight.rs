@@ -333,9 +333,10 @@ impl<K, V, C> Flight<K, V, C> {
         if !matches!(slot, WakerSlot::Leader { .. }) {
             return (waker, None, Wakers::default());
         }
-        let wakers = match state.driver {
-            Driver::Callers if state.must_be_polled_by_leader() => state.slots.take_all(),
-            _ => Wakers::default(),
+        let unheard = state.driver == Driver::Callers && state.must_be_polled_by_leader();
+        let wakers = match unheard {
+            true => state.slots.take_all(),
+            false => Wakers::default(),
         };
         state.leader_left = true;
         (waker, state.for_leader.take(), wakers)

@@ -78,8 +78,8 @@ impl<V, S> State<V, S> {
     }
 
     /// Whether callers must leave the work to its leader, which has not polled it yet (F9).
-    pub(super) fn must_be_polled_by_leader(&self) -> bool {
-        let work = self.work.as_ref();
+    pub(super) fn must_be_polled_by_leader(&mut self) -> bool {
+        let work = self.work.as_mut();
         !self.leader_left && work.is_some_and(Work::must_be_polled_by_leader)
     }
 
