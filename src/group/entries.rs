@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::{
+    caller::Caller,
     flight::{Entries, Entry, Flight, Held, Link, Shard},
     shard::Id,
     solo::Solo,
@@ -72,6 +73,13 @@ impl<K, V, C> Entries<K, V, C> {
         self.link(id, key, Held::Whole(Arc::clone(&flight)));
         self.put_aside(id, Held::Whole(Arc::clone(&flight)));
         Some(flight)
+    }
+
+    /// Joins the flight of an entry that was found under this lock (T2).
+    pub(super) fn join(&mut self, shard: &Arc<Shard<K, V, C>>, id: Id) -> Caller<K, V, C> {
+        let flight = self.make_whole(shard, id).expect("found under this lock");
+        flight.count_in();
+        Caller::follower(flight)
     }
 
     /// All flights, as `make_whole` gives them.

@@ -4,19 +4,13 @@
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
-#[cfg(any(feature = "http", feature = "redis"))]
+#[cfg(feature = "http")]
 use std::sync::Arc;
 
-#[cfg(any(feature = "http", feature = "redis"))]
-use super::flight::Flight;
 #[cfg(feature = "http")]
-use super::flight::Shard;
+use super::flight::{Flight, Shard};
 use super::{
-    caller::Caller,
-    flight::Entry,
-    panic::drop_quietly,
-    solo_leader::SoloLeader,
-    table::{Admission, Table},
+    caller::Caller, flight::Entry, panic::drop_quietly, solo_leader::SoloLeader, table::Table,
 };
 
 /// How a caller judges a flight that it finds.
@@ -42,11 +36,17 @@ pub(crate) trait Matcher<K, V, C> {
     fn lead(&mut self) -> (K, C);
 }
 
-pub(crate) type MatchAdmission<K, V, C, J> =
-    Admission<SoloLeader<K, V, C>, (Caller<K, V, C>, J), ()>;
+/// How a caller gets into a flight.
+pub(crate) enum Admission<K, V, C, J> {
+    /// It leads a new one, [solo](super::solo) until somebody joins, and must start the work.
+    Leads(SoloLeader<K, V, C>),
+    /// It has joined one, and must [promote](Caller::promote) it.
+    Follows(Caller<K, V, C>, J),
+    Refused,
+}
 
 /// A matcher that brings what a new flight needs, and compares it.
-#[cfg(any(feature = "redis", loom, test))]
+#[cfg(any(test, loom))]
 struct Offer<K, C, F> {
     new: Option<(K, C)>,
     judge: F,
@@ -54,7 +54,7 @@ struct Offer<K, C, F> {
 
 // ===== impl Offer =====
 
-#[cfg(any(feature = "redis", loom, test))]
+#[cfg(any(test, loom))]
 impl<K, V, C, F, J> Matcher<K, V, C> for Offer<K, C, F>
 where
     F: FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
@@ -71,21 +71,21 @@ where
     }
 }
 
-#[cfg(any(feature = "redis", loom, test))]
+#[cfg(any(test, loom))]
 const OFFERED: &str = "a caller leads once";
 
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
     /// Joins the first flight that `judge` accepts, or leads a new one with `data`, at the first of the `positions`.
-    #[cfg(any(feature = "redis", loom, test))]
+    #[cfg(any(test, loom))]
     pub(super) fn enter<J>(
         &self,
         positions: &[u64],
         key: K,
         data: C,
         judge: impl FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
-    ) -> MatchAdmission<K, V, C, J> {
+    ) -> Admission<K, V, C, J> {
         let new = Some((key, data));
         let mut offer = Offer { new, judge };
         let entered = self.enter_by(positions, &mut offer);
@@ -99,7 +99,7 @@ impl<K, V, C> Table<K, V, C> {
         &self,
         positions: &[u64],
         matcher: &mut T,
-    ) -> MatchAdmission<K, V, C, T::Joined>
+    ) -> Admission<K, V, C, T::Joined>
     where
         T: Matcher<K, V, C>,
     {
@@ -132,7 +132,7 @@ impl<K, V, C> Table<K, V, C> {
         if let Some((id, None)) = found {
             // Who is refused may have left something with the flight all the same, for which that is to answer.
             entries.make_whole(shard, id);
-            return Admission::Refused(());
+            return Admission::Refused;
         }
         for id in stale {
             // Before the entry goes, so that its leader finds the flight aside (T5).
@@ -140,14 +140,11 @@ impl<K, V, C> Table<K, V, C> {
             detached.push(entries.remove(id));
         }
         if let Some((id, Some(join))) = found {
-            let flight = entries.make_whole(shard, id);
-            let flight = flight.expect("found under this lock");
-            flight.count_in();
-            let caller = Caller::follower(flight);
+            let caller = entries.join(shard, id);
             drop(entries);
             // Dropping a key is user code. Its panic would leave a caller that only the flight knows.
             drop_quietly(detached);
-            return Admission::Follows((caller, join));
+            return Admission::Follows(caller, join);
         }
         let (key, data) = matcher.lead();
         let link = entries.link_solo(shard, positions[0], key, data);
@@ -155,42 +152,6 @@ impl<K, V, C> Table<K, V, C> {
         let leader = SoloLeader::new(link);
         drop_quietly(detached);
         Admission::Leads(leader)
-    }
-}
-
-#[cfg(feature = "redis")]
-impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight that `matches`, which runs under the lock, if there is one.
-    pub(super) fn join(
-        &self,
-        hash: u64,
-        mut matches: impl FnMut(&K, &C) -> bool,
-    ) -> Option<Caller<K, V, C>> {
-        let shard = self.shard(hash);
-        let mut entries = shard.lock();
-        let found = entries.find(hash, |entry| matches(entry.key(), entry.data()))?;
-        let id = found.id();
-        let flight = entries.make_whole(shard, id)?;
-        flight.count_in();
-        Some(Caller::follower(flight))
-    }
-}
-
-#[cfg(feature = "redis")]
-impl<K, V, C> Flight<K, V, C> {
-    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
-    /// may join.
-    pub(crate) fn join_if<E>(
-        self: &Arc<Self>,
-        agreed: impl FnOnce(&Self) -> Result<(), E>,
-    ) -> Result<Caller<K, V, C>, Option<E>> {
-        let mut entries = self.link().shard.lock();
-        if entries.held_mut(self.link().id).is_none() {
-            return Err(None);
-        }
-        agreed(self)?;
-        self.count_in();
-        Ok(Caller::follower(Arc::clone(self)))
     }
 }
 
@@ -275,7 +236,7 @@ mod tests {
         key: K,
         data: C,
         of_it: Match,
-    ) -> MatchAdmission<K, (), C, ()> {
+    ) -> Admission<K, (), C, ()> {
         table.enter(&[0], key, data, makes(of_it))
     }
 
@@ -404,7 +365,7 @@ mod tests {
             }
         };
         let refused = table.enter(&[0], 3, (), refuse_second);
-        assert!(matches!(refused, Admission::Refused(())));
+        assert!(matches!(refused, Admission::Refused));
         assert_eq!((seen, table.len()), (2, 3));
         drop(flights);
         assert_eq!(table.len(), 0);

@@ -41,7 +41,7 @@ mod entries;
 mod flight;
 #[cfg(loom)]
 mod loom;
-#[cfg(any(feature = "http", feature = "redis", loom))]
+#[cfg(any(feature = "http", loom))]
 mod matching;
 mod name;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -82,11 +82,11 @@ pub(crate) use self::report::{Span, report};
 pub(crate) use self::{
     caller::Caller,
     flight::{Entry, Flight},
-    matching::{Match, MatchAdmission, Matcher},
+    matching::{Admission, Match, Matcher},
     name::Name,
     runtime::Runtime,
     solo_leader::SoloLeader,
-    table::{Admission, Table},
+    table::Table,
     wakers::Wakers,
     work::{Drive, Polled, PolledBy, Work},
 };

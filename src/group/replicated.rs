@@ -16,11 +16,10 @@ use super::{
     across::{Across, Crossing, Data},
     caller::Caller,
     codec::Codec,
-    flight::{Entry, Flight},
-    matching::Match,
+    flight::Flight,
     panic::drop_quietly,
     runtime::Runtime,
-    table::{Admission, Table},
+    table::Table,
 };
 use crate::{
     replicas::{
@@ -119,31 +118,20 @@ where
     {
         let number = self.client.number();
         let hash = self.table.hash(&key);
-        let found = self.table.join(hash, |other, crossing| {
-            *other == key && crossing.lock().joined_by(number)
-        });
-        let caller = match found {
+        let joins = |crossing: &Data<V>| crossing.lock().joined_by(number);
+        let caller = match self.table.join(hash, &key, joins) {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
                 let name = self.client.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Mutex::new(Crossing::new(number)));
-                let matcher = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| match entry.key()
-                    == key
-                    && entry.data().lock().joined_by(number)
-                {
-                    true => Match::Join(()),
-                    false => Match::Pass,
-                };
-                let entered = self.table.enter(&[hash], key, crossing, matcher);
-                match entered {
-                    Admission::Leads(mut leader) => {
+                match self.table.enter_key(hash, key, crossing, joins) {
+                    Ok(mut leader) => {
                         let mut caller = leader.make_whole();
                         self.lead(&mut caller, name, target, work);
                         caller
                     }
-                    Admission::Follows((caller, ())) => self.follow(caller, number, work, joined),
-                    Admission::Refused(..) => unreachable!("it refuses nobody"),
+                    Err(caller) => self.follow(caller, number, work, joined),
                 }
             }
         };

@@ -12,7 +12,7 @@ use super::{
     name::Name,
     run::{Part, Run},
     runtime::Runtime,
-    table::{Admission, Table},
+    table::Table,
     value::ShareValue,
 };
 #[cfg(feature = "redis")]
@@ -372,17 +372,17 @@ where
             return Run::new(Part::Across(Box::new(across)));
         }
         let hash = self.shared.table.hash(&key);
-        let caller = match self.shared.table.enter_key(hash, key) {
-            Admission::Leads(mut leader) if kept_on.is_none() => {
+        let caller = match self.shared.table.enter_key(hash, key, (), |()| ()) {
+            Ok(mut leader) if kept_on.is_none() => {
                 let started = leader.start(work);
                 return Run::new(started.map_or_else(Part::Caller, |()| Part::Solo(leader)));
             }
-            Admission::Leads(mut leader) => {
+            Ok(mut leader) => {
                 let mut caller = leader.make_whole();
                 caller.start(work);
                 caller
             }
-            Admission::Follows(caller) => {
+            Err(caller) => {
                 // Not at the end of this function: if its drop panicked there, the caller would leak.
                 drop(work);
                 joined();

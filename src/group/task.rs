@@ -125,9 +125,9 @@ mod tests {
     use super::*;
     use crate::group::{
         flight::Entry,
-        matching::Match,
+        matching::{Admission, Match},
         panic::caught,
-        table::{Admission, Table},
+        table::Table,
     };
 
     /// Work whose drop panics.

@@ -21,7 +21,8 @@ use crate::group::{
     Group, Run,
     caller::{Caller, CallerEnd},
     flight::Flight,
-    table::{Admission, Table},
+    matching::Admission,
+    table::Table,
 };
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
@@ -203,7 +204,7 @@ fn loom_demotion_against_the_leaders_poll() {
                 }
             })
         });
-        let Admission::Follows((follower, ())) = enter() else {
+        let Admission::Follows(follower, ()) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();
@@ -240,7 +241,7 @@ fn loom_demotion_against_the_leaders_leaving() {
                 }
             })
         });
-        let Admission::Follows((mut follower, ())) = enter() else {
+        let Admission::Follows(mut follower, ()) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();

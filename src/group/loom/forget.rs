@@ -6,9 +6,9 @@ use super::support::{Gate, KEY, OpenOnDrop, followed, lead, led};
 use crate::group::{
     Group, Run,
     flight::Entry,
-    matching::Match,
+    matching::{Admission, Match},
     run::Part,
-    table::{Admission, Table},
+    table::Table,
 };
 
 /// Forget against the leader's poll: the leader is woken although its flight has moved.
@@ -135,8 +135,8 @@ fn a_newcomer_that_may_not_join(leaves: bool) {
             });
             match enter() {
                 Admission::Leads(own) => drop(own),
-                Admission::Refused(_) => assert_eq!(found, Match::Refuse),
-                Admission::Follows(_) => unreachable!("it may not join"),
+                Admission::Refused => assert_eq!(found, Match::Refuse),
+                Admission::Follows(..) => unreachable!("it may not join"),
             }
             leader.join().unwrap();
             assert_eq!(table.len(), 0);

@@ -8,11 +8,7 @@ use super::{
     stand_ins::{Location, Runtime, at},
     support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led},
 };
-use crate::group::{
-    Group,
-    caller::CallerEnd,
-    table::{Admission, Table},
-};
+use crate::group::{Group, caller::CallerEnd, matching::Admission, table::Table};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
@@ -173,7 +169,7 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
         });
         let joiner = thread::spawn(move || {
             let entered = table.enter(&[table.hash(&KEY)], KEY, (), join);
-            if let Admission::Follows((mut follower, ())) = entered {
+            if let Admission::Follows(mut follower, ()) = entered {
                 at(Location::Nowhere, || follower.promote());
                 let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));
                 assert!(matches!(ended, CallerEnd::Shared(_)));
