@@ -155,7 +155,7 @@ impl<K, V, C> Caller<K, V, C> {
     fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
         let flight = self.flight.take()?;
         if flight.ending().is_none() {
-            drop_quietly(flight.free(&self.slot));
+            drop_quietly(flight.free(&mut self.slot));
             return Some(flight);
         }
         // Otherwise a follower would drop it, perhaps while it panics with the message, and the payload's drop may
@@ -168,11 +168,11 @@ impl<K, V, C> Caller<K, V, C> {
 #[cfg(feature = "http")]
 impl<K, V, C> Caller<K, V, C> {
     /// Takes this caller's waker, which is then to be woken, unless the flight's end has done so.
-    pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
+    pub(crate) fn take_waker(&mut self) -> Option<std::task::Waker> {
         let flight = self.flight.as_ref()?;
         match flight.ending() {
             Some(_) => None,
-            None => flight.take_waker(&self.slot),
+            None => flight.state().slots.free(&mut self.slot),
         }
     }
 }

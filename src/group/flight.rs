@@ -320,14 +320,12 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    #[cfg(feature = "http")]
-    pub(super) fn take_waker(&self, slot: &WakerSlot) -> Option<Waker> {
-        self.state().slots.take(slot)
-    }
-
     /// Frees the waker slot of a caller that leaves. Returns what to drop outside the lock: its waker, and those of
     /// callers that waited for the leader's first poll (F9).
-    pub(super) fn free(&self, slot: &WakerSlot) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
+    pub(super) fn free(
+        &self,
+        slot: &mut WakerSlot,
+    ) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
         let mut state = self.state();
         let waker = state.slots.free(slot);
         if !matches!(slot, WakerSlot::Leader { .. }) {
