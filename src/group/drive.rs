@@ -180,10 +180,16 @@ where
     ///
     /// Called by a caller that is still in the flight, so nobody has looked for a keeper yet.
     pub(super) fn keep_on(&self, runtime: Runtime) {
-        self.set_keeper(Keeper {
+        let keeper = Keeper {
             runtime,
             spawn: Self::spawn,
-        });
+        };
+        let keeper = Some(Box::new(keeper));
+        let _old = {
+            let mut state = self.state();
+            state.kept = true;
+            mem::replace(&mut state.keeper, keeper)
+        };
     }
 
     /// One poll of a caller: stores its waker, and drives the work if that is its part. Ready when the flight has

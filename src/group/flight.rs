@@ -54,8 +54,6 @@ pub(crate) struct Flight<K, V, C> {
     callers: AtomicUsize,
     /// Whether a second caller has ever joined. Written under the shard's lock.
     shared: AtomicBool,
-    /// Whether the flight outlives its callers while a task can drive it. Set by one of them.
-    kept: AtomicBool,
     /// Whether `FlightState::driver` is a task: a copy that a joiner can read without a lock. If the task has just
     /// gone, the joiner finds out when it is polled.
     has_task: AtomicBool,
@@ -102,7 +100,6 @@ impl<K, V, C> Flight<K, V, C> {
             link,
             callers: AtomicUsize::new(1),
             shared: AtomicBool::new(false),
-            kept: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
             ending: OnceLock::new(),
             state: Mutex::new(state),
@@ -154,13 +151,6 @@ impl<K, V, C> Flight<K, V, C> {
         self.callers.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
-        let keeper = Box::new(keeper);
-        // Dropped after the lock.
-        let _old = self.state().keeper.replace(keeper);
-        self.kept.store(true, Ordering::Release);
-    }
-
     /// Lets nobody join any more; callers that have joined go on. Returns whether the flight was linked.
     pub(crate) fn detach(&self) -> bool {
         self.link.unlink().is_some()
@@ -176,7 +166,7 @@ impl<K, V, C> Flight<K, V, C> {
     #[cfg(any(feature = "http", loom))]
     pub(crate) fn release(self: &Arc<Self>) {
         let unlinked = self.link.unlink_if(|| {
-            self.kept.store(false, Ordering::Release);
+            self.state().kept = false;
             true
         });
         drop(unlinked);
@@ -271,10 +261,8 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Whether the flight is kept, and a task drives it or can (F8).
     fn goes_on(&self) -> bool {
-        self.kept.load(Ordering::Acquire) && {
-            let state = self.state();
-            state.driver == Driver::Task || state.keeper.is_some()
-        }
+        let state = self.state();
+        state.kept && (state.driver == Driver::Task || state.keeper.is_some())
     }
 
     /// Lets a task drive a kept flight after its driving leader has left.

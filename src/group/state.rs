@@ -28,6 +28,8 @@ pub(super) struct State<V, S> {
     pub(super) leader_left: bool,
     /// What is only for the leader: the value that nobody shares, or the work's panic.
     pub(super) for_leader: Option<WorkResult<V>>,
+    /// Whether the flight outlives its callers while a task can drive it.
+    pub(super) kept: bool,
     /// Where a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     pub(super) keeper: Option<Box<S>>,
 }
@@ -63,6 +65,7 @@ impl<V, S> State<V, S> {
             rewake: false,
             leader_left: false,
             for_leader: None,
+            kept: false,
             keeper: None,
         }
     }
