@@ -12,6 +12,7 @@ use super::{
     outcome::Outcome,
     panic::drop_quietly,
     runtime::Runtime,
+    state::Driver,
     wakers::WakerSlot,
     work::{Drive, Polled, Work, WorkResult},
 };
@@ -88,7 +89,7 @@ where
         let result = match polled {
             Polled::Ended(result) => result,
             Polled::Pending(work) => {
-                self.flight().launch(work);
+                self.flight().put_back(work, Driver::Leader);
                 return None;
             }
         };

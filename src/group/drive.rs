@@ -13,7 +13,7 @@ use super::{
     flight::{Flight, FlightState, Keeper},
     panic::quietly,
     runtime::Runtime,
-    state::{Driver, Next},
+    state::Driver,
     wakers::{WakerSlot, Wakers},
     work::{Polled, PolledBy, Work, WorkResult},
 };
@@ -89,16 +89,27 @@ impl<K, V, C> Flight<K, V, C> {
             }
         }
     }
+}
 
-    /// Puts work back after a poll, and returns what is left to do if the driver has changed meanwhile (F3).
+impl<K, V, C> Flight<K, V, C>
+where
+    K: Send + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    /// Puts new work into the flight, or work back after a poll, and lets the driver go on that it has now (F3). Returns
+    /// this driver; `None` if the flight is over.
     pub(super) fn put_back(
-        &self,
-        state: &mut FlightState<K, V, C>,
+        self: &Arc<Self>,
         mut work: Work<V>,
         polled_as: Driver,
-    ) -> Next<V> {
+    ) -> Option<Driver> {
+        let mut state = self.state();
         if state.is_over {
-            return Next::Drop(work);
+            // It was cancelled while it was polled.
+            drop(state);
+            quietly(|| cancel(work));
+            return None;
         }
         let driver = state.driver;
         let again = mem::take(&mut state.rewake);
@@ -115,29 +126,21 @@ impl<K, V, C> Flight<K, V, C> {
         };
         state.work = Some(work);
         if let Some(runtime) = spawn_on {
-            self.set_driver(state, Driver::Task);
-            return Next::Spawn(runtime);
+            self.set_driver(&mut state, Driver::Task);
+            drop(state);
+            Self::spawn(&runtime, Arc::clone(self));
+            return Some(Driver::Task);
         }
-        Next::Wake(match driver {
+        let wakers = match driver {
             _ if driver == polled_as && !again => Wakers::default(),
             Driver::Leader => Wakers::one(state.slots.take_leader()),
             Driver::Callers => state.slots.take_all(),
             // The task may have found the work taken, and have parked.
             Driver::Task => Wakers::one(state.task.clone()),
-        })
-    }
-}
-
-impl<K, V, C> Flight<K, V, C>
-where
-    K: Send + 'static,
-    V: Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
-    /// Puts the leader's new work into the flight.
-    pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
-        let next = self.put_back(&mut self.state(), work, Driver::Leader);
-        self.go_on(next);
+        };
+        drop(state);
+        wakers.wake();
+        Some(driver)
     }
 
     /// Hands the driving over to a task, on the runtime to which the work belongs or else the current one; if there is
@@ -165,15 +168,6 @@ where
             runtime
         };
         Self::spawn(&runtime, Arc::clone(self));
-    }
-
-    /// Does what is left to do after work was put back.
-    pub(super) fn go_on(self: &Arc<Self>, next: Next<V>) {
-        match next {
-            Next::Wake(wakers) => wakers.wake(),
-            Next::Spawn(runtime) => Self::spawn(&runtime, Arc::clone(self)),
-            Next::Drop(work) => quietly(|| cancel(work)),
-        }
     }
 
     /// Lets the flight run to its end on `runtime` after every caller has left.
@@ -218,8 +212,7 @@ where
         };
         match polled {
             Polled::Pending(work) => {
-                let next = self.put_back(&mut self.state(), work, driver);
-                self.go_on(next);
+                self.put_back(work, driver);
                 Poll::Pending
             }
             Polled::Ended(result) => Poll::Ready(self.end(result, leads)),

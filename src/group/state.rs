@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use super::{
     runtime::Runtime,
-    wakers::{WakerSlots, Wakers},
+    wakers::WakerSlots,
     work::{Work, WorkResult},
 };
 
@@ -39,15 +39,6 @@ pub(super) enum Driver {
     Leader,
     Task,
     Callers,
-}
-
-/// What is left to do, outside the lock, after work was put back.
-#[must_use = "nobody else goes on with the work"]
-pub(super) enum Next<V> {
-    Wake(Wakers),
-    Spawn(Runtime),
-    /// The work was cancelled while it was polled.
-    Drop(Work<V>),
 }
 
 // ===== impl State =====

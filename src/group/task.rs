@@ -12,7 +12,7 @@ use std::{
 use super::{
     flight::Flight,
     runtime::Runtime,
-    state::{Driver, Next},
+    state::Driver,
     work::{Polled, PolledBy, Work},
 };
 
@@ -95,20 +95,10 @@ where
             return Poll::Pending;
         };
         match work.poll(cx, PolledBy::Whole(self)) {
-            Polled::Pending(work) => {
-                let (next, driver) = {
-                    let mut state = self.state();
-                    let next = self.put_back(&mut state, work, Driver::Task);
-                    (next, state.driver)
-                };
-                let drives = matches!(next, Next::Wake(_)) && driver == Driver::Task;
-                self.go_on(next);
-                if drives {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            }
+            Polled::Pending(work) => match self.put_back(work, Driver::Task) {
+                Some(Driver::Task) => Poll::Pending,
+                _ => Poll::Ready(()),
+            },
             Polled::Ended(result) => {
                 let returned = self.end(result, false);
                 debug_assert!(returned.is_none(), "it waits for the leader");

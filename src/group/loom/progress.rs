@@ -115,7 +115,7 @@ fn loom_dismissal_against_the_leaders_leaving() {
 
 /// A flight that nobody leads is led by one of its two callers, while the other leaves or waits: it ends for whoever stays.
 ///
-/// Catches: `launch` forgets the callers that have come before the work.
+/// Catches: `put_back` forgets the callers that have come before the work.
 #[test]
 fn loom_one_of_two_takes_the_lead() {
     loom::model(|| {

@@ -15,7 +15,7 @@ use crate::group::{Group, Run};
 
 /// Spawn joins against the first poll of a leader outside any runtime, and all leave: the flight goes on to its end.
 ///
-/// Catches: `put_back` doesn't take the `handover`; `go_on` doesn't spawn there.
+/// Catches: `put_back` doesn't take the `handover`, or doesn't spawn there.
 #[test]
 fn loom_spawn_against_the_leaders_poll() {
     loom::model(|| {
