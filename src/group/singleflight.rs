@@ -373,15 +373,11 @@ where
         }
         let hash = self.shared.table.hash(&key);
         let caller = match self.shared.table.enter_key(hash, key, (), |()| ()) {
-            Ok(mut leader) if kept_on.is_none() => {
-                let started = leader.start(work);
-                return Run::new(started.map_or_else(Part::Caller, |()| Part::Solo(leader)));
-            }
-            Ok(mut leader) => {
-                let mut caller = leader.make_whole();
-                caller.start(work);
-                caller
-            }
+            Ok(mut leader) => match leader.start(work) {
+                Ok(()) if kept_on.is_none() => return Run::new(Part::Solo(leader)),
+                Ok(()) => leader.make_whole(),
+                Err(caller) => caller,
+            },
             Err(caller) => {
                 // Not at the end of this function: if its drop panicked there, the caller would leak.
                 drop(work);
