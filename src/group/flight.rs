@@ -30,7 +30,7 @@
 //!    While the runtime is not known yet, a joiner outside Tokio leaves the work to the leader, until the leader is
 //!    polled or leaves.
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use super::{
     cancel::cancel,
@@ -193,39 +193,33 @@ impl<K, V, C> Flight<K, V, C> {
     /// What is only for the leader waits here, or is returned if the leader itself polled the work.
     pub(super) fn end(&self, result: WorkResult<V>, by_leader: bool) -> Option<WorkResult<V>> {
         let unlinked = self.link.unlink();
-        let (ending, own) = match result {
+        let (ending, mut own) = match result {
             Ok(value) if self.is_shared() => (Ending::Value(value), None),
             // Nobody else is in the flight, or can join it.
             Ok(value) if by_leader => return Some(Ok(value)),
             Ok(value) => (Ending::Unshared, Some(Ok(value))),
             Err(payload) => (Ending::Panicked(Message::of(&payload)), Some(Err(payload))),
         };
-        let (waits, returned) = match by_leader {
-            true => (None, own),
-            false => (own, None),
-        };
-        self.publish(ending, waits);
-        drop(unlinked);
-        returned
-    }
-
-    fn publish(&self, ending: Ending<V>, own: Option<WorkResult<V>>) {
-        let (wakers, unclaimed) = {
+        let wakers = {
             let mut state = self.state();
             state.is_over = true;
             let set = self.ending.set(ending);
             debug_assert!(set.is_ok(), "a flight ends once");
-            let unclaimed = match state.leader_left {
-                true => own,
-                false => mem::replace(&mut state.for_leader, own),
-            };
+            if !by_leader && !state.leader_left {
+                state.for_leader = own.take();
+            }
             let mut wakers = state.slots.close();
             // The task may have found the work taken and parked.
             wakers.push(state.task.take());
-            (wakers, unclaimed)
+            wakers
         };
         wakers.wake();
-        drop_quietly(unclaimed);
+        if !by_leader {
+            // The leader has left.
+            drop_quietly(own.take());
+        }
+        drop(unlinked);
+        own
     }
 
     /// Takes what is only for the leader.

@@ -50,7 +50,7 @@ fn loom_forget_against_the_leaders_leaving() {
 
 /// Forget against complete against join: whoever joins gets the old flight's value, whoever leads its own.
 ///
-/// Catches: `publish` doesn't wake the task, which has found the work taken; `leave` doesn't look whether the flight has
+/// Catches: `end` doesn't wake the task, which has found the work taken; `leave` doesn't look whether the flight has
 /// ended.
 #[test]
 fn loom_forget_against_complete_against_join() {

@@ -126,7 +126,7 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
 
 /// A task leaves the value for a leader that leaves: one of the two drops it, though the flight lives on.
 ///
-/// Catches: `free` leaves what is only for the leader; `publish` leaves it for a leader that has left.
+/// Catches: `free` leaves what is only for the leader; `end` leaves it for a leader that has left.
 #[test]
 fn loom_a_leader_leaves_while_its_value_comes() {
     loom::model(|| {
@@ -148,7 +148,7 @@ fn loom_a_leader_leaves_while_its_value_comes() {
 /// The leader of a kept flight leaves before its first poll, while one joins outside any runtime and polls the work, there or within
 /// one: the task that finds the work taken goes on with it, or ends.
 ///
-/// Catches: `put_back`, or `publish`, doesn't wake that task; `put_back` spawns another beside it.
+/// Catches: `put_back`, or `end`, doesn't wake that task; `put_back` spawns another beside it.
 fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
     loom::model(move || {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
