@@ -24,7 +24,12 @@ impl<K, V, C> Entries<K, V, C> {
         data: C,
     ) -> Link<K, V, C> {
         let id = self.next(hash);
-        self.link(id, key, Held::Solo(Solo::new(data)));
+        let solo = Solo {
+            work: None,
+            waker: None,
+            data,
+        };
+        self.link(id, key, Held::Solo(solo));
         let shard = Arc::clone(shard);
         Link { shard, id }
     }
@@ -63,7 +68,7 @@ impl<K, V, C> Entries<K, V, C> {
         if let Held::Whole(flight) = self.held_mut(id)? {
             return Some(Arc::clone(flight));
         }
-        let (key, held) = self.remove(id)?.into_parts();
+        let Entry { key, held, .. } = self.remove(id)?;
         let Held::Solo(solo) = held else {
             unreachable!("looked at just now");
         };
@@ -87,7 +92,7 @@ impl<K, V, C> Entries<K, V, C> {
         &mut self,
         shard: &Arc<Shard<K, V, C>>,
     ) -> Vec<Arc<Flight<K, V, C>>> {
-        let ids: Vec<_> = self.iter().map(Entry::id).collect();
+        let ids: Vec<_> = self.iter().map(|entry| entry.id).collect();
         let flights = ids.into_iter().filter_map(|id| self.make_whole(shard, id));
         flights.collect()
     }

@@ -113,15 +113,15 @@ impl<K, V, C> Table<K, V, C> {
             entries.find(position, |entry| match matcher.examine(entry) {
                 Match::Pass => false,
                 Match::Join(join) => {
-                    found = Some((entry.id(), Some(join)));
+                    found = Some((entry.id, Some(join)));
                     true
                 }
                 Match::Detach => {
-                    stale.push(entry.id());
+                    stale.push(entry.id);
                     false
                 }
                 Match::Refuse => {
-                    found = Some((entry.id(), None));
+                    found = Some((entry.id, None));
                     true
                 }
             });
@@ -170,7 +170,7 @@ impl<K, V, C> Table<K, V, C> {
     pub(crate) fn at(&self, position: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let shard = self.shard(position);
         let mut entries = shard.lock();
-        let ids: Vec<_> = entries.with_hash(position).map(Entry::id).collect();
+        let ids: Vec<_> = entries.with_hash(position).map(|entry| entry.id).collect();
         let flights = ids
             .into_iter()
             .filter_map(|id| entries.make_whole(shard, id));

@@ -31,8 +31,8 @@ pub(super) struct Entries<K, T> {
 }
 
 pub(crate) struct Entry<K, T> {
-    id: Id,
-    key: K,
+    pub(super) id: Id,
+    pub(super) key: K,
     pub(super) held: T,
 }
 
@@ -186,21 +186,5 @@ impl<K, T> Entries<K, T> {
 
     pub(super) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
-    }
-}
-
-// ===== impl Entry =====
-
-impl<K, T> Entry<K, T> {
-    pub(super) fn id(&self) -> Id {
-        self.id
-    }
-
-    pub(crate) fn key(&self) -> &K {
-        &self.key
-    }
-
-    pub(super) fn into_parts(self) -> (K, T) {
-        (self.key, self.held)
     }
 }

@@ -79,7 +79,7 @@ impl<K, V, C> Table<K, V, C> {
     /// How many callers the first matching flight has; 0 if there is none.
     pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
         let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| matches(entry.key()));
+        let entry = entries.find(hash, |entry| matches(&entry.key));
         entry.map_or(0, Entry::callers)
     }
 
@@ -88,10 +88,10 @@ impl<K, V, C> Table<K, V, C> {
     pub(super) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
-        let Some(entry) = entries.find(hash, |entry| matches(entry.key())) else {
+        let Some(entry) = entries.find(hash, |entry| matches(&entry.key)) else {
             return false;
         };
-        let id = entry.id();
+        let id = entry.id;
         // Before the entry goes, so that its leader finds the flight left aside (T5).
         let found = entries.make_whole(shard, id).is_some();
         let unlinked = entries.remove(id);
@@ -126,12 +126,12 @@ impl<K, V, C> Table<K, V, C> {
     {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
-        let Some(entry) = entries.find(hash, |entry| *entry.key() == key) else {
+        let Some(entry) = entries.find(hash, |entry| entry.key == key) else {
             let link = entries.link_solo(shard, hash, key, data);
             return Ok(SoloLeader::new(link));
         };
         joins(entry.data());
-        let id = entry.id();
+        let id = entry.id;
         let caller = entries.join(shard, id);
         drop(entries);
         // Here, not at the end of this function: if its drop panicked there, the returned caller would leak.
@@ -147,9 +147,9 @@ impl<K, V, C> Table<K, V, C> {
     {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
-        let entry = entries.find(hash, |entry| entry.key() == key)?;
+        let entry = entries.find(hash, |entry| entry.key == *key)?;
         joins(entry.data());
-        let id = entry.id();
+        let id = entry.id;
         Some(entries.join(shard, id))
     }
 }
