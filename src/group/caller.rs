@@ -51,7 +51,7 @@ impl<K, V, C> Caller<K, V, C> {
 
     /// Takes what the ended `flight` holds only for its leader.
     fn take_for_leader(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
-        match flight.ending() {
+        match flight.ending.get() {
             Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => {
                 flight.take_for_leader()
             }
@@ -115,14 +115,14 @@ where
     /// If the work did: the leader with its payload, a follower with its message.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallerEnd<K, V, C>> {
         let flight = self.flight.as_ref().expect("polled after completion");
-        let own = match flight.ending() {
+        let own = match flight.ending.get() {
             Some(_) => None,
             None => ready!(flight.poll_caller(&mut self.slot, cx)),
         };
         let flight = self.flight.take().expect("looked at just now");
         let message = match (
             own.or_else(|| self.take_for_leader(&flight)),
-            flight.ending(),
+            flight.ending.get(),
         ) {
             (Some(Ok(value)), _) => return Poll::Ready(CallerEnd::Alone(value)),
             (Some(Err(payload)), _) => Err(payload),
@@ -155,7 +155,7 @@ impl<K, V, C> Caller<K, V, C> {
     /// Frees the waker slot. Returns the flight, unless it has ended.
     fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
         let flight = self.flight.take()?;
-        if flight.ending().is_none() {
+        if flight.ending.get().is_none() {
             drop_quietly(flight.free(&mut self.slot));
             return Some(flight);
         }
@@ -171,7 +171,7 @@ impl<K, V, C> Caller<K, V, C> {
     /// Takes this caller's waker, which is then to be woken, unless the flight's end has done so.
     pub(crate) fn take_waker(&mut self) -> Option<std::task::Waker> {
         let flight = self.flight.as_ref()?;
-        match flight.ending() {
+        match flight.ending.get() {
             Some(_) => None,
             None => flight.state().slots.free(&mut self.slot),
         }
@@ -240,11 +240,11 @@ fn take_or_clone<K, V: Clone, C>(flight: Arc<Flight<K, V, C>>) -> V {
         _ => Err(flight),
     };
     match flight {
-        Ok(flight) => match flight.into_ending() {
+        Ok(flight) => match flight.ending.into_inner() {
             Some(Ending::Value(value)) => value,
             _ => unreachable!("{INVARIANT}"),
         },
-        Err(flight) => match flight.ending() {
+        Err(flight) => match flight.ending.get() {
             Some(Ending::Value(value)) => value.clone(),
             _ => unreachable!("{INVARIANT}"),
         },

@@ -49,7 +49,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering
 // state in between, these would not share a cache line.
 #[repr(C)]
 pub(crate) struct Flight<K, V, C> {
-    link: Link<K, V, C>,
+    pub(super) link: Link<K, V, C>,
     /// Raised under the shard's lock (T2).
     callers: AtomicUsize,
     /// Whether a second caller has ever joined. Written under the shard's lock.
@@ -58,7 +58,7 @@ pub(crate) struct Flight<K, V, C> {
     /// gone, the joiner finds out when it is polled.
     has_task: AtomicBool,
     state: Mutex<FlightState<K, V, C>>,
-    ending: OnceLock<Ending<V>>,
+    pub(super) ending: OnceLock<Ending<V>>,
     pub(crate) data: C,
 }
 
@@ -107,10 +107,6 @@ impl<K, V, C> Flight<K, V, C> {
         }
     }
 
-    pub(super) fn link(&self) -> &Link<K, V, C> {
-        &self.link
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, FlightState<K, V, C>> {
         self.state.lock()
     }
@@ -136,14 +132,6 @@ impl<K, V, C> Flight<K, V, C> {
             .store(driver == Driver::Task, Ordering::Release);
     }
 
-    pub(super) fn ending(&self) -> Option<&Ending<V>> {
-        self.ending.get()
-    }
-
-    pub(super) fn into_ending(self) -> Option<Ending<V>> {
-        self.ending.into_inner()
-    }
-
     /// Counts a caller in. Only under the shard's lock, while the flight is linked there (T2).
     pub(super) fn count_in(&self) {
         // In this order: a thread that sees the second caller also sees that they share.
@@ -154,12 +142,6 @@ impl<K, V, C> Flight<K, V, C> {
     /// Lets nobody join any more; callers that have joined go on. Returns whether the flight was linked.
     pub(crate) fn detach(&self) -> bool {
         self.link.unlink().is_some()
-    }
-
-    /// Detaches if `agreed`, called while nobody can join, returns `true`. Returns whether it was detached.
-    #[cfg(feature = "redis")]
-    pub(super) fn detach_if(&self, agreed: impl FnOnce() -> bool) -> bool {
-        self.link.unlink_if(agreed).is_ok()
     }
 
     /// As `detach`. The flight then ends when its last caller leaves, or now if there is none, even if it was kept.

@@ -209,7 +209,10 @@ where
             break;
         };
         let flight = flight.upgrade().expect("a flight outlives its work");
-        let is_for_all = flight.detach_if(|| crossing.lock().asked <= covered);
+        let is_for_all = flight
+            .link
+            .unlink_if(|| crossing.lock().asked <= covered)
+            .is_ok();
         let value = Arc::new(value);
         let old = crossing.lock().value.replace((Arc::clone(&value), covered));
         drop_quietly(old);

@@ -164,8 +164,8 @@ impl<K, V, C> Flight<K, V, C> {
         self: &Arc<Self>,
         agreed: impl FnOnce(&Self) -> Result<(), E>,
     ) -> Result<Caller<K, V, C>, Option<E>> {
-        let mut entries = self.link().shard.lock();
-        if entries.held_mut(self.link().id).is_none() {
+        let mut entries = self.link.shard.lock();
+        if entries.held_mut(self.link.id).is_none() {
             return Err(None);
         }
         agreed(self)?;
