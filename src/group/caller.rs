@@ -14,7 +14,7 @@ use super::{
     runtime::Runtime,
     state::Driver,
     wakers::WakerSlot,
-    work::{Drive, Polled, Work, WorkResult},
+    work::{Polled, WorkResult},
 };
 
 /// Leaves the flight when it is dropped, for whatever reason. It exists before any user code is called for the flight.
@@ -66,18 +66,13 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Calls `work`, and puts what it returns into the flight: the leader's part.
-    ///
-    /// # Panics
-    ///
-    /// If `work` panics: then all callers that have joined panic too.
-    pub(crate) fn start<F, D>(&mut self, work: F)
+    /// Calls `work`, and hands in what it returns.
+    #[cfg(any(test, loom))]
+    pub(crate) fn start<D>(&mut self, work: impl FnOnce() -> D)
     where
-        F: FnOnce() -> D,
-        D: Drive<Output = V> + 'static,
+        D: super::work::Drive<Output = V> + 'static,
     {
-        let unshared = self.hand_in(Work::make(work));
-        debug_assert!(unshared.is_none(), "it has not been polled");
+        self.hand_in(super::work::Work::make(work));
     }
 
     /// Hands the leader's work over to the flight. Returns the value if nobody shares it; otherwise poll this caller.

@@ -20,6 +20,7 @@ use super::{
     panic::drop_quietly,
     runtime::Runtime,
     table::Table,
+    work::Work,
 };
 use crate::{
     replicas::{
@@ -176,7 +177,7 @@ where
         let flight = Arc::downgrade(caller.flight());
         let crossing = Arc::clone(&caller.flight().data);
         let codec = Arc::clone(&self.codec);
-        caller.start(|| {
+        let work = Work::make(|| {
             let work = work();
             let seen = Arc::new(Seen(Weak::clone(&flight)));
             let asked = crossing.lock().asked;
@@ -187,6 +188,7 @@ where
             });
             cross(work, contest, crossing, flight, codec)
         });
+        caller.hand_in(work);
     }
 }
 
