@@ -29,9 +29,9 @@ use crate::replicas::http::RemoteBody;
 use crate::{
     buffer::PrefixHasher,
     error::SharedError,
-    group::{Drive, PolledBy},
+    group::{Drive, PolledBy, WorkEnd},
     key::KeyExtractor,
-    observe::{FlightEnd, FlightTrace},
+    observe::FlightTrace,
     shared::Shared,
 };
 
@@ -52,7 +52,7 @@ where
     /// Hashes a body that several callers share beyond its limit.
     hasher: Option<PrefixHasher>,
     /// How the flight ends if this is dropped now.
-    end: FlightEnd,
+    end: WorkEnd,
 }
 
 #[pin_project(project = StageProj)]
@@ -92,7 +92,7 @@ where
             },
             trace,
             hasher: None,
-            end: FlightEnd::Cancelled,
+            end: WorkEnd::Cancelled,
         }
     }
 
@@ -127,13 +127,13 @@ where
                 None
             }
         };
-        *this.end = FlightEnd::Panicked;
+        *this.end = WorkEnd::Panicked;
         let polled = this
             .trace
             .within(|| Self::advance(stage, context, this.hasher, leader, cx));
         *this.end = match polled {
-            Poll::Pending => FlightEnd::Cancelled,
-            Poll::Ready(()) => FlightEnd::Complete,
+            Poll::Pending => WorkEnd::Cancelled,
+            Poll::Ready(()) => WorkEnd::Complete,
         };
         polled
     }
@@ -247,7 +247,7 @@ where
 {
     fn drop(self: Pin<&mut Self>) {
         let flight = self.context.flight.as_ref();
-        if flight.is_some() && self.end != FlightEnd::Complete {
+        if flight.is_some() && self.end != WorkEnd::Complete {
             self.context.lose();
         }
         self.trace.ended(self.end);

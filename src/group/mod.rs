@@ -88,7 +88,7 @@ pub(crate) use self::{
     solo_leader::SoloLeader,
     table::Table,
     wakers::Wakers,
-    work::{Drive, Polled, PolledBy, Work},
+    work::{Drive, Polled, PolledBy, Work, WorkEnd},
 };
 pub use self::{
     outcome::Outcome, run::Run, singleflight::Group, try_run::TryRun, value::ShareValue,

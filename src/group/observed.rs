@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::report::record;
 #[cfg(feature = "tracing")]
 use super::report::{Span, report};
+use super::work::WorkEnd;
 
 #[cfg(feature = "tracing")]
 const TARGET: &str = "tower_singleflight::Group";
@@ -54,13 +55,6 @@ struct Trace {
     #[cfg(feature = "tracing")]
     span: Span,
     end: WorkEnd,
-}
-
-#[derive(Clone, Copy)]
-enum WorkEnd {
-    Complete,
-    Cancelled,
-    Panicked,
 }
 
 /// `work`, reported under the group's name.

@@ -60,6 +60,16 @@ pub(crate) enum Polled<V> {
     Ended(WorkResult<V>),
 }
 
+/// How work came to its end, for those who report it.
+#[cfg(any(feature = "http", feature = "tracing", feature = "metrics"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkEnd {
+    Complete,
+    /// Its last caller has left.
+    Cancelled,
+    Panicked,
+}
+
 /// The work's result: its value or its panic.
 pub(crate) type WorkResult<V> = Result<V, Payload>;
 

@@ -14,7 +14,7 @@ use super::metrics::{CALLERS, FLIGHT_SECONDS, FLIGHTS, of_layer};
 #[cfg(feature = "tracing")]
 use super::{TARGET, shown};
 use super::{gauges::settle, request::CallerSpan};
-use crate::group::Name;
+use crate::group::{Name, WorkEnd};
 #[cfg(feature = "tracing")]
 use crate::group::{Span, report};
 
@@ -39,15 +39,6 @@ struct Begun {
     /// A child of the leader's span, so that the call belongs to the leader's request whichever task drives it.
     #[cfg(feature = "tracing")]
     span: Span,
-}
-
-/// How a flight came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FlightEnd {
-    Complete,
-    /// Its last caller has left.
-    Cancelled,
-    Panicked,
 }
 
 /// Reports the bytes that a part of a flight has reserved and freed, even if it panics.
@@ -138,7 +129,7 @@ impl FlightTrace {
     }
 
     /// The work has been dropped.
-    pub(crate) fn ended(&self, end: FlightEnd) {
+    pub(crate) fn ended(&self, end: WorkEnd) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         if let Some(begun) = self.flight.begun.get() {
             let callers = self.flight.callers.load(Ordering::Relaxed);
@@ -147,13 +138,13 @@ impl FlightTrace {
             report(|| {
                 let (span, layer) = (&begun.span.0, shown(&self.flight.layer));
                 match end {
-                    FlightEnd::Complete => tracing::debug!(
+                    WorkEnd::Complete => tracing::debug!(
                         target: TARGET, parent: span, layer, callers, ?duration, "landed"
                     ),
-                    FlightEnd::Cancelled => tracing::debug!(
+                    WorkEnd::Cancelled => tracing::debug!(
                         target: TARGET, parent: span, layer, callers, ?duration, "cancelled"
                     ),
-                    FlightEnd::Panicked => tracing::error!(
+                    WorkEnd::Panicked => tracing::error!(
                         target: TARGET, parent: span, layer, callers, ?duration, "panicked"
                     ),
                 }
@@ -185,7 +176,7 @@ impl Drop for Settles {
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
         if !self.called {
-            self.trace.ended(FlightEnd::Panicked);
+            self.trace.ended(WorkEnd::Panicked);
         }
     }
 }

@@ -22,7 +22,7 @@ mod request;
 
 pub(crate) use self::{
     audit::{BodyDifference, Difference, audited, differs},
-    flight::{FlightEnd, FlightTrace},
+    flight::FlightTrace,
     gauges::{WaitTimer, buffered, settle, waiters},
     request::{CallerSpan, Reason, bypassed, request},
 };
