@@ -140,29 +140,25 @@ where
         waker: Option<&Waker>,
     ) -> Result<(), Caller<K, V, C>> {
         // Put the work back even if the clone panics: a caller that joins later needs it.
-        let (mut waker, panic) = match caught(|| waker.cloned()) {
-            Ok(waker) => (waker, None),
-            Err(payload) => (None, Some(payload)),
-        };
+        let mut cloned = caught(|| waker.cloned());
         let mut work = Some(work);
-        let put = self.with(|solo| {
+        let mut put = self.with(|solo| {
             solo.work = work.take();
-            if waker.is_some() {
-                mem::swap(&mut solo.waker, &mut waker);
+            if let Ok(waker @ Some(_)) = &mut cloned {
+                mem::swap(&mut solo.waker, waker);
             }
         });
-        // Drop the old waker, or an unneeded one, outside the lock; we may hold the work.
-        drop_quietly(waker);
-        match (put, work, panic) {
-            (Err(mut caller), Some(work), panic) => {
-                // The caller clones the waker again.
-                drop_quietly(panic);
-                caller.hand_in(Polled::Pending(work));
-                Err(caller)
-            }
-            (_, _, Some(payload)) => resume_unwind(payload),
-            _ => Ok(()),
+        if let (Err(caller), Some(work)) = (&mut put, work) {
+            caller.hand_in(Polled::Pending(work));
         }
+        match cloned {
+            // The old waker, or an unneeded one.
+            Ok(waker) => drop_quietly(waker),
+            Err(payload) if put.is_ok() => resume_unwind(payload),
+            // The caller clones the waker again.
+            Err(payload) => drop_quietly(payload),
+        }
+        put
     }
 
     /// Ends the flight with the work's result, or returns the caller that the leader has become.
