@@ -50,7 +50,8 @@ pub(crate) struct SharedBuffer {
     asked: u64,
     /// Whether a reader's request was held back, because the source waits for the reader that sets the pace.
     unserved: bool,
-    end: Option<BodyEnd>,
+    /// The source's end: complete, or its failure.
+    end: Option<Result<(), SharedError>>,
     /// Why followers read no further.
     cut: Option<SharedError>,
 }
@@ -96,12 +97,6 @@ enum Mode {
     Window,
     /// Nobody reads; nothing is kept.
     Discarded,
-}
-
-#[derive(Debug)]
-enum BodyEnd {
-    Complete,
-    Failed(SharedError),
 }
 
 // ===== impl SharedBuffer =====
@@ -344,12 +339,8 @@ impl SharedBuffer {
 
     /// Whether followers get the complete body that the response promised.
     pub(crate) fn is_complete(&self) -> bool {
-        let is_over = match &self.end {
-            Some(BodyEnd::Complete) => true,
-            Some(BodyEnd::Failed(_)) => false,
-            None => self.is_all_with(0),
-        };
-        is_over && self.cut.is_none()
+        let end = self.end.as_ref();
+        end.map_or_else(|| self.is_all_with(0), Result::is_ok) && self.cut.is_none()
     }
 
     /// All frames of a body that has ended, if it is complete and everybody may have them.
@@ -416,9 +407,9 @@ impl SharedBuffer {
         self.end = Some(match self.expected {
             Some(expected) if expected != self.received => {
                 let received = self.received;
-                BodyEnd::Failed(SharedError::new(LengthMismatch { expected, received }))
+                Err(SharedError::new(LengthMismatch { expected, received }))
             }
-            _ => BodyEnd::Complete,
+            _ => Ok(()),
         });
         // Nobody joins any more: what the last reader has had is not kept.
         self.outgrow(&[]);
@@ -427,7 +418,7 @@ impl SharedBuffer {
     /// The source has failed: its readers get the error after the frames so far.
     pub(crate) fn fail(&mut self, error: SharedError) {
         self.hint = SizeHint::new();
-        self.end = Some(BodyEnd::Failed(error));
+        self.end = Some(Err(error));
     }
 
     /// Nobody will read any more. Returns everything that it holds and has paid for, to be dropped outside the lock.
@@ -493,8 +484,8 @@ impl SharedBuffer {
             return Read::Frame(frame);
         }
         match &self.end {
-            Some(BodyEnd::Complete) => Read::End,
-            Some(BodyEnd::Failed(error)) => Read::Failed(error.clone()),
+            Some(Ok(())) => Read::End,
+            Some(Err(error)) => Read::Failed(error.clone()),
             None => self.wait(place, cursor.frames + 1),
         }
     }
@@ -525,8 +516,7 @@ impl SharedBuffer {
     }
 
     pub(crate) fn is_end_for(&self, place: ReaderId) -> bool {
-        matches!(self.end, Some(BodyEnd::Complete))
-            && self.readers.cursor(place).frames == self.frames.next()
+        matches!(self.end, Some(Ok(()))) && self.readers.cursor(place).frames == self.frames.next()
     }
 
     pub(crate) fn size_hint_for(&self, place: ReaderId) -> SizeHint {
@@ -536,7 +526,7 @@ impl SharedBuffer {
         }
         let unread = self.received.saturating_sub(had);
         // HTTP/1.1 has no trailers after a body of known length, so we give the length only once no trailers can come.
-        let lasts = matches!(self.end, Some(BodyEnd::Complete)) && !self.frames.has_trailers();
+        let lasts = matches!(self.end, Some(Ok(()))) && !self.frames.has_trailers();
         let mut hint = SizeHint::new();
         // Upper first: the setters check one against the other.
         match self.hint.upper() {
