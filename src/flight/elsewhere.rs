@@ -209,8 +209,8 @@ where
             return None;
         }
         parts.extensions.insert(FromReplica);
-        self.reserve(ShareableHead::new(&request.method, parts, body))
-            .ok()
+        let mut head = ShareableHead::new(&request.method, parts, body);
+        self.reserve(&mut head).then_some(head)
     }
 
     /// The flight ends with an answer for the callers below this number. The others asked too late for it and form a

@@ -47,20 +47,12 @@ impl<X> WorkContext<X>
 where
     X: KeyExtractor,
 {
-    /// Reserves room for the body of a head that is to be shared. `Err`: there is none.
-    pub(super) fn reserve(
-        &self,
-        mut head: ShareableHead,
-    ) -> Result<ShareableHead, response::Parts> {
+    /// Reserves room for the body of a head that is to be shared. `false` if there is none.
+    pub(super) fn reserve(&self, head: &mut ShareableHead) -> bool {
         // If it may turn out that no copy is needed, we pay only when one is.
         let is_shared = || self.flight.as_ref().is_some_and(|it| it.is_shared());
-        if !head.is_there() || is_shared() {
-            head.announced = true;
-            if !self.announce(head.expected, head.hint) {
-                return Err(head.parts);
-            }
-        }
-        Ok(head)
+        head.announced = !head.is_there() || is_shared();
+        !head.announced || self.announce(head.expected, head.hint)
     }
 
     /// Reserves room for the body, as much as there is. `false` if there is none.

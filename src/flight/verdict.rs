@@ -109,17 +109,15 @@ where
             return None;
         }
         remembered.remove(self.request.hash);
-        let head = ShareableHead::new(&self.request.method, parts, &body);
+        let mut head = ShareableHead::new(&self.request.method, parts, &body);
         if !head.is_there() {
             self.make_whole(leader);
         }
-        match self.reserve(head) {
-            Ok(head) => Some((head, body)),
-            Err(parts) => {
-                self.release(leader, parts, body, Reason::TooLarge);
-                None
-            }
+        if !self.reserve(&mut head) {
+            self.release(leader, head.parts, body, Reason::TooLarge);
+            return None;
         }
+        Some((head, body))
     }
 
     /// The response goes unchanged to its leader only. Everybody else makes their own call.
