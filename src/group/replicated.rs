@@ -136,13 +136,7 @@ where
                 }
             }
         };
-        let is_shared = !caller.leads() || kept_on.is_some();
-        if let Some(runtime) = kept_on {
-            caller.keep_on(runtime);
-        }
-        if is_shared {
-            caller.promote();
-        }
+        caller.settle(kept_on);
         Across::new(caller, number)
     }
 

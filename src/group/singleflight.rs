@@ -385,10 +385,7 @@ where
                 caller
             }
         };
-        if let Some(runtime) = kept_on {
-            caller.keep_on(runtime);
-        }
-        caller.promote();
+        caller.settle(kept_on);
         Run::new(Part::Caller(caller))
     }
 }
