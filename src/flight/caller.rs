@@ -162,13 +162,13 @@ impl<K: Send + Sync + 'static> Caller<K> {
 
     /// A follower's first act: from now on the flight does not depend on its leader.
     pub(crate) fn promote(&self) {
-        self.inner.promote();
+        self.flight.promote();
     }
 
     /// Lets the flight go on after every caller has left, if there is a runtime for it.
     pub(crate) fn finish_abandoned(&self) {
         if let Some(runtime) = Runtime::current() {
-            self.inner.keep_on(runtime);
+            self.flight.keep_on(runtime);
         }
     }
 

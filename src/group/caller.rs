@@ -93,26 +93,16 @@ where
         Some(own.unwrap_or_else(|payload| resume_unwind(payload)))
     }
 
-    /// Makes the flight independent of its leader. Called by a follower.
-    pub(crate) fn promote(&self) {
-        self.flight().promote();
-    }
-
     /// A caller's first act after it has entered: it keeps the flight, if it is to be `kept_on` a runtime, and makes it
     /// independent of its leader unless that is alone.
     pub(super) fn settle(&self, kept_on: Option<Runtime>) {
         let promotes = !self.leads() || kept_on.is_some();
         if let Some(runtime) = kept_on {
-            self.keep_on(runtime);
+            self.flight().keep_on(runtime);
         }
         if promotes {
-            self.promote();
+            self.flight().promote();
         }
-    }
-
-    /// Lets the flight run to its end on `runtime` after every caller has left.
-    pub(crate) fn keep_on(&self, runtime: Runtime) {
-        self.flight().keep_on(runtime);
     }
 
     /// Stores the waker, and drives the work if that is this caller's part.

@@ -143,9 +143,9 @@ where
         Some(driver)
     }
 
-    /// Hands the driving over to a task, on the runtime to which the work belongs or else the current one; if there is
-    /// neither, to the callers.
-    pub(super) fn promote(self: &Arc<Self>) {
+    /// Makes the flight independent of its leader, as a follower must: hands the driving over to a task, on the runtime
+    /// to which the work belongs or else the current one; if there is neither, to the callers.
+    pub(crate) fn promote(self: &Arc<Self>) {
         if self.has_task() {
             return;
         }
@@ -173,7 +173,7 @@ where
     /// Lets the flight run to its end on `runtime` after every caller has left.
     ///
     /// Called by a caller that is still in the flight, so nobody has looked for a keeper yet.
-    pub(super) fn keep_on(&self, runtime: Runtime) {
+    pub(crate) fn keep_on(&self, runtime: Runtime) {
         let keeper = Keeper {
             runtime,
             spawn: Self::spawn,

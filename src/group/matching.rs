@@ -40,7 +40,7 @@ pub(crate) trait Matcher<K, V, C> {
 pub(crate) enum Admission<K, V, C, J> {
     /// It leads a new one, [solo](super::solo) until somebody joins, and must start the work.
     Leads(SoloLeader<K, V, C>),
-    /// It has joined one, and must [promote](Caller::promote) it.
+    /// It has joined one, and must [promote](Flight::promote) it.
     Follows(Caller<K, V, C>, J),
     Refused,
 }
@@ -380,7 +380,9 @@ mod tests {
         let mut leader = leader.make_whole();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
-        leader.keep_on(Runtime::current().expect("a test's runtime"));
+        leader
+            .flight()
+            .keep_on(Runtime::current().expect("a test's runtime"));
         leader.start(|| async move {
             let _held = held;
             pending().await

@@ -259,7 +259,7 @@ where
     C: Send + Sync + 'static,
 {
     fn start(&self) {
-        self.promote();
+        self.flight().promote();
     }
 }
 

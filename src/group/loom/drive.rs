@@ -246,7 +246,7 @@ fn loom_demotion_against_the_leaders_leaving() {
         };
         leader.flight().detach();
         *flight.lock().unwrap() = Some(Arc::clone(leader.flight()));
-        follower.promote();
+        follower.flight().promote();
         let leaver = thread::spawn(move || drop(leader));
         let ended = block_on(poll_fn(|cx| follower.poll(cx)));
         assert!(matches!(ended, CallerEnd::Shared(_)));

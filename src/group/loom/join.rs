@@ -180,7 +180,7 @@ fn loom_a_leader_makes_its_flight_whole_in_a_poll() {
             thread::spawn(
                 move || match table.enter(&[table.hash(&KEY)], KEY, (), join) {
                     Admission::Follows(mut caller, ()) => {
-                        caller.promote();
+                        caller.flight().promote();
                         let ended = block_on(poll_fn(|cx| caller.poll(cx)));
                         assert_eq!(ended.into_outcome(false).value, 1);
                     }

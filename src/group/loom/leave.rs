@@ -110,7 +110,9 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
         let mut leader = lead_whole(&table);
-        leader.keep_on(Runtime::current().expect("a model's thread is within one"));
+        leader
+            .flight()
+            .keep_on(Runtime::current().expect("a model's thread is within one"));
         leader.start(|| async move {
             let _last = last;
             std::future::pending().await
@@ -135,9 +137,9 @@ fn loom_a_leader_leaves_while_its_value_comes() {
         let value = Arc::new(OpenOnDrop(dropped.clone()));
         let runtime = Runtime::current().expect("a model's thread is within one");
         let mut leader = lead_whole(&table);
-        leader.keep_on(runtime);
+        leader.flight().keep_on(runtime);
         leader.start(|| async { value });
-        leader.promote();
+        leader.flight().promote();
         let _flight = Arc::clone(leader.flight());
         drop(leader);
         block_on(dropped.pass());
@@ -153,7 +155,9 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
     loom::model(move || {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
         let mut leader = lead_whole(&table);
-        leader.keep_on(Runtime::current().expect("a model's thread is within one"));
+        leader
+            .flight()
+            .keep_on(Runtime::current().expect("a model's thread is within one"));
         let mut left = polls;
         at(Location::Task, || {
             leader.start(|| {
@@ -170,7 +174,7 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
         let joiner = thread::spawn(move || {
             let entered = table.enter(&[table.hash(&KEY)], KEY, (), join);
             if let Admission::Follows(mut follower, ()) = entered {
-                at(Location::Nowhere, || follower.promote());
+                at(Location::Nowhere, || follower.flight().promote());
                 let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));
                 assert!(matches!(ended, CallerEnd::Shared(_)));
             }

@@ -54,7 +54,7 @@ fn loom_a_reader_asks_while_the_task_looks() {
                 Poll::Pending
             })
         };
-        follower.promote();
+        follower.flight().promote();
         leader.start(|| work);
         let reader = thread::spawn(move || {
             block_on(poll_fn(|cx| {
@@ -123,7 +123,7 @@ fn loom_one_of_two_takes_the_lead() {
         let started = Arc::new(AtomicUsize::new(0));
         let (mut first, second) = leader_and_follower(&table);
         first.give_up_lead();
-        second.promote();
+        second.flight().promote();
         let run = |mut caller: Whole, started: Arc<AtomicUsize>| {
             move || {
                 if started.fetch_add(1, Ordering::SeqCst) == 0 {

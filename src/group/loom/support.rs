@@ -152,7 +152,7 @@ impl Flights {
                 caller
             }
             Admission::Follows(caller, ()) => {
-                caller.promote();
+                caller.flight().promote();
                 caller
             }
             Admission::Refused => unreachable!("not asked for"),
