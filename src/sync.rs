@@ -3,33 +3,30 @@
 //! `Arc` is always the standard one, because a `Waker` can only be made from that.
 
 #[cfg(not(loom))]
-use std::sync::{Mutex as Raw, MutexGuard as RawGuard};
-use std::{
-    fmt,
-    ops::{Deref, DerefMut},
-    sync::{OnceLock, PoisonError},
+use std::sync::Mutex as Raw;
+use std::{fmt, sync::PoisonError};
+
+#[cfg(loom)]
+use loom::sync::Mutex as Raw;
+
+#[cfg(loom)]
+pub(crate) use crate::group::OnceLock;
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    MutexGuard,
+    atomic::{AtomicBool, AtomicUsize},
 };
-
-#[cfg(loom)]
-use loom::sync::{Mutex as Raw, MutexGuard as RawGuard};
-
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize};
 pub(crate) use std::sync::atomic::Ordering;
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+pub(crate) use std::sync::{
+    MutexGuard, OnceLock,
+    atomic::{AtomicBool, AtomicUsize},
+};
 
 /// A mutex that a panic does not poison. Its contents are consistent whenever user code (a key's `Eq`) can panic under
 /// it, and one caller's panic must not become everyone's.
+#[derive(Default)]
 pub(crate) struct Mutex<T>(Raw<T>);
-
-pub(crate) struct MutexGuard<'a, T>(RawGuard<'a, T>);
-
-/// A value that is set once and then read without a lock.
-pub(crate) struct SetOnce<T> {
-    set: AtomicBool,
-    value: OnceLock<T>,
-}
 
 // ===== impl Mutex =====
 
@@ -40,7 +37,7 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(feature = "http")]
@@ -49,59 +46,8 @@ impl<T> Mutex<T> {
     }
 }
 
-impl<T: Default> Default for Mutex<T> {
-    fn default() -> Self {
-        Self::new(T::default())
-    }
-}
-
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex").finish_non_exhaustive()
-    }
-}
-
-impl<T> Deref for MutexGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
-    }
-}
-
-// ===== impl SetOnce =====
-
-impl<T> SetOnce<T> {
-    pub(crate) fn new() -> Self {
-        Self {
-            set: AtomicBool::new(false),
-            value: OnceLock::new(),
-        }
-    }
-
-    /// Sets the value, or returns it if there already is one.
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
-        self.value.set(value)?;
-        // `OnceLock` orders this itself, but loom needs an atomic that it can see.
-        self.set.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    pub(crate) fn get(&self) -> Option<&T> {
-        if self.set.load(Ordering::Acquire) {
-            self.value.get()
-        } else {
-            None
-        }
-    }
-
-    pub(crate) fn into_inner(self) -> Option<T> {
-        self.value.into_inner()
     }
 }
