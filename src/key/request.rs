@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 use super::digest::{KeyDigest, Sink, Writer};
 use super::forwarded;
 use super::host::Host;
-use super::ignored::{Ignored, Names, Treatment};
-use super::named::{Named, names_fields};
+use super::ignored::{Ignored, Treatment};
+use super::named::{Named, named_by, names_fields};
 use super::target::RequestTarget;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
@@ -122,7 +122,7 @@ pub struct RequestKeyExtractor {
 
 #[derive(Clone, Default)]
 struct Lists {
-    ignored: Names,
+    ignored: Ignored,
     /// Beside GET and HEAD.
     coalesced: Vec<Method>,
 }
@@ -237,7 +237,7 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        Ignored::new(&self.lists.ignored, None).treatment(name.as_str()) != Treatment::Key
+        self.lists.ignored.treatment(name.as_str(), None) != Treatment::Key
             || !self.lists.coalesced.is_empty() && is_framing(name)
     }
 
@@ -262,7 +262,7 @@ impl RequestKeyExtractor {
         // `Connection` seldom names fields, and by the time we see it, we may already have left one of them out.
         let mut writer = Writer::new();
         if self.write(request, None, &mut writer, see) {
-            let named = Named::by(&request.headers);
+            let named = named_by(&request.headers);
             writer = Writer::new();
             self.write(request, Some(&named), &mut writer, |_, _, _| {});
         }
@@ -277,7 +277,7 @@ impl RequestKeyExtractor {
     /// process's secret.
     #[cfg(feature = "redis")]
     pub(crate) fn write_shared(&self, request: &request::Parts, bytes: &mut KeyBytes) {
-        let named = Named::by(&request.headers);
+        let named = named_by(&request.headers);
         let mut writer = Writer::to(bytes);
         self.write(request, Some(&named), &mut writer, |_, _, _| {});
         writer.end();
@@ -287,7 +287,7 @@ impl RequestKeyExtractor {
     fn write<S: Sink>(
         &self,
         request: &request::Parts,
-        named: Option<&Named<'_>>,
+        named: Option<&Named>,
         writer: &mut Writer<S>,
         mut see: impl FnMut(&str, &HeaderValue, bool),
     ) -> bool {
@@ -316,18 +316,17 @@ impl RequestKeyExtractor {
             body.write(writer);
         }
 
-        let ignored = Ignored::new(&self.lists.ignored, named);
         let mut are_named = false;
         let mut addresses_alone = None;
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
-            let mut treatment = ignored.treatment(name);
+            let mut treatment = self.lists.ignored.treatment(name, named);
             if treatment == Treatment::Key && body.is_some() && is_framing(header) {
-                treatment = Treatment::Nowhere;
+                treatment = Treatment::Ignored;
             }
             see(name, value, treatment != Treatment::Key);
-            if treatment == Treatment::Nowhere {
+            if !treatment.is_in_key() {
                 are_named |= name == "connection" && names_fields(value);
                 continue;
             }
@@ -357,7 +356,7 @@ impl RequestKeyExtractor {
 impl fmt::Debug for RequestKeyExtractor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestKeyExtractor")
-            .field("ignored", &self.lists.ignored.as_slice())
+            .field("ignored", &self.lists.ignored.names())
             .field("coalesced", &self.lists.coalesced)
             .finish_non_exhaustive()
     }
