@@ -57,12 +57,9 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    body.poll_frame(cx).map(|frame| {
-        frame.map(|frame| match frame {
-            Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
-            Err(error) => Err(error.into()),
-        })
-    })
+    body.poll_frame(cx)
+        .map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+        .map_err(Into::into)
 }
 
 // ===== impl ResponseBody =====
