@@ -127,13 +127,6 @@ struct Lists {
     coalesced: Vec<Method>,
 }
 
-/// What a key holds of a request's body.
-#[derive(Clone, Copy)]
-struct KeyBody<'a> {
-    bytes: &'a [u8],
-    trailers: Option<&'a HeaderMap>,
-}
-
 /// The key of a request, made by [`RequestKeyExtractor`].
 ///
 /// It keeps and shows neither header values, only a hash of them, nor the URI's user and password.
@@ -310,10 +303,18 @@ impl RequestKeyExtractor {
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
-        // Whether it comes here follows from the method, which comes first.
-        let body = KeyBody::of(request);
-        if let Some(body) = body {
-            body.write(writer);
+        // Whether it comes here follows from the method, which comes first: a GET or HEAD with a body is not coalesced.
+        let body = match may_have_key(method) {
+            true => None,
+            false => request.extensions.get(),
+        };
+        if let Some(BodyBytes(bytes)) = body {
+            writer.part(bytes);
+            for (name, value) in Trailers::of(request).into_iter().flatten() {
+                writer.field(name.as_str().as_bytes(), value.as_bytes());
+            }
+            // Ends the list of trailers.
+            writer.optional(None);
         }
 
         let mut are_named = false;
@@ -381,31 +382,6 @@ fn is_framing(name: &HeaderName) -> bool {
 impl Sink for &mut KeyBytes {
     fn append(&mut self, piece: &[u8]) {
         self.raw(piece);
-    }
-}
-
-// ===== impl KeyBody =====
-
-impl<'a> KeyBody<'a> {
-    /// `None` for GET and HEAD, which are not coalesced with a body.
-    fn of(request: &'a request::Parts) -> Option<Self> {
-        if may_have_key(&request.method) {
-            return None;
-        }
-        let BodyBytes(bytes) = request.extensions.get()?;
-        Some(Self {
-            bytes,
-            trailers: Trailers::of(request),
-        })
-    }
-
-    fn write<S: Sink>(self, writer: &mut Writer<S>) {
-        writer.part(self.bytes);
-        for (name, value) in self.trailers.into_iter().flatten() {
-            writer.field(name.as_str().as_bytes(), value.as_bytes());
-        }
-        // Ends the list of trailers.
-        writer.optional(None);
     }
 }
 
