@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -126,8 +127,8 @@ where
                     since.ended();
                     let follower = follower.take().expect("looked at just now");
                     match decided(follower, decision) {
-                        Decided::Polls(next) => this.state.set(next.state),
-                        Decided::Returns(result) => {
+                        ControlFlow::Continue(next) => this.state.set(next.state),
+                        ControlFlow::Break(result) => {
                             this.state.set(State::Done);
                             return Poll::Ready(result);
                         }
@@ -137,16 +138,6 @@ where
             }
         }
     }
-}
-
-/// How a follower goes on.
-enum Decided<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    Polls(ResponseFuture<S, X, ReqBody, ResBody>),
-    Returns(Result<Response<ResponseBody<ResBody>>, S::Error>),
 }
 
 /// A follower's response, which begins with this head.
@@ -194,11 +185,17 @@ where
     Response::from_parts(parts, body)
 }
 
+/// How a follower goes on, or what its future returns.
+type Next<S, X, ReqBody, ResBody> = ControlFlow<
+    Result<Response<ResponseBody<ResBody>>, <S as Service<Request<ReqBody>>>::Error>,
+    ResponseFuture<S, X, ReqBody, ResBody>,
+>;
+
 /// Carries out a follower's decision.
 fn decided<S, X, ReqBody, ResBody>(
     follower: Follower<S, X, ReqBody>,
     decision: Decision<X::Key>,
-) -> Decided<S, X, ReqBody, ResBody>
+) -> Next<S, X, ReqBody, ResBody>
 where
     S: Inner<ReqBody, ResBody>,
     X: KeyExtractor,
@@ -208,13 +205,14 @@ where
     let Follower { caller, own } = follower;
     let (head, reason) = match decision {
         Decision::Begin(head, response) => {
-            let shared = Arc::clone(&own.service.shared);
+            let shared = own.service.shared.if_needed(&AfterResponse::Nothing);
             let request = Request::from_parts(*head, own.body);
             let again = match caller.may_move_on() {
                 true => Again::new(own.service, request, own.moves),
                 false => None,
             };
-            return Decided::Returns(Ok(begin(Some(&shared), caller, response, again)));
+            let response = begin(shared.as_ref(), caller, response, again);
+            return ControlFlow::Break(Ok(response));
         }
         Decision::Lead(head) => {
             #[cfg(feature = "redis")]
@@ -225,11 +223,11 @@ where
             #[cfg(not(feature = "redis"))]
             let reason = Reason::Vary;
             let (mut service, request, span) = own.forward(head, reason);
-            return Decided::Polls(service.lead_moved(caller, request, &span));
+            return ControlFlow::Continue(service.lead_moved(caller, request, &span));
         }
         Decision::Move(_) => unreachable!("a follower that is moved waits elsewhere"),
         Decision::Fail(head, error) => match error.downcast() {
-            Ok(error) => return Decided::Returns(Err(*error)),
+            Ok(error) => return ControlFlow::Break(Err(*error)),
             // One layer wraps services with different error types.
             Err(_) => (head, Reason::ErrorType),
         },
@@ -249,5 +247,5 @@ where
     let (inner, shared) = (service.inner, service.shared);
     let call = Oneshot::new(inner, request);
     let disposition = Disposition::Forwarded;
-    Decided::Polls(ResponseFuture::own(&shared, call, disposition, after))
+    ControlFlow::Continue(ResponseFuture::own(&shared, call, disposition, after))
 }

@@ -172,9 +172,13 @@ impl<K, V, C> Caller<K, V, C> {
 
 #[cfg(feature = "http")]
 impl<K, V, C> Caller<K, V, C> {
-    /// Takes this caller's waker, which is then to be woken.
+    /// Takes this caller's waker, which is then to be woken, unless the flight's end has done so.
     pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
-        self.flight.as_ref()?.take_waker(&self.slot)
+        let flight = self.flight.as_ref()?;
+        match flight.ending() {
+            Some(_) => None,
+            None => flight.take_waker(&self.slot),
+        }
     }
 }
 
