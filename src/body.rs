@@ -38,14 +38,12 @@ pub struct ResponseBody<B> {
 
 #[pin_project(project = KindProj)]
 enum Kind<B> {
-    /// At its end.
-    Empty,
     /// As it came.
     Inner(#[pin] B),
     /// As it came. Boxed, so that other bodies are no larger for it.
     Audited(Pin<Box<AuditedBody<B>>>),
-    /// The only frame.
-    OneFrame(Frame<Bytes>),
+    /// The only frame; `None` at its end.
+    OneFrame(Option<Frame<Bytes>>),
     /// Through the flight.
     Shared(Box<dyn ReadBody>),
 }
@@ -59,12 +57,9 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    body.poll_frame(cx).map(|frame| {
-        frame.map(|frame| match frame {
-            Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
-            Err(error) => Err(error.into()),
-        })
-    })
+    body.poll_frame(cx)
+        .map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+        .map_err(Into::into)
 }
 
 // ===== impl ResponseBody =====
@@ -84,7 +79,7 @@ impl<B> ResponseBody<B> {
 
     pub(crate) fn one_frame(frame: Option<Frame<Bytes>>) -> Self {
         Self {
-            kind: frame.map_or(Kind::Empty, Kind::OneFrame),
+            kind: Kind::OneFrame(frame),
         }
     }
 
@@ -109,13 +104,9 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut kind = self.project().kind;
         let last = match kind.as_mut().project() {
-            KindProj::Empty => return Poll::Ready(None),
             KindProj::Inner(body) => return poll_bytes(body, cx),
             KindProj::Audited(body) => return body.as_mut().poll_frame(cx),
-            KindProj::OneFrame(frame) => {
-                let frame = std::mem::replace(frame, Frame::data(Bytes::new()));
-                Some(Ok(frame))
-            }
+            KindProj::OneFrame(frame) => return Poll::Ready(frame.take().map(Ok)),
             KindProj::Shared(reader) => match ready!(reader.poll_frame(cx)) {
                 Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Some(Err(error)) => Some(Err(error.into())),
@@ -123,27 +114,26 @@ where
             },
         };
         // A body that has ended frees what it holds at once.
-        kind.set(Kind::Empty);
+        kind.set(Kind::OneFrame(None));
         Poll::Ready(last)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
             Kind::Inner(body) => body.is_end_stream(),
             Kind::Audited(body) => body.is_end_stream(),
-            Kind::OneFrame(_) => false,
+            Kind::OneFrame(frame) => frame.is_none(),
             Kind::Shared(reader) => reader.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
             Kind::Inner(body) => body.size_hint(),
             Kind::Audited(body) => body.size_hint(),
             Kind::OneFrame(frame) => {
-                SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
+                let data = frame.as_ref().and_then(Frame::data_ref);
+                SizeHint::with_exact(data.map_or(0, |data| data.len() as u64))
             }
             Kind::Shared(reader) => reader.size_hint(),
         }
@@ -153,17 +143,17 @@ where
 /// An empty body.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self { kind: Kind::Empty }
+        Self::one_frame(None)
     }
 }
 
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
-            Kind::Empty => "Empty",
+            Kind::OneFrame(None) => "Empty",
             Kind::Inner(_) => "Inner",
             Kind::Audited(_) => "Audited",
-            Kind::OneFrame(_) => "OneFrame",
+            Kind::OneFrame(Some(_)) => "OneFrame",
             Kind::Shared(_) => "Shared",
         };
         f.debug_struct("ResponseBody")

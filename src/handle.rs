@@ -102,7 +102,9 @@ impl<K> Handle<K> {
     /// a scrape or in a test, not for each request.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flights.in_flight()
+        let now = Instant::now();
+        let can_be_joined = |data: &_| self.flights.can_be_joined(data, now);
+        self.flights.table.count(can_be_joined)
     }
 
     /// The number of callers of `key`'s flights, leaders included and in all variants; 0 if there is no such flight.
@@ -169,7 +171,7 @@ impl<K> fmt::Debug for Handle<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
             .field("name", &self.flights.counters.name.get())
-            .field("stats", &self.flights.stats())
+            .field("stats", &self.stats())
             .field("enabled", &self.flights.is_enabled())
             .finish_non_exhaustive()
     }

@@ -22,7 +22,7 @@ use crate::{
     group::{caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
-    rules::{self, Variant, Vary},
+    rules::{self, Variant},
 };
 
 /// From now on nobody joins the flight. Returns how many followers wait, and what auditors compare with.
@@ -245,22 +245,10 @@ where
 
     /// Which requests of this key the response is for, if not for all.
     pub(super) fn variant(&self, parts: &response::Parts) -> Option<Variant> {
-        // `*` is not shared in the first place.
-        let Vary::Fields(names) = Vary::of(parts, &self.request.fields) else {
-            return None;
-        };
-        let shared = &self.shared;
-        let names: Arc<[_]> = if names.iter().all(|name| shared.may_differ(name)) {
-            names
-        } else {
-            // Fields that are in the key are the same for all.
-            names
-                .iter()
-                .filter(|name| shared.may_differ(name))
-                .cloned()
-                .collect()
-        };
-        (!names.is_empty()).then(|| Variant::of_fields(names, &self.request.fields))
+        let mut names = rules::varies_by(parts, &self.request.fields);
+        // Fields that are in the key are the same for all.
+        names.retain(|name| self.shared.may_differ(name));
+        (!names.is_empty()).then(|| Variant::of_fields(names.into(), &self.request.fields))
     }
 
     /// Ends a flight whose response is complete, if its leader is alone.

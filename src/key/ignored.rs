@@ -4,33 +4,13 @@ use http::HeaderName;
 
 use super::named::Named;
 
-/// The list that a name is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listed {
-    /// A field that describes the connection. `Proxy-Authorization` is not one: it identifies the client.
-    HopByHop,
-    /// A trace or request id, the proxies on the way, or the client's description of itself.
-    Convention,
-    /// One of these or not, depending on its parameters.
-    Forwarded,
-    No,
-}
-
 /// The names that a user has added.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    /// Sorted by `as_str`, each once.
-    sorted: Vec<HeaderName>,
+pub(super) struct Ignored {
+    /// Each once.
+    names: Vec<HeaderName>,
     /// A bit for each length that occurs, the last for all longer ones: most look-ups end here.
     lengths: u64,
-}
-
-/// What one request's key leaves out.
-#[derive(Debug)]
-pub(super) struct Ignored<'a> {
-    user: &'a Names,
-    /// What the request's `Connection` names, if it names anything.
-    named: Option<&'a Named<'a>>,
 }
 
 /// How the key treats a field.
@@ -41,12 +21,21 @@ pub(super) enum Treatment {
     Named,
     /// The key, unless [its lines hold addresses alone](super::forwarded).
     Forwarded,
-    Nowhere,
+    /// Nowhere: a trace or request id, the proxies on the way, the client's description of itself, or a name that the
+    /// user has added.
+    Ignored,
+    /// Nowhere: a field that describes the connection. `Proxy-Authorization` is not one: it identifies the client.
+    HopByHop,
 }
 
-// ===== impl Listed =====
+// ===== impl Treatment =====
 
-impl Listed {
+impl Treatment {
+    pub(super) fn is_in_key(self) -> bool {
+        !matches!(self, Self::Ignored | Self::HopByHop)
+    }
+
+    /// How the key treats the field `name` if the request's `Connection` does not name it, and the user has added none.
     /// By length first: that rules out most names.
     ///
     /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
@@ -100,66 +89,49 @@ impl Listed {
             _ => false,
         };
         if convention || family() {
-            Self::Convention
+            Self::Ignored
         } else {
-            Self::No
+            Self::Key
         }
-    }
-}
-
-// ===== impl Names =====
-
-impl Names {
-    pub(super) fn insert(&mut self, name: HeaderName) {
-        if let Err(at) = self.search(name.as_str()) {
-            self.lengths |= Self::bit(name.as_str());
-            self.sorted.insert(at, name);
-        }
-    }
-
-    pub(super) fn as_slice(&self) -> &[HeaderName] {
-        &self.sorted
-    }
-
-    #[inline]
-    fn contains(&self, name: &str) -> bool {
-        self.lengths & Self::bit(name) != 0 && self.search(name).is_ok()
-    }
-
-    fn search(&self, name: &str) -> Result<usize, usize> {
-        self.sorted
-            .binary_search_by(|other| other.as_str().cmp(name))
-    }
-
-    fn bit(name: &str) -> u64 {
-        1 << name.len().min(63)
     }
 }
 
 // ===== impl Ignored =====
 
-impl<'a> Ignored<'a> {
-    /// `named`: what the request's `Connection` names, if it [names anything](super::named::names_fields).
-    pub(super) fn new(user: &'a Names, named: Option<&'a Named<'a>>) -> Self {
-        Self { user, named }
+impl Ignored {
+    pub(super) fn insert(&mut self, name: HeaderName) {
+        if !self.contains(name.as_str()) {
+            self.lengths |= Self::bit(name.as_str());
+            self.names.push(name);
+        }
     }
 
-    /// How the key treats the field `name`.
+    pub(super) fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
+    #[inline]
+    fn contains(&self, name: &str) -> bool {
+        self.lengths & Self::bit(name) != 0 && self.names.iter().any(|it| it.as_str() == name)
+    }
+
+    fn bit(name: &str) -> u64 {
+        1 << name.len().min(63)
+    }
+
+    /// How the key treats the field `name`. `named`: what the request's `Connection` names, if it [names
+    /// anything](super::named::names_fields).
     ///
     /// A field that the request's own `Connection` names is always in the key: a client may add a field to its key that
     /// way, but never remove one. Only the fixed hop-by-hop fields stay out; `Connection` names them routinely
     /// (`Connection: keep-alive`).
     #[inline(always)]
-    pub(super) fn treatment(&self, name: &str) -> Treatment {
-        let listed = Listed::of(name.as_bytes());
-        if listed == Listed::HopByHop {
-            return Treatment::Nowhere;
-        }
-        match self.named {
-            Some(named) if named.contains(name) => Treatment::Named,
-            _ if listed == Listed::Convention || self.user.contains(name) => Treatment::Nowhere,
-            _ if listed == Listed::Forwarded => Treatment::Forwarded,
-            _ => Treatment::Key,
+    pub(super) fn treatment(&self, name: &str, named: Option<&Named>) -> Treatment {
+        match Treatment::of(name.as_bytes()) {
+            Treatment::HopByHop => Treatment::HopByHop,
+            _ if named.is_some_and(|named| named.contains(name.as_bytes())) => Treatment::Named,
+            _ if self.contains(name) => Treatment::Ignored,
+            listed => listed,
         }
     }
 }
@@ -170,7 +142,7 @@ mod tests {
     use http::header::CONNECTION;
 
     use super::*;
-    use crate::key::named::names_fields;
+    use crate::key::named::{named_by, names_fields};
 
     const HOP_BY_HOP: [&str; 6] = [
         "connection",
@@ -236,15 +208,15 @@ mod tests {
 
     fn contains(user: &[&str], connection: &[&str], name: &str) -> bool {
         let parse = |name: &str| name.parse::<HeaderName>().expect("a name");
-        let mut names = Names::default();
+        let mut ignored = Ignored::default();
         for name in user {
-            names.insert(parse(name));
+            ignored.insert(parse(name));
         }
         let line = |line: &&str| (CONNECTION, line.parse().expect("a value"));
         let request: HeaderMap = connection.iter().map(line).collect();
         let named = request.values().any(names_fields);
-        let named = named.then(|| Named::by(&request));
-        Ignored::new(&names, named.as_ref()).treatment(name) == Treatment::Nowhere
+        let named = named.then(|| named_by(&request));
+        !ignored.treatment(name, named.as_ref()).is_in_key()
     }
 
     #[test]

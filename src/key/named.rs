@@ -1,14 +1,19 @@
 //! The fields that a request's own `Connection` names.
 
+use std::collections::HashSet;
+
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue};
 
 use crate::rules::{members, tokens};
 
-/// Their names as written, sorted case-insensitively, because a client may send many names and many fields.
-#[derive(Debug)]
-pub(super) struct Named<'a> {
-    sorted: Vec<&'a [u8]>,
+/// Their names, in lower case. A set, because a client may send many names and many fields.
+pub(super) type Named = HashSet<Vec<u8>>;
+
+#[cold]
+pub(super) fn named_by(request: &HeaderMap) -> Named {
+    let names = tokens(request, &CONNECTION).filter(|name| !is_usual(name));
+    names.map(<[u8]>::to_ascii_lowercase).collect()
 }
 
 /// Whether a line of `Connection` names fields, besides the usual values.
@@ -29,31 +34,6 @@ fn is_usual(member: &[u8]) -> bool {
     USUAL.iter().any(|usual| member.eq_ignore_ascii_case(usual))
 }
 
-// ===== impl Named =====
-
-impl<'a> Named<'a> {
-    #[cold]
-    pub(super) fn by(request: &'a HeaderMap) -> Self {
-        let names = tokens(request, &CONNECTION).filter(|name| !is_usual(name));
-        let mut sorted: Vec<_> = names.collect();
-        sorted.sort_unstable_by(|one, two| lower(one).cmp(lower(two)));
-        Self { sorted }
-    }
-
-    #[cold]
-    pub(super) fn contains(&self, name: &str) -> bool {
-        let name = name.as_bytes();
-        let found = self
-            .sorted
-            .binary_search_by(|other| lower(other).cmp(lower(name)));
-        found.is_ok()
-    }
-}
-
-fn lower(name: &[u8]) -> impl Iterator<Item = u8> {
-    name.iter().map(u8::to_ascii_lowercase)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,12 +47,12 @@ mod tests {
     #[test]
     fn the_names_of_all_lines_are_found_in_any_case() {
         let request = request(&[b"Close, X-b", b"a,, \xff ,", b"x-A", b"x_c, Upgrade"]);
-        let named = Named::by(&request);
+        let named = named_by(&request);
         for name in ["x-b", "a", "x-a", "x_c"] {
-            assert!(named.contains(name), "{name}");
+            assert!(named.contains(name.as_bytes()), "{name}");
         }
         for name in ["", "b", "x-", "x-aa", "xx-a", "c", "close", "upgrade"] {
-            assert!(!named.contains(name), "{name}");
+            assert!(!named.contains(name.as_bytes()), "{name}");
         }
     }
 

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 use super::digest::{KeyDigest, Sink, Writer};
 use super::forwarded;
 use super::host::Host;
-use super::ignored::{Ignored, Names, Treatment};
-use super::named::{Named, names_fields};
+use super::ignored::{Ignored, Treatment};
+use super::named::{Named, named_by, names_fields};
 use super::target::RequestTarget;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
@@ -122,16 +122,9 @@ pub struct RequestKeyExtractor {
 
 #[derive(Clone, Default)]
 struct Lists {
-    ignored: Names,
+    ignored: Ignored,
     /// Beside GET and HEAD.
     coalesced: Vec<Method>,
-}
-
-/// What a key holds of a request's body.
-#[derive(Clone, Copy)]
-struct KeyBody<'a> {
-    bytes: &'a [u8],
-    trailers: Option<&'a HeaderMap>,
 }
 
 /// The key of a request, made by [`RequestKeyExtractor`].
@@ -237,7 +230,7 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        Ignored::new(&self.lists.ignored, None).treatment(name.as_str()) != Treatment::Key
+        self.lists.ignored.treatment(name.as_str(), None) != Treatment::Key
             || !self.lists.coalesced.is_empty() && is_framing(name)
     }
 
@@ -262,7 +255,7 @@ impl RequestKeyExtractor {
         // `Connection` seldom names fields, and by the time we see it, we may already have left one of them out.
         let mut writer = Writer::new();
         if self.write(request, None, &mut writer, see) {
-            let named = Named::by(&request.headers);
+            let named = named_by(&request.headers);
             writer = Writer::new();
             self.write(request, Some(&named), &mut writer, |_, _, _| {});
         }
@@ -277,7 +270,7 @@ impl RequestKeyExtractor {
     /// process's secret.
     #[cfg(feature = "redis")]
     pub(crate) fn write_shared(&self, request: &request::Parts, bytes: &mut KeyBytes) {
-        let named = Named::by(&request.headers);
+        let named = named_by(&request.headers);
         let mut writer = Writer::to(bytes);
         self.write(request, Some(&named), &mut writer, |_, _, _| {});
         writer.end();
@@ -287,7 +280,7 @@ impl RequestKeyExtractor {
     fn write<S: Sink>(
         &self,
         request: &request::Parts,
-        named: Option<&Named<'_>>,
+        named: Option<&Named>,
         writer: &mut Writer<S>,
         mut see: impl FnMut(&str, &HeaderValue, bool),
     ) -> bool {
@@ -310,24 +303,31 @@ impl RequestKeyExtractor {
         }
         let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
         writer.optional(path);
-        // Whether it comes here follows from the method, which comes first.
-        let body = KeyBody::of(request);
-        if let Some(body) = body {
-            body.write(writer);
+        // Whether it comes here follows from the method, which comes first: a GET or HEAD with a body is not coalesced.
+        let body = match may_have_key(method) {
+            true => None,
+            false => request.extensions.get(),
+        };
+        if let Some(BodyBytes(bytes)) = body {
+            writer.part(bytes);
+            for (name, value) in Trailers::of(request).into_iter().flatten() {
+                writer.field(name.as_str().as_bytes(), value.as_bytes());
+            }
+            // Ends the list of trailers.
+            writer.optional(None);
         }
 
-        let ignored = Ignored::new(&self.lists.ignored, named);
         let mut are_named = false;
         let mut addresses_alone = None;
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
-            let mut treatment = ignored.treatment(name);
+            let mut treatment = self.lists.ignored.treatment(name, named);
             if treatment == Treatment::Key && body.is_some() && is_framing(header) {
-                treatment = Treatment::Nowhere;
+                treatment = Treatment::Ignored;
             }
             see(name, value, treatment != Treatment::Key);
-            if treatment == Treatment::Nowhere {
+            if !treatment.is_in_key() {
                 are_named |= name == "connection" && names_fields(value);
                 continue;
             }
@@ -357,7 +357,7 @@ impl RequestKeyExtractor {
 impl fmt::Debug for RequestKeyExtractor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestKeyExtractor")
-            .field("ignored", &self.lists.ignored.as_slice())
+            .field("ignored", &self.lists.ignored.names())
             .field("coalesced", &self.lists.coalesced)
             .finish_non_exhaustive()
     }
@@ -382,31 +382,6 @@ fn is_framing(name: &HeaderName) -> bool {
 impl Sink for &mut KeyBytes {
     fn append(&mut self, piece: &[u8]) {
         self.raw(piece);
-    }
-}
-
-// ===== impl KeyBody =====
-
-impl<'a> KeyBody<'a> {
-    /// `None` for GET and HEAD, which are not coalesced with a body.
-    fn of(request: &'a request::Parts) -> Option<Self> {
-        if may_have_key(&request.method) {
-            return None;
-        }
-        let BodyBytes(bytes) = request.extensions.get()?;
-        Some(Self {
-            bytes,
-            trailers: Trailers::of(request),
-        })
-    }
-
-    fn write<S: Sink>(self, writer: &mut Writer<S>) {
-        writer.part(self.bytes);
-        for (name, value) in self.trailers.into_iter().flatten() {
-            writer.field(name.as_str().as_bytes(), value.as_bytes());
-        }
-        // Ends the list of trailers.
-        writer.optional(None);
     }
 }
 

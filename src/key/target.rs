@@ -19,7 +19,7 @@ use http::{
 pub(super) struct RequestTarget {
     /// The `Host` field, if the URI names no host, and then the URI.
     text: Vec<u8>,
-    host: u32,
+    host: usize,
     /// Parsed when first asked for, which is rare.
     uri: OnceLock<Box<Uri>>,
 }
@@ -57,12 +57,9 @@ impl RequestTarget {
         let uri = &request.uri;
         let host = match uri.authority() {
             Some(_) => None,
-            None => request.headers.get(HOST).map(HeaderValue::as_bytes),
+            None => request.headers.get(HOST),
         };
-        // Nothing so long is a host.
-        let (host, len) = host
-            .and_then(|host| Some((host, u32::try_from(host.len()).ok()?)))
-            .unwrap_or_default();
+        let host = host.map_or(&[][..], HeaderValue::as_bytes);
         let userinfo = |authority: &str| {
             let mut bytes = authority.bytes();
             bytes.rposition(|byte| byte == b'@').map_or(0, |at| at + 1)
@@ -70,13 +67,13 @@ impl RequestTarget {
         let spare = SPARE.try_with(Cell::take).unwrap_or_default();
         Self {
             text: text(spare, host, uri, |all| &all[userinfo(all)..]),
-            host: len,
+            host: host.len(),
             uri: OnceLock::new(),
         }
     }
 
     fn split(&self) -> (&[u8], &[u8]) {
-        self.text.split_at(self.host as usize)
+        self.text.split_at(self.host)
     }
 
     pub(super) fn uri(&self) -> &Uri {

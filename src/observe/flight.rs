@@ -41,14 +41,8 @@ struct Begun {
     span: Span,
 }
 
-/// Reports the bytes that a part of a flight has reserved and freed, even if it panics.
-struct Settles;
-
-/// Reports a call that panics before it returns a future.
-struct Calling<'a> {
-    trace: &'a FlightTrace,
-    called: bool,
-}
+/// Reports a call that panics before it returns a future; `None` once it has.
+struct Calling<'a>(Option<&'a FlightTrace>);
 
 // ===== impl FlightTrace =====
 
@@ -93,12 +87,9 @@ impl FlightTrace {
 
     /// The inner service is called.
     pub(crate) fn calling<T>(&self, call: impl FnOnce() -> T) -> T {
-        let mut calling = Calling {
-            trace: self,
-            called: false,
-        };
+        let mut calling = Calling(Some(self));
         let called = self.within(call);
-        calling.called = true;
+        calling.0 = None;
         called
     }
 
@@ -124,8 +115,10 @@ impl FlightTrace {
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
         let _entered = self.flight.begun.get().map(|begun| begun.span.enter());
-        let _settles = Settles;
-        part()
+        let value = part();
+        // After a panic, dropping the trace does it.
+        settle();
+        value
     }
 
     /// The work has been dropped.
@@ -167,16 +160,10 @@ impl Drop for FlightTrace {
     }
 }
 
-impl Drop for Settles {
-    fn drop(&mut self) {
-        settle();
-    }
-}
-
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        if !self.called {
-            self.trace.ended(WorkEnd::Panicked);
+        if let Some(trace) = self.0 {
+            trace.ended(WorkEnd::Panicked);
         }
     }
 }

@@ -53,7 +53,7 @@ impl Endpoint {
             .response_timeout(CONNECT)
             .retries(1)
             .build()
-            .map_err(ReplicasError::url)?;
+            .map_err(ReplicasError)?;
         Ok(Self::Cluster(cluster, clients))
     }
 
@@ -139,14 +139,15 @@ fn sentinel_client(
 
 /// One or more.
 fn infos(urls: &[&str]) -> Result<Vec<ConnectionInfo>, ReplicasError> {
-    match urls {
-        [] => Err(ReplicasError::no_nodes()),
-        urls => urls.iter().map(|url| info(url)).collect(),
+    if urls.is_empty() {
+        let error = (ErrorKind::InvalidClientConfig, "no address was given");
+        return Err(ReplicasError(error.into()));
     }
+    urls.iter().map(|url| info(url)).collect()
 }
 
 fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {
-    let info = url.into_connection_info().map_err(ReplicasError::url)?;
+    let info = url.into_connection_info().map_err(ReplicasError)?;
     #[cfg(feature = "redis-tls")]
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
         // The client panics without a provider. Keep the application's choice; the default is ring.
@@ -157,7 +158,7 @@ fn info(url: &str) -> Result<ConnectionInfo, ReplicasError> {
 }
 
 fn open(info: ConnectionInfo) -> Result<Client, ReplicasError> {
-    Client::open(info).map_err(ReplicasError::url)
+    Client::open(info).map_err(ReplicasError)
 }
 
 fn tcp() -> TcpSettings {

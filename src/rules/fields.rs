@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::packing::{pack, packed_len, unpack};
 
 /// Names and values one after the other: a clone of each `HeaderValue` may cost an allocation of its own.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Fields {
     buffer: Vec<u8>,
     filled: usize,
@@ -70,15 +70,6 @@ impl Fields {
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.packed();
         std::iter::from_fn(move || unpack(&mut rest))
-    }
-}
-
-impl Clone for Fields {
-    fn clone(&self) -> Self {
-        Self {
-            buffer: self.packed().to_vec(),
-            filled: self.filled,
-        }
     }
 }
 

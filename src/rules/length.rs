@@ -1,44 +1,53 @@
 //! `Content-Length`, and how many bytes a response's body promises.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
+use http::{HeaderMap, Method, Response, StatusCode, response};
 use http_body::{Body, SizeHint};
 
 use super::directives::members;
-
-/// What the lines of `Content-Length` say, taken together.
-#[derive(Debug, PartialEq, Eq)]
-enum Stated {
-    Nothing,
-    Length {
-        bytes: u64,
-        /// In one line, and only digits. HTTP lets a recipient accept more, but not forward it.
-        is_plain: bool,
-    },
-    /// An invalid length, several lengths, or one that `Transfer-Encoding` overrides.
-    Unusable,
-}
 
 /// Removes a `Content-Length` that is not the length of the message (RFC 9112 section 6.3), and replaces one that is
 /// stated in several ways by a plain one. `is_head`: whether the response is for a HEAD request.
 ///
 /// A server writes the field as it is, so a wrong one would leave the peer in the middle of a message.
 pub(crate) fn correct_length<B: Body>(is_head: bool, mut response: Response<B>) -> Response<B> {
-    match stated(response.headers()) {
-        Stated::Nothing => {}
-        Stated::Length { bytes, is_plain } => {
-            if has_content(is_head, response.status()) && !allows(response.body(), bytes) {
-                response.headers_mut().remove(CONTENT_LENGTH);
-            } else if !is_plain {
-                let plain = HeaderValue::from(bytes);
-                response.headers_mut().insert(CONTENT_LENGTH, plain);
-            }
-        }
-        Stated::Unusable => {
-            response.headers_mut().remove(CONTENT_LENGTH);
+    let (mut lines, mut last, mut is_coded) = (0, None, false);
+    // One pass: two look-ups by name cost more.
+    for (name, value) in response.headers() {
+        if *name == TRANSFER_ENCODING {
+            is_coded = true;
+        } else if *name == CONTENT_LENGTH {
+            lines += 1;
+            last = decimal(value.as_bytes());
         }
     }
+    if lines == 0 {
+        return response;
+    }
+    // HTTP lets a recipient accept more than one line of digits, but not forward it.
+    let plain = last.filter(|_| lines == 1);
+    let stated = plain.or_else(|| repeated(response.headers()));
+    let fits =
+        |bytes: &u64| !has_content(is_head, response.status()) || allows(response.body(), *bytes);
+    match stated.filter(|bytes| !is_coded && fits(bytes)) {
+        None => _ = response.headers_mut().remove(CONTENT_LENGTH),
+        Some(_) if plain.is_some() => {}
+        Some(bytes) => _ = response.headers_mut().insert(CONTENT_LENGTH, bytes.into()),
+    }
     response
+}
+
+/// The one length that is repeated in several lines, or in a list (RFC 9110 section 8.6).
+fn repeated(headers: &HeaderMap) -> Option<u64> {
+    let mut length = None;
+    for line in headers.get_all(CONTENT_LENGTH) {
+        let mut lengths = members(line).map(decimal).peekable();
+        length = length.or(*lengths.peek()?);
+        if !lengths.all(|other| other.is_some() && other == length) {
+            return None;
+        }
+    }
+    length
 }
 
 /// How many bytes the body of `response` promises to have; `None` if unknown. Its `Content-Length` has been
@@ -71,23 +80,6 @@ fn allows<B: Body>(body: &B, bytes: u64) -> bool {
     hint.lower() <= bytes && hint.upper().is_none_or(|upper| bytes <= upper)
 }
 
-fn stated(headers: &HeaderMap) -> Stated {
-    let mut stated = Stated::Nothing;
-    let mut is_coded = false;
-    // One pass: two look-ups by name cost more.
-    for (name, value) in headers {
-        if *name == TRANSFER_ENCODING {
-            is_coded = true;
-        } else if *name == CONTENT_LENGTH {
-            stated = stated.and(value);
-        }
-    }
-    match stated {
-        Stated::Length { .. } if is_coded => Stated::Unusable,
-        stated => stated,
-    }
-}
-
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -96,39 +88,6 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         sum.checked_mul(10)?.checked_add(digit)
     })
-}
-
-// ===== impl Stated =====
-
-impl Stated {
-    /// With one more line.
-    fn and(self, line: &HeaderValue) -> Self {
-        if let (Self::Nothing, Some(bytes)) = (&self, decimal(line.as_bytes())) {
-            let is_plain = true;
-            return Self::Length { bytes, is_plain };
-        }
-        // The same length may be repeated, in a list too.
-        let mut length = match self {
-            Self::Nothing => None,
-            Self::Length { bytes, .. } => Some(bytes),
-            Self::Unusable => return self,
-        };
-        let mut is_empty = true;
-        for member in members(line) {
-            is_empty = false;
-            match decimal(member) {
-                Some(bytes) if length.is_none_or(|length| length == bytes) => length = Some(bytes),
-                _ => return Self::Unusable,
-            }
-        }
-        match length {
-            Some(bytes) if !is_empty => Self::Length {
-                bytes,
-                is_plain: false,
-            },
-            _ => Self::Unusable,
-        }
-    }
 }
 
 #[cfg(test)]

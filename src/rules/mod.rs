@@ -102,4 +102,4 @@ pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, RequestFields, invalidates, is_safe};
 pub use response::shareable;
 pub(crate) use response::{copy_head, marks_key_unshareable, may_share, trailers_may_be_shared};
-pub(crate) use vary::{Variant, Vary};
+pub(crate) use vary::{Variant, varies_by};

@@ -32,23 +32,15 @@ pub(crate) enum Bypass {
 pub(crate) struct RequestFields {
     /// `Connection: upgrade`.
     connection_upgrade: bool,
-    upgrade: Upgrade,
+    /// `Upgrade` offers HTTP in another form, which a server may ignore: `h2c`, or TLS on the same connection.
+    http_upgrade: bool,
+    /// `Upgrade` offers another protocol, or something that can't be parsed.
+    upgrade: bool,
     event_stream: bool,
     expect: bool,
     cache_control: bool,
     body: bool,
     pub(crate) credentials: bool,
-}
-
-/// What the lines of `Upgrade` offer together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Upgrade {
-    #[default]
-    Nothing,
-    /// HTTP in another form, which a server may ignore: `h2c`, or TLS on the same connection.
-    Http,
-    /// Another protocol, or something that can't be parsed.
-    Other,
 }
 
 /// Whether a method is safe (RFC 9110 section 9.2.1). Unknown methods are not.
@@ -71,6 +63,21 @@ fn upgrades(connection: &HeaderValue) -> bool {
     })
 }
 
+/// Whether a line of `Upgrade` offers HTTP in another form, and nothing else.
+fn offers_http(upgrade: &HeaderValue) -> bool {
+    let is_http = |protocol: &[u8]| {
+        let tls = protocol.split_at_checked(4);
+        protocol.eq_ignore_ascii_case(b"h2c")
+            || tls.is_some_and(|(tls, version)| {
+                tls.eq_ignore_ascii_case(b"tls/")
+                    && !version.is_empty()
+                    && version.iter().all(|byte| is_tchar(*byte))
+            })
+    };
+    let mut protocols = members(upgrade).peekable();
+    protocols.peek().is_some() && protocols.all(is_http)
+}
+
 /// Whether an `Accept` names event streams, whatever their `q`.
 fn accepts_event_stream(accept: &HeaderValue) -> bool {
     const EVENT_STREAM: &[u8] = b"text/event-stream";
@@ -81,29 +88,6 @@ fn accepts_event_stream(accept: &HeaderValue) -> bool {
             let essence = range.split(|byte| *byte == b';').next();
             essence.is_some_and(|it| trim(it).eq_ignore_ascii_case(EVENT_STREAM))
         })
-}
-
-// ===== impl Upgrade =====
-
-impl Upgrade {
-    /// What one line offers.
-    fn of(line: &HeaderValue) -> Self {
-        let is_http = |protocol: &[u8]| {
-            let tls = protocol.split_at_checked(4);
-            protocol.eq_ignore_ascii_case(b"h2c")
-                || tls.is_some_and(|(tls, version)| {
-                    tls.eq_ignore_ascii_case(b"tls/")
-                        && !version.is_empty()
-                        && version.iter().all(|byte| is_tchar(*byte))
-                })
-        };
-        let mut protocols = members(line).peekable();
-        if protocols.peek().is_some() && protocols.all(is_http) {
-            Self::Http
-        } else {
-            Self::Other
-        }
-    }
 }
 
 // ===== impl RequestFields =====
@@ -126,7 +110,10 @@ impl RequestFields {
             6 if name == b"accept" => self.event_stream |= accepts_event_stream(value),
             6 if name == b"expect" => self.expect = true,
             6 => self.credentials |= name == b"cookie",
-            7 if name == b"upgrade" => self.upgrade = self.upgrade.max(Upgrade::of(value)),
+            7 if name == b"upgrade" => match offers_http(value) {
+                true => self.http_upgrade = true,
+                false => self.upgrade = true,
+            },
             10 => self.connection_upgrade |= name == b"connection" && upgrades(value),
             13 if name == b"cache-control" => {
                 // Browsers send this when somebody reloads a page.
@@ -150,20 +137,11 @@ impl RequestFields {
         self.body || !(end_of_stream || exact == Some(0))
     }
 
-    /// Whether the connection may become something else than HTTP.
-    fn upgrades(&self) -> bool {
-        match self.upgrade {
-            Upgrade::Nothing => self.connection_upgrade,
-            Upgrade::Http => false,
-            Upgrade::Other => true,
-        }
-    }
-
     /// Why the request must not be coalesced, whatever the key function returns; `None` if it may be.
     pub(crate) fn bypass(&self, method: &Method, has_body: bool) -> Option<Bypass> {
         if *method == Method::CONNECT {
             Some(Bypass::Method)
-        } else if self.upgrades() {
+        } else if self.upgrade || self.connection_upgrade && !self.http_upgrade {
             Some(Bypass::Upgrade)
         } else if self.event_stream {
             Some(Bypass::EventStream)

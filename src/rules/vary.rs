@@ -5,14 +5,14 @@
 use std::{fmt, sync::Arc};
 
 use http::header::{
-    self, AUTHORIZATION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LOCATION, PROXY_AUTHORIZATION, RANGE, REFERER,
+    AUTHORIZATION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LOCATION, PROXY_AUTHORIZATION, RANGE, REFERER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
 use super::{
     client_fields::{CLIENT, CLIENT_ADDRESS},
-    directives::members,
+    directives::{members, tokens},
     fields::Fields,
     packing::{lengths, unpack},
 };
@@ -29,16 +29,6 @@ const CONDITIONS: [HeaderName; 6] = [
 
 /// The fields that identify the sender of a request. Keep in sync with [`RequestFields`](super::RequestFields).
 const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
-
-/// What a response depends on besides its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Vary {
-    Nothing,
-    /// Sorted, without repetition and without a name that a family covers, so that equal sets compare equal.
-    Fields(Arc<[HeaderName]>),
-    /// `*`, or a field that cannot be parsed.
-    Everything,
-}
 
 /// A request's values in the fields that a `Vary` names.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -58,87 +48,59 @@ fn name(member: &[u8]) -> Option<HeaderName> {
     (member != b"*").then(|| HeaderName::from_bytes(member).ok())?
 }
 
-fn is_family(name: &HeaderName) -> bool {
-    name.as_str().ends_with('-')
-}
-
-/// Whether sorted `names` hold the name of a field, or a family of it.
-fn hold(names: &[HeaderName], field: &[u8]) -> bool {
-    match names.binary_search_by(|name| name.as_str().as_bytes().cmp(field)) {
-        Ok(_) => true,
-        // No name sorts between a family and the names that it covers.
-        Err(at) => at.checked_sub(1).is_some_and(|before| {
-            let name = &names[before];
-            is_family(name) && field.starts_with(name.as_str().as_bytes())
-        }),
+/// The request fields that `response` depends on: sorted, without repetition and without a name that a family covers, so
+/// that equal sets compare equal. `request` holds the request fields that the layer kept.
+///
+/// A response whose `Vary` is `*` or can't be parsed [is never shared](super::may_share), so it counts as one without.
+pub(crate) fn varies_by(response: &response::Parts, request: &Fields) -> Vec<HeaderName> {
+    let named = tokens(&response.headers, &VARY).map(name);
+    let Some(mut names) = named.collect::<Option<Vec<_>>>() else {
+        return Vec::new();
+    };
+    match response.status {
+        StatusCode::PARTIAL_CONTENT
+        | StatusCode::NOT_MODIFIED
+        | StatusCode::PRECONDITION_FAILED
+        | StatusCode::RANGE_NOT_SATISFIABLE => names.extend(CONDITIONS),
+        // A client with credentials may be let in, and a denial for one client is not one for another.
+        StatusCode::FORBIDDEN => {
+            names.extend(CREDENTIALS.into_iter().chain(CLIENT).chain(CLIENT_ADDRESS));
+        }
+        StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
+            names.extend(CLIENT.into_iter().chain(CLIENT_ADDRESS));
+        }
+        _ => {}
     }
-}
-
-// ===== impl Vary =====
-
-impl Vary {
-    /// What `response` depends on. `request` holds the request fields that the layer kept.
-    pub(crate) fn of(response: &response::Parts, request: &Fields) -> Self {
-        let mut names = Vec::new();
-        for (field, value) in &response.headers {
-            if *field != header::VARY {
-                continue;
-            }
-            for member in members(value) {
-                match name(member) {
-                    Some(name) => names.push(name),
-                    None => return Self::Everything,
-                }
-            }
+    // A 304 among them, which may name a `Location` as well.
+    if response.status.is_redirection() {
+        let mut locations = response.headers.get_all(LOCATION).iter();
+        let is_referer = |location: &HeaderValue| {
+            let mut fields = request.lines();
+            fields.any(|field| field == (b"referer", location.as_bytes()))
+        };
+        if locations.any(is_referer) {
+            names.push(REFERER);
         }
-        match response.status {
-            StatusCode::PARTIAL_CONTENT
-            | StatusCode::NOT_MODIFIED
-            | StatusCode::PRECONDITION_FAILED
-            | StatusCode::RANGE_NOT_SATISFIABLE => names.extend(CONDITIONS),
-            // A client with credentials may be let in, and a denial for one client is not one for another.
-            StatusCode::FORBIDDEN => {
-                names.extend(CREDENTIALS.into_iter().chain(CLIENT).chain(CLIENT_ADDRESS));
-            }
-            StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
-                names.extend(CLIENT.into_iter().chain(CLIENT_ADDRESS));
-            }
-            _ => {}
-        }
-        // A 304 among them, which may name a `Location` as well.
-        if response.status.is_redirection() {
-            let mut locations = response.headers.get_all(LOCATION).iter();
-            let is_referer = |location: &HeaderValue| {
-                let mut fields = request.lines();
-                fields.any(|field| field == (b"referer", location.as_bytes()))
-            };
-            if locations.any(is_referer) {
-                names.push(REFERER);
-            }
-        }
-        if names.is_empty() {
-            return Self::Nothing;
-        }
-        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        names.dedup_by(|next, kept| {
-            next == kept || is_family(kept) && next.as_str().starts_with(kept.as_str())
-        });
-        Self::Fields(names.into())
     }
+    names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup_by(|next, kept| {
+        let (next, kept) = (next.as_str(), kept.as_str());
+        next == kept || kept.ends_with('-') && next.starts_with(kept)
+    });
+    names
 }
 
 // ===== impl Variant =====
 
 impl Variant {
     pub(crate) fn new(names: Arc<[HeaderName]>, request: &HeaderMap) -> Self {
-        let lines = pack(lines_of(&names, request));
+        let lines = pack(lines_of(&names, || lines(request)));
         Self { names, lines }
     }
 
     /// The variant of a request, from the fields that were kept of it.
     pub(crate) fn of_fields(names: Arc<[HeaderName]>, request: &Fields) -> Self {
-        let own = request.lines().filter(|(name, _)| hold(&names, name));
-        let lines = pack(sorted(own).into_iter());
+        let lines = pack(lines_of(&names, || request.lines()));
         Self { names, lines }
     }
 
@@ -147,7 +109,8 @@ impl Variant {
     /// Nothing is normalised: RFC 9111 section 4.1 allows it, but that needs to know each field's syntax.
     pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
         let mut own = &*self.lines;
-        lines_of(&self.names, request).all(|line| unpack(&mut own) == Some(line)) && own.is_empty()
+        lines_of(&self.names, || lines(request)).all(|line| unpack(&mut own) == Some(line))
+            && own.is_empty()
     }
 
     /// As [`matches`](Self::matches), with the fields that were kept of a request.
@@ -178,32 +141,28 @@ fn pack<'a>(lines: impl Iterator<Item = Line<'a>>) -> Arc<[u8]> {
     packed.into()
 }
 
-/// By name; the order of the lines of one name counts.
-fn sorted<'a>(lines: impl Iterator<Item = Line<'a>>) -> Vec<Line<'a>> {
-    let mut lines: Vec<_> = lines.collect();
-    lines.sort_by_key(|(name, _)| *name);
-    lines
+fn lines(request: &HeaderMap) -> impl Iterator<Item = Line<'_>> {
+    request
+        .iter()
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
-/// The lines of a request's fields of these names, sorted.
-fn lines_of<'a>(names: &'a [HeaderName], request: &'a HeaderMap) -> impl Iterator<Item = Line<'a>> {
-    names.iter().flat_map(|name| {
-        let bytes = name.as_str().as_bytes();
-        let own = request.get_all(name).iter();
-        let own = own.map(move |value| (bytes, value.as_bytes()));
-        let family = match is_family(name) {
-            true => sorted(family(bytes, request)),
-            false => Vec::new(),
-        };
+/// Those of `all` lines whose field has one of these names, sorted by name.
+fn lines_of<'a, I>(names: &[HeaderName], all: impl Fn() -> I) -> impl Iterator<Item = Line<'a>>
+where
+    I: Iterator<Item = Line<'a>>,
+{
+    names.iter().flat_map(move |name| {
+        let name = name.as_str().as_bytes();
+        let own = all().filter(move |(field, _)| *field == name);
+        let mut family = Vec::new();
+        if name.ends_with(b"-") {
+            family.extend(all().filter(|(field, _)| field.starts_with(name) && *field != name));
+            // The order of the lines of one name counts.
+            family.sort_by_key(|(field, _)| *field);
+        }
         own.chain(family)
     })
-}
-
-fn family<'a>(prefix: &'a [u8], request: &'a HeaderMap) -> impl Iterator<Item = Line<'a>> {
-    let lines = request.iter();
-    lines
-        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-        .filter(move |(name, _)| name.starts_with(prefix) && *name != prefix)
 }
 
 /// Shows the names only: the values may be credentials.
@@ -225,13 +184,13 @@ mod tests {
     fn response(status: u16, vary: &[&[u8]]) -> response::Parts {
         let mut response = http::Response::builder().status(status);
         for value in vary {
-            response = response.header(header::VARY, *value);
+            response = response.header(VARY, *value);
         }
         response.body(()).expect("a response").into_parts().0
     }
 
-    fn vary_of(status: u16, vary: &[&[u8]]) -> Vary {
-        Vary::of(&response(status, vary), &Fields::default())
+    fn vary_of(status: u16, vary: &[&[u8]]) -> Vec<HeaderName> {
+        varies_by(&response(status, vary), &Fields::default())
     }
 
     fn fields(lines: &[(&'static str, &[u8])]) -> Fields {
@@ -253,13 +212,13 @@ mod tests {
 
     #[test]
     fn no_vary_or_an_empty_one_is_nothing() {
-        assert_eq!(vary_of(200, &[]), Vary::Nothing);
-        assert_eq!(vary_of(200, &[b"", b" , "]), Vary::Nothing);
+        assert!(vary_of(200, &[]).is_empty());
+        assert!(vary_of(200, &[b"", b" , "]).is_empty());
     }
 
     #[test]
     fn equal_sets_compare_equal_however_they_are_written() {
-        let expected = Vary::Fields(names(&["accept", "cookie", "x-a"]));
+        let expected = ["accept", "cookie", "x-a"];
         for vary in [
             &[&b"accept, cookie, x-a"[..]][..],
             &[b"X-A,,Cookie", b"ACCEPT"],
@@ -270,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asterisk_or_what_is_no_name_is_everything() {
+    fn an_asterisk_or_what_is_no_name_forbids_sharing_and_names_nothing() {
         for vary in [
             &[&b"*"[..]][..],
             &[b"accept, *"],
@@ -280,8 +239,8 @@ mod tests {
             &[b"\"accept\""],
             &[b"accept, \xff"],
         ] {
-            assert_eq!(vary_of(200, vary), Vary::Everything);
-            assert_eq!(vary_of(304, vary), Vary::Everything);
+            assert!(vary_of(200, vary).is_empty());
+            assert!(vary_of(304, vary).is_empty());
             let head = response(200, vary);
             assert!(head.headers.values().any(is_everything));
         }
@@ -298,14 +257,14 @@ mod tests {
             "range",
         ];
         for status in [206, 304, 412, 416] {
-            assert_eq!(vary_of(status, &[]), Vary::Fields(names(&conditions)));
+            assert_eq!(vary_of(status, &[]), conditions);
             assert_eq!(
                 vary_of(status, &[b"Range, accept"]),
-                Vary::Fields(names(&[&["accept"][..], &conditions].concat()))
+                [&["accept"][..], &conditions].concat()
             );
         }
         for status in [200, 204, 302, 404, 500] {
-            assert_eq!(vary_of(status, &[]), Vary::Nothing);
+            assert!(vary_of(status, &[]).is_empty());
         }
     }
 
@@ -323,9 +282,7 @@ mod tests {
     fn a_denial_varies_by_what_describes_the_client() {
         let credentials = &["authorization", "cookie", "proxy-authorization"][..];
         for (status, more) in [(403, credentials), (451, &[])] {
-            let Vary::Fields(all) = vary_of(status, &[b"Cookie, accept, sec-ch-ua, via"]) else {
-                panic!("it varies");
-            };
+            let all = vary_of(status, &[b"Cookie, accept, sec-ch-ua, via"]);
             let all: Vec<_> = all.iter().map(HeaderName::as_str).collect();
             let mut sorted = all.clone();
             sorted.sort_unstable();
@@ -352,21 +309,18 @@ mod tests {
                 .iter()
                 .map(|it| ("referer", it.as_bytes()))
                 .collect();
-            Vary::of(&response, &fields(&lines))
+            varies_by(&response, &fields(&lines))
         };
-        let by_referer = Vary::Fields(names(&["referer"]));
+        let by_referer = ["referer"];
         let referer = "https://a.example/b?c";
         for status in [300, 301, 302, 303, 307, 308] {
             assert_eq!(of(status, referer, &[referer]), by_referer);
         }
-        let Vary::Fields(unmodified) = of(304, referer, &[referer]) else {
-            panic!("it varies by the conditions of its request");
-        };
-        assert!(unmodified.contains(&REFERER));
+        assert!(of(304, referer, &[referer]).contains(&REFERER));
         assert_eq!(of(302, referer, &["https://x/", referer]), by_referer);
-        assert_eq!(of(302, referer, &[]), Vary::Nothing);
+        assert!(of(302, referer, &[]).is_empty());
         for status in [200, 201, 404] {
-            assert_eq!(of(status, referer, &[referer]), Vary::Nothing);
+            assert!(of(status, referer, &[referer]).is_empty());
         }
         for location in [
             "/",
@@ -375,7 +329,7 @@ mod tests {
             "https://a.example/b?cd",
             "",
         ] {
-            assert_eq!(of(302, location, &[referer]), Vary::Nothing, "{location}");
+            assert!(of(302, location, &[referer]).is_empty(), "{location}");
         }
     }
 
@@ -477,12 +431,9 @@ mod tests {
         ) {
             let mut response = response(200, &[]);
             for name in &chosen {
-                response.headers.append(header::VARY, HeaderValue::from_static(name));
+                response.headers.append(VARY, HeaderValue::from_static(name));
             }
-            let names = match Vary::of(&response, &Fields::default()) {
-                Vary::Fields(names) => names,
-                _ => Arc::default(),
-            };
+            let names: Arc<[_]> = varies_by(&response, &Fields::default()).into();
             let counts = |field: &str| chosen.iter().any(|name| {
                 *name == field || name.ends_with('-') && field.starts_with(name)
             });

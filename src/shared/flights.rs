@@ -97,15 +97,12 @@ impl<K> Flights<K> {
             && !data.is_silent(now)
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
-        let now = Instant::now();
-        self.table.count(|data| self.can_be_joined(data, now))
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             #[cfg(feature = "redis")]
-            replicas: self.replicated().map(Replicated::stats),
+            replicas: self
+                .replicated()
+                .map(|replicated| replicated.client.stats()),
             ..self.counters.stats(self.table.len())
         }
     }

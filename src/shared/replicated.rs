@@ -7,7 +7,7 @@ use http::request;
 use super::write_target::Resource;
 use crate::{
     key::KeyExtractor,
-    replicas::{Digest, KeyBytes, ReplicaClient, ReplicaStats, http::request_name},
+    replicas::{Digest, KeyBytes, ReplicaClient, http::request_name},
 };
 
 pub(crate) struct Replicated<K> {
@@ -46,10 +46,6 @@ impl<K> Replicated<K> {
                 None => client.target(|bytes| user(key, bytes)),
             }),
         }
-    }
-
-    pub(crate) fn stats(&self) -> ReplicaStats {
-        self.client.stats()
     }
 
     /// The name of a request's flights at all replicas.

@@ -106,35 +106,27 @@ impl Counters {
     }
 
     pub(crate) fn count(&self, event: Event) {
-        let stripe = self.stripe();
+        let (name, stripe) = (&self.name, self.stripe());
         let counter = match event {
-            Event::Led => {
-                observe::request(&self.name, "leader", "");
-                &stripe.led
-            }
+            Event::Led => &stripe.led,
             Event::Joined => &stripe.joined,
-            Event::Followed => {
-                observe::request(&self.name, "follower", "");
-                &stripe.followed
-            }
-            Event::Bypassed(reason) => {
-                observe::bypassed(&self.name, reason);
-                &stripe.bypassed
-            }
-            Event::AuditSame => {
-                observe::audited(&self.name, "same", "");
-                &stripe.audit_same
-            }
-            Event::AuditDiffered(what) => {
-                observe::audited(&self.name, "differed", what);
-                &stripe.audit_differed
-            }
-            Event::AuditUnknown => {
-                observe::audited(&self.name, "unknown", "");
-                &stripe.audit_unknown
-            }
+            Event::Followed => &stripe.followed,
+            Event::Bypassed(_) => &stripe.bypassed,
+            Event::AuditSame => &stripe.audit_same,
+            Event::AuditDiffered(_) => &stripe.audit_differed,
+            Event::AuditUnknown => &stripe.audit_unknown,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        match event {
+            Event::Led => observe::request(name, "leader", ""),
+            // Its role is not known yet.
+            Event::Joined => {}
+            Event::Followed => observe::request(name, "follower", ""),
+            Event::Bypassed(reason) => observe::bypassed(name, reason),
+            Event::AuditSame => observe::audited(name, "same", ""),
+            Event::AuditDiffered(what) => observe::audited(name, "differed", what),
+            Event::AuditUnknown => observe::audited(name, "unknown", ""),
+        }
     }
 
     /// The request of this span makes its own call after all.

@@ -24,8 +24,8 @@ pub(crate) struct UnshareableKeys {
     /// How many there are, so that the common case takes no lock.
     len: AtomicUsize,
     shards: [Mutex<VecDeque<Remembered>>; SHARDS],
-    /// When to free expired entries in all shards next, in milliseconds since `born`.
-    next_sweep: AtomicU64,
+    /// How many lifetimes had passed since `born` when expired entries were last freed in all shards.
+    swept: AtomicU64,
     born: Instant,
 }
 
@@ -42,7 +42,7 @@ impl UnshareableKeys {
         Self {
             len: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::new(VecDeque::new())),
-            next_sweep: AtomicU64::new(0),
+            swept: AtomicU64::new(0),
             born: Instant::now(),
         }
     }
@@ -86,19 +86,13 @@ impl UnshareableKeys {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
-    /// Frees expired entries, at most once in a lifetime.
+    /// Frees expired entries, once in each lifetime since `born`.
     fn sweep(&self, now: Instant) {
-        let millis = |time: Duration| time.as_millis() as u64;
-        let now_millis = millis(now.saturating_duration_since(self.born));
-        let due = self.next_sweep.load(Ordering::Relaxed);
-        let next = now_millis + millis(LIFETIME);
-        let is_mine = || {
-            let (relaxed, next_sweep) = (Ordering::Relaxed, &self.next_sweep);
-            next_sweep
-                .compare_exchange(due, next, relaxed, relaxed)
-                .is_ok()
-        };
-        if now_millis < due || !is_mine() {
+        let age = now.saturating_duration_since(self.born);
+        let lifetimes = age.as_secs() / LIFETIME.as_secs();
+        if self.swept.load(Ordering::Relaxed) >= lifetimes
+            || self.swept.fetch_max(lifetimes, Ordering::Relaxed) >= lifetimes
+        {
             return;
         }
         for shard in &self.shards {

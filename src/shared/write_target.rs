@@ -99,9 +99,9 @@ impl<'a> Resource<'a> {
     /// Its path and query with percent-encodings and dot segments resolved.
     #[cfg(feature = "redis")]
     pub(crate) fn parts(&self, mut part: impl FnMut(&[u8])) {
-        part(rewrite(&mut self.path.to_vec()));
+        part(&rewrite(&self.path));
         if let Some(query) = self.query {
-            part(rewrite(&mut query.to_vec()));
+            part(&rewrite(query));
         }
     }
 
@@ -109,18 +109,10 @@ impl<'a> Resource<'a> {
         let path = canonical(0, &self.path);
         let path = self.query.map_or(path, |query| canonical(path, query));
         let (none, any) = (slot(path, 2), slot(path, 3));
-        match self.host {
-            Some(HostHash(host)) => {
-                let own = slot(path, host);
-                WriteTarget {
-                    read: [own, none],
-                    written: [own, any],
-                }
-            }
-            None => WriteTarget {
-                read: [any, none],
-                written: [none, any],
-            },
+        let own = self.host.map(|HostHash(host)| slot(path, host));
+        WriteTarget {
+            read: [own.unwrap_or(any), none],
+            written: [own.unwrap_or(none), any],
         }
     }
 }
@@ -163,72 +155,55 @@ fn hash(value: impl Hash) -> u64 {
 /// query may be taken for a path, costs two targets at most a call.
 fn canonical(seed: u64, bytes: &[u8]) -> u64 {
     match bytes.iter().any(|byte| matches!(byte, b'%' | b'.')) {
-        true => hash((seed, rewrite(&mut bytes.to_vec()))),
+        true => hash((seed, rewrite(bytes))),
         false => hash((seed, bytes)),
     }
 }
 
-fn rewrite(bytes: &mut [u8]) -> &[u8] {
-    let len = decode(bytes);
-    let len = remove_dot_segments(&mut bytes[..len]);
-    &bytes[..len]
+fn rewrite(bytes: &[u8]) -> Vec<u8> {
+    let decoded = decode(bytes);
+    match decoded.strip_prefix(b"/") {
+        Some(segments) => remove_dot_segments(segments),
+        // A query.
+        None => decoded,
+    }
 }
 
-/// Decodes in place, and returns the new length. Anything that is not a percent-encoding stays.
-fn decode(bytes: &mut [u8]) -> usize {
+/// Anything that is not a percent-encoding stays.
+fn decode(mut rest: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let (mut read, mut written) = (0, 0);
-    while let Some(&byte) = bytes.get(read) {
-        let pair = match bytes[read..] {
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let [byte, ..] = *rest {
+        let pair = match *rest {
             [b'%', high, low, ..] => digit(high).zip(digit(low)),
             _ => None,
         };
-        (bytes[written], read) = match pair {
-            Some((high, low)) => (high << 4 | low, read + 3),
-            None => (byte, read + 1),
-        };
-        written += 1;
+        let (byte, len) = pair.map_or((byte, 1), |(high, low)| (high << 4 | low, 3));
+        decoded.push(byte);
+        rest = &rest[len..];
     }
-    written
+    decoded
 }
 
-/// RFC 3986 section 5.2.4, in place; returns the new length. A query, which does not begin with a slash, stays.
-fn remove_dot_segments(path: &mut [u8]) -> usize {
-    if !path.starts_with(b"/") {
-        return path.len();
-    }
-    let (mut read, mut written) = (0, 0);
-    while read < path.len() {
-        let rest = &path[read + 1..];
-        let len = rest
-            .iter()
-            .position(|byte| *byte == b'/')
-            .unwrap_or(rest.len());
-        let end = read + 1 + len;
-        let dots = match &rest[..len] {
-            b"." => Some(0),
-            b".." => Some(1),
-            _ => None,
-        };
-        match dots {
-            None => {
-                path.copy_within(read..end, written);
-                written += end - read;
-            }
-            Some(up) => {
-                if up == 1 {
-                    let slash = path[..written].iter().rposition(|byte| *byte == b'/');
-                    written = slash.unwrap_or(0);
-                }
-                if end == path.len() {
-                    path[written] = b'/';
-                    written += 1;
-                }
-            }
+/// RFC 3986 section 5.2.4, on what follows the first slash of a path.
+fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(path.len() + 1);
+    let mut segments = path.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        if !matches!(segment, b"." | b"..") {
+            kept.push(b'/');
+            kept.extend_from_slice(segment);
+            continue;
         }
-        read = end;
+        if segment == b".." {
+            let slash = kept.iter().rposition(|byte| *byte == b'/');
+            kept.truncate(slash.unwrap_or(0));
+        }
+        if segments.peek().is_none() {
+            kept.push(b'/');
+        }
     }
-    written
+    kept
 }
 
 #[cfg(test)]
@@ -272,8 +247,7 @@ mod tests {
     }
 
     fn rewritten(text: &str) -> String {
-        let mut bytes = text.as_bytes().to_vec();
-        String::from_utf8_lossy(rewrite(&mut bytes)).into_owned()
+        String::from_utf8_lossy(&rewrite(text.as_bytes())).into_owned()
     }
 
     #[test]

@@ -191,6 +191,41 @@ async fn a_follower_that_has_read_nothing_before_it_falls_out_gets_its_own_call_
 }
 
 #[tokio::test]
+async fn a_follower_that_takes_its_head_after_the_end_of_what_it_has_missed_calls_again() {
+    let (mut service, mut origin, handle) = windowed(4);
+    let [mut leader, mut late] = leader_and_follower(&mut service);
+    let mut other = service.call(get("/page"));
+    let feed = origin.call().begin();
+    settle().await;
+    let mut bodies = [&mut leader, &mut other].map(|call| now(call).into_body());
+    for part in ["0.", "1.", "2.", "3."] {
+        for body in &mut bodies {
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        feed.send(part);
+        settle().await;
+        for body in &mut bodies {
+            assert_eq!(frame(body), data(part));
+        }
+    }
+    feed.end();
+    assert_eq!(frame(&mut bodies[0]), Polled::Pending);
+    settle().await;
+    assert_eq!(bodies.each_mut().map(frame), [Polled::End, Polled::End]);
+    let mut late = now(&mut late).into_body();
+    assert_eq!(frame(&mut late), Polled::Pending);
+    assert_eq!(origin.count(), 2);
+    let own = origin.call().begin();
+    for part in ["0.", "1.", "2.", "3."] {
+        own.send(part);
+        assert_eq!(frame(&mut late), data(part));
+    }
+    own.end();
+    assert_eq!(frame(&mut late), Polled::End);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn a_follower_within_the_window_loses_nothing() {
     let Flight {
         handle,
