@@ -103,17 +103,23 @@ where
     /// # Panics
     ///
     /// If the work did.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Caller<K, V, C>>> {
-        let polled = self.take_work(cx).and_then(|(work, waker)| {
-            match work.poll(cx, PolledBy::Solo(&mut ())) {
-                Polled::Ended(result) => self.end_with(result).map(Some),
-                Polled::Pending(work) => self.put_back(work, waker).map(|()| None),
-            }
-        });
-        polled.transpose().map_or(Poll::Pending, Poll::Ready)
+        let (work, waker) = match self.take_work(cx) {
+            Ok(taken) => taken,
+            Err(caller) => return Poll::Ready(Err(caller)),
+        };
+        match work.poll(cx, PolledBy::Solo(&mut ())) {
+            Polled::Ended(result) => Poll::Ready(self.end_with(result)),
+            Polled::Pending(work) => match self.put_back(work, waker) {
+                Ok(()) => Poll::Pending,
+                Err(caller) => Poll::Ready(Err(caller)),
+            },
+        }
     }
 
     /// Takes the work to poll it and [put it back](Self::put_back).
+    #[inline]
     pub(crate) fn take_work<'a>(
         &mut self,
         cx: &Context<'a>,
