@@ -151,9 +151,7 @@ impl<K> Drop for Reader<K> {
     /// Wake a caller that has waited, even if it finds the end by itself before its flight wakes it. hyper's server
     /// (1.12) polls a body twice in one poll, and goes on after the end, or closes the connection, in the next poll.
     fn drop(&mut self) {
-        let mut wakers = Wakers::default();
-        wakers.push(self.caller.take_waker());
-        wakers.wake();
+        Wakers::one(self.caller.take_waker()).wake();
     }
 }
 

@@ -165,7 +165,7 @@ impl Followers {
 // ===== impl Wakers =====
 
 impl Wakers {
-    pub(super) fn one(waker: Option<Waker>) -> Self {
+    pub(crate) fn one(waker: Option<Waker>) -> Self {
         Self {
             first: waker,
             more: Vec::new(),
@@ -173,7 +173,7 @@ impl Wakers {
         }
     }
 
-    pub(crate) fn push(&mut self, waker: Option<Waker>) {
+    pub(super) fn push(&mut self, waker: Option<Waker>) {
         match waker {
             Some(waker) if self.first.is_some() => self.more.push(waker),
             Some(waker) => self.first = Some(waker),
