@@ -47,8 +47,6 @@ struct Follower {
 pub(crate) struct Wakers {
     first: Option<Waker>,
     more: Vec<Waker>,
-    /// The followers of a flight that has ended, taken as a whole.
-    followers: Option<Box<Followers>>,
 }
 
 // ===== impl WakerSlot =====
@@ -83,7 +81,7 @@ impl WakerSlots {
         self.followers.get_or_insert_default().slot(slot)
     }
 
-    /// Empties the slot, and frees that of a follower. After `close` it is already gone.
+    /// Empties the slot, and frees that of a follower.
     pub(super) fn free(&mut self, slot: &mut WakerSlot) -> Option<Waker> {
         match *slot {
             WakerSlot::Leader { .. } => self.leader.take(),
@@ -113,15 +111,6 @@ impl WakerSlots {
         let mut wakers = self.take_followers();
         wakers.push(self.leader.take());
         wakers
-    }
-
-    /// Takes all wakers and their slots, because the flight has ended.
-    pub(super) fn close(&mut self) -> Wakers {
-        Wakers {
-            first: self.leader.take(),
-            more: Vec::new(),
-            followers: self.followers.take(),
-        }
     }
 }
 
@@ -155,10 +144,10 @@ impl Followers {
     }
 
     fn take(&mut self, wakers: &mut Wakers) {
+        wakers.more.reserve(self.waiting.len());
         let waiting = self.waiting.iter_mut();
-        wakers
-            .more
-            .extend(waiting.filter_map(|waiting| waiting.waker.take()));
+        let waiting = waiting.filter_map(|waiting| waiting.waker.take());
+        wakers.more.extend(waiting);
     }
 }
 
@@ -169,7 +158,6 @@ impl Wakers {
         Self {
             first: waker,
             more: Vec::new(),
-            followers: None,
         }
     }
 
@@ -193,7 +181,7 @@ impl Drop for Wakers {
         if let Some(waker) = self.first.take() {
             quietly(|| waker.wake());
         }
-        if !self.more.is_empty() || self.followers.is_some() {
+        if !self.more.is_empty() {
             self.wake_more();
         }
     }
@@ -204,10 +192,7 @@ impl Wakers {
     /// thread works for other callers.
     #[inline(never)]
     fn wake_more(&mut self) {
-        let followers = self.followers.take().map(|all| all.waiting);
-        let followers = followers.into_iter().flatten();
-        let wakers = mem::take(&mut self.more).into_iter();
-        for waker in wakers.chain(followers.filter_map(|waiting| waiting.waker)) {
+        for waker in mem::take(&mut self.more) {
             quietly(|| waker.wake());
         }
     }
