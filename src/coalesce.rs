@@ -77,7 +77,6 @@ where
         if flights.unshareable.contains(hash, now) {
             let after = AfterResponse::Unshareable(Unshareable {
                 hash,
-                method: parts.method.clone(),
                 has_credentials,
             });
             let request = Request::from_parts(parts, body);

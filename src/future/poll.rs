@@ -239,7 +239,6 @@ where
     let after = match reason {
         Reason::Unshareable => AfterResponse::Unshareable(Unshareable {
             hash,
-            method: request.method().clone(),
             has_credentials: rules::RequestFields::of(request.headers()).credentials,
         }),
         _ => AfterResponse::Nothing,
