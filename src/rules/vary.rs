@@ -5,8 +5,8 @@
 use std::{fmt, sync::Arc};
 
 use http::header::{
-    AUTHORIZATION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LOCATION, PROXY_AUTHORIZATION, RANGE, REFERER, VARY,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE,
+    REFERER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
@@ -15,6 +15,7 @@ use super::{
     directives::{members, tokens},
     fields::Fields,
     packing::{lengths, unpack},
+    request::CREDENTIALS,
 };
 
 /// What responses to conditional and range requests depend on implicitly (RFC 9110 sections 13 and 14).
@@ -26,9 +27,6 @@ const CONDITIONS: [HeaderName; 6] = [
     IF_MODIFIED_SINCE,
     IF_UNMODIFIED_SINCE,
 ];
-
-/// The fields that identify the sender of a request. Keep in sync with [`RequestFields`](super::RequestFields).
-const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// A request's values in the fields that a `Vary` names.
 #[derive(Clone, PartialEq, Eq, Hash)]
