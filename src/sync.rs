@@ -5,7 +5,6 @@
 #[cfg(not(loom))]
 use std::sync::{Mutex as Raw, MutexGuard as RawGuard};
 use std::{
-    fmt,
     ops::{Deref, DerefMut},
     sync::{OnceLock, PoisonError},
 };
@@ -52,12 +51,6 @@ impl<T> Mutex<T> {
 impl<T: Default> Default for Mutex<T> {
     fn default() -> Self {
         Self::new(T::default())
-    }
-}
-
-impl<T> fmt::Debug for Mutex<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mutex").finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,6 @@
 //! A caller that reads the body through its flight.
 
-use std::{
-    fmt,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -30,7 +27,7 @@ pub(crate) struct Reader<K> {
 }
 
 /// A reader, without its types.
-pub(crate) trait ReadBody: Send + Sync + fmt::Debug {
+pub(crate) trait ReadBody: Send + Sync {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,13 +151,5 @@ impl<K> Drop for Reader<K> {
         let mut wakers = Wakers::default();
         wakers.push(self.caller.take_waker());
         wakers.wake();
-    }
-}
-
-impl<K> fmt::Debug for Reader<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("caller", &self.caller)
-            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -80,12 +79,6 @@ impl Drop for VariantGuard {
             *keys = HashMap::new();
         }
         self.keys.len.store(keys.len(), Ordering::Release);
-    }
-}
-
-impl fmt::Debug for VariantGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VariantGuard").finish_non_exhaustive()
     }
 }
 
