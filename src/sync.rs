@@ -3,26 +3,21 @@
 //! `Arc` is always the standard one, because a `Waker` can only be made from that.
 
 #[cfg(not(loom))]
-use std::sync::{Mutex as Raw, MutexGuard as RawGuard};
-use std::{
-    ops::{Deref, DerefMut},
-    sync::{OnceLock, PoisonError},
+use std::sync as primitives;
+use std::sync::{OnceLock, PoisonError};
+
+#[cfg(loom)]
+use loom::sync as primitives;
+
+pub(crate) use primitives::{
+    MutexGuard,
+    atomic::{AtomicBool, AtomicUsize},
 };
-
-#[cfg(loom)]
-use loom::sync::{Mutex as Raw, MutexGuard as RawGuard};
-
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize};
 pub(crate) use std::sync::atomic::Ordering;
-#[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// A mutex that a panic does not poison. Its contents are consistent whenever user code (a key's `Eq`) can panic under
 /// it, and one caller's panic must not become everyone's.
-pub(crate) struct Mutex<T>(Raw<T>);
-
-pub(crate) struct MutexGuard<'a, T>(RawGuard<'a, T>);
+pub(crate) struct Mutex<T>(primitives::Mutex<T>);
 
 /// A value that is set once and then read without a lock.
 pub(crate) struct SetOnce<T> {
@@ -35,11 +30,11 @@ pub(crate) struct SetOnce<T> {
 impl<T> Mutex<T> {
     #[inline]
     pub(crate) fn new(value: T) -> Self {
-        Self(Raw::new(value))
+        Self(primitives::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(feature = "http")]
@@ -51,20 +46,6 @@ impl<T> Mutex<T> {
 impl<T: Default> Default for Mutex<T> {
     fn default() -> Self {
         Self::new(T::default())
-    }
-}
-
-impl<T> Deref for MutexGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
     }
 }
 

@@ -111,11 +111,6 @@ impl Variant {
             && own.is_empty()
     }
 
-    /// As [`matches`](Self::matches), with the fields that were kept of a request.
-    pub(crate) fn covers(&self, request: &Fields) -> bool {
-        *self == Self::of_fields(Arc::clone(&self.names), request)
-    }
-
     pub(crate) fn names(&self) -> &Arc<[HeaderName]> {
         &self.names
     }
