@@ -56,8 +56,9 @@ impl Reservation {
         }
     }
 
-    pub(super) fn budget(&self) -> &Budget {
-        &self.budget
+    /// Whether the budget has anything left.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.budget.used() < limit
     }
 
     /// Takes `bytes` more, unless more than `limit` would then be in use in total.

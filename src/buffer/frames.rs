@@ -43,7 +43,8 @@ pub(super) struct Frames {
     held: usize,
     /// The index of the last frame that could not be paid for.
     unpaid: Option<u64>,
-    reservation: Reservation,
+    /// What was paid.
+    pub(super) reservation: Reservation,
     compactor: Compactor,
     /// Frames that are gone. Dropping their bytes may run user code, so not under a lock.
     spent: Vec<Content>,
@@ -152,25 +153,6 @@ impl Frames {
     /// Whether a frame is held that was not paid for.
     pub(super) fn owes(&self) -> bool {
         self.unpaid.is_some_and(|unpaid| unpaid >= self.first)
-    }
-
-    /// See [`Reservation::share`].
-    pub(super) fn share(&mut self) {
-        self.reservation.share();
-    }
-
-    /// Whether the budget has anything left.
-    pub(super) fn has_room(&self, limit: usize) -> bool {
-        self.reservation.budget().used() < limit
-    }
-
-    /// Pays for frames to come, if the budget allows it.
-    pub(super) fn pay(&mut self, bytes: usize, limit: usize) -> bool {
-        self.reservation.grow(bytes, limit)
-    }
-
-    pub(super) fn paid(&self) -> usize {
-        self.reservation.bytes()
     }
 
     /// Frees what was paid for frames that will not come.

@@ -138,8 +138,9 @@ impl SharedBuffer {
         self.limits = limits;
         let expected = expected.and_then(|bytes| usize::try_from(bytes).ok());
         let fits = expected.filter(|&bytes| bytes <= limits.max_body);
-        self.reserved = fits.is_some_and(|bytes| self.frames.pay(bytes, limits.max_buffered));
-        let has_room = self.reserved || self.frames.has_room(limits.max_buffered);
+        self.reserved =
+            fits.is_some_and(|bytes| self.frames.reservation.grow(bytes, limits.max_buffered));
+        let has_room = self.reserved || self.frames.reservation.has_room(limits.max_buffered);
         match (has_room, fits) {
             (false, _) => Room::None,
             (true, Some(_)) if !self.reserved => Room::Short,
@@ -173,7 +174,7 @@ impl SharedBuffer {
 
     /// Adds a reader, which starts at the first frame. Only while the buffer is whole (B1).
     pub(crate) fn join(&mut self) -> ReaderId {
-        self.frames.share();
+        self.frames.reservation.share();
         self.readers.join()
     }
 
@@ -279,11 +280,11 @@ impl SharedBuffer {
         let price = self.frames.price(len);
         if !self.reserved {
             let fits = !self.frames.outgrows(len, max_body);
-            return (fits && self.frames.pay(price, max_buffered)).then_some(price);
+            return (fits && self.frames.reservation.grow(price, max_buffered)).then_some(price);
         }
         // A promised length was paid for with the head. The body stays whole even if the budget can't pay for the
         // frames' places.
-        if self.frames.pay(price - len, max_buffered) {
+        if self.frames.reservation.grow(price - len, max_buffered) {
             return Some(price);
         }
         let expected = usize::try_from(self.expected?).ok()?;
@@ -311,7 +312,7 @@ impl SharedBuffer {
         }
         let price = self.frames.price(len);
         let charge = loop {
-            if self.frames.pay(price, max_buffered) {
+            if self.frames.reservation.grow(price, max_buffered) {
                 break price;
             }
             if self.frames.first() >= had || !self.frames.pop() {
@@ -437,7 +438,7 @@ impl SharedBuffer {
 
     /// Whether it holds frames or budget only for followers that may never come.
     pub(crate) fn is_kept_for_nobody(&self) -> bool {
-        self.mode == Mode::Whole && self.readers() == 1 && self.frames.paid() > 0
+        self.mode == Mode::Whole && self.readers() == 1 && self.frames.reservation.bytes() > 0
     }
 
     /// The frames that are gone since the last call, to be dropped outside the lock.

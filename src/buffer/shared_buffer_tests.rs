@@ -382,7 +382,11 @@ impl Model {
             Some(expected) if self.buffer.reserved => expected as usize + charged - frames.held(),
             _ => charged,
         };
-        assert_eq!((frames.paid(), self.budget.used()), (due, due), "B3");
+        assert_eq!(
+            (frames.reservation.bytes(), self.budget.used()),
+            (due, due),
+            "B3"
+        );
         assert!(due <= self.limits.max_buffered, "B3");
         assert_eq!(self.budget.has_lone(), !self.joined && due > 0);
         let unpaid = frames.iter().zip(&held);

@@ -52,7 +52,7 @@ impl<K> Caller<K> {
         }
     }
 
-    pub(super) fn take_waker(&self) -> Option<std::task::Waker> {
+    pub(super) fn take_waker(&mut self) -> Option<std::task::Waker> {
         self.inner.take_waker()
     }
 

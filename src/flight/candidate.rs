@@ -14,7 +14,7 @@ use super::{
 use crate::{
     audit::Original,
     buffer::ReaderId,
-    group::{Admission, Entry, Match, MatchAdmission, Matcher, drop_quietly},
+    group::{Admission, Entry, Match, Matcher, drop_quietly},
     key::KeyExtractor,
     observe::FlightTrace,
     rules::Variant,
@@ -109,19 +109,19 @@ impl<'a, K: Eq> Candidate<'a, K> {
                 let leader = SoloLeader::new(inner, &self.flights.counters, &trace);
                 Admitted::Leads(Lead::Solo(leader), trace)
             }
-            Admission::Follows((inner, JoinedAs::Leader)) => {
+            Admission::Follows(inner, JoinedAs::Leader) => {
                 let mut caller = Caller::leader(inner);
                 caller.take_lead();
                 let trace = caller.flight().data.trace.clone();
                 Admitted::Leads(Lead::Whole(caller), trace)
             }
-            Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
+            Admission::Follows(inner, JoinedAs::Waiting(slot)) => {
                 Admitted::Waits(Caller::waiter(inner, slot))
             }
-            Admission::Follows((inner, JoinedAs::Reader(place, head))) => {
+            Admission::Follows(inner, JoinedAs::Reader(place, head)) => {
                 Admitted::Begins(Caller::reader(inner, place), head)
             }
-            Admission::Refused(()) => self.original.map_or(Admitted::Full, Admitted::Audits),
+            Admission::Refused => self.original.map_or(Admitted::Full, Admitted::Audits),
         }
     }
 
@@ -140,15 +140,13 @@ impl<'a, K: Eq> Candidate<'a, K> {
                 inner.give_up_lead();
                 Some(Caller::waiter(inner, 0))
             }
-            Admission::Follows((inner, JoinedAs::Waiting(slot))) => {
-                Some(Caller::waiter(inner, slot))
-            }
-            Admission::Follows(_) => unreachable!("whoever is moved waits"),
-            Admission::Refused(()) => None,
+            Admission::Follows(inner, JoinedAs::Waiting(slot)) => Some(Caller::waiter(inner, slot)),
+            Admission::Follows(..) => unreachable!("whoever is moved waits"),
+            Admission::Refused => None,
         }
     }
 
-    fn enter_table(&mut self) -> MatchAdmission<(), (), HttpFlight<K>, JoinedAs> {
+    fn enter_table(&mut self) -> Admission<(), (), HttpFlight<K>, JoinedAs> {
         let (table, hash) = (&self.flights.table, self.hash);
         loop {
             if let Some(names) = self.names.take() {
@@ -163,7 +161,7 @@ impl<'a, K: Eq> Candidate<'a, K> {
             };
             match entered {
                 // Again, now that we know by which fields the key varies.
-                Admission::Refused(()) if self.names.is_some() => {}
+                Admission::Refused if self.names.is_some() => {}
                 entered => {
                     // Dropping a key is user code, whose panic is not to cost the caller its place.
                     drop_quietly(self.key.take());

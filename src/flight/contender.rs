@@ -3,7 +3,7 @@
 //! Nothing here is called under the lock of a shard or a flight; [`LocalFlight::join`] takes both.
 
 use std::{
-    mem,
+    cell::{Cell, RefCell},
     sync::{Arc, Weak},
 };
 
@@ -20,16 +20,15 @@ use crate::{
     },
     rules::Variant,
     shared::{Flights, Replicated, Shared},
-    sync::Mutex,
 };
 
 /// The work's part in the protocol.
 pub(crate) struct Contender {
     /// The name of the request's flights.
     pub(super) request: Digest,
-    state: Mutex<Part>,
+    pub(super) part: Cell<Part>,
     /// While the callers that it is for are moved here.
-    pub(super) others: Mutex<Option<ForOthers>>,
+    pub(super) others: RefCell<Option<ForOthers>>,
 }
 
 /// An answer for another variant than the leader's.
@@ -39,18 +38,17 @@ pub(super) struct ForOthers {
     pub(super) values: Digest,
 }
 
+#[derive(Default)]
 pub(super) enum Part {
     /// Nobody knows yet who makes the call. Holds whether it contends for a variant of the request.
-    Waits {
-        contest: Contest,
-        is_variant: bool,
-    },
+    Waits { contest: Contest, is_variant: bool },
     /// Another replica's answer for the callers below this number came to the flight in which they were before.
     Answered(Bytes, u64),
     /// This replica makes the call.
     Calls(Contest),
     /// The call has ended, and followers at other replicas wait.
     Ended(Answering),
+    #[default]
     None,
 }
 
@@ -91,17 +89,9 @@ impl Contender {
         };
         Self {
             request: name,
-            state: Mutex::new(part),
-            others: Mutex::new(None),
+            part: Cell::new(part),
+            others: RefCell::new(None),
         }
-    }
-
-    pub(super) fn take(&self) -> Part {
-        mem::replace(&mut *self.state.lock(), Part::None)
-    }
-
-    pub(super) fn put(&self, part: Part) {
-        *self.state.lock() = part;
     }
 }
 
@@ -191,7 +181,7 @@ mod tests {
     use tower::{Layer, ServiceExt, service_fn};
 
     use super::*;
-    use crate::{SingleflightLayer, key::method_and_uri};
+    use crate::{SingleflightLayer, key::method_and_uri, sync::Mutex};
 
     type Look = Box<dyn FnOnce() + Send>;
 

@@ -1,6 +1,6 @@
 //! What the parts of a flight's work share.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -11,7 +11,7 @@ use super::{
     leader::{Leader, LeaderRequest, LeaderResponse},
     state::Flight,
 };
-use crate::{group::drop_quietly, key::KeyExtractor, shared::Shared};
+use crate::{error::SharedError, group::drop_quietly, key::KeyExtractor, shared::Shared};
 
 /// The flight and the leader that the work is for.
 pub(super) struct WorkContext<X: KeyExtractor> {
@@ -29,6 +29,8 @@ pub(super) struct Pulled {
     pub(super) hint: SizeHint,
     pub(super) is_last: bool,
 }
+
+pub(super) type PolledBody = Poll<Option<Result<Pulled, SharedError>>>;
 
 /// A leader that polls the work of its solo flight.
 pub(super) type Alone<'a, K, B, E> = Option<&'a mut Leader<K, B, E>>;

@@ -103,13 +103,13 @@ where
             return Poll::Ready(Elsewhere::Call);
         };
         loop {
-            let (contest, is_variant, body, covered) = match contender.take() {
+            let (contest, is_variant, body, covered) = match contender.part.take() {
                 Part::Waits {
                     mut contest,
                     is_variant,
                 } => match contest.poll_outcome(cx) {
                     Poll::Pending => {
-                        contender.put(Part::Waits {
+                        contender.part.set(Part::Waits {
                             contest,
                             is_variant,
                         });
@@ -119,11 +119,11 @@ where
                         (Some(contest), is_variant, body, covered)
                     }
                     Poll::Ready(ContestOutcome::Lead) => {
-                        contender.put(Part::Calls(contest));
+                        contender.part.set(Part::Calls(contest));
                         return Poll::Ready(Elsewhere::Call);
                     }
                     Poll::Ready(ContestOutcome::Alone(why)) => {
-                        contender.put(Part::Calls(contest));
+                        contender.part.set(Part::Calls(contest));
                         if why == AloneReason::Told(NotShared::Unshareable) {
                             // So there will be nothing to share here either.
                             let (_, taken) = verdict::close(self.flight());
@@ -138,7 +138,7 @@ where
                 // It came to the flight in which this flight's callers were before.
                 Part::Answered(body, covered) => (None, true, body, covered),
                 other => {
-                    contender.put(other);
+                    contender.part.set(other);
                     return Poll::Ready(Elsewhere::Call);
                 }
             };
@@ -160,10 +160,10 @@ where
                                 covered,
                                 values,
                             };
-                            *contender.others.lock() = Some(for_others);
+                            contender.others.replace(Some(for_others));
                             self.move_others(&own, covered);
-                            *contender.others.lock() = None;
-                            contender.put(self.contend_as(contender.request, &own));
+                            contender.others.take();
+                            contender.part.set(self.contend_as(contender.request, &own));
                             continue;
                         }
                     } else if let Some(head) = self.head_of(remote.head, &remote.body) {
@@ -175,7 +175,7 @@ where
                 None => {}
             }
             // This flight can't have it.
-            contender.put(contest.map_or(Part::None, Part::Calls));
+            contender.part.set(contest.map_or(Part::None, Part::Calls));
             return Poll::Ready(Elsewhere::Call);
         }
     }
@@ -240,7 +240,7 @@ where
         let Some(contender) = &self.contender else {
             return;
         };
-        let others = contender.others.lock();
+        let others = contender.others.borrow();
         let Some(answer) = others.as_ref() else {
             return;
         };
@@ -260,7 +260,7 @@ where
     /// The call has ended: nobody who asks at another replica from now on gets its response. Called before anybody can
     /// see the end. Returns what to answer, if followers at other replicas wait.
     pub(super) fn end_elsewhere(&self) -> Option<Answering> {
-        match self.contender.as_ref()?.take() {
+        match self.contender.as_ref()?.part.take() {
             Part::Waits { contest, .. } | Part::Calls(contest) => contest.end(),
             Part::Ended(answering) => Some(answering),
             Part::Answered(..) | Part::None => None,
@@ -270,7 +270,7 @@ where
     /// As `end_elsewhere`, if the answer comes later.
     pub(super) fn end_elsewhere_soon(&self) {
         if let (Some(contender), Some(answering)) = (&self.contender, self.end_elsewhere()) {
-            contender.put(Part::Ended(answering));
+            contender.part.set(Part::Ended(answering));
         }
     }
 

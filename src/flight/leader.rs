@@ -183,22 +183,21 @@ where
     fn hand_in(&mut self, polled: Polled<()>, waker: Option<&Waker>) {
         let polled = match (&mut self.lead, polled) {
             (Lead::Solo(leader), Polled::Pending(work)) => {
-                let Err((caller, polled)) = leader.inner.put_back(work, waker) else {
-                    return;
-                };
-                self.lead = Lead::Whole(Caller::was_solo(caller));
-                polled
+                if let Err(caller) = leader.inner.put_back(work, waker) {
+                    self.lead = Lead::Whole(Caller::was_solo(caller));
+                }
+                return;
             }
             // It has panicked: otherwise it would have ended the flight itself.
             (Lead::Solo(_), ended) => {
                 drop(self.end());
-                Some(ended)
+                ended
             }
-            (_, polled) => Some(polled),
+            (_, polled) => polled,
         };
         match (&mut self.lead, polled) {
-            (Lead::Whole(caller), Some(polled)) => caller.hand_in(polled),
-            (Lead::Over, Some(Polled::Ended(Err(payload)))) => resume_unwind(payload),
+            (Lead::Whole(caller), polled) => caller.hand_in(polled),
+            (Lead::Over, Polled::Ended(Err(payload))) => resume_unwind(payload),
             _ => {}
         }
     }

@@ -12,32 +12,18 @@ use tokio::time::Instant;
 
 use super::{
     audit::TakenOriginal,
-    context::{Alone, Pulled, WorkContext},
+    context::{Alone, PolledBody, WorkContext},
     head::ShareableHead,
     leader::LeaderResponse,
     state::{Flight, Stage, count_out},
 };
 use crate::{
-    buffer::PrefixHasher,
-    error::{ShareError, SharedError},
+    error::ShareError,
     group::{caught, drop_quietly},
     key::KeyExtractor,
     observe::Reason,
     rules::{self, Variant},
 };
-
-/// What becomes of a response.
-pub(super) enum Verdict<B> {
-    /// It is only for the leader, which has it.
-    Released,
-    Shared(ShareableHead, B),
-}
-
-pub(super) enum Opened {
-    /// The response is complete.
-    Over,
-    Streams,
-}
 
 /// From now on nobody joins the flight. Returns how many followers wait, and what auditors compare with.
 pub(super) fn close<K>(flight: &Arc<Flight<K>>) -> (usize, Option<TakenOriginal>) {
@@ -100,12 +86,12 @@ where
         }
     }
 
-    /// The head has come: may others have the response at all?
+    /// The head has come: may others have the response at all? `None`: it is only for the leader, which has it.
     pub(super) fn judge<B, E>(
         &mut self,
         leader: &mut Alone<'_, X::Key, B, E>,
         response: Response<B>,
-    ) -> Verdict<B>
+    ) -> Option<(ShareableHead, B)>
     where
         B: Body + Send + 'static,
         E: Send + 'static,
@@ -118,7 +104,8 @@ where
             if rules::marks_key_unshareable(&parts) {
                 remembered.insert(self.request.hash, Instant::now());
             }
-            return self.release(leader, parts, body, Reason::Unshareable);
+            self.release(leader, parts, body, Reason::Unshareable);
+            return None;
         }
         remembered.remove(self.request.hash);
         let head = ShareableHead::new(&self.request.method, parts, &body);
@@ -126,8 +113,11 @@ where
             self.make_whole(leader);
         }
         match self.reserve(head) {
-            Ok(head) => Verdict::Shared(head, body),
-            Err(parts) => self.release(leader, parts, body, Reason::TooLarge),
+            Ok(head) => Some((head, body)),
+            Err(parts) => {
+                self.release(leader, parts, body, Reason::TooLarge);
+                None
+            }
         }
     }
 
@@ -138,15 +128,13 @@ where
         parts: response::Parts,
         body: B,
         reason: Reason,
-    ) -> Verdict<B>
-    where
+    ) where
         B: Send + 'static,
         E: Send + 'static,
     {
         let response = Ok(LeaderResponse::Untouched(Response::from_parts(parts, body)));
         if self.end_alone(leader) {
-            self.leave(leader.take(), response);
-            return Verdict::Released;
+            return self.leave(leader.take(), response);
         }
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(reason);
@@ -156,18 +144,18 @@ where
         if let Some(taken) = taken {
             taken.refuse();
         }
-        Verdict::Released
     }
 
     /// Lets followers that may have the response begin, and moves the others. The caller of this function wakes them
     /// once it has pulled what there is of the body: a server that sees head and body together writes them together.
+    ///
+    /// Returns what the source has given of the body so far. `None`: the response is complete.
     pub(super) fn open<B, E>(
         &mut self,
         mut leader: Alone<'_, X::Key, B, E>,
         head: ShareableHead,
-        first: Poll<Option<Result<Pulled, SharedError>>>,
-        hasher: &mut Option<PrefixHasher>,
-    ) -> Opened
+        first: PolledBody,
+    ) -> Option<PolledBody>
     where
         B: Send + 'static,
         E: Send + 'static,
@@ -185,7 +173,7 @@ where
                 let is_whole = expected.is_none_or(|expected| expected == len);
                 if is_whole && self.close_alone(&mut leader, &parts, Some(&pulled.frame)) {
                     self.leave(leader, Ok(LeaderResponse::Whole(parts, Some(pulled.frame))));
-                    return Opened::Over;
+                    return None;
                 }
                 Poll::Ready(Some(Ok(pulled)))
             }
@@ -193,7 +181,7 @@ where
         };
         if is_empty && expected.unwrap_or(0) == 0 && self.close_alone(&mut leader, &parts, None) {
             self.leave(leader, Ok(LeaderResponse::Whole(parts, None)));
-            return Opened::Over;
+            return None;
         }
         self.make_whole(&mut leader);
 
@@ -207,25 +195,10 @@ where
         if !is_shared {
             self.refuse_followers(reason);
         }
-
-        let over = match first {
-            Poll::Pending => is_empty,
-            Poll::Ready(Some(Ok(pulled))) => {
-                let is_last = pulled.is_last;
-                self.receive(pulled, hasher);
-                is_last
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.land(Some(error));
-                return Opened::Over;
-            }
-            Poll::Ready(None) => true,
-        };
-        if over {
-            self.land(None);
-            return Opened::Over;
-        }
-        Opened::Streams
+        Some(match first {
+            Poll::Pending if is_empty => Poll::Ready(None),
+            first => first,
+        })
     }
 
     /// Shares the response with all followers of its variant. `false` if its head can't be copied.

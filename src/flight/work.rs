@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,11 +17,10 @@ use tower_service::Service;
 use super::{
     call::Oneshot,
     caller::drop_unread,
-    context::{Alone, Pulled, WorkContext},
+    context::{Alone, PolledBody, Pulled, WorkContext},
     inner::{Inner, InnerBody},
     leader::LeaderRequest,
     state::Flight,
-    verdict::{Opened, Verdict},
 };
 #[cfg(feature = "redis")]
 use super::{contender::Contender, elsewhere::Elsewhere};
@@ -155,6 +155,7 @@ where
     ) -> Poll<()> {
         let mut news = false;
         let mut opening = None;
+        let mut first = Poll::Pending;
         #[cfg(feature = "redis")]
         if let StageProj::Calling(_) = stage.as_mut().project() {
             match ready!(context.poll_elsewhere::<ResBody, S::Error>(cx)) {
@@ -174,9 +175,8 @@ where
                     return Poll::Ready(());
                 }
             };
-            let (head, body) = match context.judge(&mut leader, response) {
-                Verdict::Released => return Poll::Ready(()),
-                Verdict::Shared(head, body) => (head, body),
+            let Some((head, body)) = context.judge(&mut leader, response) else {
+                return Poll::Ready(());
             };
             stage.set(Stage::Body(body));
             opening = Some(head);
@@ -184,28 +184,31 @@ where
         if let Some(head) = opening {
             // Most bodies come with their head. If nobody waits, such a body needs no copy.
             let is_shared = context.flight.as_ref().is_some_and(|it| it.is_shared());
-            let first = if head.is_at_hand() && !is_shared {
-                stage.as_mut().poll_body(cx)
-            } else {
-                Poll::Pending
-            };
-            match context.open(leader, head, first, hasher) {
-                Opened::Over => return Poll::Ready(()),
-                Opened::Streams => news = true,
+            if head.is_at_hand() && !is_shared {
+                first = stage.as_mut().poll_body(cx);
             }
+            match context.open(leader, head, first) {
+                Some(polled) => first = polled,
+                None => return Poll::Ready(()),
+            }
+            news = true;
         }
         // Wake readers when the source is pending, not for each frame. Interrupt a source that is always ready after a
         // burst, so that readers and other tasks get their turn.
         let mut burst = 0;
         let over = loop {
-            if !context.may_pull() {
-                break Poll::Pending;
+            let mut polled = mem::replace(&mut first, Poll::Pending);
+            if polled.is_pending() {
+                if !context.may_pull() {
+                    break Poll::Pending;
+                }
+                burst += 1;
+                if burst > BURST {
+                    break Poll::Pending;
+                }
+                polled = stage.as_mut().poll_body(cx);
             }
-            burst += 1;
-            if burst > BURST {
-                break Poll::Pending;
-            }
-            match stage.as_mut().poll_body(cx) {
+            let failure = match polled {
                 Poll::Pending => {
                     context.pause();
                     break Poll::Pending;
@@ -214,20 +217,16 @@ where
                     news = true;
                     let is_last = pulled.is_last;
                     context.receive(pulled, hasher);
-                    if is_last {
-                        context.land(None);
-                        break Poll::Ready(());
+                    if !is_last {
+                        continue;
                     }
+                    None
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    context.land(Some(error));
-                    break Poll::Ready(());
-                }
-                Poll::Ready(None) => {
-                    context.land(None);
-                    break Poll::Ready(());
-                }
-            }
+                Poll::Ready(Some(Err(error))) => Some(error),
+                Poll::Ready(None) => None,
+            };
+            context.land(failure);
+            break Poll::Ready(());
         };
         if news && over.is_pending() {
             context.touch();
@@ -274,8 +273,6 @@ where
         }
     }
 }
-
-type PolledBody = Poll<Option<Result<Pulled, SharedError>>>;
 
 fn poll_body<B: InnerBody>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> PolledBody {
     match ready!(body.as_mut().poll_frame(cx)) {

@@ -43,10 +43,9 @@ impl<V> Crossing<V> {
         }
     }
 
-    /// Under the lock of the flight's shard, so that nobody joins unseen. Always true.
-    pub(super) fn joined_by(&mut self, number: u64) -> bool {
+    /// Under the lock of the flight's shard, so that nobody joins unseen.
+    pub(super) fn joined_by(&mut self, number: u64) {
         self.asked = self.asked.max(number + 1);
-        true
     }
 }
 

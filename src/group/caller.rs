@@ -12,8 +12,9 @@ use super::{
     outcome::Outcome,
     panic::drop_quietly,
     runtime::Runtime,
+    state::Driver,
     wakers::WakerSlot,
-    work::{Drive, Polled, Work, WorkResult},
+    work::{Polled, WorkResult},
 };
 
 /// Leaves the flight when it is dropped, for whatever reason. It exists before any user code is called for the flight.
@@ -50,7 +51,7 @@ impl<K, V, C> Caller<K, V, C> {
 
     /// Takes what the ended `flight` holds only for its leader.
     fn take_for_leader(&self, flight: &Flight<K, V, C>) -> Option<WorkResult<V>> {
-        match flight.ending() {
+        match flight.ending.get() {
             Some(Ending::Unshared | Ending::Panicked(_)) if self.leads() => {
                 flight.take_for_leader()
             }
@@ -65,18 +66,13 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Calls `work`, and puts what it returns into the flight: the leader's part.
-    ///
-    /// # Panics
-    ///
-    /// If `work` panics: then all callers that have joined panic too.
-    pub(crate) fn start<F, D>(&mut self, work: F)
+    /// Calls `work`, and hands in what it returns.
+    #[cfg(any(test, loom))]
+    pub(crate) fn start<D>(&mut self, work: impl FnOnce() -> D)
     where
-        F: FnOnce() -> D,
-        D: Drive<Output = V> + 'static,
+        D: super::work::Drive<Output = V> + 'static,
     {
-        let unshared = self.hand_in(Work::make(work));
-        debug_assert!(unshared.is_none(), "it has not been polled");
+        self.hand_in(super::work::Work::make(work));
     }
 
     /// Hands the leader's work over to the flight. Returns the value if nobody shares it; otherwise poll this caller.
@@ -88,7 +84,7 @@ where
         let result = match polled {
             Polled::Ended(result) => result,
             Polled::Pending(work) => {
-                self.flight().launch(work);
+                self.flight().put_back(work, Driver::Leader);
                 return None;
             }
         };
@@ -99,12 +95,7 @@ where
 
     /// Makes the flight independent of its leader. Called by a follower.
     pub(crate) fn promote(&self) {
-        self.flight().promote(Runtime::current);
-    }
-
-    /// As `promote`, for a follower within `runtime`.
-    pub(crate) fn promote_on(&self, runtime: &Runtime) {
-        self.flight().promote(|| Some(runtime.clone()));
+        self.flight().promote();
     }
 
     /// Lets the flight run to its end on `runtime` after every caller has left.
@@ -119,14 +110,14 @@ where
     /// If the work did: the leader with its payload, a follower with its message.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallerEnd<K, V, C>> {
         let flight = self.flight.as_ref().expect("polled after completion");
-        let own = match flight.ending() {
+        let own = match flight.ending.get() {
             Some(_) => None,
             None => ready!(flight.poll_caller(&mut self.slot, cx)),
         };
         let flight = self.flight.take().expect("looked at just now");
         let message = match (
             own.or_else(|| self.take_for_leader(&flight)),
-            flight.ending(),
+            flight.ending.get(),
         ) {
             (Some(Ok(value)), _) => return Poll::Ready(CallerEnd::Alone(value)),
             (Some(Err(payload)), _) => Err(payload),
@@ -159,8 +150,8 @@ impl<K, V, C> Caller<K, V, C> {
     /// Frees the waker slot. Returns the flight, unless it has ended.
     fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
         let flight = self.flight.take()?;
-        if flight.ending().is_none() {
-            drop_quietly(flight.free(&self.slot));
+        if flight.ending.get().is_none() {
+            drop_quietly(flight.free(&mut self.slot));
             return Some(flight);
         }
         // Otherwise a follower would drop it, perhaps while it panics with the message, and the payload's drop may
@@ -173,11 +164,11 @@ impl<K, V, C> Caller<K, V, C> {
 #[cfg(feature = "http")]
 impl<K, V, C> Caller<K, V, C> {
     /// Takes this caller's waker, which is then to be woken, unless the flight's end has done so.
-    pub(crate) fn take_waker(&self) -> Option<std::task::Waker> {
+    pub(crate) fn take_waker(&mut self) -> Option<std::task::Waker> {
         let flight = self.flight.as_ref()?;
-        match flight.ending() {
+        match flight.ending.get() {
             Some(_) => None,
-            None => flight.take_waker(&self.slot),
+            None => flight.state().slots.free(&mut self.slot),
         }
     }
 }
@@ -244,11 +235,11 @@ fn take_or_clone<K, V: Clone, C>(flight: Arc<Flight<K, V, C>>) -> V {
         _ => Err(flight),
     };
     match flight {
-        Ok(flight) => match flight.into_ending() {
+        Ok(flight) => match flight.ending.into_inner() {
             Some(Ending::Value(value)) => value,
             _ => unreachable!("{INVARIANT}"),
         },
-        Err(flight) => match flight.ending() {
+        Err(flight) => match flight.ending.get() {
             Some(Ending::Value(value)) => value.clone(),
             _ => unreachable!("{INVARIANT}"),
         },

@@ -24,11 +24,11 @@ struct Cancelling {
 /// Drops work. It may hold the last caller of another flight, whose work is then dropped too, and so on. The stack
 /// stays bounded however long this chain is, and all of it has been dropped when the outermost call returns.
 pub(super) fn cancel<V>(work: Work<V>) {
-    let mut work = Some(work.erase());
+    let mut next = Some(work.erase());
     let entered = CANCELLING.try_with(|cancelling| {
         let mut cancelling = cancelling.borrow_mut();
         if cancelling.depth == DEPTH {
-            cancelling.aside.extend(work.take());
+            cancelling.aside.extend(next.take());
         } else {
             cancelling.depth += 1;
         }
@@ -36,27 +36,21 @@ pub(super) fn cancel<V>(work: Work<V>) {
     });
     let Ok(depth) = entered else {
         // The thread is ending.
-        return drop(work);
+        return drop(next);
     };
-    let Some(work) = work else {
+    if next.is_none() {
         return;
-    };
-    let mut panic = caught(|| drop(work)).err();
-    // A panic stops no other drop. The first one goes on afterwards.
-    loop {
-        let next = CANCELLING.with_borrow_mut(|cancelling| {
-            let next = match depth {
-                1 => cancelling.aside.pop(),
-                _ => None,
-            };
-            cancelling.depth -= usize::from(next.is_none());
-            next
-        });
-        let Some(work) = next else {
-            break;
-        };
-        panic = panic.or(caught(|| drop(work)).err());
     }
+    let mut panic = None;
+    // A panic stops no other drop. The first one goes on afterwards.
+    while let Some(work) = next {
+        panic = panic.or(caught(|| drop(work)).err());
+        next = match depth {
+            1 => CANCELLING.with_borrow_mut(|cancelling| cancelling.aside.pop()),
+            _ => None,
+        };
+    }
+    CANCELLING.with_borrow_mut(|cancelling| cancelling.depth -= 1);
     if let Some(payload) = panic {
         resume_unwind(payload);
     }

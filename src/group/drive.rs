@@ -13,7 +13,7 @@ use super::{
     flight::{Flight, FlightState, Keeper},
     panic::quietly,
     runtime::Runtime,
-    state::{Driver, Next, WorkState},
+    state::Driver,
     wakers::{WakerSlot, Wakers},
     work::{Polled, PolledBy, Work, WorkResult},
 };
@@ -38,7 +38,7 @@ impl<K, V, C> Flight<K, V, C> {
         let mut fresh = slot.is_new().then(|| waker.clone());
         loop {
             let mut state = self.state();
-            if state.is_over() {
+            if state.is_over {
                 return None;
             }
             let slot = state.slots.slot(slot);
@@ -89,16 +89,27 @@ impl<K, V, C> Flight<K, V, C> {
             }
         }
     }
+}
 
-    /// Puts work back after a poll, and returns what is left to do if the driver has changed meanwhile (F3).
+impl<K, V, C> Flight<K, V, C>
+where
+    K: Send + 'static,
+    V: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    /// Puts new work into the flight, or work back after a poll, and lets the driver go on that it has now (F3). Returns
+    /// this driver; `None` if the flight is over.
     pub(super) fn put_back(
-        &self,
-        state: &mut FlightState<K, V, C>,
-        work: Work<V>,
+        self: &Arc<Self>,
+        mut work: Work<V>,
         polled_as: Driver,
-    ) -> Next<V> {
-        if state.is_over() {
-            return Next::Drop(work);
+    ) -> Option<Driver> {
+        let mut state = self.state();
+        if state.is_over {
+            // It was cancelled while it was polled.
+            drop(state);
+            quietly(|| cancel(work));
+            return None;
         }
         let driver = state.driver;
         let again = mem::take(&mut state.rewake);
@@ -113,36 +124,28 @@ impl<K, V, C> Flight<K, V, C> {
             Driver::Callers => work.runtime(),
             Driver::Leader => None,
         };
-        state.work = WorkState::Idle(work);
+        state.work = Some(work);
         if let Some(runtime) = spawn_on {
-            self.set_driver(state, Driver::Task);
-            return Next::Spawn(runtime);
+            self.set_driver(&mut state, Driver::Task);
+            drop(state);
+            Self::spawn(&runtime, Arc::clone(self));
+            return Some(Driver::Task);
         }
-        Next::Wake(match driver {
+        let wakers = match driver {
             _ if driver == polled_as && !again => Wakers::default(),
             Driver::Leader => Wakers::one(state.slots.take_leader()),
             Driver::Callers => state.slots.take_all(),
             // The task may have found the work taken, and have parked.
             Driver::Task => Wakers::one(state.task.clone()),
-        })
-    }
-}
-
-impl<K, V, C> Flight<K, V, C>
-where
-    K: Send + 'static,
-    V: Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
-    /// Puts the leader's new work into the flight.
-    pub(super) fn launch(self: &Arc<Self>, work: Work<V>) {
-        let next = self.put_back(&mut self.state(), work, Driver::Leader);
-        self.go_on(next);
+        };
+        drop(state);
+        wakers.wake();
+        Some(driver)
     }
 
-    /// Hands the driving over to a task, on the runtime to which the work belongs or else `here`; if there is neither,
-    /// to the callers.
-    pub(super) fn promote(self: &Arc<Self>, here: impl FnOnce() -> Option<Runtime>) {
+    /// Hands the driving over to a task, on the runtime to which the work belongs or else the current one; if there is
+    /// neither, to the callers.
+    pub(super) fn promote(self: &Arc<Self>) {
         if self.has_task() {
             return;
         }
@@ -151,15 +154,12 @@ where
             if state.driver == Driver::Task {
                 return;
             }
-            let belongs = match &state.work {
-                WorkState::Idle(work) => work.runtime(),
-                _ => None,
-            };
-            let Some(runtime) = belongs.or_else(here) else {
+            let belongs = state.work.as_mut().and_then(Work::runtime);
+            let Some(runtime) = belongs.or_else(Runtime::current) else {
                 return self.set_driver(&mut state, Driver::Callers);
             };
             self.set_driver(&mut state, Driver::Task);
-            if !matches!(state.work, WorkState::Idle(_)) {
+            if state.work.is_none() {
                 // The thread that has the work spawns the task when it puts the work back, or none if the work has
                 // ended.
                 state.handover = Some(runtime);
@@ -170,23 +170,20 @@ where
         Self::spawn(&runtime, Arc::clone(self));
     }
 
-    /// Does what is left to do after work was put back.
-    pub(super) fn go_on(self: &Arc<Self>, next: Next<V>) {
-        match next {
-            Next::Wake(wakers) => wakers.wake(),
-            Next::Spawn(runtime) => Self::spawn(&runtime, Arc::clone(self)),
-            Next::Drop(work) => quietly(|| cancel(work)),
-        }
-    }
-
     /// Lets the flight run to its end on `runtime` after every caller has left.
     ///
     /// Called by a caller that is still in the flight, so nobody has looked for a keeper yet.
     pub(super) fn keep_on(&self, runtime: Runtime) {
-        self.set_keeper(Keeper {
+        let keeper = Keeper {
             runtime,
             spawn: Self::spawn,
-        });
+        };
+        let keeper = Some(Box::new(keeper));
+        let _old = {
+            let mut state = self.state();
+            state.kept = true;
+            mem::replace(&mut state.keeper, keeper)
+        };
     }
 
     /// One poll of a caller: stores its waker, and drives the work if that is its part. Ready when the flight has
@@ -198,7 +195,7 @@ where
     ) -> Poll<Option<WorkResult<V>>> {
         let leads = slot.leads();
         let turn = self.leave_waker(slot, cx.waker(), |state| {
-            (state.take_work_as(leads), state.driver)
+            (state.take_work(leads), state.driver)
         });
         let Some(((work, driver), _old)) = turn else {
             return Poll::Ready(None);
@@ -215,8 +212,7 @@ where
         };
         match polled {
             Polled::Pending(work) => {
-                let next = self.put_back(&mut self.state(), work, driver);
-                self.go_on(next);
+                self.put_back(work, driver);
                 Poll::Pending
             }
             Polled::Ended(result) => Poll::Ready(self.end(result, leads)),

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use super::{
+    caller::Caller,
     flight::{Entries, Entry, Flight, Held, Link, Shard},
+    shard::Id,
     solo::Solo,
-    state::{State, WorkState},
+    state::State,
 };
 
 // ===== impl Entries =====
@@ -21,69 +23,68 @@ impl<K, V, C> Entries<K, V, C> {
         key: K,
         data: C,
     ) -> Link<K, V, C> {
-        let link = self.next(shard, hash);
-        self.link(&link, key, Held::Solo(Solo::new(data)));
-        link
+        let id = self.next(hash);
+        let solo = Solo {
+            work: None,
+            waker: None,
+            data,
+        };
+        self.link(id, key, Held::Solo(solo));
+        let shard = Arc::clone(shard);
+        Link { shard, id }
     }
 
     /// The solo flight, unless it has become whole.
     #[inline]
-    pub(super) fn solo(&mut self, link: &Link<K, V, C>) -> Option<&mut Solo<V, C>> {
-        match link.held_mut(self)? {
+    pub(super) fn solo(&mut self, id: Id) -> Option<&mut Solo<V, C>> {
+        match self.held_mut(id)? {
             Held::Solo(solo) => Some(solo),
             Held::Whole(_) => None,
         }
     }
 
-    /// As `unlink`, unless the flight has become whole.
+    /// As `remove`, unless the flight has become whole.
     #[inline]
-    pub(super) fn unlink_solo(&mut self, link: &Link<K, V, C>) -> Option<Entry<K, V, C>> {
-        self.solo(link)?;
-        self.unlink(link)
+    pub(super) fn remove_solo(&mut self, id: Id) -> Option<Entry<K, V, C>> {
+        self.solo(id)?;
+        self.remove(id)
     }
 
     /// Takes the flight that a solo one has become, for its leader (T5).
-    pub(super) fn take_whole(&mut self, link: &Link<K, V, C>) -> Arc<Flight<K, V, C>> {
-        match self.take_aside(link) {
+    pub(super) fn take_whole(&mut self, id: Id) -> Arc<Flight<K, V, C>> {
+        match self.take_aside(id) {
             Some(Held::Whole(flight)) => flight,
             _ => unreachable!("it is left aside for this leader"),
         }
     }
 
-    /// Whether the flight of this link is in the table.
-    #[cfg(feature = "redis")]
-    pub(super) fn is_linked(&mut self, link: &Link<K, V, C>) -> bool {
-        link.held_mut(self).is_some()
-    }
-}
-
-impl<K, V, C> Entries<K, V, C> {
-    /// The flight with this number. A solo one first becomes a [`Flight`], which is left aside for its leader (T5).
+    /// The flight of an entry, if it is in the table. A solo one first becomes a [`Flight`], which is left aside for its
+    /// leader (T5).
     pub(super) fn make_whole(
         &mut self,
         shard: &Arc<Shard<K, V, C>>,
-        hash: u64,
-        number: u64,
+        id: Id,
     ) -> Option<Arc<Flight<K, V, C>>> {
-        if let Held::Whole(flight) = self.held_mut(hash, number)? {
+        if let Held::Whole(flight) = self.held_mut(id)? {
             return Some(Arc::clone(flight));
         }
-        let (key, held) = self.remove(hash, number)?.into_parts();
+        let Entry { key, held, .. } = self.remove(id)?;
         let Held::Solo(solo) = held else {
             unreachable!("looked at just now");
         };
-        let work = solo.work.map_or(WorkState::Polling, WorkState::Idle);
-        let state = State::new(work, solo.waker);
-        let link = Link::new(shard, hash, number);
-        let flight = Arc::new(Flight::new(link, solo.data, state));
-        self.link(flight.link(), key, Held::Whole(Arc::clone(&flight)));
-        self.put_aside(flight.link(), Held::Whole(Arc::clone(&flight)));
+        let state = State::new(solo.work, solo.waker);
+        let shard = Arc::clone(shard);
+        let flight = Arc::new(Flight::new(Link { shard, id }, solo.data, state));
+        self.link(id, key, Held::Whole(Arc::clone(&flight)));
+        self.put_aside(id, Held::Whole(Arc::clone(&flight)));
         Some(flight)
     }
 
-    /// As `make_whole`, of the flight of this link.
-    pub(super) fn make_whole_of(&mut self, link: &Link<K, V, C>) -> Option<Arc<Flight<K, V, C>>> {
-        self.make_whole(&link.shard, link.hash(), link.number())
+    /// Joins the flight of an entry that was found under this lock (T2).
+    pub(super) fn join(&mut self, shard: &Arc<Shard<K, V, C>>, id: Id) -> Caller<K, V, C> {
+        let flight = self.make_whole(shard, id).expect("found under this lock");
+        flight.count_in();
+        Caller::follower(flight)
     }
 
     /// All flights, as `make_whole` gives them.
@@ -91,11 +92,8 @@ impl<K, V, C> Entries<K, V, C> {
         &mut self,
         shard: &Arc<Shard<K, V, C>>,
     ) -> Vec<Arc<Flight<K, V, C>>> {
-        let place = |entry: &Entry<K, V, C>| (entry.hash(), entry.number());
-        let places: Vec<_> = self.iter().map(place).collect();
-        let flights = places
-            .into_iter()
-            .filter_map(|(hash, number)| self.make_whole(shard, hash, number));
+        let ids: Vec<_> = self.iter().map(|entry| entry.id).collect();
+        let flights = ids.into_iter().filter_map(|id| self.make_whole(shard, id));
         flights.collect()
     }
 }

@@ -12,14 +12,13 @@
 //!
 //! # Invariants, cited as F1 to F9
 //!
-//! 1. The work is in one place: in the flight (`Idle`), in the hands of the one thread that makes or
-//!    polls it (`Polling`), or `Gone`. The thread that has taken it puts it back, ends the flight, or finds it `Gone` and
-//!    drops it.
+//! 1. The work is in one place: in the flight, or in the hands of the one thread that makes or polls it. That thread
+//!    puts it back, ends the flight, or finds the flight over and drops it.
 //! 2. A caller stores its waker under the same lock under which it last saw the flight open, before it polls the work
 //!    or returns `Pending`.
 //! 3. The thread that puts work back checks the driver under the same lock. If the driver has changed, it spawns or
 //!    wakes the new one, which may have found the work taken and parked.
-//! 4. `ending` is set once, under the lock under which the work becomes `Gone` and all wakers are taken. After that no
+//! 4. `ending` is set once, under the lock under which the flight is over and all wakers are taken. After that no
 //!    waker slot is taken or freed, and callers read `ending` without a lock.
 //! 5. The flight is unlinked from the table before `ending` is set (T1).
 //! 6. Under the lock nothing that belongs to the user is called, polled, cloned, dropped or woken: work, wakers, values
@@ -31,7 +30,7 @@
 //!    While the runtime is not known yet, a joiner outside Tokio leaves the work to the leader, until the leader is
 //!    polled or leaves.
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use super::{
     cancel::cancel,
@@ -39,29 +38,27 @@ use super::{
     runtime::Runtime,
     shard,
     solo::Solo,
-    state::{Driver, State, WorkState},
+    state::{Driver, State},
     wakers::{WakerSlot, Wakers},
     work::WorkResult,
 };
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, SetOnce};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering};
 
 /// See the [module docs](self). `C` is what code on top of the table, such as the HTTP layer, keeps in the flight.
 // In this order: at the end every caller reads `ending` and then lowers the reference count in front of it. With the
 // state in between, these would not share a cache line.
 #[repr(C)]
 pub(crate) struct Flight<K, V, C> {
-    link: Link<K, V, C>,
+    pub(super) link: Link<K, V, C>,
     /// Raised under the shard's lock (T2).
     callers: AtomicUsize,
     /// Whether a second caller has ever joined. Written under the shard's lock.
     shared: AtomicBool,
-    /// Whether the flight outlives its callers while a task can drive it. Set by one of them.
-    kept: AtomicBool,
     /// Whether `FlightState::driver` is a task: a copy that a joiner can read without a lock. If the task has just
     /// gone, the joiner finds out when it is polled.
     has_task: AtomicBool,
     state: Mutex<FlightState<K, V, C>>,
-    ending: SetOnce<Ending<V>>,
+    pub(super) ending: OnceLock<Ending<V>>,
     pub(crate) data: C,
 }
 
@@ -103,16 +100,11 @@ impl<K, V, C> Flight<K, V, C> {
             link,
             callers: AtomicUsize::new(1),
             shared: AtomicBool::new(false),
-            kept: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
-            ending: SetOnce::new(),
+            ending: OnceLock::new(),
             state: Mutex::new(state),
             data,
         }
-    }
-
-    pub(super) fn link(&self) -> &Link<K, V, C> {
-        &self.link
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, FlightState<K, V, C>> {
@@ -140,14 +132,6 @@ impl<K, V, C> Flight<K, V, C> {
             .store(driver == Driver::Task, Ordering::Release);
     }
 
-    pub(super) fn ending(&self) -> Option<&Ending<V>> {
-        self.ending.get()
-    }
-
-    pub(super) fn into_ending(self) -> Option<Ending<V>> {
-        self.ending.into_inner()
-    }
-
     /// Counts a caller in. Only under the shard's lock, while the flight is linked there (T2).
     pub(super) fn count_in(&self) {
         // In this order: a thread that sees the second caller also sees that they share.
@@ -155,29 +139,16 @@ impl<K, V, C> Flight<K, V, C> {
         self.callers.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn set_keeper(&self, keeper: Keeper<K, V, C>) {
-        let keeper = Box::new(keeper);
-        // Dropped after the lock.
-        let _old = self.state().keeper.replace(keeper);
-        self.kept.store(true, Ordering::Release);
-    }
-
     /// Lets nobody join any more; callers that have joined go on. Returns whether the flight was linked.
     pub(crate) fn detach(&self) -> bool {
         self.link.unlink().is_some()
-    }
-
-    /// Detaches if `agreed`, called while nobody can join, returns `true`. Returns whether it was detached.
-    #[cfg(feature = "redis")]
-    pub(super) fn detach_if(&self, agreed: impl FnOnce() -> bool) -> bool {
-        self.link.unlink_if(agreed).is_ok()
     }
 
     /// As `detach`. The flight then ends when its last caller leaves, or now if there is none, even if it was kept.
     #[cfg(any(feature = "http", loom))]
     pub(crate) fn release(self: &Arc<Self>) {
         let unlinked = self.link.unlink_if(|| {
-            self.kept.store(false, Ordering::Release);
+            self.state().kept = false;
             true
         });
         drop(unlinked);
@@ -193,7 +164,7 @@ impl<K, V, C> Flight<K, V, C> {
     /// Whether the work has ended or was cancelled.
     #[cfg(feature = "http")]
     pub(crate) fn is_over(&self) -> bool {
-        self.state().is_over()
+        self.state().is_over
     }
 
     // ===== ending =====
@@ -204,39 +175,33 @@ impl<K, V, C> Flight<K, V, C> {
     /// What is only for the leader waits here, or is returned if the leader itself polled the work.
     pub(super) fn end(&self, result: WorkResult<V>, by_leader: bool) -> Option<WorkResult<V>> {
         let unlinked = self.link.unlink();
-        let (ending, own) = match result {
+        let (ending, mut own) = match result {
             Ok(value) if self.is_shared() => (Ending::Value(value), None),
             // Nobody else is in the flight, or can join it.
             Ok(value) if by_leader => return Some(Ok(value)),
             Ok(value) => (Ending::Unshared, Some(Ok(value))),
             Err(payload) => (Ending::Panicked(Message::of(&payload)), Some(Err(payload))),
         };
-        let (waits, returned) = match by_leader {
-            true => (None, own),
-            false => (own, None),
-        };
-        self.publish(ending, waits);
-        drop(unlinked);
-        returned
-    }
-
-    fn publish(&self, ending: Ending<V>, own: Option<WorkResult<V>>) {
-        let (wakers, unclaimed) = {
+        let wakers = {
             let mut state = self.state();
-            state.work = WorkState::Gone;
+            state.is_over = true;
             let set = self.ending.set(ending);
             debug_assert!(set.is_ok(), "a flight ends once");
-            let unclaimed = match state.leader_left {
-                true => own,
-                false => mem::replace(&mut state.for_leader, own),
-            };
+            if !by_leader && !state.leader_left {
+                state.for_leader = own.take();
+            }
             let mut wakers = state.slots.close();
             // The task may have found the work taken and parked.
             wakers.push(state.task.take());
-            (wakers, unclaimed)
+            wakers
         };
         wakers.wake();
-        drop_quietly(unclaimed);
+        if !by_leader {
+            // The leader has left.
+            drop_quietly(own.take());
+        }
+        drop(unlinked);
+        own
     }
 
     /// Takes what is only for the leader.
@@ -272,10 +237,8 @@ impl<K, V, C> Flight<K, V, C> {
 
     /// Whether the flight is kept, and a task drives it or can (F8).
     fn goes_on(&self) -> bool {
-        self.kept.load(Ordering::Acquire) && {
-            let state = self.state();
-            state.driver == Driver::Task || state.keeper.is_some()
-        }
+        let state = self.state();
+        state.kept && (state.driver == Driver::Task || state.keeper.is_some())
     }
 
     /// Lets a task drive a kept flight after its driving leader has left.
@@ -309,36 +272,33 @@ impl<K, V, C> Flight<K, V, C> {
         let (work, task) = {
             let mut state = self.state();
             // The thread that polls the work drops it as soon as that poll returns (F1).
-            (
-                mem::replace(&mut state.work, WorkState::Gone),
-                state.task.take(),
-            )
+            state.is_over = true;
+            (state.work.take(), state.task.take())
         };
         if let Some(task) = task {
             task.wake();
         }
         drop(unlinked);
-        if let WorkState::Idle(work) = work {
+        if let Some(work) = work {
             cancel(work);
         }
     }
 
-    #[cfg(feature = "http")]
-    pub(super) fn take_waker(&self, slot: &WakerSlot) -> Option<Waker> {
-        self.state().slots.take(slot)
-    }
-
     /// Frees the waker slot of a caller that leaves. Returns what to drop outside the lock: its waker, and those of
     /// callers that waited for the leader's first poll (F9).
-    pub(super) fn free(&self, slot: &WakerSlot) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
+    pub(super) fn free(
+        &self,
+        slot: &mut WakerSlot,
+    ) -> (Option<Waker>, Option<WorkResult<V>>, Wakers) {
         let mut state = self.state();
         let waker = state.slots.free(slot);
         if !matches!(slot, WakerSlot::Leader { .. }) {
             return (waker, None, Wakers::default());
         }
-        let wakers = match state.driver {
-            Driver::Callers if state.must_be_polled_by_leader() => state.slots.take_all(),
-            _ => Wakers::default(),
+        let unheard = state.driver == Driver::Callers && state.must_be_polled_by_leader();
+        let wakers = match unheard {
+            true => state.slots.take_all(),
+            false => Wakers::default(),
         };
         state.leader_left = true;
         (waker, state.for_leader.take(), wakers)

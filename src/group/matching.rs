@@ -4,19 +4,13 @@
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
-#[cfg(any(feature = "http", feature = "redis"))]
+#[cfg(feature = "http")]
 use std::sync::Arc;
 
-#[cfg(any(feature = "http", feature = "redis"))]
-use super::flight::Flight;
 #[cfg(feature = "http")]
-use super::flight::Shard;
+use super::flight::{Flight, Shard};
 use super::{
-    caller::Caller,
-    flight::Entry,
-    panic::drop_quietly,
-    solo_leader::SoloLeader,
-    table::{Admission, Table},
+    caller::Caller, flight::Entry, panic::drop_quietly, solo_leader::SoloLeader, table::Table,
 };
 
 /// How a caller judges a flight that it finds.
@@ -42,11 +36,17 @@ pub(crate) trait Matcher<K, V, C> {
     fn lead(&mut self) -> (K, C);
 }
 
-pub(crate) type MatchAdmission<K, V, C, J> =
-    Admission<SoloLeader<K, V, C>, (Caller<K, V, C>, J), ()>;
+/// How a caller gets into a flight.
+pub(crate) enum Admission<K, V, C, J> {
+    /// It leads a new one, [solo](super::solo) until somebody joins, and must start the work.
+    Leads(SoloLeader<K, V, C>),
+    /// It has joined one, and must [promote](Caller::promote) it.
+    Follows(Caller<K, V, C>, J),
+    Refused,
+}
 
 /// A matcher that brings what a new flight needs, and compares it.
-#[cfg(any(feature = "redis", loom, test))]
+#[cfg(any(test, loom))]
 struct Offer<K, C, F> {
     new: Option<(K, C)>,
     judge: F,
@@ -54,7 +54,7 @@ struct Offer<K, C, F> {
 
 // ===== impl Offer =====
 
-#[cfg(any(feature = "redis", loom, test))]
+#[cfg(any(test, loom))]
 impl<K, V, C, F, J> Matcher<K, V, C> for Offer<K, C, F>
 where
     F: FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
@@ -71,21 +71,21 @@ where
     }
 }
 
-#[cfg(any(feature = "redis", loom, test))]
+#[cfg(any(test, loom))]
 const OFFERED: &str = "a caller leads once";
 
 // ===== impl Table =====
 
 impl<K, V, C> Table<K, V, C> {
     /// Joins the first flight that `judge` accepts, or leads a new one with `data`, at the first of the `positions`.
-    #[cfg(any(feature = "redis", loom, test))]
+    #[cfg(any(test, loom))]
     pub(super) fn enter<J>(
         &self,
         positions: &[u64],
         key: K,
         data: C,
         judge: impl FnMut(&K, &C, &Entry<K, V, C>) -> Match<J>,
-    ) -> MatchAdmission<K, V, C, J> {
+    ) -> Admission<K, V, C, J> {
         let new = Some((key, data));
         let mut offer = Offer { new, judge };
         let entered = self.enter_by(positions, &mut offer);
@@ -99,7 +99,7 @@ impl<K, V, C> Table<K, V, C> {
         &self,
         positions: &[u64],
         matcher: &mut T,
-    ) -> MatchAdmission<K, V, C, T::Joined>
+    ) -> Admission<K, V, C, T::Joined>
     where
         T: Matcher<K, V, C>,
     {
@@ -107,49 +107,44 @@ impl<K, V, C> Table<K, V, C> {
         // Declared before the lock, so dropped after it (T4).
         let mut detached = Vec::new();
         let mut stale = Vec::new();
-        let mut refused = None;
-        let mut joined = None;
+        let mut found = None;
         let mut entries = shard.lock();
         for &position in positions {
             entries.find(position, |entry| match matcher.examine(entry) {
                 Match::Pass => false,
                 Match::Join(join) => {
-                    joined = Some((position, entry.number(), join));
+                    found = Some((entry.id, Some(join)));
                     true
                 }
                 Match::Detach => {
-                    stale.push((position, entry.number()));
+                    stale.push(entry.id);
                     false
                 }
                 Match::Refuse => {
-                    refused = Some((position, entry.number()));
+                    found = Some((entry.id, None));
                     true
                 }
             });
-            if refused.is_some() || joined.is_some() {
+            if found.is_some() {
                 break;
             }
         }
-        if let Some((position, number)) = refused {
+        if let Some((id, None)) = found {
             // Who is refused may have left something with the flight all the same, for which that is to answer.
-            entries.make_whole(shard, position, number);
-            drop(entries);
-            return Admission::Refused(());
+            entries.make_whole(shard, id);
+            return Admission::Refused;
         }
-        for (position, number) in stale {
+        for id in stale {
             // Before the entry goes, so that its leader finds the flight aside (T5).
-            entries.make_whole(shard, position, number);
-            detached.push(entries.remove(position, number));
+            entries.make_whole(shard, id);
+            detached.push(entries.remove(id));
         }
-        if let Some((position, number, join)) = joined {
-            let flight = entries.make_whole(shard, position, number);
-            let flight = flight.expect("found under this lock");
-            flight.count_in();
-            let caller = Caller::follower(flight);
+        if let Some((id, Some(join))) = found {
+            let caller = entries.join(shard, id);
             drop(entries);
             // Dropping a key is user code. Its panic would leave a caller that only the flight knows.
             drop_quietly(detached);
-            return Admission::Follows((caller, join));
+            return Admission::Follows(caller, join);
         }
         let (key, data) = matcher.lead();
         let link = entries.link_solo(shard, positions[0], key, data);
@@ -157,43 +152,6 @@ impl<K, V, C> Table<K, V, C> {
         let leader = SoloLeader::new(link);
         drop_quietly(detached);
         Admission::Leads(leader)
-    }
-}
-
-#[cfg(feature = "redis")]
-impl<K, V, C> Table<K, V, C> {
-    /// Joins the first flight that `matches`, which runs under the lock, if there is one.
-    pub(super) fn join(
-        &self,
-        hash: u64,
-        mut matches: impl FnMut(&K, &C) -> bool,
-    ) -> Option<Caller<K, V, C>> {
-        let shard = self.shard(hash);
-        let mut entries = shard.lock();
-        let number = entries
-            .find(hash, |entry| matches(entry.key(), entry.data()))?
-            .number();
-        let flight = entries.make_whole(shard, hash, number)?;
-        flight.count_in();
-        Some(Caller::follower(flight))
-    }
-}
-
-#[cfg(feature = "redis")]
-impl<K, V, C> Flight<K, V, C> {
-    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
-    /// may join.
-    pub(crate) fn join_if<E>(
-        self: &Arc<Self>,
-        agreed: impl FnOnce(&Self) -> Result<(), E>,
-    ) -> Result<Caller<K, V, C>, Option<E>> {
-        let mut entries = self.link().shard.lock();
-        if !entries.is_linked(self.link()) {
-            return Err(None);
-        }
-        agreed(self)?;
-        self.count_in();
-        Ok(Caller::follower(Arc::clone(self)))
     }
 }
 
@@ -212,10 +170,10 @@ impl<K, V, C> Table<K, V, C> {
     pub(crate) fn at(&self, position: u64) -> Vec<Arc<Flight<K, V, C>>> {
         let shard = self.shard(position);
         let mut entries = shard.lock();
-        let numbers: Vec<_> = entries.with_hash(position).map(Entry::number).collect();
-        let flights = numbers
+        let ids: Vec<_> = entries.with_hash(position).map(|entry| entry.id).collect();
+        let flights = ids
             .into_iter()
-            .filter_map(|number| entries.make_whole(shard, position, number));
+            .filter_map(|id| entries.make_whole(shard, id));
         flights.collect()
     }
 
@@ -278,7 +236,7 @@ mod tests {
         key: K,
         data: C,
         of_it: Match,
-    ) -> MatchAdmission<K, (), C, ()> {
+    ) -> Admission<K, (), C, ()> {
         table.enter(&[0], key, data, makes(of_it))
     }
 
@@ -407,7 +365,7 @@ mod tests {
             }
         };
         let refused = table.enter(&[0], 3, (), refuse_second);
-        assert!(matches!(refused, Admission::Refused(())));
+        assert!(matches!(refused, Admission::Refused));
         assert_eq!((seen, table.len()), (2, 3));
         drop(flights);
         assert_eq!(table.len(), 0);

@@ -39,9 +39,9 @@ mod codec;
 mod drive;
 mod entries;
 mod flight;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
 mod loom;
-#[cfg(any(feature = "http", feature = "redis", loom))]
+#[cfg(any(feature = "http", loom))]
 mod matching;
 mod name;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
@@ -70,6 +70,8 @@ mod work;
 
 #[cfg(feature = "redis")]
 pub use self::codec::Codec;
+#[cfg(loom)]
+pub(crate) use self::loom::OnceLock;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
@@ -80,11 +82,11 @@ pub(crate) use self::report::{Span, report};
 pub(crate) use self::{
     caller::Caller,
     flight::{Entry, Flight},
-    matching::{Match, MatchAdmission, Matcher},
+    matching::{Admission, Match, Matcher},
     name::Name,
     runtime::Runtime,
     solo_leader::SoloLeader,
-    table::{Admission, Table},
+    table::Table,
     wakers::Wakers,
     work::{Drive, Polled, PolledBy, Work},
 };

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
@@ -10,29 +11,25 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// A panic's message: its payload has one owner, the leader.
 #[derive(Clone)]
-pub(super) enum Message {
-    Literal(&'static str),
-    Text(String),
-}
+pub(super) struct Message(Cow<'static, str>);
 
 // ===== impl Message =====
 
 impl Message {
     pub(super) fn of(payload: &Payload) -> Self {
-        if let Some(text) = payload.downcast_ref::<&'static str>() {
-            Self::Literal(text)
-        } else if let Some(text) = payload.downcast_ref::<String>() {
-            Self::Text(text.clone())
-        } else {
-            Self::Literal("the work of a coalesced call panicked with a payload that is no text")
-        }
+        const NO_TEXT: &str =
+            "the work of a coalesced call panicked with a payload that is no text";
+        Self(match payload.downcast_ref::<String>() {
+            Some(text) => Cow::Owned(text.clone()),
+            None => Cow::Borrowed(payload.downcast_ref().copied().unwrap_or(NO_TEXT)),
+        })
     }
 
     /// Panics with this message. The panic hook has reported the original and does not run again.
     pub(super) fn resume(self) -> ! {
-        match self {
-            Self::Literal(text) => resume_unwind(Box::new(text)),
-            Self::Text(text) => resume_unwind(Box::new(text)),
+        match self.0 {
+            Cow::Borrowed(text) => resume_unwind(Box::new(text)),
+            Cow::Owned(text) => resume_unwind(Box::new(text)),
         }
     }
 }

@@ -16,11 +16,11 @@ use super::{
     across::{Across, Crossing, Data},
     caller::Caller,
     codec::Codec,
-    flight::{Entry, Flight},
-    matching::Match,
+    flight::Flight,
     panic::drop_quietly,
     runtime::Runtime,
-    table::{Admission, Table},
+    table::Table,
+    work::Work,
 };
 use crate::{
     replicas::{
@@ -119,41 +119,29 @@ where
     {
         let number = self.client.number();
         let hash = self.table.hash(&key);
-        let found = self.table.join(hash, |other, crossing| {
-            *other == key && crossing.lock().joined_by(number)
-        });
-        let caller = match found {
+        let joins = |crossing: &Data<V>| crossing.lock().joined_by(number);
+        let caller = match self.table.join(hash, &key, joins) {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
                 let name = self.client.key(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Mutex::new(Crossing::new(number)));
-                let matcher = |key: &K, _: &Data<V>, entry: &Entry<K, V, Data<V>>| match entry.key()
-                    == key
-                    && entry.data().lock().joined_by(number)
-                {
-                    true => Match::Join(()),
-                    false => Match::Pass,
-                };
-                let entered = self.table.enter(&[hash], key, crossing, matcher);
-                match entered {
-                    Admission::Leads(mut leader) => {
+                match self.table.enter_key(hash, key, crossing, joins) {
+                    Ok(mut leader) => {
                         let mut caller = leader.make_whole();
                         self.lead(&mut caller, name, target, work);
                         caller
                     }
-                    Admission::Follows((caller, ())) => self.follow(caller, number, work, joined),
-                    Admission::Refused(..) => unreachable!("it refuses nobody"),
+                    Err(caller) => self.follow(caller, number, work, joined),
                 }
             }
         };
-        match kept_on {
-            Some(runtime) => {
-                caller.keep_on(runtime.clone());
-                caller.promote_on(&runtime);
-            }
-            None if caller.leads() => {}
-            None => caller.promote(),
+        let is_shared = !caller.leads() || kept_on.is_some();
+        if let Some(runtime) = kept_on {
+            caller.keep_on(runtime);
+        }
+        if is_shared {
+            caller.promote();
         }
         Across::new(caller, number)
     }
@@ -189,7 +177,7 @@ where
         let flight = Arc::downgrade(caller.flight());
         let crossing = Arc::clone(&caller.flight().data);
         let codec = Arc::clone(&self.codec);
-        caller.start(|| {
+        let work = Work::make(|| {
             let work = work();
             let seen = Arc::new(Seen(Weak::clone(&flight)));
             let asked = crossing.lock().asked;
@@ -200,6 +188,7 @@ where
             });
             cross(work, contest, crossing, flight, codec)
         });
+        caller.hand_in(work);
     }
 }
 
@@ -222,7 +211,10 @@ where
             break;
         };
         let flight = flight.upgrade().expect("a flight outlives its work");
-        let is_for_all = flight.detach_if(|| crossing.lock().asked <= covered);
+        let is_for_all = flight
+            .link
+            .unlink_if(|| crossing.lock().asked <= covered)
+            .is_ok();
         let value = Arc::new(value);
         let old = crossing.lock().value.replace((Arc::clone(&value), covered));
         drop_quietly(old);

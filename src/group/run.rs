@@ -49,28 +49,22 @@ where
     type Output = Outcome<V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let handed = match &mut self.part {
-            Part::Solo(leader) => match ready!(leader.poll(cx)) {
+        if let Part::Solo(leader) = &mut self.part {
+            match ready!(leader.poll(cx)) {
                 Ok(value) => return Poll::Ready(Outcome::alone(value)),
-                Err((caller, polled)) => {
-                    // First of all, so that a later panic finds the caller in its place.
-                    self.part = Part::Caller(caller);
-                    polled
-                }
-            },
-            Part::Caller(_) => None,
-            #[cfg(feature = "redis")]
-            Part::Across(across) => return across.poll(cx),
-        };
-        let Part::Caller(caller) = &mut self.part else {
-            unreachable!("a solo leader is ready with a value or a caller")
-        };
-        if let Some(value) = handed.and_then(|polled| caller.hand_in(polled)) {
-            return Poll::Ready(Outcome::alone(value));
+                Err(caller) => self.part = Part::Caller(caller),
+            }
         }
-        let led = caller.leads();
-        let ended = ready!(caller.poll(cx));
-        Poll::Ready(ended.into_outcome(led))
+        match &mut self.part {
+            Part::Solo(_) => unreachable!("it is ready with a value or a caller"),
+            Part::Caller(caller) => {
+                let led = caller.leads();
+                let ended = ready!(caller.poll(cx));
+                Poll::Ready(ended.into_outcome(led))
+            }
+            #[cfg(feature = "redis")]
+            Part::Across(across) => across.poll(cx),
+        }
     }
 }
 

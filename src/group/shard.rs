@@ -2,7 +2,7 @@
 //!
 //! The invariants cited here are those of [`table`](super::table).
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use hashbrown::HashTable;
 
@@ -23,33 +23,31 @@ pub(crate) struct Shard<K, T> {
 pub(super) struct Entries<K, T> {
     first: Option<Entry<K, T>>,
     rest: HashTable<Entry<K, T>>,
-    aside: AsideTable<T>,
+    /// What is left for the holder of a number, even after its entry has gone. Boxed, so that lock and first entry fit
+    /// into a cache line or two.
+    aside: Option<Box<BTreeMap<u64, T>>>,
     /// The number of the next entry.
     next: u64,
 }
 
 pub(crate) struct Entry<K, T> {
-    hash: u64,
-    /// Unique in this shard, forever (T3).
-    number: u64,
-    key: K,
+    pub(super) id: Id,
+    pub(super) key: K,
     pub(super) held: T,
 }
 
-/// What is left for the holder of a number, even after its entry has gone. Boxed, so that lock and first entry fit into
-/// a cache line or two.
-type AsideTable<T> = Option<Box<HashTable<Aside<T>>>>;
-
-struct Aside<T> {
+/// Identifies an entry of a shard.
+#[derive(Clone, Copy)]
+pub(super) struct Id {
+    hash: u64,
+    /// Unique in this shard, forever (T3).
     number: u64,
-    held: T,
 }
 
 /// Where an entry is linked, or was.
 pub(super) struct Link<K, T> {
     pub(super) shard: Arc<Shard<K, T>>,
-    hash: u64,
-    number: u64,
+    pub(super) id: Id,
 }
 
 // ===== impl Shard =====
@@ -74,30 +72,9 @@ impl<K, T> Shard<K, T> {
 // ===== impl Link =====
 
 impl<K, T> Link<K, T> {
-    pub(super) fn new(shard: &Arc<Shard<K, T>>, hash: u64, number: u64) -> Self {
-        Self {
-            shard: Arc::clone(shard),
-            hash,
-            number,
-        }
-    }
-
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// What the entry holds, if it is in the table.
-    pub(super) fn held_mut<'a>(&self, entries: &'a mut Entries<K, T>) -> Option<&'a mut T> {
-        entries.held_mut(self.hash, self.number)
-    }
-
     /// Takes the entry out of the table, if it is there (T3). Drop the result outside any lock (T4).
     pub(super) fn unlink(&self) -> Option<Entry<K, T>> {
-        self.shard.lock().unlink(self)
+        self.shard.lock().remove(self.id)
     }
 
     /// As `unlink`, where `agreed`, which is asked under the shard's lock, says yes; else `Err`.
@@ -107,7 +84,7 @@ impl<K, T> Link<K, T> {
     ) -> Result<Option<Entry<K, T>>, ()> {
         let mut entries = self.shard.lock();
         match agreed() {
-            true => Ok(entries.unlink(self)),
+            true => Ok(entries.remove(self.id)),
             false => Err(()),
         }
     }
@@ -121,7 +98,7 @@ impl<K, T> Entries<K, T> {
         hash: u64,
         mut matches: impl FnMut(&Entry<K, T>) -> bool,
     ) -> Option<&Entry<K, T>> {
-        let mut matches = |entry: &Entry<K, T>| entry.hash == hash && matches(entry);
+        let mut matches = |entry: &Entry<K, T>| entry.id.hash == hash && matches(entry);
         match &self.first {
             Some(first) if matches(first) => Some(first),
             _ if self.rest.is_empty() => None,
@@ -129,84 +106,66 @@ impl<K, T> Entries<K, T> {
         }
     }
 
-    /// What the entry with this number holds, if it is in the table.
+    /// What the entry holds, if it is in the table.
     #[inline]
-    pub(super) fn held_mut(&mut self, hash: u64, number: u64) -> Option<&mut T> {
+    pub(super) fn held_mut(&mut self, id: Id) -> Option<&mut T> {
         let entry = match &mut self.first {
-            Some(first) if first.number == number => first,
+            Some(first) if first.id.number == id.number => first,
             _ if self.rest.is_empty() => return None,
-            _ => self.rest.find_mut(hash, |entry| entry.number == number)?,
+            _ => {
+                let is_it = |entry: &Entry<K, T>| entry.id.number == id.number;
+                self.rest.find_mut(id.hash, is_it)?
+            }
         };
         Some(&mut entry.held)
     }
 
-    /// The link of the next entry.
-    pub(super) fn next(&mut self, shard: &Arc<Shard<K, T>>, hash: u64) -> Link<K, T> {
+    /// The next entry.
+    pub(super) fn next(&mut self, hash: u64) -> Id {
         let number = self.next;
         self.next += 1;
-        Link::new(shard, hash, number)
+        Id { hash, number }
     }
 
     #[inline]
-    pub(super) fn link(&mut self, link: &Link<K, T>, key: K, held: T) {
-        let entry = Entry {
-            hash: link.hash,
-            number: link.number,
-            key,
-            held,
-        };
+    pub(super) fn link(&mut self, id: Id, key: K, held: T) {
+        let entry = Entry { id, key, held };
         if self.first.is_none() {
             self.first = Some(entry);
         } else {
             self.rest
-                .insert_unique(link.hash, entry, |entry| entry.hash);
+                .insert_unique(id.hash, entry, |entry| entry.id.hash);
         }
-    }
-
-    #[inline]
-    pub(super) fn unlink(&mut self, link: &Link<K, T>) -> Option<Entry<K, T>> {
-        self.remove(link.hash, link.number)
     }
 
     /// Takes an entry out, if it is in the table (T3). Drop it outside the lock (T4).
     #[inline]
-    pub(super) fn remove(&mut self, hash: u64, number: u64) -> Option<Entry<K, T>> {
+    pub(super) fn remove(&mut self, id: Id) -> Option<Entry<K, T>> {
         match &self.first {
-            Some(first) if first.number == number => self.first.take(),
+            Some(first) if first.id.number == id.number => self.first.take(),
             _ if self.rest.is_empty() => None,
-            _ => self.remove_from_rest(hash, number),
+            _ => self.remove_from_rest(id),
         }
     }
 
     #[inline(never)]
-    fn remove_from_rest(&mut self, hash: u64, number: u64) -> Option<Entry<K, T>> {
-        let found = self.rest.find_entry(hash, |entry| entry.number == number);
-        let entry = found.ok()?.remove().0;
+    fn remove_from_rest(&mut self, id: Id) -> Option<Entry<K, T>> {
+        let is_it = |entry: &Entry<K, T>| entry.id.number == id.number;
+        let entry = self.rest.find_entry(id.hash, is_it).ok()?.remove().0;
         if self.rest.is_empty() && self.rest.capacity() > KEPT_CAPACITY {
             self.rest = HashTable::new();
         }
         Some(entry)
     }
 
-    /// Leaves something aside for the holder of this link.
-    pub(super) fn put_aside(&mut self, link: &Link<K, T>, held: T) {
-        let left = Aside {
-            number: link.number,
-            held,
-        };
-        self.aside
-            .get_or_insert_default()
-            .insert_unique(spread(left.number), left, |left| spread(left.number));
+    /// Leaves something aside for the holder of this entry's link.
+    pub(super) fn put_aside(&mut self, id: Id, held: T) {
+        let aside = self.aside.get_or_insert_default();
+        aside.insert(id.number, held);
     }
 
-    pub(super) fn take_aside(&mut self, link: &Link<K, T>) -> Option<T> {
-        let aside = self.aside.as_mut()?;
-        let found = aside.find_entry(spread(link.number), |aside| aside.number == link.number);
-        let held = found.ok()?.remove().0.held;
-        if aside.is_empty() && aside.capacity() > KEPT_CAPACITY {
-            self.aside = None;
-        }
-        Some(held)
+    pub(super) fn take_aside(&mut self, id: Id) -> Option<T> {
+        self.aside.as_mut()?.remove(&id.number)
     }
 
     /// Takes all entries out.
@@ -222,35 +181,10 @@ impl<K, T> Entries<K, T> {
     #[cfg(feature = "http")]
     pub(super) fn with_hash(&self, hash: u64) -> impl Iterator<Item = &Entry<K, T>> {
         let all = self.first.iter().chain(self.rest.iter_hash(hash));
-        all.filter(move |entry| entry.hash == hash)
+        all.filter(move |entry| entry.id.hash == hash)
     }
 
     pub(super) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
-    }
-}
-
-/// Numbers are consecutive, and hash tables use the highest bits too.
-fn spread(number: u64) -> u64 {
-    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-// ===== impl Entry =====
-
-impl<K, T> Entry<K, T> {
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(crate) fn key(&self) -> &K {
-        &self.key
-    }
-
-    pub(super) fn into_parts(self) -> (K, T) {
-        (self.key, self.held)
     }
 }

@@ -12,7 +12,7 @@ use super::{
     name::Name,
     run::{Part, Run},
     runtime::Runtime,
-    table::{Admission, Table},
+    table::Table,
     value::ShareValue,
 };
 #[cfg(feature = "redis")]
@@ -372,35 +372,23 @@ where
             return Run::new(Part::Across(Box::new(across)));
         }
         let hash = self.shared.table.hash(&key);
-        let caller = match self.shared.table.enter_key(hash, key) {
-            Admission::Leads(mut leader) if kept_on.is_none() => {
-                return Run::new(match leader.start(work) {
-                    None => Part::Solo(leader),
-                    Some((mut caller, polled)) => {
-                        polled.and_then(|polled| caller.hand_in(polled));
-                        Part::Caller(caller)
-                    }
-                });
-            }
-            Admission::Leads(mut leader) => {
-                let mut caller = leader.make_whole();
-                caller.start(work);
-                caller
-            }
-            Admission::Follows(caller) => {
+        let caller = match self.shared.table.enter_key(hash, key, (), |()| ()) {
+            Ok(mut leader) => match leader.start(work) {
+                Ok(()) if kept_on.is_none() => return Run::new(Part::Solo(leader)),
+                Ok(()) => leader.make_whole(),
+                Err(caller) => caller,
+            },
+            Err(caller) => {
                 // Not at the end of this function: if its drop panicked there, the caller would leak.
                 drop(work);
                 joined();
                 caller
             }
         };
-        match kept_on {
-            Some(runtime) => {
-                caller.keep_on(runtime.clone());
-                caller.promote_on(&runtime);
-            }
-            None => caller.promote(),
+        if let Some(runtime) = kept_on {
+            caller.keep_on(runtime);
         }
+        caller.promote();
         Run::new(Part::Caller(caller))
     }
 }

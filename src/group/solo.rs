@@ -15,15 +15,3 @@ pub(crate) struct Solo<V, C> {
     pub(super) waker: Option<Waker>,
     pub(crate) data: C,
 }
-
-// ===== impl Solo =====
-
-impl<V, C> Solo<V, C> {
-    pub(super) fn new(data: C) -> Self {
-        Self {
-            work: None,
-            waker: None,
-            data,
-        }
-    }
-}

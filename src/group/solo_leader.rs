@@ -21,10 +21,6 @@ pub(crate) struct SoloLeader<K, V, C> {
     link: Option<Link<K, V, C>>,
 }
 
-/// What the leader becomes when its flight is no longer solo: one of the callers, to be polled instead once it has
-/// [handed in](Caller::hand_in) its work.
-pub(crate) type Became<K, V, C> = (Caller<K, V, C>, Option<Polled<V>>);
-
 /// Work to be polled, and the waker to put back with it, unless that is in the flight already.
 pub(crate) type Taken<'a, V> = (Work<V>, Option<&'a Waker>);
 
@@ -40,10 +36,10 @@ impl<K, V, C> SoloLeader<K, V, C> {
     fn with<T>(&mut self, then: impl FnOnce(&mut Solo<V, C>) -> T) -> Result<T, Caller<K, V, C>> {
         let link = self.link.as_ref().expect("polled after completion");
         let mut entries = link.shard.lock();
-        match entries.solo(link) {
+        match entries.solo(link.id) {
             Some(solo) => Ok(then(solo)),
             None => {
-                let flight = entries.take_whole(link);
+                let flight = entries.take_whole(link.id);
                 drop(entries);
                 self.link = None;
                 Err(Caller::leader(flight))
@@ -57,14 +53,12 @@ impl<K, V, C> SoloLeader<K, V, C> {
     pub(crate) fn end(&mut self, last: impl FnOnce(&C)) -> Result<(), Caller<K, V, C>> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
-        if let Some(entry) = entries.unlink_solo(&link) {
-            drop(entries);
-            last(entry.data());
-            return Ok(());
-        }
-        let flight = entries.take_whole(&link);
+        let Some(entry) = entries.remove_solo(link.id) else {
+            return Err(Caller::leader(entries.take_whole(link.id)));
+        };
         drop(entries);
-        Err(Caller::leader(flight))
+        last(entry.data());
+        Ok(())
     }
 
     /// Makes the flight whole, of which the leader becomes a caller.
@@ -72,10 +66,8 @@ impl<K, V, C> SoloLeader<K, V, C> {
         let link = self.link.take().expect("polled after completion");
         let mut entries = link.shard.lock();
         // `None` where it is whole, and was detached.
-        let _flight = entries.make_whole_of(&link);
-        let flight = entries.take_whole(&link);
-        drop(entries);
-        Caller::leader(flight)
+        let _flight = entries.make_whole(&link.shard, link.id);
+        Caller::leader(entries.take_whole(link.id))
     }
 
     /// The flight has ended.
@@ -90,40 +82,35 @@ where
     V: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Calls `work`, and puts what it returns into the flight. Returns what the leader has become, if it has.
+    /// Calls `work`, and puts what it returns into the flight. `Err`: the caller that the leader has become.
     ///
     /// # Panics
     ///
-    /// If `work` does, and the flight is still solo.
-    pub(super) fn start<F, D>(&mut self, work: F) -> Option<Became<K, V, C>>
+    /// If `work` does.
+    pub(super) fn start<F, D>(&mut self, work: F) -> Result<(), Caller<K, V, C>>
     where
         F: FnOnce() -> D,
         D: Drive<Output = V> + 'static,
     {
-        let became = match Work::make(work) {
+        match Work::make(work) {
             Polled::Pending(work) => self.put_back(work, None),
             Polled::Ended(result) => self.end_with(result).map(drop),
-        };
-        became.err()
+        }
     }
 
-    /// Polls the work. Ready with its value, or with what the leader has become.
+    /// Polls the work. Ready with its value, or with the caller that the leader has become, to be polled instead.
     ///
     /// # Panics
     ///
     /// If the work did.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Became<K, V, C>>> {
-        let (work, waker) = match self.take_work(cx) {
-            Ok(taken) => taken,
-            Err(caller) => return Poll::Ready(Err((caller, None))),
-        };
-        match work.poll(cx, PolledBy::Solo(&mut ())) {
-            Polled::Ended(result) => Poll::Ready(self.end_with(result)),
-            Polled::Pending(work) => match self.put_back(work, waker) {
-                Ok(()) => Poll::Pending,
-                Err(became) => Poll::Ready(Err(became)),
-            },
-        }
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Caller<K, V, C>>> {
+        let polled = self.take_work(cx).and_then(|(work, waker)| {
+            match work.poll(cx, PolledBy::Solo(&mut ())) {
+                Polled::Ended(result) => self.end_with(result).map(Some),
+                Polled::Pending(work) => self.put_back(work, waker).map(|()| None),
+            }
+        });
+        polled.transpose().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Takes the work to poll it and [put it back](Self::put_back).
@@ -141,8 +128,8 @@ where
         Ok((work, (!is_left).then_some(waker)))
     }
 
-    /// Puts work into the flight, and a clone of the leader's waker with it, under one lock (F2). `Err`: what the leader
-    /// has become.
+    /// Puts work into the flight, and a clone of the leader's waker with it, under one lock (F2). `Err`: the caller that
+    /// the leader has become, which has handed in the work.
     ///
     /// # Panics
     ///
@@ -151,7 +138,7 @@ where
         &mut self,
         work: Work<V>,
         waker: Option<&Waker>,
-    ) -> Result<(), Became<K, V, C>> {
+    ) -> Result<(), Caller<K, V, C>> {
         // Put the work back even if the clone panics: a caller that joins later needs it.
         let (mut waker, panic) = match caught(|| waker.cloned()) {
             Ok(waker) => (waker, None),
@@ -167,25 +154,26 @@ where
         // Drop the old waker, or an unneeded one, outside the lock; we may hold the work.
         drop_quietly(waker);
         match (put, work, panic) {
-            (Err(caller), Some(work), panic) => {
+            (Err(mut caller), Some(work), panic) => {
                 // The caller clones the waker again.
                 drop_quietly(panic);
-                Err((caller, Some(Polled::Pending(work))))
+                caller.hand_in(Polled::Pending(work));
+                Err(caller)
             }
             (_, _, Some(payload)) => resume_unwind(payload),
             _ => Ok(()),
         }
     }
 
-    /// Ends the flight with the work's result, or returns what the leader has become.
+    /// Ends the flight with the work's result, or returns the caller that the leader has become.
     ///
     /// # Panics
     ///
-    /// If the work did, and the flight is still solo.
-    fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Became<K, V, C>> {
+    /// If the work did.
+    fn end_with(&mut self, result: WorkResult<V>) -> Result<V, Caller<K, V, C>> {
         match self.end(|_| ()) {
             Ok(()) => Ok(result.unwrap_or_else(|payload| resume_unwind(payload))),
-            Err(caller) => Err((caller, Some(Polled::Ended(result)))),
+            Err(mut caller) => caller.hand_in(Polled::Ended(result)).ok_or(caller),
         }
     }
 }

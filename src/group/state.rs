@@ -2,17 +2,20 @@
 //!
 //! The invariants cited here are those of [`flight`](super::flight).
 
-use std::{mem, task::Waker};
+use std::task::Waker;
 
 use super::{
     runtime::Runtime,
-    wakers::{WakerSlots, Wakers},
+    wakers::WakerSlots,
     work::{Work, WorkResult},
 };
 
 /// `S` is where a kept flight goes on.
 pub(super) struct State<V, S> {
-    pub(super) work: WorkState<V>,
+    /// `None` while a thread makes or polls it, and once the flight is over (F1).
+    pub(super) work: Option<Work<V>>,
+    /// Whether the work has ended or was cancelled.
+    pub(super) is_over: bool,
     pub(super) driver: Driver,
     pub(super) slots: WakerSlots,
     /// The driving task's waker, once it has been polled.
@@ -25,15 +28,10 @@ pub(super) struct State<V, S> {
     pub(super) leader_left: bool,
     /// What is only for the leader: the value that nobody shares, or the work's panic.
     pub(super) for_leader: Option<WorkResult<V>>,
+    /// Whether the flight outlives its callers while a task can drive it.
+    pub(super) kept: bool,
     /// Where a kept flight goes on when its last caller leaves, or when the runtime that drives it shuts down.
     pub(super) keeper: Option<Box<S>>,
-}
-
-/// F1.
-pub(super) enum WorkState<V> {
-    Idle(Work<V>),
-    Polling,
-    Gone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,22 +41,14 @@ pub(super) enum Driver {
     Callers,
 }
 
-/// What is left to do, outside the lock, after work was put back.
-#[must_use = "nobody else goes on with the work"]
-pub(super) enum Next<V> {
-    Wake(Wakers),
-    Spawn(Runtime),
-    /// The work was cancelled while it was polled.
-    Drop(Work<V>),
-}
-
 // ===== impl State =====
 
 impl<V, S> State<V, S> {
     #[inline]
-    pub(super) fn new(work: WorkState<V>, leader: Option<Waker>) -> Self {
+    pub(super) fn new(work: Option<Work<V>>, leader: Option<Waker>) -> Self {
         Self {
             work,
+            is_over: false,
             driver: Driver::Leader,
             slots: WakerSlots::with_leader(leader),
             task: None,
@@ -66,44 +56,30 @@ impl<V, S> State<V, S> {
             rewake: false,
             leader_left: false,
             for_leader: None,
+            kept: false,
             keeper: None,
         }
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self.work, WorkState::Gone)
-    }
-
-    /// Takes the work to poll it, if it is there (F1).
-    pub(super) fn take_work(&mut self) -> Option<Work<V>> {
-        match mem::replace(&mut self.work, WorkState::Polling) {
-            WorkState::Idle(work) => Some(work),
-            other => {
-                self.work = other;
-                None
-            }
-        }
-    }
-
-    /// As `take_work`, for a caller that drives the work.
-    pub(super) fn take_work_as(&mut self, leads: bool) -> Option<Work<V>> {
+    /// Takes the work for a caller, to poll it, if it is there and callers drive it (F1).
+    pub(super) fn take_work(&mut self, leads: bool) -> Option<Work<V>> {
         let may = match self.driver {
             Driver::Leader => leads,
             Driver::Callers => leads || !self.must_be_polled_by_leader(),
             Driver::Task => false,
         };
-        if may { self.take_work() } else { None }
+        if may { self.work.take() } else { None }
     }
 
     /// Whether callers must leave the work to its leader, which has not polled it yet (F9).
-    pub(super) fn must_be_polled_by_leader(&self) -> bool {
-        !self.leader_left
-            && matches!(&self.work, WorkState::Idle(work) if work.must_be_polled_by_leader())
+    pub(super) fn must_be_polled_by_leader(&mut self) -> bool {
+        let work = self.work.as_mut();
+        !self.leader_left && work.is_some_and(Work::must_be_polled_by_leader)
     }
 
     /// Notes a wake-up of the work. A caller that is polling it left its waker before this, and may park after it: so
     /// `put_back` wakes all callers once more.
     pub(super) fn note_wake_up(&mut self) {
-        self.rewake |= self.driver == Driver::Callers && matches!(self.work, WorkState::Polling);
+        self.rewake |= self.driver == Driver::Callers && self.work.is_none();
     }
 }

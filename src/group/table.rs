@@ -13,11 +13,12 @@
 //!    and leaves it aside, where its leader finds it even if the entry has gone.
 
 use std::{
-    convert::Infallible,
     hash::{BuildHasher, Hash, RandomState},
     sync::Arc,
 };
 
+#[cfg(feature = "redis")]
+use super::flight::Flight;
 use super::{
     caller::Caller,
     flight::{Entry, Shard},
@@ -32,18 +33,6 @@ pub(crate) struct Table<K, V, C> {
     pub(super) shards: Box<[Arc<Shard<K, V, C>>]>,
     hasher: RandomState,
 }
-
-/// How a caller gets into a flight.
-pub(crate) enum Admission<L, F, R = Infallible> {
-    /// It leads a new one, [solo](super::solo) until somebody joins, and must start the work.
-    Leads(L),
-    /// It has joined one, and must [promote](Caller::promote) it.
-    Follows(F),
-    /// It has done neither; this is what it came with.
-    Refused(R),
-}
-
-type GroupAdmission<K, V> = Admission<SoloLeader<K, V, ()>, Caller<K, V, ()>>;
 
 // ===== impl Table =====
 
@@ -90,7 +79,7 @@ impl<K, V, C> Table<K, V, C> {
     /// How many callers the first matching flight has; 0 if there is none.
     pub(super) fn callers(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> usize {
         let entries = self.shard(hash).lock();
-        let entry = entries.find(hash, |entry| matches(entry.key()));
+        let entry = entries.find(hash, |entry| matches(&entry.key));
         entry.map_or(0, Entry::callers)
     }
 
@@ -99,13 +88,13 @@ impl<K, V, C> Table<K, V, C> {
     pub(super) fn detach(&self, hash: u64, mut matches: impl FnMut(&K) -> bool) -> bool {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
-        let Some(entry) = entries.find(hash, |entry| matches(entry.key())) else {
+        let Some(entry) = entries.find(hash, |entry| matches(&entry.key)) else {
             return false;
         };
-        let number = entry.number();
+        let id = entry.id;
         // Before the entry goes, so that its leader finds the flight left aside (T5).
-        let found = entries.make_whole(shard, hash, number).is_some();
-        let unlinked = entries.remove(hash, number);
+        let found = entries.make_whole(shard, id).is_some();
+        let unlinked = entries.remove(id);
         drop(entries);
         drop(unlinked);
         found
@@ -122,29 +111,65 @@ impl<K, V, C> Table<K, V, C> {
         };
         self.shards.iter().map(detach).sum()
     }
-}
 
-impl<K, V> Table<K, V, ()> {
-    /// Joins the flight of `key`, or leads a new one.
+    /// Leads a new flight of `key` with `data`. `Err`: it has joined one, whose data `joins` has seen under the lock.
     #[inline]
-    pub(super) fn enter_key(&self, hash: u64, key: K) -> GroupAdmission<K, V>
+    pub(super) fn enter_key(
+        &self,
+        hash: u64,
+        key: K,
+        data: C,
+        joins: impl Fn(&C),
+    ) -> Result<SoloLeader<K, V, C>, Caller<K, V, C>>
     where
         K: Eq,
     {
         let shard = self.shard(hash);
         let mut entries = shard.lock();
-        let Some(entry) = entries.find(hash, |entry| *entry.key() == key) else {
-            let link = entries.link_solo(shard, hash, key, ());
-            return Admission::Leads(SoloLeader::new(link));
+        let Some(entry) = entries.find(hash, |entry| entry.key == key) else {
+            let link = entries.link_solo(shard, hash, key, data);
+            return Ok(SoloLeader::new(link));
         };
-        let number = entry.number();
-        let flight = entries.make_whole(shard, hash, number);
-        let flight = flight.expect("found under this lock");
-        flight.count_in();
-        let caller = Caller::follower(flight);
+        joins(entry.data());
+        let id = entry.id;
+        let caller = entries.join(shard, id);
         drop(entries);
         // Here, not at the end of this function: if its drop panicked there, the returned caller would leak.
-        drop(key);
-        Admission::Follows(caller)
+        drop((key, data));
+        Err(caller)
+    }
+
+    /// As `enter_key`, if there is a flight to join.
+    #[cfg(feature = "redis")]
+    pub(super) fn join(&self, hash: u64, key: &K, joins: impl Fn(&C)) -> Option<Caller<K, V, C>>
+    where
+        K: Eq,
+    {
+        let shard = self.shard(hash);
+        let mut entries = shard.lock();
+        let entry = entries.find(hash, |entry| entry.key == *key)?;
+        joins(entry.data());
+        let id = entry.id;
+        Some(entries.join(shard, id))
+    }
+}
+
+// ===== impl Flight =====
+
+#[cfg(feature = "redis")]
+impl<K, V, C> Flight<K, V, C> {
+    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
+    /// may join.
+    pub(crate) fn join_if<E>(
+        self: &Arc<Self>,
+        agreed: impl FnOnce(&Self) -> Result<(), E>,
+    ) -> Result<Caller<K, V, C>, Option<E>> {
+        let mut entries = self.link.shard.lock();
+        if entries.held_mut(self.link.id).is_none() {
+            return Err(None);
+        }
+        agreed(self)?;
+        self.count_in();
+        Ok(Caller::follower(Arc::clone(self)))
     }
 }

@@ -4,7 +4,6 @@
 
 use std::{
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,27 +12,17 @@ use std::{
 use super::{
     flight::Flight,
     runtime::Runtime,
-    state::{Driver, Next, WorkState},
-    work::{Polled, PolledBy},
+    state::Driver,
+    work::{Polled, PolledBy, Work},
 };
 
 /// Drives a shared flight. It holds the work only during a poll, so that the last caller can drop it at once when it
 /// leaves. A runtime that shuts down drops the task, which then gives the flight back to its callers.
-pub(super) struct Task<K, V, C> {
-    flight: Option<Arc<Flight<K, V, C>>>,
-    polled: bool,
-}
+///
+/// `None` once there is nothing left to drive.
+struct Task<K, V, C>(Option<Arc<Flight<K, V, C>>>);
 
 // ===== impl Task =====
-
-impl<K, V, C> Task<K, V, C> {
-    pub(super) fn new(flight: Arc<Flight<K, V, C>>) -> Self {
-        Self {
-            flight: Some(flight),
-            polled: false,
-        }
-    }
-}
 
 impl<K, V, C> Future for Task<K, V, C>
 where
@@ -44,11 +33,10 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let first = !mem::replace(&mut self.polled, true);
-        let flight = self.flight.as_ref().expect("task polled after completion");
-        let polled = flight.poll_task(cx, first);
+        let flight = self.0.as_ref().expect("task polled after completion");
+        let polled = flight.poll_task(cx);
         if polled.is_ready() {
-            self.flight = None;
+            self.0 = None;
         }
         polled
     }
@@ -56,7 +44,7 @@ where
 
 impl<K, V, C> Drop for Task<K, V, C> {
     fn drop(&mut self) {
-        let Some(flight) = self.flight.take() else {
+        let Some(flight) = self.0.take() else {
             return;
         };
         let dropped = {
@@ -68,10 +56,7 @@ impl<K, V, C> Drop for Task<K, V, C> {
                 // finds no keeper.
                 return (keeper.spawn)(&keeper.runtime, flight);
             }
-            let home = match &mut state.work {
-                WorkState::Idle(work) => Some(work.lose_home()),
-                _ => None,
-            };
+            let home = state.work.as_mut().map(Work::lose_home);
             flight.set_driver(&mut state, Driver::Callers);
             (task, home, state.slots.take_all())
         };
@@ -91,41 +76,29 @@ where
 {
     /// Lets a task on `runtime` drive the flight.
     pub(super) fn spawn(runtime: &Runtime, flight: Arc<Self>) {
-        runtime.spawn(Task::new(flight));
+        runtime.spawn(Task(Some(flight)));
     }
 
     /// One poll of the task. Ready when there is nothing left to drive.
-    fn poll_task(self: &Arc<Self>, cx: &mut Context<'_>, first: bool) -> Poll<()> {
-        let waker = first.then(|| cx.waker().clone());
+    fn poll_task(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         let work = {
             let mut state = self.state();
-            if let Some(waker) = waker {
-                state.task = Some(waker);
-            }
-            if state.is_over() {
+            if state.is_over {
                 return Poll::Ready(());
             }
-            state.take_work()
+            // The runtime's own, and the same for all polls: it may be cloned here (F6).
+            state.task.get_or_insert_with(|| cx.waker().clone());
+            state.work.take()
         };
         let Some(work) = work else {
             // The thread that has the work wakes this task after it has put the work back (F3).
             return Poll::Pending;
         };
         match work.poll(cx, PolledBy::Whole(self)) {
-            Polled::Pending(work) => {
-                let (next, driver) = {
-                    let mut state = self.state();
-                    let next = self.put_back(&mut state, work, Driver::Task);
-                    (next, state.driver)
-                };
-                let drives = matches!(next, Next::Wake(_)) && driver == Driver::Task;
-                self.go_on(next);
-                if drives {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            }
+            Polled::Pending(work) => match self.put_back(work, Driver::Task) {
+                Some(Driver::Task) => Poll::Pending,
+                _ => Poll::Ready(()),
+            },
             Polled::Ended(result) => {
                 let returned = self.end(result, false);
                 debug_assert!(returned.is_none(), "it waits for the leader");
@@ -142,9 +115,9 @@ mod tests {
     use super::*;
     use crate::group::{
         flight::Entry,
-        matching::Match,
+        matching::{Admission, Match},
         panic::caught,
-        table::{Admission, Table},
+        table::Table,
     };
 
     /// Work whose drop panics.
@@ -178,7 +151,7 @@ mod tests {
         leader.start(|| work);
         *last.lock().unwrap() = Some(leader);
         flight.set_driver(&mut flight.state(), Driver::Task);
-        let mut task = Task::new(flight);
+        let mut task = Task(Some(flight));
         let mut cx = Context::from_waker(Waker::noop());
         let polled = caught(|| Pin::new(&mut task).poll(&mut cx));
         assert!(matches!(polled, Ok(Poll::Ready(()))));

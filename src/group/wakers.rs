@@ -83,25 +83,14 @@ impl WakerSlots {
         self.followers.get_or_insert_default().slot(slot)
     }
 
-    /// Empties the slot for good. After `close` it is already gone.
-    pub(super) fn free(&mut self, slot: &WakerSlot) -> Option<Waker> {
+    /// Empties the slot, and frees that of a follower. After `close` it is already gone.
+    pub(super) fn free(&mut self, slot: &mut WakerSlot) -> Option<Waker> {
         match *slot {
             WakerSlot::Leader { .. } => self.leader.take(),
             WakerSlot::None => None,
-            WakerSlot::At(slot) => self.followers.as_mut()?.free(slot),
-        }
-    }
-
-    /// Takes the waker in `slot`, which its caller keeps.
-    #[cfg(feature = "http")]
-    pub(super) fn take(&mut self, slot: &WakerSlot) -> Option<Waker> {
-        match *slot {
-            WakerSlot::Leader { .. } => self.leader.take(),
-            WakerSlot::None => None,
-            WakerSlot::At(slot) => {
-                let followers = self.followers.as_mut()?;
-                let index = *followers.slots.get(slot)?;
-                followers.waiting[index].waker.take()
+            WakerSlot::At(index) => {
+                *slot = WakerSlot::None;
+                self.followers.as_mut()?.free(index)
             }
         }
     }
@@ -262,11 +251,11 @@ mod tests {
         let mut slots = WakerSlots::default();
         let mut all = followers(&mut slots, 5);
         for leaver in [0, 1, 2] {
-            let (slot, woken) = all.remove(leaver);
-            let waker = slots.free(&slot).expect("its own");
+            let (mut slot, woken) = all.remove(leaver);
+            let waker = slots.free(&mut slot).expect("its own");
             waker.wake();
             assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-            assert!(slots.free(&slot).is_none());
+            assert!(slots.free(&mut slot).is_none());
         }
         all.extend(followers(&mut slots, 1));
         for (slot, woken) in &mut all {
@@ -284,7 +273,7 @@ mod tests {
         let mut slots = WakerSlots::default();
         let mut all = followers(&mut slots, 1_000);
         let last = all.split_off(999);
-        for (slot, _) in &all {
+        for (slot, _) in &mut all {
             drop(slots.free(slot));
         }
         let waiting = slots.followers.as_ref().map(|all| all.waiting.len());

@@ -42,8 +42,7 @@ pub(crate) enum PolledBy<'a> {
 
 /// Work, and where it belongs.
 trait Placed<V>: Drive<Output = V> {
-    fn home(&self) -> &Home;
-    fn home_mut(self: Pin<&mut Self>) -> &mut Home;
+    fn home(self: Pin<&mut Self>) -> &mut Home;
     fn erase(self: Pin<Box<Self>>) -> Pin<Box<dyn Send>>;
 }
 
@@ -107,16 +106,16 @@ impl<V> Work<V> {
     }
 
     /// The runtime on which a task must drive the work, if there is such a one.
-    pub(super) fn runtime(&self) -> Option<Runtime> {
-        match self.0.home() {
+    pub(super) fn runtime(&mut self) -> Option<Runtime> {
+        match self.0.as_mut().home() {
             Home::Runtime(runtime) => Some(runtime.clone()),
             _ => None,
         }
     }
 
     /// Whether only the leader may poll the work, because it may need a runtime that nobody else knows yet.
-    pub(super) fn must_be_polled_by_leader(&self) -> bool {
-        matches!(self.0.home(), Home::Task)
+    pub(super) fn must_be_polled_by_leader(&mut self) -> bool {
+        matches!(self.0.as_mut().home(), Home::Task)
     }
 
     /// The work, to be dropped.
@@ -126,7 +125,7 @@ impl<V> Work<V> {
 
     /// Notes that the runtime that drove the work has shut down. Drop the result outside any lock.
     pub(super) fn lose_home(&mut self) -> Home {
-        mem::replace(self.0.as_mut().home_mut(), Home::Nowhere)
+        mem::replace(self.0.as_mut().home(), Home::Nowhere)
     }
 }
 
@@ -158,11 +157,7 @@ impl<D: Drive> Drive for At<D> {
 }
 
 impl<D: Drive + 'static> Placed<D::Output> for At<D> {
-    fn home(&self) -> &Home {
-        &self.home
-    }
-
-    fn home_mut(self: Pin<&mut Self>) -> &mut Home {
+    fn home(self: Pin<&mut Self>) -> &mut Home {
         self.project().home
     }
 

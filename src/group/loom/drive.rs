@@ -11,15 +11,18 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{
-    Flights, Gate, KEY, Woken, follow, followed, join, lead, lead_whole, led, poll_with,
+use super::{
+    stand_ins::{Location, at},
+    support::{
+        Flights, Gate, KEY, Woken, follow, followed, join, lead, lead_whole, led, poll_with,
+    },
 };
 use crate::group::{
     Group, Run,
     caller::{Caller, CallerEnd},
     flight::Flight,
-    runtime::{Location, Runtime, at},
-    table::{Admission, Table},
+    matching::Admission,
+    table::Table,
 };
 
 /// Promotion against the leader's inline poll: both get the value, whoever has polled when the gate opens.
@@ -201,7 +204,7 @@ fn loom_demotion_against_the_leaders_poll() {
                 }
             })
         });
-        let Admission::Follows((follower, ())) = enter() else {
+        let Admission::Follows(follower, ()) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();
@@ -238,7 +241,7 @@ fn loom_demotion_against_the_leaders_leaving() {
                 }
             })
         });
-        let Admission::Follows((mut follower, ())) = enter() else {
+        let Admission::Follows(mut follower, ()) = enter() else {
             unreachable!("the leader leads")
         };
         leader.flight().detach();
@@ -256,5 +259,5 @@ fn loom_demotion_against_the_leaders_leaving() {
 fn leave_after_boarding(follower: Caller<u32, u32, ()>) {
     let flight = Arc::clone(follower.flight());
     drop(follower);
-    flight.promote(Runtime::current);
+    flight.promote();
 }

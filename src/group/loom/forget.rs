@@ -6,9 +6,9 @@ use super::support::{Gate, KEY, OpenOnDrop, followed, lead, led};
 use crate::group::{
     Group, Run,
     flight::Entry,
-    matching::Match,
+    matching::{Admission, Match},
     run::Part,
-    table::{Admission, Table},
+    table::Table,
 };
 
 /// Forget against the leader's poll: the leader is woken although its flight has moved.
@@ -50,7 +50,7 @@ fn loom_forget_against_the_leaders_leaving() {
 
 /// Forget against complete against join: whoever joins gets the old flight's value, whoever leads its own.
 ///
-/// Catches: `publish` doesn't wake the task, which has found the work taken; `leave` doesn't look whether the flight has
+/// Catches: `end` doesn't wake the task, which has found the work taken; `leave` doesn't look whether the flight has
 /// ended.
 #[test]
 fn loom_forget_against_complete_against_join() {
@@ -127,7 +127,7 @@ fn a_newcomer_that_may_not_join(leaves: bool) {
                 let _last = last;
                 1
             });
-            assert!(became.is_none(), "nobody has come");
+            assert!(became.is_ok(), "nobody has come");
             let leader = Run::new(Part::Solo(leader));
             let leader = thread::spawn(move || match leaves {
                 true => drop(leader),
@@ -135,8 +135,8 @@ fn a_newcomer_that_may_not_join(leaves: bool) {
             });
             match enter() {
                 Admission::Leads(own) => drop(own),
-                Admission::Refused(_) => assert_eq!(found, Match::Refuse),
-                Admission::Follows(_) => unreachable!("it may not join"),
+                Admission::Refused => assert_eq!(found, Match::Refuse),
+                Admission::Follows(..) => unreachable!("it may not join"),
             }
             leader.join().unwrap();
             assert_eq!(table.len(), 0);

@@ -4,13 +4,11 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, thread};
 
-use super::support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led};
-use crate::group::{
-    Group,
-    caller::CallerEnd,
-    runtime::{Location, Runtime, at},
-    table::{Admission, Table},
+use super::{
+    stand_ins::{Location, Runtime, at},
+    support::{Flights, Gate, KEY, OpenOnDrop, follow, followed, join, lead_whole, led},
 };
+use crate::group::{Group, caller::CallerEnd, matching::Admission, table::Table};
 
 /// Join against the last one leaving: the joiner has joined a living flight, or leads.
 ///
@@ -128,7 +126,7 @@ fn loom_release_against_the_last_caller_of_a_kept_flight() {
 
 /// A task leaves the value for a leader that leaves: one of the two drops it, though the flight lives on.
 ///
-/// Catches: `free` leaves what is only for the leader; `publish` leaves it for a leader that has left.
+/// Catches: `free` leaves what is only for the leader; `end` leaves it for a leader that has left.
 #[test]
 fn loom_a_leader_leaves_while_its_value_comes() {
     loom::model(|| {
@@ -137,9 +135,9 @@ fn loom_a_leader_leaves_while_its_value_comes() {
         let value = Arc::new(OpenOnDrop(dropped.clone()));
         let runtime = Runtime::current().expect("a model's thread is within one");
         let mut leader = lead_whole(&table);
-        leader.keep_on(runtime.clone());
+        leader.keep_on(runtime);
         leader.start(|| async { value });
-        leader.promote_on(&runtime);
+        leader.promote();
         let _flight = Arc::clone(leader.flight());
         drop(leader);
         block_on(dropped.pass());
@@ -150,7 +148,7 @@ fn loom_a_leader_leaves_while_its_value_comes() {
 /// The leader of a kept flight leaves before its first poll, while one joins outside any runtime and polls the work, there or within
 /// one: the task that finds the work taken goes on with it, or ends.
 ///
-/// Catches: `put_back`, or `publish`, doesn't wake that task; `put_back` spawns another beside it.
+/// Catches: `put_back`, or `end`, doesn't wake that task; `put_back` spawns another beside it.
 fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
     loom::model(move || {
         let table: Arc<Table<u32, u32, ()>> = Arc::new(Table::new());
@@ -171,7 +169,7 @@ fn the_leader_of_a_kept_flight_leaves(polls: usize, there: Location) {
         });
         let joiner = thread::spawn(move || {
             let entered = table.enter(&[table.hash(&KEY)], KEY, (), join);
-            if let Admission::Follows((mut follower, ())) = entered {
+            if let Admission::Follows(mut follower, ()) = entered {
                 at(Location::Nowhere, || follower.promote());
                 let ended = at(there, || block_on(poll_fn(|cx| follower.poll(cx))));
                 assert!(matches!(ended, CallerEnd::Shared(_)));

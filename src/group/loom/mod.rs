@@ -14,11 +14,22 @@
 //! | `drive` | who drives: promotion, demotion, and wakers that come and go |
 //! | `progress` | callers that read midway, are sent away, or take the lead |
 //! | `runtime` | kept flights, and runtimes that shut down |
+//! | `stand_ins` | what the modelled code runs on |
 
+#[cfg(test)]
 mod drive;
+#[cfg(test)]
 mod forget;
+#[cfg(test)]
 mod join;
+#[cfg(test)]
 mod leave;
+#[cfg(test)]
 mod progress;
+#[cfg(test)]
 mod runtime;
+mod stand_ins;
+#[cfg(test)]
 mod support;
+
+pub(crate) use self::stand_ins::{OnceLock, Runtime};

@@ -12,18 +12,14 @@ use std::{
 use loom::{future::block_on, sync::Mutex, thread};
 
 use super::support::{Gate, KEY, OpenOnDrop, join, lead_whole};
-use crate::group::{
-    caller::Caller,
-    flight::Flight,
-    table::{Admission, Table},
-};
+use crate::group::{caller::Caller, flight::Flight, matching::Admission, table::Table};
 
 type Whole = Caller<u32, u32, ()>;
 
 /// A leader and a follower of a new flight, which has no work yet.
 fn leader_and_follower(table: &Table<u32, u32, ()>) -> (Whole, Whole) {
     let leader = lead_whole(table);
-    let Admission::Follows((follower, ())) = table.enter(&[table.hash(&KEY)], KEY, (), join) else {
+    let Admission::Follows(follower, ()) = table.enter(&[table.hash(&KEY)], KEY, (), join) else {
         unreachable!("there is a leader")
     };
     (leader, follower)
@@ -98,7 +94,7 @@ fn loom_dismissal_against_the_leaders_leaving() {
         let dropped = Gate::new();
         let last = OpenOnDrop(dropped.clone());
         let (mut leader, mut follower) = leader_and_follower(&table);
-        let Admission::Follows((mut second, ())) = table.enter(&[table.hash(&KEY)], KEY, (), join)
+        let Admission::Follows(mut second, ()) = table.enter(&[table.hash(&KEY)], KEY, (), join)
         else {
             unreachable!("there is a leader")
         };
@@ -119,7 +115,7 @@ fn loom_dismissal_against_the_leaders_leaving() {
 
 /// A flight that nobody leads is led by one of its two callers, while the other leaves or waits: it ends for whoever stays.
 ///
-/// Catches: `launch` forgets the callers that have come before the work.
+/// Catches: `put_back` forgets the callers that have come before the work.
 #[test]
 fn loom_one_of_two_takes_the_lead() {
     loom::model(|| {

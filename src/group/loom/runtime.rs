@@ -7,15 +7,15 @@ use std::{
 
 use loom::{future::block_on, thread};
 
-use super::support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with};
-use crate::group::{
-    Group, Run,
-    runtime::{Location, Runtime, at},
+use super::{
+    stand_ins::{Location, Runtime, at},
+    support::{Gate, KEY, OpenOnDrop, follow, followed, lead, led, poll_with},
 };
+use crate::group::{Group, Run};
 
 /// Spawn joins against the first poll of a leader outside any runtime, and all leave: the flight goes on to its end.
 ///
-/// Catches: `put_back` doesn't take the `handover`; `go_on` doesn't spawn there.
+/// Catches: `put_back` doesn't take the `handover`, or doesn't spawn there.
 #[test]
 fn loom_spawn_against_the_leaders_poll() {
     loom::model(|| {
@@ -184,7 +184,7 @@ fn lead_in_a_task(group: &Group<u32, u32>, gate: &Gate) -> Run<u32, u32> {
 
 /// One joins from outside any runtime while a leader within one polls its work for the first time: the work stays there.
 ///
-/// Catches: `take_work_as` gives a follower work that is its leader's; `put_back` leaves the driving to the callers.
+/// Catches: `take_work` gives a follower work that is its leader's; `put_back` leaves the driving to the callers.
 #[test]
 fn loom_a_join_outside_against_the_first_poll_within() {
     loom::model(|| {

@@ -16,8 +16,8 @@ use crate::group::{
     Group, Outcome, Run,
     caller::Caller,
     flight::Entry,
-    matching::Match,
-    table::{Admission, Table},
+    matching::{Admission, Match},
+    table::Table,
 };
 
 pub(super) const KEY: u32 = 0;
@@ -151,11 +151,11 @@ impl Flights {
                 caller.start(work);
                 caller
             }
-            Admission::Follows((caller, ())) => {
+            Admission::Follows(caller, ()) => {
                 caller.promote();
                 caller
             }
-            Admission::Refused(..) => unreachable!("not asked for"),
+            Admission::Refused => unreachable!("not asked for"),
         };
         let led = caller.leads();
         Box::pin(poll_fn(move |cx| {
