@@ -21,6 +21,7 @@ pub(crate) struct VaryingKeys {
     keys: Mutex<HashMap<u64, VaryingKey>>,
 }
 
+#[derive(Default)]
 struct VaryingKey {
     /// As in the last response.
     names: Arc<[HeaderName]>,
@@ -48,10 +49,7 @@ impl VaryingKeys {
     /// Adds a flight.
     pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> VariantGuard {
         let mut keys = self.keys.lock();
-        let known = keys.entry(hash).or_insert_with(|| VaryingKey {
-            names: Arc::clone(names),
-            flights: 0,
-        });
+        let known = keys.entry(hash).or_default();
         known.names = Arc::clone(names);
         known.flights += 1;
         self.len.store(keys.len(), Ordering::Release);
