@@ -23,9 +23,8 @@ pub(crate) struct Shard<K, T> {
 pub(super) struct Entries<K, T> {
     first: Option<Entry<K, T>>,
     rest: HashTable<Entry<K, T>>,
-    /// What is left for the holder of a number, even after its entry has gone. Boxed, so that lock and first entry fit
-    /// into a cache line or two.
-    aside: Option<Box<BTreeMap<u64, T>>>,
+    /// What is left for the holder of a number, even after its entry has gone.
+    aside: BTreeMap<u64, T>,
     /// The number of the next entry.
     next: u64,
 }
@@ -58,7 +57,7 @@ impl<K, T> Shard<K, T> {
             entries: Mutex::new(Entries {
                 first: None,
                 rest: HashTable::new(),
-                aside: None,
+                aside: BTreeMap::new(),
                 next: 0,
             }),
         }
@@ -160,12 +159,11 @@ impl<K, T> Entries<K, T> {
 
     /// Leaves something aside for the holder of this entry's link.
     pub(super) fn put_aside(&mut self, id: Id, held: T) {
-        let aside = self.aside.get_or_insert_default();
-        aside.insert(id.number, held);
+        self.aside.insert(id.number, held);
     }
 
     pub(super) fn take_aside(&mut self, id: Id) -> Option<T> {
-        self.aside.as_mut()?.remove(&id.number)
+        self.aside.remove(&id.number)
     }
 
     /// Takes all entries out.

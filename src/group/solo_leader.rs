@@ -103,6 +103,7 @@ where
     /// # Panics
     ///
     /// If the work did.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Caller<K, V, C>>> {
         let polled = self.take_work(cx).and_then(|(work, waker)| {
             match work.poll(cx, PolledBy::Solo(&mut ())) {
@@ -114,6 +115,7 @@ where
     }
 
     /// Takes the work to poll it and [put it back](Self::put_back).
+    #[inline]
     pub(crate) fn take_work<'a>(
         &mut self,
         cx: &Context<'a>,
