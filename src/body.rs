@@ -149,15 +149,6 @@ impl<B> Default for ResponseBody<B> {
 
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.kind {
-            Kind::OneFrame(None) => "Empty",
-            Kind::Inner(_) => "Inner",
-            Kind::Audited(_) => "Audited",
-            Kind::OneFrame(Some(_)) => "OneFrame",
-            Kind::Shared(_) => "Shared",
-        };
-        f.debug_struct("ResponseBody")
-            .field("kind", &kind)
-            .finish_non_exhaustive()
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }

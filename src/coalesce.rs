@@ -77,7 +77,6 @@ where
         if flights.unshareable.contains(hash, now) {
             let after = AfterResponse::Unshareable(Unshareable {
                 hash,
-                method: parts.method.clone(),
                 has_credentials,
             });
             let request = Request::from_parts(parts, body);
@@ -250,7 +249,7 @@ where
         let of = LeaderRequest {
             hash: data.hash,
             method: request.method().clone(),
-            has_credentials: rules::RequestFields::of(request.headers()).credentials,
+            has_credentials: rules::has_credentials(request.headers()),
             fields: self.shared.differing(request.headers()),
         };
         let lead = Lead::Whole(caller);

@@ -4,7 +4,7 @@
 
 #[cfg(not(loom))]
 use std::sync::Mutex as Raw;
-use std::{fmt, sync::PoisonError};
+use std::sync::PoisonError;
 
 #[cfg(loom)]
 use loom::sync::Mutex as Raw;
@@ -43,11 +43,5 @@ impl<T> Mutex<T> {
     #[cfg(feature = "http")]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> fmt::Debug for Mutex<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mutex").finish_non_exhaustive()
     }
 }

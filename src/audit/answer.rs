@@ -80,7 +80,7 @@ impl ResponseSummary {
             fields: fields.into_iter().map(str::to_owned).collect(),
             body: self.body.difference(&other.body),
         };
-        difference.is_any().then_some(difference)
+        (!difference.what().is_empty()).then_some(difference)
     }
 }
 

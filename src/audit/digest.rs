@@ -1,7 +1,5 @@
 //! A body's length, and its digest at each power of ten.
 
-use bytes::Bytes;
-
 use crate::{
     buffer::{Prefix, PrefixHasher},
     observe::BodyDifference,
@@ -45,10 +43,6 @@ impl BodyHasher {
             data = after;
         }
         self.hasher.append(data);
-    }
-
-    pub(super) fn append_all(&mut self, data: &[Bytes]) {
-        data.iter().for_each(|data| self.append(data));
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -173,7 +173,9 @@ impl Drop for Original {
 
 impl OriginalState {
     fn catch_up(&mut self) {
-        self.body.append_all(&mem::take(&mut self.unhashed));
+        for data in mem::take(&mut self.unhashed) {
+            self.body.append(&data);
+        }
     }
 }
 
@@ -183,6 +185,6 @@ impl Recipients {
     /// Whether a request is one of them; these fields were kept of it.
     fn hold(&self, request: &Fields) -> bool {
         let variant = self.variant.as_ref();
-        variant.is_none_or(|variant| variant.covers(request))
+        variant.is_none_or(|own| *own == Variant::of_fields(Arc::clone(own.names()), request))
     }
 }

@@ -141,12 +141,6 @@ where
 
 impl<B> fmt::Debug for BufferedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.kind {
-            Kind::Untouched(_) => "Untouched",
-            Kind::Read(_) => "Read",
-        };
-        f.debug_struct("BufferedBody")
-            .field("kind", &kind)
-            .finish_non_exhaustive()
+        f.debug_struct("BufferedBody").finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    fmt,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -240,12 +239,4 @@ pub(super) fn drop_unread<K>(flight: &Flight<K>) {
     let unread = take_unread(flight, &mut flight.data.state());
     drop(unread);
     observe::settle();
-}
-
-impl<K> fmt::Debug for Caller<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
-    }
 }

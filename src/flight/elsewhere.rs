@@ -205,7 +205,7 @@ where
     /// `None` if the response may not be shared here, or there is no room for it.
     fn head_of(&self, mut parts: response::Parts, body: &RemoteBody) -> Option<ShareableHead> {
         let request = &self.request;
-        if !rules::may_share(&request.method, request.has_credentials, &parts) {
+        if !rules::may_share(request.has_credentials, &parts) {
             return None;
         }
         parts.extensions.insert(FromReplica);

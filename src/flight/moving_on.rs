@@ -5,7 +5,7 @@
 
 use std::{
     any::Any,
-    fmt, mem,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -299,16 +299,6 @@ where
             }
             State::Done => SizeHint::with_exact(0),
         }
-    }
-}
-
-impl<S, X, ReqBody, ResBody> fmt::Debug for FollowerBody<S, X, ReqBody, ResBody>
-where
-    S: Service<Request<ReqBody>>,
-    X: KeyExtractor,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FollowerBody").finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,6 @@
 //! A caller that reads the body through its flight.
 
-use std::{
-    fmt,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -30,7 +27,7 @@ pub(crate) struct Reader<K> {
 }
 
 /// A reader, without its types.
-pub(crate) trait ReadBody: Send + Sync + fmt::Debug {
+pub(crate) trait ReadBody: Send + Sync {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -152,13 +149,5 @@ impl<K> Drop for Reader<K> {
     /// (1.12) polls a body twice in one poll, and goes on after the end, or closes the connection, in the next poll.
     fn drop(&mut self) {
         Wakers::one(self.caller.take_waker()).wake();
-    }
-}
-
-impl<K> fmt::Debug for Reader<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("caller", &self.caller)
-            .finish_non_exhaustive()
     }
 }

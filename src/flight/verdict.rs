@@ -98,9 +98,8 @@ where
     {
         let (parts, body) = response.into_parts();
         let remembered = &self.shared.flights.unshareable;
-        let shareable =
-            rules::may_share(&self.request.method, self.request.has_credentials, &parts)
-                && (self.shared.settings.policy)(&parts);
+        let shareable = rules::may_share(self.request.has_credentials, &parts)
+            && (self.shared.settings.policy)(&parts);
         if !shareable {
             if rules::marks_key_unshareable(&parts) {
                 remembered.insert(self.request.hash, Instant::now());

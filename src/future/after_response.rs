@@ -3,7 +3,7 @@
 use std::{mem, sync::Arc};
 
 use http::{
-    Method, Uri,
+    Uri,
     header::{CONTENT_LOCATION, LOCATION},
     request, response,
 };
@@ -28,7 +28,6 @@ pub(crate) enum AfterResponse {
 /// A request whose key is remembered as unshareable.
 pub(crate) struct Unshareable {
     pub(crate) hash: u64,
-    pub(crate) method: Method,
     pub(crate) has_credentials: bool,
 }
 
@@ -100,7 +99,7 @@ impl<X: KeyExtractor> Shared<X> {
             AfterResponse::Nothing | AfterResponse::Audit(_) => {}
             AfterResponse::Write(write) => write.record(response, &self.flights),
             AfterResponse::Unshareable(key) => {
-                if rules::may_share(&key.method, key.has_credentials, response)
+                if rules::may_share(key.has_credentials, response)
                     && (self.settings.policy)(response)
                 {
                     self.flights.unshareable.remove(key.hash);

@@ -239,8 +239,7 @@ where
     let after = match reason {
         Reason::Unshareable => AfterResponse::Unshareable(Unshareable {
             hash,
-            method: request.method().clone(),
-            has_credentials: rules::RequestFields::of(request.headers()).credentials,
+            has_credentials: rules::has_credentials(request.headers()),
         }),
         _ => AfterResponse::Nothing,
     };

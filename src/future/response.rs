@@ -148,15 +148,6 @@ where
     X: KeyExtractor,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Own { .. } => "Own",
-            State::Lead { .. } => "Lead",
-            State::Begin { .. } => "Begin",
-            State::Follow { .. } => "Follow",
-            State::Done => "Done",
-        };
-        f.debug_struct("ResponseFuture")
-            .field("state", &state)
-            .finish_non_exhaustive()
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -1,7 +1,5 @@
 //! The host of a request's target, split for comparison.
 
-use http::uri::Authority;
-
 use super::digest::{Sink, Writer};
 
 /// `[user@]host[:port]`, split so that the name can be compared case-insensitively (RFC 9110 section 4.2.3).
@@ -19,10 +17,6 @@ pub(crate) struct Host<'a> {
 // ===== impl Host =====
 
 impl<'a> Host<'a> {
-    pub(super) fn of(authority: &'a Authority) -> Self {
-        Self::parse(authority.as_str().as_bytes())
-    }
-
     pub(crate) fn parse(bytes: &'a [u8]) -> Self {
         let (mut start, mut end) = (0, None);
         for (at, byte) in bytes.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::named::Named;
+use super::named::{Named, holds};
 
 /// The names that a user has added.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +129,8 @@ impl Ignored {
     pub(super) fn treatment(&self, name: &str, named: Option<&Named>) -> Treatment {
         match Treatment::of(name.as_bytes()) {
             Treatment::HopByHop => Treatment::HopByHop,
-            _ if named.is_some_and(|named| named.contains(name.as_bytes())) => Treatment::Named,
+            _ if named.is_some_and(|named| holds(named, name)) => Treatment::Named,
+            Treatment::Ignored => Treatment::Ignored,
             _ if self.contains(name) => Treatment::Ignored,
             listed => listed,
         }

@@ -16,6 +16,11 @@ pub(super) fn named_by(request: &HeaderMap) -> Named {
     names.map(<[u8]>::to_ascii_lowercase).collect()
 }
 
+#[cold]
+pub(super) fn holds(named: &Named, name: &str) -> bool {
+    named.contains(name.as_bytes())
+}
+
 /// Whether a line of `Connection` names fields, besides the usual values.
 pub(super) fn names_fields(connection: &HeaderValue) -> bool {
     !is_usual(connection.as_bytes()) && !members(connection).all(is_usual)

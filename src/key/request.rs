@@ -296,7 +296,9 @@ impl RequestKeyExtractor {
             Some(scheme) => writer.lowercase(scheme.as_bytes()),
             None => writer.optional(None),
         }
-        let host = uri.authority().map(Host::of);
+        let host = uri
+            .authority()
+            .map(|it| Host::parse(it.as_str().as_bytes()));
         match &host {
             Some(host) => host.write(writer),
             None => writer.optional(None),
@@ -399,9 +401,7 @@ impl RequestKey {
     pub fn uri(&self) -> &Uri {
         self.target.uri()
     }
-}
 
-impl RequestKey {
     /// The host and port that it is for, if the request names one.
     pub(crate) fn authority(&self) -> Option<&[u8]> {
         self.target.authority()

@@ -29,10 +29,6 @@ pub(crate) struct BodyDifference {
 // ===== impl Difference =====
 
 impl Difference {
-    pub(crate) fn is_any(&self) -> bool {
-        !self.what().is_empty()
-    }
-
     pub(crate) fn what(&self) -> &'static str {
         match (self.status, !self.fields.is_empty(), self.body.is_some()) {
             (false, false, false) => "",

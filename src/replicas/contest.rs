@@ -1,7 +1,6 @@
 //! A local flight's part in the protocol: to contend, to get an outcome, and to answer.
 
 use std::{
-    fmt,
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -102,14 +101,6 @@ impl Drop for Contest {
         if !self.ended {
             self.hub.act(|protocol, now| protocol.leave(id, now));
         }
-    }
-}
-
-impl fmt::Debug for Contest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contest")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A copy of header fields, for comparison alone.
 
-use std::{cell::Cell, fmt, mem};
+use std::{cell::Cell, mem};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -79,13 +79,6 @@ impl Drop for Fields {
             let buffer = mem::take(&mut self.buffer);
             let _ = SPARE.try_with(|spare| spare.set(buffer));
         }
-    }
-}
-
-/// Shows nothing: the values may be credentials.
-impl fmt::Debug for Fields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fields").finish_non_exhaustive()
     }
 }
 

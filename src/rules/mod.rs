@@ -99,7 +99,7 @@ pub(crate) use directives::{is_tchar, members, tokens};
 pub(crate) use fields::Fields;
 pub(crate) use length::{correct_length, decimal, expected};
 pub(crate) use packing::{copy, lengths, pack};
-pub(crate) use request::{Bypass, RequestFields, invalidates, is_safe};
+pub(crate) use request::{Bypass, RequestFields, has_credentials, invalidates, is_safe};
 pub use response::shareable;
 pub(crate) use response::{copy_head, marks_key_unshareable, may_share, trailers_may_be_shared};
 pub(crate) use vary::{Variant, varies_by};

@@ -1,8 +1,12 @@
 //! Which requests always make their own call, whatever their key.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::directives::{forbids, is_tchar, members, trim};
+
+/// The fields that identify the sender of a request. Keep in sync with [`RequestFields::note`].
+pub(super) const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// Why a request bypassed the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,10 @@ pub(crate) fn invalidates(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
+pub(crate) fn has_credentials(request: &HeaderMap) -> bool {
+    request.keys().any(|name| CREDENTIALS.contains(name))
+}
+
 /// A member that is not a token may be a garbled `upgrade`, so it counts as one.
 fn upgrades(connection: &HeaderValue) -> bool {
     members(connection).any(|option| {
@@ -93,14 +101,6 @@ fn accepts_event_stream(accept: &HeaderValue) -> bool {
 // ===== impl RequestFields =====
 
 impl RequestFields {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
-        for (name, value) in headers {
-            fields.note(name.as_str(), value);
-        }
-        fields
-    }
-
     /// One more line.
     #[inline(always)]
     pub(crate) fn note(&mut self, name: &str, value: &HeaderValue) {
@@ -189,7 +189,13 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        RequestFields::of(request.body(()).expect("a request").headers())
+        let request = request.body(()).expect("a request");
+        let mut noted = RequestFields::default();
+        for (name, value) in request.headers() {
+            noted.note(name.as_str(), value);
+        }
+        assert_eq!(noted.credentials, has_credentials(request.headers()));
+        noted
     }
 
     fn bypass(method: &str, fields: Fields<'_>, has_body: bool) -> Option<Bypass> {

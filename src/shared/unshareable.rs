@@ -111,10 +111,9 @@ impl UnshareableKeys {
         let mut keys = shard.lock();
         let before = keys.len();
         change(&mut keys);
-        match keys.len().checked_sub(before) {
-            Some(more) => self.len.fetch_add(more, Ordering::Release),
-            None => self.len.fetch_sub(before - keys.len(), Ordering::Release),
-        };
+        // If there are fewer, the sum wraps.
+        let more = keys.len().wrapping_sub(before);
+        self.len.fetch_add(more, Ordering::Release);
     }
 }
 

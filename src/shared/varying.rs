@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +21,7 @@ pub(crate) struct VaryingKeys {
     keys: Mutex<HashMap<u64, VaryingKey>>,
 }
 
+#[derive(Default)]
 struct VaryingKey {
     /// As in the last response.
     names: Arc<[HeaderName]>,
@@ -49,10 +49,7 @@ impl VaryingKeys {
     /// Adds a flight.
     pub(crate) fn insert(self: &Arc<Self>, hash: u64, names: &Arc<[HeaderName]>) -> VariantGuard {
         let mut keys = self.keys.lock();
-        let known = keys.entry(hash).or_insert_with(|| VaryingKey {
-            names: Arc::clone(names),
-            flights: 0,
-        });
+        let known = keys.entry(hash).or_default();
         known.names = Arc::clone(names);
         known.flights += 1;
         self.len.store(keys.len(), Ordering::Release);
@@ -80,12 +77,6 @@ impl Drop for VariantGuard {
             *keys = HashMap::new();
         }
         self.keys.len.store(keys.len(), Ordering::Release);
-    }
-}
-
-impl fmt::Debug for VariantGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VariantGuard").finish_non_exhaustive()
     }
 }
 
