@@ -190,7 +190,7 @@ impl<K, V, C> Flight<K, V, C> {
             if !by_leader && !state.leader_left {
                 state.for_leader = own.take();
             }
-            let mut wakers = state.slots.take_all();
+            let mut wakers = state.slots.close();
             // The task may have found the work taken and parked.
             wakers.push(state.task.take());
             wakers

@@ -47,6 +47,8 @@ struct Follower {
 pub(crate) struct Wakers {
     first: Option<Waker>,
     more: Vec<Waker>,
+    /// The followers of a flight that has ended, taken as a whole.
+    followers: Option<Box<Followers>>,
 }
 
 // ===== impl WakerSlot =====
@@ -81,7 +83,7 @@ impl WakerSlots {
         self.followers.get_or_insert_default().slot(slot)
     }
 
-    /// Empties the slot, and frees that of a follower.
+    /// Empties the slot, and frees that of a follower. After `close` it is already gone.
     pub(super) fn free(&mut self, slot: &mut WakerSlot) -> Option<Waker> {
         match *slot {
             WakerSlot::Leader { .. } => self.leader.take(),
@@ -111,6 +113,15 @@ impl WakerSlots {
         let mut wakers = self.take_followers();
         wakers.push(self.leader.take());
         wakers
+    }
+
+    /// Takes all wakers and their slots, because the flight has ended.
+    pub(super) fn close(&mut self) -> Wakers {
+        Wakers {
+            first: self.leader.take(),
+            more: Vec::new(),
+            followers: self.followers.take(),
+        }
     }
 }
 
@@ -144,10 +155,10 @@ impl Followers {
     }
 
     fn take(&mut self, wakers: &mut Wakers) {
-        wakers.more.reserve(self.waiting.len());
         let waiting = self.waiting.iter_mut();
-        let waiting = waiting.filter_map(|waiting| waiting.waker.take());
-        wakers.more.extend(waiting);
+        wakers
+            .more
+            .extend(waiting.filter_map(|waiting| waiting.waker.take()));
     }
 }
 
@@ -158,6 +169,7 @@ impl Wakers {
         Self {
             first: waker,
             more: Vec::new(),
+            followers: None,
         }
     }
 
@@ -181,7 +193,7 @@ impl Drop for Wakers {
         if let Some(waker) = self.first.take() {
             quietly(|| waker.wake());
         }
-        if !self.more.is_empty() {
+        if !self.more.is_empty() || self.followers.is_some() {
             self.wake_more();
         }
     }
@@ -192,7 +204,10 @@ impl Wakers {
     /// thread works for other callers.
     #[inline(never)]
     fn wake_more(&mut self) {
-        for waker in mem::take(&mut self.more) {
+        let followers = self.followers.take().map(|all| all.waiting);
+        let followers = followers.into_iter().flatten();
+        let wakers = mem::take(&mut self.more).into_iter();
+        for waker in wakers.chain(followers.filter_map(|waiting| waiting.waker)) {
             quietly(|| waker.wake());
         }
     }
