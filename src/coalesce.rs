@@ -288,7 +288,9 @@ where
             #[cfg(feature = "redis")]
             if let (Some(flight), Some(replicated)) = (&flight, self.shared.flights.replicated()) {
                 let (parts, body) = request.into_parts();
-                let contender = Contender::new(&self.shared, replicated, flight, &parts);
+                // It writes the key, which is user code.
+                let contender =
+                    trace.calling(|| Contender::new(&self.shared, replicated, flight, &parts));
                 let request = Request::from_parts(parts, body);
                 let call = Oneshot::new(self.take_inner(), request);
                 let (flight, shared) = (Some(Arc::clone(flight)), Arc::clone(&self.shared));

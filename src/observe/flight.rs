@@ -85,7 +85,7 @@ impl FlightTrace {
         }
     }
 
-    /// The inner service is called.
+    /// Runs what may panic before there is any work: it makes the work, or calls the inner service.
     pub(crate) fn calling<T>(&self, call: impl FnOnce() -> T) -> T {
         let mut calling = Calling(Some(self));
         let called = self.within(call);

@@ -229,6 +229,24 @@ fn the_gauge_of_flights_falls_to_nothing_behind_a_call_that_panicked() {
     assert_eq!(seen, [0.0, 0.0]);
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn the_gauge_of_flights_falls_to_nothing_behind_a_key_that_panics_when_it_is_written_for_replicas()
+{
+    hush("a key that panics");
+    let seen = gauge_over("singleflight_flights", |look| {
+        let replicas = tower_singleflight::Replicas::redis("redis://127.0.0.1:1").unwrap();
+        let replicas = replicas.namespace("gauge").secret([7; 32]);
+        let layer = layer().replicas_by(replicas, |_, _| panic!("a key that panics"));
+        let (mut service, ..) = stack(&layer);
+        let call = std::panic::AssertUnwindSafe(|| poll_once(&mut service.call(get("/page"))));
+        assert!(std::panic::catch_unwind(call).is_err());
+        assert_idle(&layer.handle());
+        look();
+    });
+    assert_eq!(seen, [0.0, 0.0]);
+}
+
 /// One thread charges for a frame, and another gives it back.
 #[test]
 fn the_gauge_of_buffered_bytes_falls_to_nothing_behind_a_body_that_panicked() {
