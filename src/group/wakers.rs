@@ -247,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn who_has_left_its_place_leaves_it_to_the_next() {
+        let mut slots = WakerSlots::default();
+        let (mut left, _) = followers(&mut slots, 1).remove(0);
+        drop(slots.free(&mut left));
+        let (mut next, _) = followers(&mut slots, 1).remove(0);
+        assert!(slots.free(&mut left).is_none());
+        assert!(slots.free(&mut next).is_some());
+    }
+
+    #[test]
     fn a_follower_keeps_its_place_when_others_leave_theirs() {
         let mut slots = WakerSlots::default();
         let mut all = followers(&mut slots, 5);
