@@ -81,14 +81,18 @@ where
 
     /// One poll of the task. Ready when there is nothing left to drive.
     fn poll_task(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let work = {
+        let (work, _old) = {
             let mut state = self.state();
             if state.is_over {
                 return Poll::Ready(());
             }
-            // The runtime's own, and the same for all polls: it may be cloned here (F6).
-            state.task.get_or_insert_with(|| cx.waker().clone());
-            state.work.take()
+            // The runtime's own, and the same for all polls: it may be cloned here (F6). An earlier task's, which a
+            // leader that drove again has replaced, would wake nobody.
+            let old = match &state.task {
+                Some(task) if task.will_wake(cx.waker()) => None,
+                _ => state.task.replace(cx.waker().clone()),
+            };
+            (state.work.take(), old)
         };
         let Some(work) = work else {
             // The thread that has the work wakes this task after it has put the work back (F3).
@@ -110,7 +114,14 @@ where
 
 #[cfg(all(test, feature = "http", not(loom)))]
 mod tests {
-    use std::{future::poll_fn, sync::Mutex, task::Waker};
+    use std::{
+        future::poll_fn,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Waker,
+    };
 
     use super::*;
     use crate::group::{
@@ -127,6 +138,36 @@ mod tests {
         fn drop(&mut self) {
             panic!("bad work");
         }
+    }
+
+    #[tokio::test]
+    async fn a_task_is_woken_that_drives_after_another_task_and_the_leader() {
+        let table: Table<u32, (), ()> = Table::new();
+        let join = |_: &u32, (): &(), _: &Entry<u32, (), ()>| Match::Join(());
+        let Admission::Leads(mut leader) = table.enter(&[0], 0, (), join) else {
+            unreachable!("there is no other flight")
+        };
+        let mut leader = leader.make_whole();
+        let flight = Arc::clone(leader.flight());
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        leader.start(|| {
+            poll_fn(move |_| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Poll::Pending
+            })
+        });
+        for polled in [1, 3] {
+            flight.promote();
+            tokio::task::yield_now().await;
+            assert_eq!(polls.load(Ordering::SeqCst), polled);
+            flight.demote();
+            flight.wake_driver();
+            tokio::task::yield_now().await;
+            assert_eq!(polls.load(Ordering::SeqCst), polled + 1);
+        }
+        drop(leader);
+        assert_eq!(table.len(), 0);
     }
 
     /// A panic of the task would end a runtime that shuts down.
