@@ -10,7 +10,11 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::{audit::AuditedBody, error::BoxError, flight::ReadBody};
+use crate::{
+    audit::AuditedBody,
+    error::BoxError,
+    flight::{CompleteReader, ReadBody},
+};
 
 /// The body of a response that has passed the layer: the inner service's body, or a copy of one that is shared.
 ///
@@ -44,6 +48,8 @@ enum Kind<B> {
     Audited(Pin<Box<AuditedBody<B>>>),
     /// The only frame; `None` at its end.
     OneFrame(Option<Frame<Bytes>>),
+    /// A copy of one that has ended.
+    Complete(CompleteReader),
     /// Through the flight.
     Shared(Box<dyn ReadBody>),
 }
@@ -83,6 +89,12 @@ impl<B> ResponseBody<B> {
         }
     }
 
+    pub(crate) fn complete(reader: CompleteReader) -> Self {
+        Self {
+            kind: Kind::Complete(reader),
+        }
+    }
+
     pub(crate) fn shared(reader: impl ReadBody + 'static) -> Self {
         Self {
             kind: Kind::Shared(Box::new(reader)),
@@ -107,6 +119,10 @@ where
             KindProj::Inner(body) => return poll_bytes(body, cx),
             KindProj::Audited(body) => return body.as_mut().poll_frame(cx),
             KindProj::OneFrame(frame) => return Poll::Ready(frame.take().map(Ok)),
+            KindProj::Complete(reader) => match reader.next() {
+                Some(frame) => return Poll::Ready(Some(Ok(frame))),
+                None => None,
+            },
             KindProj::Shared(reader) => match ready!(reader.poll_frame(cx)) {
                 Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Some(Err(error)) => Some(Err(error.into())),
@@ -123,6 +139,7 @@ where
             Kind::Inner(body) => body.is_end_stream(),
             Kind::Audited(body) => body.is_end_stream(),
             Kind::OneFrame(frame) => frame.is_none(),
+            Kind::Complete(reader) => reader.is_end_stream(),
             Kind::Shared(reader) => reader.is_end_stream(),
         }
     }
@@ -135,6 +152,7 @@ where
                 let data = frame.as_ref().and_then(Frame::data_ref);
                 SizeHint::with_exact(data.map_or(0, |data| data.len() as u64))
             }
+            Kind::Complete(reader) => reader.size_hint(),
             Kind::Shared(reader) => reader.size_hint(),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     key::KeyExtractor,
     observe::{CallerSpan, FlightTrace, Reason},
     role::Disposition,
-    rules::{self, Bypass, Fields},
+    rules::{self, Bypass, Lines},
     service::Singleflight,
     shared::Event,
 };
@@ -102,7 +102,7 @@ where
                     hash,
                     method: request.method().clone(),
                     has_credentials,
-                    fields: differing,
+                    fields: differing.copy(request.headers()),
                 };
                 let span = CallerSpan::current();
                 self.lead(lead, of, trace, request, &span, Disposition::Led)
@@ -215,7 +215,7 @@ where
     fn call_audited<ReqBody, ResBody>(
         &mut self,
         request: Request<ReqBody>,
-        differing: Fields,
+        differing: Lines,
         original: Arc<Original>,
     ) -> ResponseFuture<S, X, ReqBody, ResBody>
     where
@@ -224,7 +224,8 @@ where
         let span = CallerSpan::current();
         self.count_forwarded(&span, Reason::Audit);
         let body = Arc::clone(&original);
-        let auditor = Auditor::new(original, &self.shared, &request, differing, span);
+        let fields = differing.copy(request.headers());
+        let auditor = Auditor::new(original, &self.shared, &request, fields, span);
         let call = Oneshot::begin(&mut self.inner, request);
         // Only now, so that nothing delays the call.
         body.catch_up();

@@ -102,6 +102,12 @@ impl Reservation {
         }
     }
 
+    /// Takes all that was reserved.
+    pub(super) fn take(&mut self) -> Self {
+        let taken = Self::new(Arc::clone(&self.budget));
+        std::mem::replace(self, taken)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

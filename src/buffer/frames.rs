@@ -21,6 +21,7 @@ use super::{
     compact::Compactor,
     prefix::Prefix,
 };
+use crate::rules;
 
 /// How many frames may be held at the price of their bytes alone.
 const CHEAP_FRAMES: usize = if cfg!(test) { 8 } else { 1024 };
@@ -215,6 +216,18 @@ impl Frames {
         Some(content)
     }
 
+    /// A copy of the frames, which takes over what was paid for them.
+    pub(super) fn to_complete(&mut self) -> (Box<[Content]>, Reservation) {
+        let copy = |frame: &mut HeldFrame| {
+            frame.charge = 0;
+            frame.content.clone()
+        };
+        (
+            self.queue.iter_mut().map(copy).collect(),
+            self.reservation.take(),
+        )
+    }
+
     /// Everything that it holds and has paid for, to be dropped outside the lock.
     pub(super) fn take_all(&mut self) -> impl Sized + use<> {
         self.held = 0;
@@ -241,6 +254,21 @@ impl Content {
                 let trailers = frame.into_trailers().ok()?;
                 Some(Self::Trailers(Box::new(trailers)))
             }
+        }
+    }
+
+    /// Whether followers may have it.
+    pub(super) fn may_be_shared(&self) -> bool {
+        match self {
+            Self::Data(_) => true,
+            Self::Trailers(trailers) => rules::trailers_may_be_shared(trailers),
+        }
+    }
+
+    pub(super) fn to_frame(&self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data.clone()),
+            Self::Trailers(trailers) => Frame::trailers(HeaderMap::clone(trailers)),
         }
     }
 

@@ -22,14 +22,12 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     budget::Budget,
+    complete::CompleteBody,
     frames::{Content, Frames, places},
     prefix::Prefix,
     readers::{Cursor, ReaderId, Readers},
 };
-use crate::{
-    error::{LengthMismatch, PrivateTrailers, SharedError},
-    rules,
-};
+use crate::error::{LengthMismatch, PrivateTrailers, SharedError};
 
 /// See the [module docs](self).
 #[derive(Debug)]
@@ -352,13 +350,30 @@ impl SharedBuffer {
         if self.mode != Mode::Whole || self.cut.is_some() || !has_all {
             return None;
         }
-        let frame = |content: &Content| match content {
-            Content::Data(data) => Some(Frame::data(data.clone())),
-            Content::Trailers(trailers) => rules::trailers_may_be_shared(trailers)
-                .then(|| Frame::trailers(http::HeaderMap::clone(trailers))),
-        };
+        let frame = |content: &Content| content.may_be_shared().then(|| content.to_frame());
         let frames = self.frames.iter().map(|frame| &frame.content);
         frames.map(frame).collect()
+    }
+
+    /// The body for followers that have read nothing yet: `None` unless it has ended, as promised, and everybody may
+    /// have all of it. What was paid for it is the copy's from then on.
+    pub(crate) fn to_complete(&mut self) -> Option<CompleteBody> {
+        let is_whole = matches!(self.end, Some(Ok(()))) && self.frames.first() == 0;
+        let may_be_shared = self
+            .frames
+            .iter()
+            .all(|frame| frame.content.may_be_shared());
+        if !is_whole || !may_be_shared || self.cut.is_some() {
+            return None;
+        }
+        let has_known_length = self.expected.is_some() || !self.frames.has_trailers();
+        let (frames, paid) = self.frames.to_complete();
+        Some(CompleteBody {
+            frames,
+            len: self.received,
+            has_known_length,
+            _paid: paid,
+        })
     }
 
     /// From now on the buffer is a window. `prefixes`: the [data](Self::held_data) up to the end of each frame; empty
@@ -455,9 +470,7 @@ impl SharedBuffer {
         let index = index as usize;
         let prefix = self.frames.prefix(index);
         match self.frames.get(index) {
-            Some(Content::Trailers(trailers))
-                if place != ReaderId::Leader && !rules::trailers_may_be_shared(trailers) =>
-            {
+            Some(content) if place != ReaderId::Leader && !content.may_be_shared() => {
                 return Read::Failed(SharedError::new(PrivateTrailers));
             }
             _ => {}

@@ -31,6 +31,8 @@ enum Part {
     Reads(ReaderId),
     /// A follower that waits for its head, in this slot (S1).
     Waits(usize),
+    /// A follower that has a complete response, which counts for it from now on.
+    Complete,
     /// It has been counted out (S3).
     Dismissed,
     /// A follower that neither waits nor reads any more.
@@ -109,8 +111,18 @@ impl<K> Caller<K> {
     /// Takes the decision for a waiting follower, which then waits no longer.
     pub(super) fn take_decision(&mut self) -> Option<Decision<K>> {
         let slot = self.slot();
-        let (decision, place) = self.flight.data.state().take_decision(slot)?;
+        let data = &self.flight.data;
+        let (decision, place, _unread) = {
+            let mut state = data.state();
+            let (decision, place) = state.take_decision(slot, &data.counters)?;
+            let unread = match decision {
+                Decision::Complete(..) => take_unread(&self.flight, &mut state),
+                _ => None,
+            };
+            (decision, place, unread)
+        };
         self.part = match decision {
+            Decision::Complete(..) => Part::Complete,
             Decision::Begin(..) | Decision::Lead(..) => Part::Reads(place),
             Decision::Move(..) | Decision::Forward(..) | Decision::Fail(..) => Part::Dismissed,
         };
@@ -196,9 +208,13 @@ impl<K> Drop for Caller<K> {
             is_missed = counted.unwrap_or_default();
             waiting = Some(left);
         }
-        if let Part::Dismissed = self.part {
-            self.inner.leave_uncounted();
-            return drop(waiting);
+        match self.part {
+            Part::Dismissed => {
+                self.inner.leave_uncounted();
+                return drop(waiting);
+            }
+            Part::Complete => return self.inner.leave(),
+            _ => {}
         }
         data.counters.leave(1);
         self.inner.leave();
@@ -231,7 +247,7 @@ impl<K> Drop for Caller<K> {
 /// What is kept of a body that nobody will read any more.
 fn take_unread<K>(flight: &Flight<K>, state: &mut State<K>) -> Option<impl Sized + use<K>> {
     let is_over = state.buffer.readers() == 0 && (state.is_closed || flight.is_over());
-    is_over.then(|| state.buffer.discard())
+    is_over.then(|| (state.buffer.discard(), state.complete.take()))
 }
 
 /// Drops what is kept of a body that nobody reads: dismissed callers that don't know it yet still hold the flight.

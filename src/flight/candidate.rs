@@ -237,9 +237,13 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         let head = self.head.as_ref().expect(UNPLACED);
         let trace = FlightTrace::new(&flights.counters.name, self.now);
         self.trace = Some(trace.clone());
+        let mut key = self.key.take().expect("a candidate leads once");
+        if let Some(key) = (flights.default_part_mut)(&mut key) {
+            key.keep_target(head);
+        }
         let mut data = HttpFlight {
             hash: self.hash,
-            key: self.key.take().expect("a candidate leads once"),
+            key,
             method: head.method.clone(),
             trace,
             epoch: flights.writes.current(),

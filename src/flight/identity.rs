@@ -6,15 +6,15 @@ use http_body::Body;
 use crate::{
     buffer_body::Trailers,
     key::KeyExtractor,
-    rules::{Bypass, Fields, RequestFields},
+    rules::{Bypass, Lines, RequestFields},
     shared::Shared,
 };
 
 pub(crate) struct Identity<K> {
     pub(crate) key: K,
     pub(crate) has_credentials: bool,
-    /// The fields in which an identical request may differ: for `Vary`.
-    pub(crate) differing: Fields,
+    /// The field lines in which an identical request may differ: for `Vary`.
+    pub(crate) differing: Lines,
 }
 
 // ===== impl Identity =====
@@ -33,7 +33,7 @@ impl<K> Identity<K> {
         if !shared.flights.is_enabled() {
             return Err(Bypass::Disabled);
         }
-        let mut differing = Fields::default();
+        let mut differing = Lines::default();
         let mut fields = RequestFields::default();
         // One pass over the fields makes the default key and collects what the rules need.
         let default = match shared.default_key() {
@@ -46,15 +46,13 @@ impl<K> Identity<K> {
             }
             Some(default) => Some(default.read(request, |name, value, differs| {
                 fields.note(name, value);
-                if differs {
-                    differing.push(name.as_bytes(), value.as_bytes());
-                }
+                differing.add(differs);
             })),
             None => {
-                differing = Fields::of(&request.headers, |name, value| {
+                for (name, value) in &request.headers {
                     fields.note(name.as_str(), value);
-                    shared.may_differ(name)
-                });
+                    differing.add(true);
+                }
                 None
             }
         };

@@ -21,6 +21,7 @@
 //! | `solo` | a leader that is alone, whose flight is an entry of the table and nothing else |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
+//! | `complete` | a follower's body that had ended before it began to read |
 //! | `moving_on` | a follower's body, which calls again if its flight has nothing more for it |
 
 mod audit;
@@ -28,6 +29,7 @@ mod body;
 mod call;
 mod caller;
 mod candidate;
+mod complete;
 #[cfg(feature = "redis")]
 mod contender;
 mod context;
@@ -52,6 +54,7 @@ pub(crate) use self::{
     call::Oneshot,
     caller::Caller,
     candidate::{Admitted, Candidate},
+    complete::CompleteReader,
     follower::{Follower, Own},
     identity::Identity,
     inner::{Inner, InnerBody},

@@ -29,7 +29,10 @@ use http::{Method, request, response};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::caller::Caller;
+use super::{
+    caller::Caller,
+    complete::{CompleteReader, CompleteResponse},
+};
 #[cfg(feature = "redis")]
 use crate::replicas::EntryId;
 use crate::{
@@ -77,6 +80,8 @@ pub(crate) struct State<K> {
     /// Whether some of them are being moved (S2).
     pub(crate) is_moving: bool,
     pub(crate) buffer: SharedBuffer,
+    /// The whole body, once a follower takes its decision after the end.
+    pub(crate) complete: Option<Arc<CompleteResponse>>,
     /// Whether anybody has joined, as known under this lock.
     pub(crate) is_joined: bool,
     /// When the last frame came, or the head; `None` if the whole body came with its head.
@@ -147,6 +152,8 @@ pub(crate) enum FollowerState<K> {
 /// What a follower is to do.
 pub(crate) enum Decision<K> {
     Begin(Box<request::Parts>, Arc<response::Parts>),
+    /// Its response is complete: it needs the flight no more.
+    Complete(Box<request::Parts>, Arc<response::Parts>, CompleteReader),
     /// It starts the work.
     Lead(Box<request::Parts>),
     /// It waits in another flight, which now holds its head.
@@ -214,6 +221,7 @@ impl<K> State<K> {
             followers: Slab::new(),
             is_moving: false,
             buffer: SharedBuffer::new(Arc::clone(&counters.budget)),
+            complete: None,
             is_joined: false,
             active: None,
             response: None,
@@ -329,7 +337,11 @@ impl<K> State<K> {
     }
 
     /// Takes the follower out of `slot`, if there is a decision for it. Returns the decision, and its place among the readers.
-    pub(crate) fn take_decision(&mut self, slot: usize) -> Option<(Decision<K>, ReaderId)> {
+    pub(crate) fn take_decision(
+        &mut self,
+        slot: usize,
+        counters: &Arc<Counters>,
+    ) -> Option<(Decision<K>, ReaderId)> {
         if !self.is_decided_for(slot) {
             return None;
         }
@@ -339,7 +351,16 @@ impl<K> State<K> {
             FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {
-            Stage::Shared(response) => Decision::Begin(head, Arc::clone(response)),
+            Stage::Shared(response) => {
+                let response = Arc::clone(response);
+                match self.complete(counters) {
+                    Some(complete) => {
+                        self.buffer.leave(place);
+                        Decision::Complete(head, response, CompleteReader::new(complete))
+                    }
+                    None => Decision::Begin(head, response),
+                }
+            }
             Stage::Refused(reason) => Decision::Forward(head, *reason),
             Stage::Failed(shares) => {
                 let share = shares.pop().expect("there is one for each follower");
@@ -352,6 +373,16 @@ impl<K> State<K> {
             Stage::Called => unreachable!("looked at just now"),
         };
         Some((decision, place))
+    }
+
+    /// The whole body for followers that have read nothing of it, if it is complete.
+    fn complete(&mut self, counters: &Arc<Counters>) -> Option<Arc<CompleteResponse>> {
+        if self.complete.is_none() {
+            let body = self.buffer.to_complete()?;
+            let counters = Arc::clone(counters);
+            self.complete = Some(Arc::new(CompleteResponse { body, counters }));
+        }
+        self.complete.clone()
     }
 
     /// Makes the caller at this place among the readers the leader (S5). It swaps places with the follower that has the

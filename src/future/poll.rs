@@ -214,6 +214,14 @@ where
             let response = begin(shared.as_ref(), caller, response, again);
             return ControlFlow::Break(Ok(response));
         }
+        Decision::Complete(_head, response, body) => {
+            let shared = own.service.shared.if_needed(&AfterResponse::Nothing);
+            caller.flight().data.counters.count(Event::Followed);
+            let parts = response::Parts::clone(&response);
+            let body = ResponseBody::complete(body);
+            let response = dress(shared.as_ref(), parts, body, Disposition::Followed);
+            return ControlFlow::Break(Ok(response));
+        }
         Decision::Lead(head) => {
             #[cfg(feature = "redis")]
             let reason = match caller.flight().data.state().variant {

@@ -78,6 +78,10 @@ where
         Some(&key.0)
     }
 
+    fn default_part_mut(key: &mut Self::Key) -> Option<&mut RequestKey> {
+        Some(&mut key.0)
+    }
+
     fn complete(&self, key: RequestKey, request: &request::Parts) -> Option<Self::Key> {
         (self.and)(request).map(|and| (key, and))
     }

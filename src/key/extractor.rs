@@ -68,6 +68,15 @@ pub trait KeyExtractor: Send + Sync + 'static {
 
     /// The hash of a key that already is a keyed hash.
     #[doc(hidden)]
+    fn default_part_mut(key: &mut Self::Key) -> Option<&mut RequestKey>
+    where
+        Self: Sized,
+    {
+        let _ = key;
+        None
+    }
+
+    #[doc(hidden)]
     fn hash_of(key: &Self::Key) -> Option<u64>
     where
         Self: Sized,
@@ -88,8 +97,11 @@ impl KeyExtractor for RequestKeyExtractor {
     type Key = RequestKey;
 
     fn extract(&self, request: &request::Parts) -> Option<RequestKey> {
-        self.coalesces(request)
-            .then(|| self.read(request, |_, _, _| {}))
+        self.coalesces(request).then(|| {
+            let mut key = self.read(request, |_, _, _| {});
+            key.keep_target(request);
+            key
+        })
     }
 
     fn default_key(&self) -> Option<&RequestKeyExtractor> {
@@ -97,6 +109,10 @@ impl KeyExtractor for RequestKeyExtractor {
     }
 
     fn default_part(key: &RequestKey) -> Option<&RequestKey> {
+        Some(key)
+    }
+
+    fn default_part_mut(key: &mut RequestKey) -> Option<&mut RequestKey> {
         Some(key)
     }
 

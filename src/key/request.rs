@@ -261,7 +261,7 @@ impl RequestKeyExtractor {
         }
         RequestKey {
             method: request.method.clone(),
-            target: RequestTarget::of(request),
+            target: RequestTarget::default(),
             digest: writer.finish(),
         }
     }
@@ -400,6 +400,11 @@ impl RequestKey {
     #[must_use]
     pub fn uri(&self) -> &Uri {
         self.target.uri()
+    }
+
+    /// A key is compared without its target, which is read only while the key is in the table.
+    pub(crate) fn keep_target(&mut self, request: &request::Parts) {
+        self.target = RequestTarget::of(request);
     }
 
     /// The host and port that it is for, if the request names one.

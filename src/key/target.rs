@@ -15,7 +15,7 @@ use http::{
 
 /// A URI in bytes of its own, without user and password, because a key holds no credential in the clear. Their hash is
 /// in the key's digest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RequestTarget {
     /// The `Host` field, if the URI names no host, and then the URI.
     text: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A copy of header fields, for comparison alone.
+//! Copies of header fields, for comparison alone.
 
 use std::{cell::Cell, mem};
 
@@ -11,6 +11,14 @@ use super::packing::{pack, packed_len, unpack};
 pub(crate) struct Fields {
     buffer: Vec<u8>,
     filled: usize,
+}
+
+/// Some of a request's field lines, in the order of its map.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Lines {
+    /// A bit for each line, the last for all that follow too.
+    chosen: u64,
+    seen: u32,
 }
 
 /// The bytes that most requests' fields need.
@@ -70,6 +78,27 @@ impl Fields {
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.packed();
         std::iter::from_fn(move || unpack(&mut rest))
+    }
+}
+
+// ===== impl Lines =====
+
+impl Lines {
+    /// The next line is one of them, or not.
+    #[inline]
+    pub(crate) fn add(&mut self, is_chosen: bool) {
+        self.chosen |= u64::from(is_chosen) << self.seen.min(63);
+        self.seen += 1;
+    }
+
+    /// A copy of them, and perhaps of some beyond the 63rd that are none of them.
+    pub(crate) fn copy(self, headers: &HeaderMap) -> Fields {
+        let mut line = 0;
+        Fields::of(headers, |_, _| {
+            let is_chosen = self.chosen >> line & 1 == 1;
+            line = (line + 1).min(63);
+            is_chosen
+        })
     }
 }
 

@@ -96,7 +96,7 @@ mod vary;
 
 pub(crate) use client_fields::CLIENT_ADDRESS;
 pub(crate) use directives::{is_tchar, members, tokens};
-pub(crate) use fields::Fields;
+pub(crate) use fields::{Fields, Lines};
 pub(crate) use length::{correct_length, decimal, expected};
 pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, RequestFields, has_credentials, invalidates, is_safe};

@@ -28,6 +28,7 @@ pub(crate) struct Flights<K> {
     pub(crate) table: Table<(), (), HttpFlight<K>>,
     /// The default key that a key holds, and the hash of a key that is one already.
     default_part: fn(&K) -> Option<&RequestKey>,
+    pub(crate) default_part_mut: fn(&mut K) -> Option<&mut RequestKey>,
     hash_of: fn(&K) -> Option<u64>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) unshareable: UnshareableKeys,
@@ -47,6 +48,7 @@ impl<K: Eq> Flights<K> {
         Self {
             table: Table::new(),
             default_part: X::default_part,
+            default_part_mut: X::default_part_mut,
             hash_of: X::hash_of,
             counters: Arc::new(Counters::new()),
             unshareable: UnshareableKeys::new(),
