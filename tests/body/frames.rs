@@ -156,6 +156,43 @@ async fn a_lone_leader_gets_trailers_behind_a_body_of_known_length() {
 }
 
 #[tokio::test]
+async fn a_follower_that_begins_after_the_end_has_the_same_frames_and_hints() {
+    for known in [true, false] {
+        for has_trailers in [true, false] {
+            let (mut service, mut origin, handle) = stack(&layer());
+            let [leader, mut late] = leader_and_follower(&mut service);
+            let mut early = service.call(get("/page"));
+            let feed = origin.call().begin_of(known.then_some(4));
+            settle().await;
+            let mut early = now(&mut early).into_body();
+            feed.send("pa");
+            feed.send("ge");
+            if has_trailers {
+                feed.trailers(HeaderMap::new());
+            }
+            feed.end();
+            settle().await;
+            let mut late = now(&mut late).into_body();
+            for at in 0.. {
+                assert_eq!(late.size_hint().lower(), early.size_hint().lower());
+                assert_eq!(late.size_hint().upper(), early.size_hint().upper());
+                assert_eq!(late.is_end_stream(), early.is_end_stream());
+                // Not the last frame's fault: HTTP/1.1 has no trailers behind a length.
+                assert_eq!(late.size_hint().exact().is_some(), known || !has_trailers);
+                let got = frame(&mut late);
+                assert_eq!(got, frame(&mut early));
+                if got == Polled::End {
+                    assert_eq!(at, if has_trailers { 3 } else { 2 });
+                    break;
+                }
+            }
+            drop(leader);
+            assert_idle(&handle);
+        }
+    }
+}
+
+#[tokio::test]
 async fn trailers_come_last_for_all() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());

@@ -271,6 +271,43 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
 }
 
 #[tokio::test]
+async fn a_complete_copy_is_paid_for_until_the_last_follower_has_had_it() {
+    let (mut service, mut origin, handle) = stack(&layer().max_buffered(4));
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
+    let mut other = service.call(get("/page"));
+    let feed = origin.call().begin();
+    feed.send("page");
+    feed.end();
+    settle().await;
+    assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 3));
+    let mut bodies = [&mut follower, &mut other].map(|call| now(call).into_body());
+    // The leader has had everything, and is gone.
+    let mut own = now(&mut leader).into_body();
+    assert_eq!(frame(&mut own), data("page"));
+    drop((own, leader));
+    for waiters in [2, 1] {
+        let held = handle.stats();
+        assert_eq!((held.waiters, held.buffered_bytes), (waiters, 4));
+        let body = &mut bodies[waiters - 1];
+        assert_eq!(frame(body), data("page"));
+        assert_eq!(handle.stats().waiters, waiters);
+        assert_eq!(frame(body), Polled::End);
+    }
+    assert_idle(&handle);
+    // One that is dropped unread.
+    let [leader, mut follower] = leader_and_follower(&mut service);
+    let feed = origin.call().begin();
+    feed.send("page");
+    feed.end();
+    settle().await;
+    let body = now(&mut follower).into_body();
+    drop((leader, follower));
+    assert_eq!(handle.stats().buffered_bytes, 4);
+    drop(body);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn a_body_that_finds_max_buffered_full_midway_goes_on_in_what_there_is() {
     for expected in [None, Some(11)] {
         let (mut service, mut origin, handle) = stack(&layer().max_buffered(6));
