@@ -7,6 +7,8 @@ use super::prefix::Prefix;
 #[derive(Debug)]
 pub(super) struct Readers {
     leader: Option<Cursor>,
+    /// Followers that have not begun to read.
+    waiting: usize,
     followers: Slab<Cursor>,
     /// The reader that sets the pace (B5). `None` once it has left: the next one that waits at the front takes its
     /// place.
@@ -36,21 +38,34 @@ impl Readers {
     pub(super) fn new() -> Self {
         Self {
             leader: Some(Cursor::default()),
+            waiting: 0,
             followers: Slab::new(),
             pacer: Some(ReaderId::Leader),
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        usize::from(self.leader.is_some()) + self.followers.len()
+        usize::from(self.leader.is_some()) + self.waiting + self.followers.len()
     }
 
-    pub(super) fn join(&mut self) -> ReaderId {
+    pub(super) fn join(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// So many leave that have not begun to read.
+    pub(super) fn leave_waiting(&mut self, count: usize) {
+        self.waiting -= count;
+    }
+
+    /// One that waits begins to read.
+    pub(super) fn begin(&mut self) -> ReaderId {
+        self.waiting -= 1;
         ReaderId::Follower(self.followers.insert(Cursor::default()))
     }
 
-    /// A leader begins, which sets the pace.
+    /// One that waits becomes the leader, which sets the pace.
     pub(super) fn lead(&mut self) {
+        self.waiting -= 1;
         self.leader = Some(Cursor::default());
         self.pacer = Some(ReaderId::Leader);
     }
@@ -87,14 +102,15 @@ impl Readers {
         self.leader.iter_mut().chain(followers)
     }
 
-    /// How far the pacer has come, or the only reader. `None` if there are several readers and no pacer.
+    /// How far the pacer has come. Without one: how far the slowest may be, if somebody has not begun to read; or the
+    /// only reader. Otherwise `None`.
     pub(super) fn pace(&self) -> Option<Cursor> {
-        let alone = match self.count() {
-            1 => self.followers.iter().next().map(|(_, cursor)| cursor),
-            _ => None,
-        };
-        let pacer = self.pacer.map(|place| self.cursor(place));
-        pacer.or(alone).copied()
+        match self.pacer {
+            Some(place) => Some(*self.cursor(place)),
+            None if self.waiting > 0 => Some(Cursor::default()),
+            None if self.count() > 1 => None,
+            None => self.followers.iter().next().map(|(_, cursor)| *cursor),
+        }
     }
 
     /// If nobody sets the pace, the fastest does from now on.

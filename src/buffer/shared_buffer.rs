@@ -165,16 +165,26 @@ impl SharedBuffer {
 
     // ===== readers =====
 
-    /// Adds a reader, which starts at the first frame. Only while the buffer is whole (B1).
-    pub(crate) fn join(&mut self) -> ReaderId {
+    /// Adds a reader, which has still to begin. Only while the buffer is whole (B1).
+    pub(crate) fn join(&mut self) {
         self.frames.reservation.share();
-        self.readers.join()
+        self.readers.join();
     }
 
-    /// Makes the reader at `place` the leader, after the leader has left before the first frame.
-    pub(crate) fn lead(&mut self, place: ReaderId) {
-        self.leave(place);
+    /// One that has joined begins to read, at the first frame.
+    pub(crate) fn begin(&mut self) -> ReaderId {
+        self.readers.begin()
+    }
+
+    /// One that has joined becomes the leader, where there is none and nobody has begun.
+    pub(crate) fn lead(&mut self) {
         self.readers.lead();
+    }
+
+    /// So many leave that have joined and not begun.
+    pub(crate) fn leave_waiting(&mut self, count: usize) {
+        self.readers.leave_waiting(count);
+        self.trim();
     }
 
     /// Returns whether the others wait for this reader and must be woken.
@@ -193,7 +203,7 @@ impl SharedBuffer {
         self.readers.cursor(place).had
     }
 
-    /// How far the pacer or the only reader has come. All frames, if there are several readers and no pacer.
+    /// How far the [pacer](Readers::pace) has come. All frames, if there are several readers and no pacer.
     fn pace(&self) -> Cursor {
         self.readers.pace().unwrap_or(Cursor {
             frames: self.frames.next(),

@@ -39,7 +39,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 struct Reader {
-    place: ReaderId,
+    /// `None` before it begins.
+    place: Option<ReaderId>,
     frames: usize,
     behind: bool,
 }
@@ -94,7 +95,7 @@ impl Model {
             pushed: Vec::new(),
             trailers: None,
             readers: vec![Reader {
-                place: ReaderId::Leader,
+                place: Some(ReaderId::Leader),
                 frames: 0,
                 behind: false,
             }],
@@ -116,6 +117,11 @@ impl Model {
         self.pushed.iter().sum()
     }
 
+    fn leader(&self) -> Option<&Reader> {
+        let mut readers = self.readers.iter();
+        readers.find(|one| one.place == Some(ReaderId::Leader))
+    }
+
     fn is_shared(&self) -> bool {
         self.readers.len() > 1
     }
@@ -135,10 +141,7 @@ impl Model {
         if pulls {
             assert!(self.asked > self.pushed.len(), "B4");
         }
-        let leader = self
-            .readers
-            .iter()
-            .find(|one| one.place == ReaderId::Leader);
+        let leader = self.leader();
         if let (true, false, Some(leader)) = (pulls, self.whole, leader) {
             let ahead = &self.pushed[leader.frames..];
             let bytes: usize = ahead.iter().sum();
@@ -198,11 +201,7 @@ impl Model {
         let held = frames.held();
         let late: usize = self.late.iter().sum();
         assert!(held <= self.limits.max_body + last + late);
-        if let Some(leader) = self
-            .readers
-            .iter()
-            .find(|one| one.place == ReaderId::Leader)
-        {
+        if let Some(leader) = self.leader() {
             assert!(
                 frames.first() <= leader.frames as u64,
                 "a leader is never cut"
@@ -218,7 +217,9 @@ impl Model {
             place,
             frames: at,
             behind,
-        } = self.readers[index];
+        } = &mut self.readers[index];
+        let place = *place.get_or_insert_with(|| self.buffer.begin());
+        let (at, behind) = (*at, *behind);
         let is_end = self.buffer.is_end_for(place);
         let paced = self.buffer.readers.pacer == Some(place);
         match self.buffer.read(place) {
@@ -267,6 +268,7 @@ impl Model {
     /// B6.
     fn check_prefix(&self, index: usize) {
         let Reader { place, frames, .. } = self.readers[index];
+        let place = place.expect("it has begun");
         let had = self.buffer.had(place);
         let mut hasher = PrefixHasher::new();
         for (number, len) in self.pushed[..frames].iter().enumerate() {
@@ -279,25 +281,28 @@ impl Model {
     }
 
     fn lead(&mut self, reader: usize) {
-        let is_led = self.readers.iter().any(|one| one.place == ReaderId::Leader);
         // Where nobody leads there is no source yet, and nobody has read.
         let is_begun = self.asked > 0 || self.pulled || !self.pushed.is_empty();
-        if is_led || is_begun || self.ended {
+        if self.leader().is_some() || is_begun || self.ended {
             return;
         }
         let index = reader % self.readers.len();
-        self.buffer.lead(self.readers[index].place);
-        self.readers[index].place = ReaderId::Leader;
+        self.buffer.lead();
+        self.readers[index].place = Some(ReaderId::Leader);
         assert_eq!(self.buffer.readers(), self.readers.len());
     }
 
     fn leave(&mut self, reader: usize) {
         let reader = self.readers.swap_remove(reader % self.readers.len());
-        let paced = self.buffer.readers.pacer == Some(reader.place);
-        let is_missed = self.buffer.leave(reader.place);
-        assert_eq!(is_missed, paced && !self.whole);
-        // As it does between two readers that set the pace.
-        self.is_woken &= !is_missed;
+        if let Some(place) = reader.place {
+            let paced = self.buffer.readers.pacer == Some(place);
+            let is_missed = self.buffer.leave(place);
+            assert_eq!(is_missed, paced && !self.whole);
+            // As it does between two readers that set the pace.
+            self.is_woken &= !is_missed;
+        } else {
+            self.buffer.leave_waiting(1);
+        }
         assert_eq!(self.buffer.readers(), self.readers.len());
     }
 
@@ -320,10 +325,10 @@ impl Model {
             }
             Op::Read(reader) => self.read(reader),
             Op::Join if self.whole && self.readers.len() < 5 => {
-                let place = self.buffer.join();
+                self.buffer.join();
                 self.joined = true;
                 self.readers.push(Reader {
-                    place,
+                    place: None,
                     frames: 0,
                     behind: false,
                 });
@@ -615,7 +620,8 @@ fn what_is_left_of_a_body_is_known_as_far_as_its_source_says() {
     for trailers in [false, true] {
         let mut buffer = SharedBuffer::new(Arc::default());
         buffer.announce(None, hint(10, 20), limits);
-        let follower = buffer.join();
+        buffer.join();
+        let follower = buffer.begin();
         buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
         assert!(matches!(buffer.read(ReaderId::Leader), Read::Frame(_)));
         assert_eq!(bounds(&buffer, ReaderId::Leader), (2, Some(12)));

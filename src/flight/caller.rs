@@ -201,11 +201,13 @@ impl<K: Send + Sync + 'static> Caller<K> {
 impl<K> Drop for Caller<K> {
     fn drop(&mut self) {
         let data = &self.flight.data;
-        let (mut waiting, mut is_missed) = (None, false);
+        let mut waiting = None;
         if let Part::Waits(slot) = self.part {
-            let (left, counted) = data.state().leave(slot);
-            self.part = counted.map_or(Part::Dismissed, |_| Part::Left);
-            is_missed = counted.unwrap_or_default();
+            let (left, is_dismissed) = data.state().leave(slot);
+            self.part = match is_dismissed {
+                true => Part::Dismissed,
+                false => Part::Left,
+            };
             waiting = Some(left);
         }
         match self.part {
@@ -223,16 +225,17 @@ impl<K> Drop for Caller<K> {
             _ => None,
         };
         // A task that has not noticed yet, or a stored waker, may hold the flight for longer.
-        let (kept, spent, unclaimed) = {
+        let (kept, spent, unclaimed, is_missed) = {
             let mut state = data.state();
-            is_missed |= place.is_some_and(|place| state.buffer.leave(place));
+            let is_missed = place.is_some_and(|place| state.buffer.leave(place));
             let spent = state.buffer.take_spent();
             // Its own response. One that is left later is dropped by the work.
             let unclaimed = match place {
                 Some(ReaderId::Leader) => state.response.take(),
                 _ => None,
             };
-            (take_unread(&self.flight, &mut state), spent, unclaimed)
+            let kept = take_unread(&self.flight, &mut state);
+            (kept, spent, unclaimed, is_missed)
         };
         drop((kept, spent));
         observe::settle();

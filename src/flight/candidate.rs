@@ -216,18 +216,19 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
         state.is_joined = true;
         #[cfg(feature = "redis")]
         state.asked_by(self.number);
-        let place = state.buffer.join();
+        state.buffer.join();
         match &state.stage {
             Stage::Uncalled if !self.is_moved => {
-                state.lead(place);
+                state.lead();
                 Match::Join(JoinedAs::Leader)
             }
             Stage::Shared(response) if !self.is_moved => {
-                Match::Join(JoinedAs::Reader(place, Arc::clone(response)))
+                let response = Arc::clone(response);
+                Match::Join(JoinedAs::Reader(state.buffer.begin(), response))
             }
             _ => {
                 let head = self.head.take().expect(UNPLACED);
-                Match::Join(JoinedAs::Waiting(state.wait(head, place, self.number)))
+                Match::Join(JoinedAs::Waiting(state.wait(head, self.number)))
             }
         }
     }
@@ -264,7 +265,9 @@ impl<K: Eq> Matcher<(), (), HttpFlight<K>> for Candidate<'_, K> {
             let head = self.head.take().expect(UNPLACED);
             let state = data.state_mut();
             state.stage = Stage::Uncalled;
-            let slot = state.wait(head, ReaderId::Leader, self.number);
+            state.buffer.leave(ReaderId::Leader);
+            state.buffer.join();
+            let slot = state.wait(head, self.number);
             debug_assert_eq!(slot, 0, "it is the first");
         }
         ((), data)

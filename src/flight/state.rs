@@ -140,7 +140,6 @@ pub(crate) enum FollowerState<K> {
     /// Its decision is `stage`.
     Here {
         head: Box<request::Parts>,
-        place: ReaderId,
         number: Number,
     },
     /// The response is shared, but not for it: it is being moved.
@@ -255,13 +254,10 @@ impl<K> State<K> {
             return 0;
         }
         self.stage = stage;
-        let mut dismissed = 0;
-        for (_, follower) in &self.followers {
-            if let FollowerState::Here { place, .. } = follower {
-                self.buffer.leave(*place);
-                dismissed += 1;
-            }
-        }
+        let followers = self.followers.iter();
+        let waiting = followers.filter(|(_, it)| matches!(it, FollowerState::Here { .. }));
+        let dismissed = waiting.count();
+        self.buffer.leave_waiting(dismissed);
         dismissed
     }
 
@@ -269,12 +265,8 @@ impl<K> State<K> {
     pub(crate) fn dismiss(&mut self, slot: usize) -> Option<(Box<request::Parts>, Number)> {
         let follower = self.followers.get_mut(slot)?;
         match mem::replace(follower, FollowerState::Moving) {
-            FollowerState::Here {
-                head,
-                place,
-                number,
-            } => {
-                self.buffer.leave(place);
+            FollowerState::Here { head, number } => {
+                self.buffer.leave_waiting(1);
                 Some((head, number))
             }
             other => {
@@ -284,14 +276,10 @@ impl<K> State<K> {
         }
     }
 
-    /// Adds a follower that waits for its head.
-    pub(crate) fn wait(&mut self, head: request::Parts, place: ReaderId, number: Number) -> usize {
+    /// Adds a follower that waits for its head. It has joined the readers.
+    pub(crate) fn wait(&mut self, head: request::Parts, number: Number) -> usize {
         let head = Box::new(head);
-        self.followers.insert(FollowerState::Here {
-            head,
-            place,
-            number,
-        })
+        self.followers.insert(FollowerState::Here { head, number })
     }
 
     /// Notes the number of a caller that has joined.
@@ -307,17 +295,13 @@ impl<K> State<K> {
         all || !matches!(self.followers[slot], FollowerState::Here { .. })
     }
 
-    /// Removes a follower that leaves, and its place in the buffer unless it was dismissed. Both happen under one lock:
-    /// otherwise a caller that takes the lead in between could get the place that is then freed. `true`: the other
-    /// readers must be woken.
-    pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, Option<bool>) {
+    /// Removes a follower that leaves. Returns whether it was dismissed; otherwise it is no reader any more.
+    pub(crate) fn leave(&mut self, slot: usize) -> (FollowerState<K>, bool) {
         let is_dismissed = self.is_dismissed(slot);
-        let follower = self.followers.remove(slot);
-        let is_missed = match follower {
-            FollowerState::Here { place, .. } if !is_dismissed => Some(self.buffer.leave(place)),
-            _ => None,
-        };
-        (follower, is_missed)
+        if !is_dismissed {
+            self.buffer.leave_waiting(1);
+        }
+        (self.followers.remove(slot), is_dismissed)
     }
 
     /// Whether there is a decision for all waiting followers.
@@ -345,21 +329,20 @@ impl<K> State<K> {
         if !self.is_decided_for(slot) {
             return None;
         }
-        let (head, place) = match self.followers.remove(slot) {
-            FollowerState::Here { head, place, .. } => (head, place),
+        let head = match self.followers.remove(slot) {
+            FollowerState::Here { head, .. } => head,
             FollowerState::Decided(decision) => return Some((decision, ReaderId::Leader)),
             FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {
             Stage::Shared(response) => {
                 let response = Arc::clone(response);
-                match self.complete(counters) {
-                    Some(complete) => {
-                        self.buffer.leave(place);
-                        Decision::Complete(head, response, CompleteReader::new(complete))
-                    }
-                    None => Decision::Begin(head, response),
-                }
+                let Some(complete) = self.complete(counters) else {
+                    let place = self.buffer.begin();
+                    return Some((Decision::Begin(head, response), place));
+                };
+                self.buffer.leave_waiting(1);
+                Decision::Complete(head, response, CompleteReader::new(complete))
             }
             Stage::Refused(reason) => Decision::Forward(head, *reason),
             Stage::Failed(shares) => {
@@ -367,12 +350,12 @@ impl<K> State<K> {
                 Decision::Fail(head, share)
             }
             Stage::Uncalled => {
-                self.lead(place);
-                return Some((Decision::Lead(head), ReaderId::Leader));
+                self.lead();
+                Decision::Lead(head)
             }
             Stage::Called => unreachable!("looked at just now"),
         };
-        Some((decision, place))
+        Some((decision, ReaderId::Leader))
     }
 
     /// The whole body for followers that have read nothing of it, if it is complete.
@@ -385,22 +368,9 @@ impl<K> State<K> {
         self.complete.clone()
     }
 
-    /// Makes the caller at this place among the readers the leader (S5). It swaps places with the follower that has the
-    /// leader's place, if any.
-    pub(crate) fn lead(&mut self, mine: ReaderId) {
+    /// One who has joined the readers becomes the leader (S5).
+    pub(crate) fn lead(&mut self) {
         self.stage = Stage::Called;
-        let first = self
-            .followers
-            .iter_mut()
-            .find_map(|(_, follower)| match follower {
-                FollowerState::Here { place, .. } if *place == ReaderId::Leader => Some(place),
-                _ => None,
-            });
-        match first {
-            Some(first) => *first = mine,
-            None if mine == ReaderId::Leader => {}
-            // It has left.
-            None => self.buffer.lead(mine),
-        }
+        self.buffer.lead();
     }
 }
