@@ -217,7 +217,7 @@ impl Frames {
     }
 
     /// A copy of the frames, which takes over what was paid for them.
-    pub(super) fn to_complete(&mut self) -> (Box<[Content]>, Reservation) {
+    pub(super) fn share_complete(&mut self) -> (Box<[Content]>, Reservation) {
         let copy = |frame: &mut HeldFrame| {
             frame.charge = 0;
             frame.content.clone()

@@ -150,7 +150,7 @@ impl SharedBuffer {
 
     /// Whether who begins to read now gets every frame, unless the source breaks its promise.
     pub(crate) fn keeps_all(&self) -> bool {
-        self.reserved || self.end.is_some() && self.frames.first() == 0
+        self.reserved
     }
 
     /// Whether at least so many bytes wait for the reader at `place`, and the source has not ended.
@@ -367,7 +367,7 @@ impl SharedBuffer {
 
     /// The body for followers that have read nothing yet: `None` unless it has ended, as promised, and everybody may
     /// have all of it. What was paid for it is the copy's from then on.
-    pub(crate) fn to_complete(&mut self) -> Option<CompleteBody> {
+    pub(crate) fn share_complete(&mut self) -> Option<CompleteBody> {
         let is_whole = matches!(self.end, Some(Ok(()))) && self.frames.first() == 0;
         let may_be_shared = self
             .frames
@@ -377,7 +377,7 @@ impl SharedBuffer {
             return None;
         }
         let has_known_length = self.expected.is_some() || !self.frames.has_trailers();
-        let (frames, paid) = self.frames.to_complete();
+        let (frames, paid) = self.frames.share_complete();
         Some(CompleteBody {
             frames,
             len: self.received,

@@ -361,7 +361,7 @@ impl<K> State<K> {
     /// The whole body for followers that have read nothing of it, if it is complete.
     fn complete(&mut self, counters: &Arc<Counters>) -> Option<Arc<CompleteResponse>> {
         if self.complete.is_none() {
-            let body = self.buffer.to_complete()?;
+            let body = self.buffer.share_complete()?;
             let counters = Arc::clone(counters);
             self.complete = Some(Arc::new(CompleteResponse { body, counters }));
         }
