@@ -6,7 +6,7 @@ use http_body::Body;
 use crate::{
     buffer_body::Trailers,
     key::KeyExtractor,
-    rules::{Bypass, Lines, RequestFields},
+    rules::{Bypass, Lines, RequestField, RequestFields},
     shared::Shared,
 };
 
@@ -44,13 +44,13 @@ impl<K> Identity<K> {
                     Bypass::Method
                 });
             }
-            Some(default) => Some(default.read(request, |name, value, differs| {
-                fields.note(name, value);
+            Some(default) => Some(default.read(request, |field, value, differs| {
+                fields.note(field, value);
                 differing.add(differs);
             })),
             None => {
                 for (name, value) in &request.headers {
-                    fields.note(name.as_str(), value);
+                    fields.note(RequestField::of(name.as_str()), value);
                     differing.add(true);
                 }
                 None

@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::named::{Named, holds};
+use crate::rules::RequestField;
 
 /// The names that a user has added.
 #[derive(Clone, Debug, Default)]
@@ -34,66 +35,6 @@ impl Treatment {
     pub(super) fn is_in_key(self) -> bool {
         !matches!(self, Self::Ignored | Self::HopByHop)
     }
-
-    /// How the key treats the field `name` if the request's `Connection` does not name it, and the user has added none.
-    /// By length first: that rules out most names.
-    ///
-    /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
-    #[inline]
-    fn of(name: &[u8]) -> Self {
-        let convention = match name.len() {
-            2 if name == b"te" => return Self::HopByHop,
-            2 => name == b"b3",
-            3 => name == b"via",
-            6 => name == b"cf-ray",
-            7 if name == b"trailer" => return Self::HopByHop,
-            7 => name == b"referer" || name == b"x-timer",
-            8 => name == b"priority" || name == b"newrelic",
-            9 if name == b"forwarded" => return Self::Forwarded,
-            9 => name == b"x-real-ip" || name == b"x-varnish",
-            10 if name == b"connection" || name == b"keep-alive" => return Self::HopByHop,
-            10 => name == b"user-agent" || name == b"request-id",
-            11 => matches!(
-                name,
-                b"traceparent" | b"x-amz-cf-id" | b"x-azure-ref" | b"x-vercel-id" | b"x-unique-id"
-            ),
-            12 => name == b"x-request-id" || name == b"sentry-trace",
-            13 => name == b"uber-trace-id" || name == b"x-queue-start",
-            14 => name == b"fly-request-id",
-            15 => matches!(
-                name,
-                b"x-forwarded-for"
-                    | b"x-amzn-trace-id"
-                    | b"amz-sdk-request"
-                    | b"kong-request-id"
-                    | b"x-request-start"
-            ),
-            16 if name == b"proxy-connection" => return Self::HopByHop,
-            16 => name == b"x-correlation-id" || name == b"ot-tracer-spanid",
-            17 if name == b"transfer-encoding" => return Self::HopByHop,
-            17 => name == b"ot-tracer-traceid" || name == b"ot-tracer-sampled",
-            18 => name == b"x-datadog-trace-id",
-            19 => name == b"x-datadog-parent-id",
-            21 => name == b"x-cloud-trace-context" || name == b"amz-sdk-invocation-id",
-            22 => name == b"x-ms-client-request-id",
-            23 => name == b"elastic-apm-traceparent",
-            25 => name == b"upgrade-insecure-requests",
-            27 => name == b"x-datadog-sampling-priority",
-            _ => false,
-        };
-        let family = || match name {
-            [b's', b'e', b'c', b'-', rest @ ..] => {
-                rest.starts_with(b"ch-") || rest.starts_with(b"fetch-")
-            }
-            [b'x', b'-', b'b', b'3', b'-', ..] => true,
-            _ => false,
-        };
-        if convention || family() {
-            Self::Ignored
-        } else {
-            Self::Key
-        }
-    }
 }
 
 // ===== impl Ignored =====
@@ -119,20 +60,27 @@ impl Ignored {
         1 << name.len().min(63)
     }
 
-    /// How the key treats the field `name`. `named`: what the request's `Connection` names, if it [names
+    /// How the key treats this field, of this name. `named`: what the request's `Connection` names, if it [names
     /// anything](super::named::names_fields).
     ///
     /// A field that the request's own `Connection` names is always in the key: a client may add a field to its key that
     /// way, but never remove one. Only the fixed hop-by-hop fields stay out; `Connection` names them routinely
     /// (`Connection: keep-alive`).
     #[inline(always)]
-    pub(super) fn treatment(&self, name: &str, named: Option<&Named>) -> Treatment {
-        match Treatment::of(name.as_bytes()) {
-            Treatment::HopByHop => Treatment::HopByHop,
+    pub(super) fn treatment(
+        &self,
+        field: RequestField,
+        name: &str,
+        named: Option<&Named>,
+    ) -> Treatment {
+        use RequestField::{Connection, Conventional, Forwarded, HopByHop, TransferEncoding};
+        match field {
+            HopByHop | Connection | TransferEncoding => Treatment::HopByHop,
             _ if named.is_some_and(|named| holds(named, name)) => Treatment::Named,
-            Treatment::Ignored => Treatment::Ignored,
+            Conventional => Treatment::Ignored,
             _ if self.contains(name) => Treatment::Ignored,
-            listed => listed,
+            Forwarded => Treatment::Forwarded,
+            _ => Treatment::Key,
         }
     }
 }
@@ -217,7 +165,8 @@ mod tests {
         let request: HeaderMap = connection.iter().map(line).collect();
         let named = request.values().any(names_fields);
         let named = named.then(|| named_by(&request));
-        !ignored.treatment(name, named.as_ref()).is_in_key()
+        let field = RequestField::of(name);
+        !ignored.treatment(field, name, named.as_ref()).is_in_key()
     }
 
     #[test]

@@ -1,6 +1,5 @@
 use std::{fmt, hash, sync::Arc};
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
 use super::digest::{KeyDigest, Sink, Writer};
@@ -12,7 +11,7 @@ use super::target::RequestTarget;
 use crate::buffer_body::{BodyBytes, Trailers};
 #[cfg(feature = "redis")]
 use crate::replicas::KeyBytes;
-use crate::rules::CLIENT_ADDRESS;
+use crate::rules::{CLIENT_ADDRESS, RequestField};
 
 /// The default key: the method, the target and every header field except a few that carry neither identity nor
 /// representation.
@@ -230,8 +229,9 @@ impl RequestKeyExtractor {
 
     /// Whether two requests of one key may differ in the field of this name.
     pub(crate) fn may_leave_out(&self, name: &HeaderName) -> bool {
-        self.lists.ignored.treatment(name.as_str(), None) != Treatment::Key
-            || !self.lists.coalesced.is_empty() && is_framing(name)
+        let (field, name) = (RequestField::of(name.as_str()), name.as_str());
+        self.lists.ignored.treatment(field, name, None) != Treatment::Key
+            || !self.lists.coalesced.is_empty() && is_framing(field)
     }
 
     /// Whether [`coalesce`](Self::coalesce) opts this method in.
@@ -250,7 +250,7 @@ impl RequestKeyExtractor {
     pub(crate) fn read(
         &self,
         request: &request::Parts,
-        see: impl FnMut(&str, &HeaderValue, bool),
+        see: impl FnMut(RequestField, &HeaderValue, bool),
     ) -> RequestKey {
         // `Connection` seldom names fields, and by the time we see it, we may already have left one of them out.
         let mut writer = Writer::new();
@@ -282,7 +282,7 @@ impl RequestKeyExtractor {
         request: &request::Parts,
         named: Option<&Named>,
         writer: &mut Writer<S>,
-        mut see: impl FnMut(&str, &HeaderValue, bool),
+        mut see: impl FnMut(RequestField, &HeaderValue, bool),
     ) -> bool {
         let request::Parts {
             method,
@@ -324,13 +324,14 @@ impl RequestKeyExtractor {
         // The map gives the lines of one name together and in their order.
         for (header, value) in headers {
             let name = header.as_str();
-            let mut treatment = self.lists.ignored.treatment(name, named);
-            if treatment == Treatment::Key && body.is_some() && is_framing(header) {
+            let field = RequestField::of(name);
+            let mut treatment = self.lists.ignored.treatment(field, name, named);
+            if treatment == Treatment::Key && body.is_some() && is_framing(field) {
                 treatment = Treatment::Ignored;
             }
-            see(name, value, treatment != Treatment::Key);
+            see(field, value, treatment != Treatment::Key);
             if !treatment.is_in_key() {
-                are_named |= name == "connection" && names_fields(value);
+                are_named |= field == RequestField::Connection && names_fields(value);
                 continue;
             }
             if treatment == Treatment::Forwarded
@@ -345,7 +346,7 @@ impl RequestKeyExtractor {
                 host.is_some_and(|host| host.is_repeated_by(value.as_bytes()))
                     && is_only(header, headers)
             };
-            if *header != HOST {
+            if field != RequestField::Host {
                 writer.field(name.as_bytes(), value.as_bytes());
             } else if treatment == Treatment::Named || !is_repeated() {
                 writer.part(name.as_bytes());
@@ -376,8 +377,8 @@ pub(super) fn may_have_key(method: &Method) -> bool {
 }
 
 /// Whether a field describes how a body is sent rather than the body itself. `Transfer-Encoding` is in no key.
-fn is_framing(name: &HeaderName) -> bool {
-    *name == CONTENT_LENGTH || *name == EXPECT
+fn is_framing(field: RequestField) -> bool {
+    matches!(field, RequestField::ContentLength | RequestField::Expect)
 }
 
 #[cfg(feature = "redis")]

@@ -79,6 +79,7 @@
 // | file | what it holds |
 // | --- | --- |
 // | `request` | which requests make their own call |
+// | `request_field` | the request fields that the key and the rules tell apart |
 // | `response` | which responses may be shared |
 // | `vary` | which requests a response is for: `Vary`, and what counts as if it named more |
 // | `length` | `Content-Length`, and what a body promises |
@@ -91,6 +92,7 @@ mod fields;
 mod length;
 mod packing;
 mod request;
+mod request_field;
 mod response;
 mod vary;
 
@@ -100,6 +102,7 @@ pub(crate) use fields::{Fields, Lines};
 pub(crate) use length::{correct_length, decimal, expected};
 pub(crate) use packing::{copy, lengths, pack};
 pub(crate) use request::{Bypass, RequestFields, has_credentials, invalidates, is_safe};
+pub(crate) use request_field::RequestField;
 pub use response::shareable;
 pub(crate) use response::{copy_head, marks_key_unshareable, may_share, trailers_may_be_shared};
 pub(crate) use vary::{Variant, varies_by};

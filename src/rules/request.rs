@@ -3,7 +3,10 @@
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::directives::{forbids, is_tchar, members, trim};
+use super::{
+    directives::{forbids, is_tchar, members, trim},
+    request_field::RequestField,
+};
 
 /// The fields that identify the sender of a request. Keep in sync with [`RequestFields::note`].
 pub(super) const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
@@ -103,31 +106,29 @@ fn accepts_event_stream(accept: &HeaderValue) -> bool {
 impl RequestFields {
     /// One more line.
     #[inline(always)]
-    pub(crate) fn note(&mut self, name: &str, value: &HeaderValue) {
-        let name = name.as_bytes();
-        // By length first: that rules out most names.
-        match name.len() {
-            6 if name == b"accept" => self.event_stream |= accepts_event_stream(value),
-            6 if name == b"expect" => self.expect = true,
-            6 => self.credentials |= name == b"cookie",
-            7 if name == b"upgrade" => match offers_http(value) {
-                true => self.http_upgrade = true,
-                false => self.upgrade = true,
-            },
-            10 => self.connection_upgrade |= name == b"connection" && upgrades(value),
-            13 if name == b"cache-control" => {
+    pub(crate) fn note(&mut self, field: RequestField, value: &HeaderValue) {
+        match field {
+            RequestField::Accept => self.event_stream |= accepts_event_stream(value),
+            RequestField::Authorization
+            | RequestField::Cookie
+            | RequestField::ProxyAuthorization => self.credentials = true,
+            RequestField::CacheControl => {
                 // Browsers send this when somebody reloads a page.
                 self.cache_control |= !matches!(value.as_bytes(), b"max-age=0" | b"no-cache")
                     && forbids(value, &["no-store", "only-if-cached"]);
             }
-            13 => self.credentials |= name == b"authorization",
+            RequestField::Connection => self.connection_upgrade |= upgrades(value),
             // Anything but a plain zero counts, whatever the body says: the inner service may trust the field.
-            14 if name == b"content-length" => {
+            RequestField::ContentLength => {
                 let digits = value.as_bytes();
                 self.body |= digits.is_empty() || digits.iter().any(|byte| *byte != b'0');
             }
-            17 => self.body |= name == b"transfer-encoding",
-            19 => self.credentials |= name == b"proxy-authorization",
+            RequestField::Expect => self.expect = true,
+            RequestField::TransferEncoding => self.body = true,
+            RequestField::Upgrade => match offers_http(value) {
+                true => self.http_upgrade = true,
+                false => self.upgrade = true,
+            },
             _ => {}
         }
     }
@@ -192,7 +193,7 @@ mod tests {
         let request = request.body(()).expect("a request");
         let mut noted = RequestFields::default();
         for (name, value) in request.headers() {
-            noted.note(name.as_str(), value);
+            noted.note(RequestField::of(name.as_str()), value);
         }
         assert_eq!(noted.credentials, has_credentials(request.headers()));
         noted
