@@ -145,7 +145,7 @@ pub(crate) enum FollowerState<K> {
     /// The response is shared, but not for it: it is being moved.
     Moving,
     /// It has been moved, or it makes its own call because there is no flight to move to.
-    Decided(Decision<K>),
+    Decided(Box<Decision<K>>),
 }
 
 /// What a follower is to do.
@@ -331,7 +331,7 @@ impl<K> State<K> {
         }
         let head = match self.followers.remove(slot) {
             FollowerState::Here { head, .. } => head,
-            FollowerState::Decided(decision) => return Some((decision, ReaderId::Leader)),
+            FollowerState::Decided(decision) => return Some((*decision, ReaderId::Leader)),
             FollowerState::Moving => unreachable!("all are moved before it is decided"),
         };
         let decision = match &mut self.stage {

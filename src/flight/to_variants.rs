@@ -126,7 +126,8 @@ where
             };
             let found = moved.unwrap_or_else(|| {
                 let head = head.expect("a request that is not moved is still here");
-                FollowerState::Decided(Decision::Forward(Box::new(head), reason))
+                let forward = Decision::Forward(Box::new(head), reason);
+                FollowerState::Decided(Box::new(forward))
             });
             let late = {
                 let mut state = data.state();
@@ -165,6 +166,6 @@ where
         if caller.flight().is_shared() {
             caller.promote();
         }
-        Some(FollowerState::Decided(Decision::Move(caller)))
+        Some(FollowerState::Decided(Box::new(Decision::Move(caller))))
     }
 }
