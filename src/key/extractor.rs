@@ -66,7 +66,7 @@ pub trait KeyExtractor: Send + Sync + 'static {
         None
     }
 
-    /// The hash of a key that already is a keyed hash.
+    /// As [`default_part`](Self::default_part).
     #[doc(hidden)]
     fn default_part_mut(key: &mut Self::Key) -> Option<&mut RequestKey>
     where
@@ -76,6 +76,7 @@ pub trait KeyExtractor: Send + Sync + 'static {
         None
     }
 
+    /// The hash of a key that already is a keyed hash.
     #[doc(hidden)]
     fn hash_of(key: &Self::Key) -> Option<u64>
     where
