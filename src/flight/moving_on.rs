@@ -60,8 +60,8 @@ where
     moves: u8,
 }
 
-/// The body of a follower that can call again. See the [module docs](self). The mutex is never contended; it only makes the reader `Sync`, which a call need not
-/// be.
+/// The body of a follower that can call again. See the [module docs](self). The mutex is never contended; it only makes
+/// the reader `Sync`, which a call need not be.
 pub(crate) struct FollowerBody<S, X, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
