@@ -3,7 +3,7 @@
 //! | name | what it holds |
 //! | --- | --- |
 //! | `NS:f:<digest>` | a lease: the inbox and the flight that lead, in hexadecimal |
-//! | `NS:v:<random>` | an answer that is too large for a message, encrypted |
+//! | `NS:v:<flight>` | a flight's answer that is too large for a message, encrypted |
 //! | `NS:i:<random>` | the channel of one replica |
 //! | `NS:a` | the channel of all |
 
@@ -17,11 +17,11 @@ use redis::{
 
 use super::{
     endpoint::{CONNECT, Connection, Endpoint},
-    id::{self, Digest, Inbox, ValueId},
+    id::{self, Digest, FlightId, Inbox},
     message::{Message, seal_value},
-    protocol::{Command, Contended},
+    protocol::{Command, Reply},
     secret::Sealer,
-    store::{Broken, Link, Listener, Reply, Store},
+    store::{Broken, Link, Listener, Store},
 };
 
 /// `KEYS[1]`: the lease. `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '',
@@ -133,8 +133,8 @@ impl Config {
         format!("{}:f:{}", self.namespace, id::hex(digest.0))
     }
 
-    fn value(&self, value: ValueId) -> String {
-        format!("{}:v:{}", self.namespace, id::hex(value.0))
+    fn value(&self, flight: FlightId) -> String {
+        format!("{}:v:{}", self.namespace, id::hex(flight.0))
     }
 
     fn inboxes(&self) -> String {
@@ -193,18 +193,16 @@ impl Config {
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
             }
             Command::Put {
-                value,
                 digest,
+                flight,
                 body,
             } => {
-                cmd = Cmd::set(
-                    self.value(*value),
-                    seal_value(*value, *digest, body, sealer),
-                );
+                let sealed = seal_value(*flight, *digest, body, sealer);
+                cmd = Cmd::set(self.value(*flight), sealed);
                 cmd.arg("PX").arg(self.value_ms);
             }
-            Command::Fetch { value, .. } => cmd = Cmd::get(self.value(*value)),
-            Command::Delete(value) => cmd = Cmd::del(self.value(*value)),
+            Command::Fetch(at) => cmd = Cmd::get(self.value(at.flight)),
+            Command::Delete(flight) => cmd = Cmd::del(self.value(*flight)),
             Command::Tell(to, message) => {
                 cmd = Cmd::publish(self.inbox(*to), message.seal(sealer));
             }
@@ -277,26 +275,21 @@ impl Link for RedisLink {
 
 fn read(command: &Command, value: Value, counts: bool) -> Reply {
     match (command, value) {
-        (Command::Contend { .. }, Value::Int(1)) => {
-            Reply::Contended(Contended::Won { over: false })
-        }
-        (Command::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
+        (Command::Contend { .. }, Value::Int(won @ 1..=2)) => Reply::Won { over: won == 2 },
         (Command::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
             let names = (id::parse(&held[..32]), id::parse(&held[32..]));
             match names {
-                (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
+                (Some(inbox), Some(flight)) => Reply::Held { inbox, flight },
                 // Not our key.
                 _ => Reply::Refused,
             }
         }
         (Command::Contend { .. }, _) => Reply::Refused,
         (Command::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
-        (Command::Fetch { .. }, Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
-        (Command::Fetch { .. }, _) => Reply::Fetched(None),
+        (Command::Fetch(_), Value::BulkString(sealed)) => Reply::Fetched(sealed.into()),
         (Command::Tell(..), Value::Int(heard)) if counts => {
-            Reply::Heard(usize::try_from(heard).ok())
+            usize::try_from(heard).map_or(Reply::Done, Reply::Heard)
         }
-        (Command::Tell(..), _) => Reply::Heard(None),
         _ => Reply::Done,
     }
 }

@@ -84,7 +84,7 @@ impl<L: Local> Protocol<L> {
     ) {
         let Some((id, at)) = self.own_seat(&to) else {
             // The seat was left, and the message was lost with a link: tell the leader that nobody needs the value.
-            if let AnswerBody::Stored(_) = body {
+            if let AnswerBody::Stored = body {
                 self.tell(leader, Message::Leave { to });
             }
             return;
@@ -95,7 +95,7 @@ impl<L: Local> Protocol<L> {
                 let outcome = self.answer_of(body, covered);
                 self.settle_by(id, outcome, Some(to.seat), now);
             }
-            AnswerBody::Stored(value) => {
+            AnswerBody::Stored => {
                 let Some(entry) = self.entries.get_mut(&id) else {
                     return;
                 };
@@ -123,11 +123,7 @@ impl<L: Local> Protocol<L> {
                     covered,
                     until,
                 };
-                self.command(Command::Fetch {
-                    value,
-                    digest: to.digest,
-                    seat: to.seat,
-                });
+                self.command(Command::Fetch(to));
                 self.schedule(id);
             }
         }
@@ -241,6 +237,9 @@ impl<L: Local> Protocol<L> {
         if let ContestOutcome::Answer { .. } = outcome {
             // It makes no call, so nobody may join or wait for one.
             self.named.remove(&entry.flight);
+            if let Some(attempt) = entry.attempt.take() {
+                self.orphan(&attempt, now);
+            }
             self.send_away(id);
         } else {
             entry.began = Some(now);

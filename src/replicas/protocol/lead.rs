@@ -1,5 +1,7 @@
 //! The leader's side: joins from other replicas, the end of a call, forgetting.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{
@@ -92,7 +94,7 @@ impl<L: Local> Protocol<L> {
 
     pub(super) fn probe(&mut self, to: Address, inbox: Inbox, now: Time) {
         let from = self.inbox;
-        let is_answered_soon = self.is_being_stored(to.seat);
+        let is_answered_soon = self.is_being_stored(&to);
         let message = match self.follower(&to) {
             Some(follower) => {
                 follower.heard = now;
@@ -105,7 +107,7 @@ impl<L: Local> Protocol<L> {
     }
 
     pub(super) fn left(&mut self, to: Address) {
-        self.taken(to.seat);
+        self.taken(&to);
         let Some((id, entry)) = self.named(&to) else {
             return;
         };
@@ -207,13 +209,13 @@ impl<L: Local> Protocol<L> {
             Ok(body) if body.len() > self.settings.max_body => Err(NotShared::TooLarge),
             other => other,
         };
-        let stored = match &answer {
-            Ok(body) if body.len() > self.settings.inline && !followers.is_empty() => {
-                Some(self.store(digest, body.clone(), now))
-            }
-            _ => None,
-        };
-        let body = answer.map(|body| stored.map_or(AnswerBody::Inline(body), AnswerBody::Stored));
+        let is_stored = |body: &Bytes| body.len() > self.settings.inline;
+        let stored = answer.clone().ok().filter(is_stored);
+        let body = answer.map(|body| match stored {
+            Some(_) => AnswerBody::Stored,
+            None => AnswerBody::Inline(body),
+        });
+        let mut takers = BTreeMap::new();
         for (seat, follower) in followers {
             let to = Address {
                 digest,
@@ -231,10 +233,13 @@ impl<L: Local> Protocol<L> {
                 &Err(reason) => Message::Alone { to, reason },
             };
             match stored {
-                Some(value) => self.tell_when_stored(value, seat, follower.inbox, message),
+                Some(_) => _ = takers.insert(seat, (follower.inbox, message)),
                 None => self.tell(follower.inbox, message),
             }
             self.out.push(Output::Leave(follower.seat));
+        }
+        if let Some(body) = stored.filter(|_| !takers.is_empty()) {
+            self.store(digest, flight, body, takers, now);
         }
         self.remove(id, now);
     }

@@ -55,7 +55,7 @@ use self::{
 };
 use super::{
     ReplicaStats,
-    id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
+    id::{Digest, FlightId, Ids, Inbox, Seat},
     message::{Address, Message, NotShared},
 };
 
@@ -175,34 +175,38 @@ pub(crate) enum Command {
     },
     /// To [`Protocol::stored`].
     Put {
-        value: ValueId,
         digest: Digest,
+        flight: FlightId,
         body: Bytes,
     },
     /// To [`Protocol::fetched`].
-    Fetch {
-        value: ValueId,
-        digest: Digest,
-        seat: Seat,
-    },
-    Delete(ValueId),
+    Fetch(Address),
+    Delete(FlightId),
     /// A message to one replica. For a probe, the number of receivers goes to [`Protocol::heard`].
     Tell(Inbox, Message),
     TellAll(Message),
 }
 
-/// The store's reply to a contender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contended {
-    /// It has the lease. `over`: taken over from a replica that was gone.
-    Won { over: bool },
-    /// This flight has the lease, and has been sent the join.
-    Held { inbox: Inbox, flight: FlightId },
+/// The store's reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The contender has the lease. `over`: taken over from a replica that was gone.
+    Won {
+        over: bool,
+    },
+    /// This flight has the lease, and has been sent the contender's join.
+    Held {
+        inbox: Inbox,
+        flight: FlightId,
+    },
+    Renewed(bool),
+    Fetched(Bytes),
+    /// How many received a message, if that can be counted.
+    Heard(usize),
+    Done,
+    /// The store has refused, or its reply makes no sense.
+    Refused,
 }
-
-/// The store has refused, or its reply makes no sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused;
 
 /// One replica. See the [module docs](self).
 pub(crate) struct Protocol<L: Local> {
@@ -217,12 +221,9 @@ pub(crate) struct Protocol<L: Local> {
     seats: HashMap<Seat, EntryId>,
     /// Entries by their digests and targets, oldest first.
     by_digest: HashMap<Digest, Vec<EntryId>>,
-    /// Scripts under way whose replies are for an entry.
-    asked: HashMap<FlightId, EntryId>,
     orphans: HashMap<FlightId, Orphan>,
-    values: HashMap<ValueId, StoredAnswer>,
-    /// Seats that have yet to fetch a value.
-    takers: HashMap<Seat, ValueId>,
+    /// Answers that are too large for a message.
+    values: HashMap<FlightId, StoredAnswer>,
     timers: BTreeSet<(Time, EntryId)>,
     next_beat: Time,
     breaker: Breaker,
@@ -253,10 +254,8 @@ impl<L: Local> Protocol<L> {
             named: HashMap::new(),
             seats: HashMap::new(),
             by_digest: HashMap::new(),
-            asked: HashMap::new(),
             orphans: HashMap::new(),
             values: HashMap::new(),
-            takers: HashMap::new(),
             timers: BTreeSet::new(),
             next_beat: Time::ZERO,
             calls: Calls::default(),
@@ -312,8 +311,8 @@ impl<L: Local> Protocol<L> {
     /// The link is down: requests will not be answered, and messages are lost.
     pub(crate) fn unlinked(&mut self, now: Time) {
         self.orphans.clear();
-        self.asked.clear();
-        self.forget_unstored();
+        // Nobody knows whether these have arrived.
+        self.values.retain(|_, known| known.is_stored);
         for entry in self.entries.values_mut() {
             if let Some(attempt) = entry.attempt.take() {
                 self.seats.remove(&attempt.join.seat);
@@ -357,7 +356,7 @@ impl<L: Local> Protocol<L> {
             self.next_beat = now + self.settings.beat;
             // P7
             self.orphans.retain(|_, orphan| orphan.until > now);
-            self.forget_expired(now);
+            self.values.retain(|_, known| known.until > now);
             let number = self.breaker.beat(now);
             self.tell(self.inbox, Message::Echo { number });
         }

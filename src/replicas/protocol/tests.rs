@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Output, Protocol,
-    ProtocolSettings, Refusal, Refused, Time, Unjoined,
+    AloneReason, Command, ContestOutcome, EntryId, Local, NotShared, Output, Protocol,
+    ProtocolSettings, Refusal, Reply, Time, Unjoined,
 };
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox, Seat, ValueId},
+    id::{Digest, FlightId, Inbox, Seat},
     message::{Address, AnswerBody, Message},
 };
 
@@ -19,7 +19,6 @@ const INBOX: Inbox = Inbox(7);
 const FLIGHT: FlightId = FlightId(5);
 /// The other replica's seat in a flight here.
 const SEAT: Seat = Seat(1);
-const VALUE: ValueId = ValueId(9);
 const NOW: Time = Duration::from_millis(10);
 const LARGE: Bytes = Bytes::from_static(&[0; 20]);
 
@@ -144,16 +143,16 @@ impl Replica {
     // ===== the store's replies =====
 
     fn won(&mut self, script: Address) {
-        self.reply(script, Contended::Won { over: false });
+        self.reply(script, &Reply::Won { over: false });
     }
 
     fn held(&mut self, script: Address, flight: FlightId) {
         let inbox = INBOX;
-        self.reply(script, Contended::Held { inbox, flight });
+        self.reply(script, &Reply::Held { inbox, flight });
     }
 
-    fn reply(&mut self, script: Address, reply: Contended) {
-        self.protocol.contended(script.flight, Ok(reply), NOW);
+    fn reply(&mut self, script: Address, reply: &Reply) {
+        self.protocol.contended(script.flight, reply, NOW);
     }
 
     // ===== the other replica's messages =====
@@ -220,13 +219,13 @@ impl Replica {
         gone(flight, SEAT, self.protocol.inbox())
     }
 
-    /// The value that has just been put into the store.
-    fn put(&mut self) -> ValueId {
+    /// An answer has just been put into the store.
+    fn put(&mut self) {
         let commands = self.commands();
-        let [Command::Put { value, .. }] = commands[..] else {
-            panic!("{commands:?}")
-        };
-        value
+        assert!(
+            matches!(commands[..], [Command::Put { .. }]),
+            "{commands:?}"
+        );
     }
 
     /// The number of callers for which it has answered the follower.
@@ -262,7 +261,7 @@ impl Replica {
         let protocol = &self.protocol;
         assert!(protocol.entries.is_empty() && protocol.named.is_empty());
         assert!(protocol.seats.is_empty() && protocol.orphans.is_empty());
-        assert!(protocol.values.is_empty() && protocol.takers.is_empty());
+        assert!(protocol.values.is_empty());
     }
 }
 
@@ -499,19 +498,25 @@ fn a_lease_that_was_lost_is_neither_renewed_nor_released() {
 fn where_a_large_answer_is_is_told_once_the_store_has_it() {
     let mut replica = Replica::new();
     let flight = replica.answer(LARGE);
-    let value = replica.put();
+    replica.put();
     // Until then it has its seat.
     let to = address(flight, SEAT);
     replica.probe(flight);
     assert_eq!(replica.told(), [Message::Here { to }]);
-    replica.protocol.stored(value, Ok(()));
+    replica.protocol.stored(flight, true, NOW);
     let told = replica.told();
     assert!(
-        matches!(&told[..], [Message::Answer { body: AnswerBody::Stored(at), .. }] if *at == value),
+        matches!(
+            &told[..],
+            [Message::Answer {
+                body: AnswerBody::Stored,
+                ..
+            }]
+        ),
         "{told:?}"
     );
     replica.receive(Message::Leave { to });
-    assert_eq!(replica.commands(), [Command::Delete(value)]);
+    assert_eq!(replica.commands(), [Command::Delete(flight)]);
     replica.nothing_is_left();
 }
 
@@ -519,8 +524,8 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
 fn a_large_answer_that_the_store_refuses_sends_followers_on() {
     let mut replica = Replica::new();
     let flight = replica.answer(LARGE);
-    let value = replica.put();
-    replica.protocol.stored(value, Err(Refused));
+    replica.put();
+    replica.protocol.stored(flight, false, NOW);
     assert_eq!(replica.told(), [too_large(flight)]);
     replica.nothing_is_left();
 }
@@ -546,7 +551,7 @@ fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
     assert_eq!(replica.alone(entry), AloneReason::Down);
     replica.protocol.linked(NOW);
     replica.commands();
-    replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, script.seat, AnswerBody::Stored);
     let to = address(FLIGHT, script.seat);
     assert_eq!(replica.told(), [Message::Leave { to }]);
     replica.end(entry);
@@ -587,12 +592,12 @@ fn a_large_answer_whose_followers_have_left_before_it_is_stored_is_deleted() {
     assert!(replica.end(entry));
     replica.commands();
     replica.protocol.answer(entry, Ok(LARGE), NOW);
-    let value = replica.put();
+    replica.put();
     let to = address(flight, SEAT);
     replica.receive(Message::Leave { to });
     assert_eq!(replica.commands(), []);
-    replica.protocol.stored(value, Ok(()));
-    assert_eq!(replica.commands(), [Command::Delete(value)]);
+    replica.protocol.stored(flight, true, NOW);
+    assert_eq!(replica.commands(), [Command::Delete(flight)]);
     replica.nothing_is_left();
 }
 
@@ -607,7 +612,7 @@ fn an_answer_is_taken_up_to_the_limit_whichever_way_it_comes() {
             let body = AnswerBody::Inline(body.clone());
             replica.answered(FLIGHT, script.seat, body);
         } else {
-            replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+            replica.answered(FLIGHT, script.seat, AnswerBody::Stored);
             let body = Some(body.clone());
             replica.protocol.fetched(script.seat, body, NOW);
         }
@@ -633,7 +638,7 @@ fn the_seat_whose_answer_is_fetched_is_left_once() {
     // It is not heard of for two probes, and then answers after all.
     replica.protocol.tick(NOW + Duration::from_millis(50));
     replica.protocol.tick(NOW + Duration::from_millis(100));
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.commands();
     let body = Bytes::from_static(&[0; 65]);
     replica.protocol.fetched(first.seat, Some(body), NOW);
@@ -677,11 +682,11 @@ fn whoever_contends_again_waits_for_the_store_no_longer_than_patience_in_all() {
         let mut replica = Replica::new();
         let (entry, script) = replica.contend();
         let now = NOW + Duration::from_millis(first);
-        let held = Ok(Contended::Held {
+        let held = Reply::Held {
             inbox: INBOX,
             flight: FLIGHT,
-        });
-        replica.protocol.contended(script.flight, held, now);
+        };
+        replica.protocol.contended(script.flight, &held, now);
         let gone = gone(FLIGHT, script.seat, INBOX);
         replica.protocol.message(gone, now);
         for ms in 0..second {
@@ -701,8 +706,8 @@ fn whoever_contends_for_callers_that_were_not_covered_has_its_patience_again() {
     let (entry, script) = replica.contend();
     let late = NOW + Duration::from_millis(50);
     let (inbox, flight) = (INBOX, FLIGHT);
-    let held = Ok(Contended::Held { inbox, flight });
-    replica.protocol.contended(script.flight, held, late);
+    let held = Reply::Held { inbox, flight };
+    replica.protocol.contended(script.flight, &held, late);
     let body = AnswerBody::Inline(Bytes::new());
     replica.answered(FLIGHT, script.seat, body);
     assert!(replica.protocol.outcome(entry).is_some());
@@ -731,7 +736,7 @@ fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
     replica.gone(FLIGHT, first.seat);
     replica.script();
     // An answer that is in the store no more comes before the second reply, which never comes.
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.commands();
     replica.protocol.fetched(first.seat, None, NOW);
     let third = replica.script();
@@ -749,7 +754,7 @@ fn who_joined_a_flight_that_got_its_answer_is_sent_away() {
     // Its probe crosses the answer, and it wins before it has fetched that.
     replica.gone(FLIGHT, first.seat);
     let second = replica.script();
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.won(second);
     replica.join(second.flight);
     replica.commands();
@@ -777,7 +782,7 @@ fn who_joined_an_attempt_that_is_given_up_is_sent_away() {
     let second = replica.script();
     // The store has named it by now, though that is not known here.
     replica.join(second.flight);
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.commands();
     replica.protocol.fetched(first.seat, None, NOW);
     assert!(replica.told().contains(&replica.sent_away(second.flight)));
@@ -869,7 +874,7 @@ fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes(
     let mut replica = Replica::new();
     let (entry, _) = replica.follow();
     let mut contends = Vec::new();
-    let held = Contended::Held {
+    let held = Reply::Held {
         inbox: INBOX,
         flight: FLIGHT,
     };
@@ -877,7 +882,7 @@ fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes(
         if let Command::Contend { join, .. } = command {
             contends.push(ms);
             let now = Duration::from_millis(ms);
-            replica.protocol.contended(join.flight, Ok(held), now);
+            replica.protocol.contended(join.flight, &held, now);
         }
     });
     // The first after two probes, the others after one each.
@@ -906,7 +911,9 @@ fn a_leader_that_answers_its_probes_is_followed_for_as_long_as_its_call_takes() 
 fn whoever_is_refused_by_the_store_makes_its_own_call() {
     let mut replica = Replica::new();
     let (entry, script) = replica.contend();
-    replica.protocol.contended(script.flight, Err(Refused), NOW);
+    replica
+        .protocol
+        .contended(script.flight, &Reply::Refused, NOW);
     assert_eq!(replica.alone(entry), AloneReason::Down);
     assert!(replica.protocol.is_up());
     replica.protocol.leave(entry, NOW);
@@ -931,7 +938,9 @@ fn a_store_that_refuses_three_scripts_in_a_row_is_waited_for_by_nobody() {
         assert!(replica.protocol.is_up());
         let now = Duration::from_millis(ms);
         let (entry, script) = replica.contend();
-        replica.protocol.contended(script.flight, Err(Refused), now);
+        replica
+            .protocol
+            .contended(script.flight, &Reply::Refused, now);
         replica.protocol.leave(entry, now);
     }
     assert!(!replica.protocol.is_up());
@@ -1022,7 +1031,7 @@ fn an_outcome_that_was_given_is_not_given_again_when_the_store_refuses() {
     assert_eq!(replica.alone(entry), AloneReason::Slow);
     replica
         .protocol
-        .contended(script.flight, Err(Refused), late);
+        .contended(script.flight, &Reply::Refused, late);
     assert_eq!(replica.protocol.outcome(entry), None);
     assert_eq!(replica.protocol.stats().alone_down, 0);
 }
@@ -1042,7 +1051,7 @@ fn a_lease_that_a_script_wins_for_nobody_is_released() {
 fn an_answer_that_comes_before_the_stores_reply_is_fetched_all_the_same() {
     let mut replica = Replica::new();
     let (entry, script) = replica.contend();
-    replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, script.seat, AnswerBody::Stored);
     replica.commands();
     replica.held(script, FLIGHT);
     assert_eq!(replica.told(), []);
@@ -1062,16 +1071,14 @@ fn a_leader_that_is_followed_again_is_probed_at_once_and_was_heard_of_when_it_wa
     let ms = Duration::from_millis;
     let mut replica = Replica::new();
     let (inbox, flight) = (INBOX, FLIGHT);
-    let held = Contended::Held { inbox, flight };
+    let held = Reply::Held { inbox, flight };
     let entry = replica.protocol.contend(KEY, None, Open, 1, ms(5000));
     let script = replica.script();
-    replica
-        .protocol
-        .contended(script.flight, Ok(held), ms(5000));
+    replica.protocol.contended(script.flight, &held, ms(5000));
     let mut probed = 0;
     replica.pass(5000..5130, |replica, command, at| {
         if let Command::Contend { join, .. } = command {
-            replica.protocol.contended(join.flight, Ok(held), ms(at));
+            replica.protocol.contended(join.flight, &held, ms(at));
             let told = replica.told();
             assert!(matches!(told[..], [Message::Probe { .. }]), "{told:?}");
             probed += 1;

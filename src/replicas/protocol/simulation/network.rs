@@ -11,7 +11,7 @@ use super::{
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
     message::{Address, Message},
-    protocol::{Command, Output, Refused},
+    protocol::{Command, Output},
 };
 
 impl World {
@@ -116,21 +116,20 @@ impl World {
                 self.shelf.release(digest, flight);
                 None
             }
-            Command::Put { value, body, .. } => {
-                let reply = match self.rng.chance(self.weather.refuse) {
-                    true => Err(Refused),
-                    false => {
-                        self.shelf.put(value, body, now + settings().value_life);
-                        Ok(())
-                    }
-                };
-                Some(Reply::Stored(value, reply))
+            Command::Put { flight, body, .. } => {
+                let is_kept = !self.rng.chance(self.weather.refuse);
+                if is_kept {
+                    let until = now + settings().value_life;
+                    self.shelf.put(flight, body, until);
+                }
+                Some(Reply::Stored(flight, is_kept))
             }
-            Command::Fetch { value, seat, .. } => {
-                Some(Reply::Fetched(seat, self.shelf.fetch(value, now)))
+            Command::Fetch(at) => {
+                let body = self.shelf.fetch(at.flight, now);
+                Some(Reply::Fetched(at.seat, body))
             }
-            Command::Delete(value) => {
-                self.shelf.delete(value);
+            Command::Delete(flight) => {
+                self.shelf.delete(flight);
                 None
             }
             Command::Tell(inbox, message) => {
