@@ -25,15 +25,15 @@ use super::{
 use crate::{
     replicas::{
         Contest, ContestOutcome, Digest, KeyBytes, LocalFlight, NotShared, Refusal, RemoteSeat,
-        ReplicaClient, ReplicaStats, Replicas, Unjoined,
+        ReplicaClient, Replicas, Unjoined,
     },
     sync::Mutex,
 };
 
 /// The flights of a group across replicas.
 pub(super) struct ReplicatedFlights<K, V> {
-    table: Table<K, V, Data<V>>,
-    client: ReplicaClient,
+    pub(super) table: Table<K, V, Data<V>>,
+    pub(super) client: ReplicaClient,
     codec: Arc<dyn Codec<K, V>>,
 }
 
@@ -58,14 +58,6 @@ impl<K, V> ReplicatedFlights<K, V> {
         }
     }
 
-    pub(super) fn stats(&self) -> ReplicaStats {
-        self.client.stats()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     fn target<Q>(&self, key: &Q) -> Digest
     where
         Q: Hash + ?Sized,
@@ -87,15 +79,6 @@ impl<K, V> ReplicatedFlights<K, V> {
     pub(super) fn forget_all(&self) -> usize {
         self.client.forget_all();
         self.table.detach_all()
-    }
-
-    pub(super) fn waiters<Q>(&self, key: &Q) -> usize
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.table.hash(key);
-        self.table.callers(hash, |other| other.borrow() == key)
     }
 }
 
@@ -237,10 +220,10 @@ where
 {
     fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
         let flight = self.0.upgrade().ok_or(Refusal::Gone)?;
-        match flight.join_if(|_| Ok::<_, ()>(())) {
+        match flight.join_if(|_| Ok(())) {
             Ok(caller) => Ok(Arc::new(caller)),
             // By now this may be the last owner of the flight and of its work's value.
-            Err(_) => Err(Unjoined::with(Refusal::Gone, flight)),
+            Err(why) => Err(Unjoined::with(why, flight)),
         }
     }
 

@@ -1,6 +1,13 @@
 //! [`Replicas`]: the settings, and the client made from them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{
     contest::Contest,
@@ -75,6 +82,8 @@ pub struct ReplicaStats {
 /// Connects the local flights of one layer or group to other replicas. Dropping it ends the connection.
 pub(crate) struct ReplicaClient {
     hub: Arc<Hub>,
+    /// Numbers the callers of this replica in the order in which they ask.
+    numbers: AtomicU64,
     keys: Digester,
     targets: Digester,
     #[cfg(feature = "http")]
@@ -257,6 +266,7 @@ impl ReplicaClient {
             #[cfg(feature = "http")]
             max_body: settings.max_body,
             hub: Hub::new(settings, driver::starter(store, sealer)),
+            numbers: AtomicU64::new(0),
             keys: secret.digester("keys", &purpose_and_namespace),
             targets: secret.digester("targets", &purpose_and_namespace),
         }
@@ -264,7 +274,7 @@ impl ReplicaClient {
 
     /// The number of a new caller.
     pub(crate) fn number(&self) -> u64 {
-        self.hub.number()
+        self.numbers.fetch_add(1, Ordering::SeqCst)
     }
 
     /// The digest of a key; `write` writes its parts.

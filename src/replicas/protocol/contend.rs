@@ -76,12 +76,7 @@ impl<L: Local> Protocol<L> {
     /// Contends again; its present seat may still be answered until it leads.
     pub(super) fn ask_again(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
         let Some(entry) = self.entry(id) else { return };
-        match &entry.phase {
-            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => {
-                entry.earlier.push(*at);
-            }
-            Phase::Asking { .. } | Phase::Told(_) => {}
-        }
+        entry.earlier.extend(entry.phase.followed());
         if pass_over.is_some() {
             entry.retries += 1;
             if entry.retries > RETRIES {
@@ -110,12 +105,9 @@ impl<L: Local> Protocol<L> {
         match *reply {
             Reply::Won { over } => self.won(id, attempt, over, now),
             Reply::Held { inbox, flight } => {
-                let at = Followed {
-                    inbox,
-                    flight,
-                    seat: attempt.join.seat,
-                };
-                self.held(id, attempt, at, now);
+                let join = attempt.join;
+                let to = Address { flight, ..join };
+                self.held(id, attempt, Followed { inbox, to }, now);
             }
             _ => {
                 self.seats.remove(&attempt.join.seat);
@@ -181,23 +173,23 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if matches!(&entry.phase, Phase::Fetching { from, .. } if from.seat == at.seat) {
+        if matches!(&entry.phase, Phase::Fetching { from, .. } if from.to.seat == at.to.seat) {
             // Its answer came first.
             return;
         }
         if !matches!(entry.phase, Phase::Asking { .. }) {
-            self.seats.remove(&at.seat);
-            let to = at.address(attempt.join.digest);
-            self.tell(at.inbox, Message::Leave { to });
+            self.seats.remove(&at.to.seat);
+            self.tell(at.inbox, Message::Leave { to: at.to });
             return;
         }
-        if attempt.gone == Some((at.inbox, at.flight)) {
+        if attempt.gone == Some((at.inbox, at.to.flight)) {
             entry.earlier.push(at);
-            self.ask_again(id, Some(at.flight), now);
+            self.ask_again(id, Some(at.to.flight), now);
             return;
         }
         // The same flight again, which did not answer: keep the time when it was last heard of.
-        let known = entry.earlier.iter().any(|old| old.flight == at.flight);
+        let mut earlier = entry.earlier.iter();
+        let known = earlier.any(|old| old.to.flight == at.to.flight);
         if !known {
             entry.heard = now;
         }
@@ -214,8 +206,7 @@ impl<L: Local> Protocol<L> {
                 self.settle(id, ContestOutcome::Alone(AloneReason::Lost), now);
                 return;
             }
-            let to = at.address(entry.digest);
-            let inbox = self.inbox;
+            let (to, inbox) = (at.to, self.inbox);
             self.tell(at.inbox, Message::Probe { to, inbox });
         }
     }

@@ -42,6 +42,8 @@ mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    task::Waker,
     time::Duration,
 };
 
@@ -50,7 +52,7 @@ use bytes::Bytes;
 use self::{
     breaker::Breaker,
     calls::Calls,
-    entry::{Entry, Followed, Phase},
+    entry::{Entry, Phase},
     values::StoredAnswer,
 };
 use super::{
@@ -144,8 +146,8 @@ pub(crate) enum AloneReason {
 /// What to do next, in this order.
 #[derive(Debug)]
 pub(crate) enum Output<L: Local> {
-    /// The entry's leader has an outcome.
-    Settled(EntryId),
+    /// A leader that waited has an outcome.
+    Wake(Waker),
     /// A seat has been taken: from now on the flight must not depend on its leader.
     Start(L::Seat),
     /// A seat to drop.
@@ -288,11 +290,11 @@ impl<L: Local> Protocol<L> {
 
     /// What is to be done.
     pub(crate) fn take_output(&mut self) -> Vec<Output<L>> {
-        std::mem::take(&mut self.out)
+        mem::take(&mut self.out)
     }
 
     pub(crate) fn take_commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.commands)
+        mem::take(&mut self.commands)
     }
 
     pub(crate) fn has_commands(&self) -> bool {
@@ -472,25 +474,25 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The outcome, once.
-    pub(crate) fn outcome(&mut self, id: EntryId) -> Option<ContestOutcome> {
-        match &mut self.entries.get_mut(&id)?.phase {
+    /// The outcome, once. While there is none, exchanges the leader's waker for `waker`.
+    pub(crate) fn outcome(
+        &mut self,
+        id: EntryId,
+        waker: &mut Option<Waker>,
+    ) -> Option<ContestOutcome> {
+        let entry = self.entry(id)?;
+        match &mut entry.phase {
             Phase::Told(outcome) => outcome.take(),
-            _ => None,
+            _ => {
+                mem::swap(&mut entry.waker, waker);
+                None
+            }
         }
     }
 
     /// The local leader has left: it was cancelled, or its call panicked.
     pub(crate) fn leave(&mut self, id: EntryId, now: Time) {
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        if entry.waits() {
-            self.withdraw(id, None);
-            if let Some(entry) = self.entry(id) {
-                entry.phase = Phase::Told(None);
-            }
-        }
+        self.withdraw(id, None);
         self.release(id);
         self.answer(id, Err(NotShared::Failed), now);
     }
@@ -507,6 +509,8 @@ impl<L: Local> Protocol<L> {
             self.orphan(attempt, now);
         }
         self.named.remove(&entry.flight);
+        // Nobody waits any more, but a waker must not be dropped under the lock.
+        self.out.extend(entry.waker.map(Output::Wake));
         for name in [Some(entry.digest), entry.target].into_iter().flatten() {
             if let Some(ids) = self.by_digest.get_mut(&name) {
                 ids.retain(|&other| other != id);
@@ -523,17 +527,5 @@ impl<L: Local> Protocol<L> {
 impl<S> From<Refusal> for Unjoined<S> {
     fn from(why: Refusal) -> Self {
         Self { why, spare: None }
-    }
-}
-
-// ===== impl Followed =====
-
-impl Followed {
-    fn address(&self, digest: Digest) -> Address {
-        Address {
-            digest,
-            flight: self.flight,
-            seat: self.seat,
-        }
     }
 }

@@ -101,7 +101,10 @@ impl Replica {
     fn lead(&mut self) -> (EntryId, FlightId) {
         let (entry, script) = self.contend();
         self.won(script);
-        assert_eq!(self.protocol.outcome(entry), Some(ContestOutcome::Lead));
+        assert_eq!(
+            self.protocol.outcome(entry, &mut None),
+            Some(ContestOutcome::Lead)
+        );
         (entry, script.flight)
     }
 
@@ -134,7 +137,7 @@ impl Replica {
     }
 
     fn alone(&mut self, entry: EntryId) -> AloneReason {
-        match self.protocol.outcome(entry) {
+        match self.protocol.outcome(entry, &mut None) {
             Some(ContestOutcome::Alone(why)) => why,
             other => panic!("{other:?}"),
         }
@@ -620,7 +623,11 @@ fn an_answer_is_taken_up_to_the_limit_whichever_way_it_comes() {
             64 => ContestOutcome::Answer { body, covered: 1 },
             _ => too_large.clone(),
         };
-        assert_eq!(replica.protocol.outcome(entry), Some(expected), "{len}");
+        assert_eq!(
+            replica.protocol.outcome(entry, &mut None),
+            Some(expected),
+            "{len}"
+        );
     }
 }
 
@@ -691,7 +698,11 @@ fn whoever_contends_again_waits_for_the_store_no_longer_than_patience_in_all() {
         replica.protocol.message(gone, now);
         for ms in 0..second {
             replica.protocol.tick(now + Duration::from_millis(ms));
-            assert_eq!(replica.protocol.outcome(entry), None, "{first} {ms}");
+            assert_eq!(
+                replica.protocol.outcome(entry, &mut None),
+                None,
+                "{first} {ms}"
+            );
         }
         let has_asked = !replica.scripts().is_empty();
         assert_eq!(has_asked, second > 0, "{first}");
@@ -710,7 +721,7 @@ fn whoever_contends_for_callers_that_were_not_covered_has_its_patience_again() {
     replica.protocol.contended(script.flight, &held, late);
     let body = AnswerBody::Inline(Bytes::new());
     replica.answered(FLIGHT, script.seat, body);
-    assert!(replica.protocol.outcome(entry).is_some());
+    assert!(replica.protocol.outcome(entry, &mut None).is_some());
     replica.commands();
     replica.protocol.again(entry, 9, late);
     replica.script();
@@ -721,7 +732,7 @@ fn a_flight_whose_leaders_are_gone_again_and_again_makes_its_own_call() {
     let mut replica = Replica::new();
     let (entry, mut script) = replica.contend();
     for flight in [5, 6, 7].map(FlightId) {
-        assert_eq!(replica.protocol.outcome(entry), None);
+        assert_eq!(replica.protocol.outcome(entry, &mut None), None);
         replica.held(script, flight);
         replica.gone(flight, script.seat);
         script = replica.scripts().pop().map_or(script, |(join, _)| join);
@@ -741,7 +752,10 @@ fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
     replica.protocol.fetched(first.seat, None, NOW);
     let third = replica.script();
     replica.won(third);
-    assert_eq!(replica.protocol.outcome(entry), Some(ContestOutcome::Lead));
+    assert_eq!(
+        replica.protocol.outcome(entry, &mut None),
+        Some(ContestOutcome::Lead)
+    );
     replica.end(entry);
     replica.protocol.tick(NOW + Duration::from_secs(1));
     replica.nothing_is_left();
@@ -764,10 +778,7 @@ fn who_joined_a_flight_that_got_its_answer_is_sent_away() {
     let sent_away = replica.sent_away(second.flight);
     assert!(replica.told().contains(&sent_away));
     let output = replica.protocol.take_output();
-    assert!(matches!(
-        output[..],
-        [Output::Leave(()), Output::Settled(_)]
-    ));
+    assert!(matches!(output[..], [Output::Leave(())]));
     replica.join(second.flight);
     assert_eq!(replica.told(), [sent_away]);
     replica.protocol.leave(entry, NOW);
@@ -824,7 +835,7 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
     replica.held(script, flight);
     replica.answered(flight, script.seat, AnswerBody::Inline(Bytes::new()));
     assert!(matches!(
-        replica.protocol.outcome(entry),
+        replica.protocol.outcome(entry, &mut None),
         Some(ContestOutcome::Answer { covered: 1, .. })
     ));
     replica.commands();
@@ -835,7 +846,7 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
     };
     // So often again.
     gone_twice(&mut replica, join, 8);
-    assert_eq!(replica.protocol.outcome(entry), None);
+    assert_eq!(replica.protocol.outcome(entry, &mut None), None);
 }
 
 // ===== waiting =====
@@ -902,7 +913,7 @@ fn a_leader_that_answers_its_probes_is_followed_for_as_long_as_its_call_takes() 
         Command::Contend { .. } => panic!("given up at {ms} ms"),
         _ => {}
     });
-    assert_eq!(replica.protocol.outcome(entry), None);
+    assert_eq!(replica.protocol.outcome(entry, &mut None), None);
     replica.protocol.leave(entry, Duration::from_secs(2));
     replica.nothing_is_left();
 }
@@ -996,7 +1007,7 @@ fn three_scripts_in_a_row_without_a_reply_are_waited_for_and_no_more() {
         let entry = replica.protocol.contend(KEY, None, Open, 1, ms(at));
         replica.protocol.tick(ms(at + 50));
         let slow = Some(ContestOutcome::Alone(AloneReason::Slow));
-        assert_eq!(replica.protocol.outcome(entry), slow);
+        assert_eq!(replica.protocol.outcome(entry, &mut None), slow);
         // Too slow to say that the store is in use.
         if number == 1 {
             replica.protocol.message(Message::Echo { number }, ms(111));
@@ -1017,7 +1028,11 @@ fn a_store_whose_echoes_are_slow_three_times_in_a_row_is_waited_for_by_nobody() 
         replica.protocol.message(echo, ms(at + 60));
         let down = Some(ContestOutcome::Alone(AloneReason::Down));
         let expected = if number == 3 { down } else { None };
-        assert_eq!(replica.protocol.outcome(entry), expected, "{number}");
+        assert_eq!(
+            replica.protocol.outcome(entry, &mut None),
+            expected,
+            "{number}"
+        );
         replica.protocol.leave(entry, ms(at + 60));
     }
 }
@@ -1032,7 +1047,7 @@ fn an_outcome_that_was_given_is_not_given_again_when_the_store_refuses() {
     replica
         .protocol
         .contended(script.flight, &Reply::Refused, late);
-    assert_eq!(replica.protocol.outcome(entry), None);
+    assert_eq!(replica.protocol.outcome(entry, &mut None), None);
     assert_eq!(replica.protocol.stats().alone_down, 0);
 }
 
@@ -1061,7 +1076,7 @@ fn an_answer_that_comes_before_the_stores_reply_is_fetched_all_the_same() {
         .fetched(script.seat, Some(body.clone()), NOW);
     let covered = 1;
     assert_eq!(
-        replica.protocol.outcome(entry),
+        replica.protocol.outcome(entry, &mut None),
         Some(ContestOutcome::Answer { body, covered })
     );
 }
@@ -1084,5 +1099,8 @@ fn a_leader_that_is_followed_again_is_probed_at_once_and_was_heard_of_when_it_wa
             probed += 1;
         }
     });
-    assert_eq!((probed, replica.protocol.outcome(entry)), (1, None));
+    assert_eq!(
+        (probed, replica.protocol.outcome(entry, &mut None)),
+        (1, None)
+    );
 }

@@ -204,8 +204,8 @@ impl World {
                 let Phase::Following(following) = &entry.phase else {
                     continue;
                 };
-                let at = following.at;
-                let leader = self.inboxes.iter().position(|&inbox| inbox == at.inbox);
+                let (leader, at) = (following.at.inbox, following.at.to);
+                let leader = self.inboxes.iter().position(|&inbox| inbox == leader);
                 let leader = &self.replicas[leader.expect("the store names a replica")].protocol;
                 let led = leader.named.get(&at.flight);
                 let led = led.and_then(|id| leader.entries.get(id));
