@@ -25,12 +25,6 @@ pub(super) struct TakenOriginal {
     is_complete: bool,
 }
 
-/// A frame that was pushed, for auditors.
-pub(super) struct Audited {
-    original: Arc<Original>,
-    frame: Frame<Bytes>,
-}
-
 // ===== impl TakenOriginal =====
 
 impl TakenOriginal {
@@ -52,29 +46,6 @@ impl TakenOriginal {
     pub(super) fn refuse(self) {
         self.original.refuse();
     }
-}
-
-// ===== impl Audited =====
-
-impl Audited {
-    pub(super) fn of<K>(state: &State<K>, frame: &Frame<Bytes>) -> Option<Self> {
-        let original = state.original.as_ref()?;
-        let data = frame.data_ref().cloned().map(Frame::data);
-        let trailers = || frame.trailers_ref().cloned().map(Frame::trailers);
-        Some(Self {
-            original: Arc::clone(original),
-            frame: data.or_else(trailers)?,
-        })
-    }
-
-    pub(super) fn receive(self) {
-        receive(&self.original, &self.frame);
-    }
-}
-
-fn receive(original: &Original, frame: &Frame<Bytes>) {
-    let data = frame.data_ref().map_or(&[][..], |data| data);
-    original.receive(data, frame.trailers_ref().cloned());
 }
 
 // ===== impl WorkContext =====
@@ -116,7 +87,8 @@ where
         frame: Option<&Frame<Bytes>>,
     ) {
         if let Some(frame) = frame {
-            receive(original, frame);
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            original.receive(data, frame.trailers_ref().cloned());
         }
         original.finish(head, self.recipients(self.variant(head)));
     }
