@@ -28,7 +28,7 @@ use crate::{
     body::ResponseBody,
     buffer::{Prefix, PrefixHasher},
     buffer_body::BodyBytes,
-    error::{BoxError, ResponseChanged, SharedError},
+    error::{BoxError, SharedError},
     future::ResponseFuture,
     key::KeyExtractor,
     observe::{CallerSpan, Reason},
@@ -322,7 +322,8 @@ fn keeps_to(left: &mut Option<u64>, len: usize) -> bool {
 
 /// The body ends: the new response does not continue the old one.
 fn changed<T>() -> Poll<Option<Result<T, SharedError>>> {
-    Poll::Ready(Some(Err(SharedError::new(ResponseChanged))))
+    const CHANGED: &str = "the response changed while its body was read too slowly";
+    Poll::Ready(Some(Err(SharedError::new(CHANGED))))
 }
 
 /// The error of a call, as a body's error.

@@ -49,6 +49,25 @@ impl Drop for Entered<'_> {
 
 // ===== metrics =====
 
+/// Declares metrics, each with its kind, name, unit and description, and `recorded`, which reports a value of one.
+#[cfg(feature = "metrics")]
+macro_rules! declare_metrics {
+    ($($describe:ident $name:ident $text:literal $unit:ident $description:literal)*) => {
+        $(pub(super) const $name: &str = $text;)*
+
+        pub(super) fn recorded(value: impl FnOnce()) {
+            thread_local! {
+                /// The recorder that last got the descriptions.
+                static RECORDER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+            }
+            let describe = || { $(metrics::$describe!($name, metrics::Unit::$unit, $description);)* };
+            $crate::group::record(describe, &RECORDER, value);
+        }
+    };
+}
+#[cfg(feature = "metrics")]
+pub(crate) use declare_metrics;
+
 /// Reports a value to the current recorder. If that is not `last`, it first calls `describe`; so a recorder that is
 /// installed late, or only for a thread, gets the descriptions too.
 #[cfg(feature = "metrics")]

@@ -29,16 +29,10 @@ pub(crate) struct FlightTrace {
 struct Traced {
     layer: Arc<Name>,
     since: Instant,
-    begun: OnceLock<Begun>,
+    /// Its span: a child of the leader's, so that the call belongs to the leader's request whichever task drives it.
+    begun: OnceLock<CallerSpan>,
     /// How many callers it has had. Those that are moved to the flight of their variant come before it begins.
     callers: AtomicU32,
-}
-
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-struct Begun {
-    /// A child of the leader's span, so that the call belongs to the leader's request whichever task drives it.
-    #[cfg(feature = "tracing")]
-    span: Span,
 }
 
 /// Reports a call that panics before it returns a future; `None` once it has.
@@ -64,7 +58,7 @@ impl FlightTrace {
     pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
-            let begun = Begun {
+            let begun = CallerSpan {
                 #[cfg(feature = "tracing")]
                 span: Span::new(|| {
                     tracing::info_span!(

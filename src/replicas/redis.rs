@@ -11,15 +11,13 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::{
-    Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, aio::PubSubStream,
-};
+use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value, aio::PubSubStream};
 
 use super::{
     endpoint::{CONNECT, Connection, Endpoint},
     id::{self, Digest, FlightId, Inbox},
     message::{Message, seal_value},
-    protocol::{Command, Reply},
+    protocol::{Command, ProtocolSettings, Reply},
     secret::Sealer,
     store::{Broken, Link, Listener, Store},
 };
@@ -77,16 +75,11 @@ pub(crate) struct RedisListener(PubSubStream);
 // ===== impl RedisStore =====
 
 impl RedisStore {
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        namespace: &str,
-        lease: Duration,
-        value_life: Duration,
-    ) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, namespace: &str, settings: &ProtocolSettings) -> Self {
         let config = Config {
             namespace: namespace.to_owned(),
-            lease_ms: millis(lease),
-            value_ms: millis(value_life),
+            lease_ms: millis(settings.lease),
+            value_ms: millis(settings.value_life),
             counts: endpoint.counts(),
         };
         Self { endpoint, config }
@@ -107,7 +100,7 @@ impl Store for RedisStore {
         let connecting = async {
             let (connection, client) = self.endpoint.connect().await?;
             let mut pubsub = client.get_async_pubsub().await?;
-            let channels = [self.config.inbox(inbox), self.config.all()];
+            let channels = [self.config.inbox(inbox), self.config.name("a")];
             pubsub.subscribe(&channels[..]).await?;
             RedisResult::Ok((connection, pubsub.into_on_message()))
         };
@@ -129,24 +122,20 @@ impl Store for RedisStore {
 // ===== impl Config =====
 
 impl Config {
+    fn name(&self, rest: &str) -> String {
+        format!("{}:{rest}", self.namespace)
+    }
+
     fn lease(&self, digest: Digest) -> String {
-        format!("{}:f:{}", self.namespace, id::hex(digest.0))
+        self.name("f:") + &id::hex(digest.0)
     }
 
     fn value(&self, flight: FlightId) -> String {
-        format!("{}:v:{}", self.namespace, id::hex(flight.0))
-    }
-
-    fn inboxes(&self) -> String {
-        format!("{}:i:", self.namespace)
+        self.name("v:") + &id::hex(flight.0)
     }
 
     fn inbox(&self, inbox: Inbox) -> String {
-        self.inboxes() + &id::hex(inbox.0)
-    }
-
-    fn all(&self) -> String {
-        format!("{}:a", self.namespace)
+        self.name("i:") + &id::hex(inbox.0)
     }
 
     /// The command of the replica at `inbox`, and the script whose digest it holds.
@@ -169,7 +158,7 @@ impl Config {
                 cmd.arg(id::hex(inbox.0))
                     .arg(id::hex(to.flight.0))
                     .arg(self.lease_ms)
-                    .arg(self.inboxes())
+                    .arg(self.name("i:"))
                     .arg(
                         Message::Join {
                             to: *to,
@@ -206,7 +195,7 @@ impl Config {
             Command::Tell(to, message) => {
                 cmd = Cmd::publish(self.inbox(*to), message.seal(sealer));
             }
-            Command::TellAll(message) => cmd = Cmd::publish(self.all(), message.seal(sealer)),
+            Command::TellAll(message) => cmd = Cmd::publish(self.name("a"), message.seal(sealer)),
         }
         (cmd, script)
     }
@@ -256,13 +245,10 @@ impl Link for RedisLink {
         let counts = self.config.counts;
         async move {
             let mut reply = connection.query(&cmd).await;
-            let is_unknown =
-                |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-            match (&reply, script) {
-                (Err(error), Some(script)) if is_unknown(error) => {
-                    reply = connection.query(&with_script(&cmd, script)).await;
-                }
-                _ => {}
+            let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
+            let is_unknown = reply.as_ref().is_err_and(|error| error.kind() == no_script);
+            if let Some(script) = script.filter(|_| is_unknown) {
+                reply = connection.query(&with_script(&cmd, script)).await;
             }
             match reply {
                 Ok(value) => Ok(read(&command, value, counts)),

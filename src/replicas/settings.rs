@@ -213,10 +213,7 @@ impl Replicas {
         let secret = self
             .secret
             .expect("replicas need a secret: `Replicas::secret`");
-        let ProtocolSettings {
-            lease, value_life, ..
-        } = self.settings;
-        let store = RedisStore::new(self.endpoint, &namespace, lease, value_life);
+        let store = RedisStore::new(self.endpoint, &namespace, &self.settings);
         ReplicaClient::new(store, &namespace, &secret, self.settings, purpose)
     }
 }

@@ -93,6 +93,7 @@ pub(super) struct Following {
 /// A follower at another replica.
 pub(super) struct Follower<S> {
     pub(super) inbox: Inbox,
+    pub(super) to: Address,
     /// Its callers below this number had asked when it last announced them (P2).
     pub(super) asked: u64,
     pub(super) heard: Time,

@@ -1,6 +1,6 @@
 //! The leader's side: joins from other replicas, the end of a call, forgetting.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use bytes::Bytes;
 
@@ -45,6 +45,7 @@ impl<L: Local> Protocol<L> {
             Ok(seat) => {
                 let follower = Follower {
                     inbox,
+                    to,
                     asked,
                     heard: now,
                     seat: seat.clone(),
@@ -122,13 +123,8 @@ impl<L: Local> Protocol<L> {
     pub(super) fn send_away(&mut self, id: EntryId) {
         let from = self.inbox;
         let Some(entry) = self.entry(id) else { return };
-        let (digest, flight) = (entry.digest, entry.flight);
-        for (seat, follower) in std::mem::take(&mut entry.followers) {
-            let to = Address {
-                digest,
-                flight,
-                seat,
-            };
+        for follower in mem::take(&mut entry.followers).into_values() {
+            let to = follower.to;
             self.tell(follower.inbox, Message::Gone { to, from });
             self.out.push(Output::Leave(follower.seat));
         }
@@ -202,7 +198,7 @@ impl<L: Local> Protocol<L> {
     /// Answers followers at other replicas, and removes the entry.
     pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, NotShared>, now: Time) {
         let Some(entry) = self.entry(id) else { return };
-        let followers = std::mem::take(&mut entry.followers);
+        let followers = mem::take(&mut entry.followers);
         let (digest, flight) = (entry.digest, entry.flight);
         let took = entry.began.map_or(now, |began| now.saturating_sub(began));
         let answer = match answer {
@@ -217,11 +213,7 @@ impl<L: Local> Protocol<L> {
         });
         let mut takers = BTreeMap::new();
         for (seat, follower) in followers {
-            let to = Address {
-                digest,
-                flight,
-                seat,
-            };
+            let to = follower.to;
             let message = match &body {
                 Ok(body) => Message::Answer {
                     to,
