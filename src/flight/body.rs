@@ -150,12 +150,8 @@ where
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(reason);
         self.flight().release();
-        let (taken, closed) = {
-            let mut state = self.flight().data.state();
-            state.buffer.outgrow(&[]);
-            (TakenOriginal::of(&mut state), state.close())
-        };
-        drop(closed);
+        self.flight().data.state().buffer.outgrow(&[]);
+        let (_, taken) = verdict::close(self.flight());
         if let Some(taken) = taken {
             taken.refuse();
         }

@@ -62,7 +62,9 @@ impl<K, V> ReplicatedFlights<K, V> {
     where
         Q: Hash + ?Sized,
     {
-        self.client.target(|bytes| key.hash(&mut Feed(bytes)))
+        self.client
+            .targets
+            .digest(|bytes| key.hash(&mut Feed(bytes)))
     }
 
     pub(super) fn forget<Q>(&self, key: &Q) -> bool
@@ -106,7 +108,7 @@ where
         let caller = match self.table.join(hash, &key, joins) {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
-                let name = self.client.key(|bytes| self.codec.key(&key, bytes));
+                let name = self.client.keys.digest(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Mutex::new(Crossing::new(number)));
                 match self.table.enter_key(hash, key, crossing, joins) {

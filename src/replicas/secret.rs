@@ -9,7 +9,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use chacha20poly1305::{
-    AeadInOut, KeyInit, XChaCha20Poly1305, XNonce,
+    KeyInit, XChaCha20Poly1305,
     aead::{Aead, Payload},
 };
 use hmac::{Hmac, Mac};
@@ -78,21 +78,10 @@ impl Sealer {
     pub(crate) fn seal(&self, version: u8, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).expect("the operating system gives random numbers");
-        let aad = aad(version, context);
-        let mut sealed = Vec::with_capacity(1 + NONCE + plain.len() + 16);
-        sealed.push(version);
-        sealed.extend(nonce);
-        sealed.extend(plain);
-        let tag = self
-            .0
-            .encrypt_inout_detached(
-                &XNonce::from(nonce),
-                &aad,
-                (&mut sealed[1 + NONCE..]).into(),
-            )
-            .expect("no message is 256 GiB long");
-        sealed.extend_from_slice(&tag);
-        sealed
+        let aad = &aad(version, context);
+        let sealed = self.0.encrypt(&nonce.into(), Payload { msg: plain, aad });
+        let sealed = sealed.expect("no message is 256 GiB long");
+        [&[version], &nonce[..], &sealed].concat()
     }
 
     pub(crate) fn open(&self, version: u8, context: &[u8], sealed: &[u8]) -> Option<Bytes> {
@@ -102,7 +91,7 @@ impl Sealer {
             return None;
         }
         let aad = &aad(version, context);
-        let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad });
+        let plain = self.0.decrypt(&(*nonce).into(), Payload { msg, aad });
         plain.ok().map(Bytes::from)
     }
 }

@@ -19,7 +19,7 @@ use super::{
     message::INLINE,
     protocol::{EntryId, ProtocolSettings},
     redis::RedisStore,
-    secret::{Digester, KeyBytes, LEAST, Sealer, Secret},
+    secret::{Digester, LEAST, Sealer, Secret},
     store::Store,
 };
 
@@ -84,8 +84,10 @@ pub(crate) struct ReplicaClient {
     hub: Arc<Hub>,
     /// Numbers the callers of this replica in the order in which they ask.
     numbers: AtomicU64,
-    keys: Digester,
-    targets: Digester,
+    /// For keys.
+    pub(crate) keys: Digester,
+    /// For targets, by which flights can be forgotten.
+    pub(crate) targets: Digester,
     #[cfg(feature = "http")]
     max_body: usize,
 }
@@ -272,16 +274,6 @@ impl ReplicaClient {
     /// The number of a new caller.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// The digest of a key; `write` writes its parts.
-    pub(crate) fn key(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
-        self.keys.digest(write)
-    }
-
-    /// The digest of a target, by which flights can be forgotten.
-    pub(crate) fn target(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
-        self.targets.digest(write)
     }
 
     /// The leader of a local flight contends for the key `digest`, before it makes its call; its callers below `asked`

@@ -43,7 +43,7 @@ impl<K> Replicated<K> {
             }),
             target: Box::new(move |client, key| match X::default_part(key) {
                 Some(default) => of_resource(client, &Resource::new(default.uri(), None)),
-                None => client.target(|bytes| user(key, bytes)),
+                None => client.targets.digest(|bytes| user(key, bytes)),
             }),
         }
     }
@@ -74,5 +74,7 @@ impl<K> Replicated<K> {
 
 /// Leaves out the host, because a request may name none: two hosts with the same path cost each other at most a call.
 fn of_resource(client: &ReplicaClient, resource: &Resource<'_>) -> Digest {
-    client.target(|bytes| resource.parts(|part| bytes.part(part)))
+    client
+        .targets
+        .digest(|bytes| resource.parts(|part| bytes.part(part)))
 }
