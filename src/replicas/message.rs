@@ -168,11 +168,8 @@ pub(crate) fn open_value(
     sealer.open(VERSION, &value_name(flight, digest), sealed)
 }
 
-fn value_name(flight: FlightId, digest: Digest) -> [u8; 32] {
-    let mut name = [0; 32];
-    name[..16].copy_from_slice(&flight.0.to_be_bytes());
-    name[16..].copy_from_slice(&digest.0.to_be_bytes());
-    name
+fn value_name(flight: FlightId, digest: Digest) -> Vec<u8> {
+    [flight.0.to_be_bytes(), digest.0.to_be_bytes()].concat()
 }
 
 // ===== impl Wire =====

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305,
     aead::{Aead, Payload},
@@ -48,13 +48,11 @@ impl Secret {
     }
 
     fn derive(&self, purpose: &str, namespace: &str) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        mac.update(b"tower-singleflight 1 ");
-        for part in [purpose, namespace] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
+        let mut bytes = KeyBytes(self.0.clone());
+        for part in ["tower-singleflight 1", purpose, namespace] {
+            bytes.part(part.as_bytes());
         }
-        mac.finalize().into_bytes().into()
+        bytes.0.finalize().into_bytes().into()
     }
 
     pub(crate) fn sealer(&self, namespace: &str) -> Sealer {
@@ -107,9 +105,8 @@ impl Digester {
     pub(crate) fn digest(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
         let mut bytes = KeyBytes(self.0.clone());
         write(&mut bytes);
-        let mac: [u8; 32] = bytes.0.finalize().into_bytes().into();
-        let half = mac.first_chunk().expect("32 bytes are 16 and more");
-        Digest(u128::from_be_bytes(*half))
+        let mac = bytes.0.finalize().into_bytes();
+        Digest((&mac[..]).get_u128())
     }
 }
 
