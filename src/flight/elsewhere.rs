@@ -26,7 +26,7 @@ use crate::{
     key::KeyExtractor,
     observe::Reason,
     replicas::{
-        AloneReason, Answering, Contest, ContestOutcome, Digest, NotShared,
+        AloneReason, Answering, ContestOutcome, NotShared,
         http::{
             RemoteAnswer, RemoteBody, RemoteResponse, variant_name, variant_values, write_failure,
             write_response,
@@ -146,7 +146,9 @@ where
                             contender.others.replace(Some(for_others));
                             self.move_others(&own, covered);
                             contender.others.take();
-                            let contest = self.contend_as(contender.request, &own);
+                            let replicated = self.replicated();
+                            let name = variant_name(&replicated.client, contender.request, &own);
+                            let contest = contend(&self.shared, replicated, self.flight(), name);
                             contender.part.replace(Part::Waits(contest));
                             continue;
                         }
@@ -169,12 +171,6 @@ where
         let own = Variant::of_fields(Arc::clone(names), &self.request.fields);
         let client = &self.replicated().client;
         (variant_values(client, &own) != *values).then_some(own)
-    }
-
-    fn contend_as(&self, request: Digest, own: &Variant) -> Contest {
-        let replicated = self.replicated();
-        let name = variant_name(&replicated.client, request, own);
-        contend(&self.shared, replicated, self.flight(), name)
     }
 
     fn replicated(&self) -> &Replicated<X::Key> {

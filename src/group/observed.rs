@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 #[cfg(feature = "tracing")]
-use super::report::{Span, report};
+use super::report::{Span, report, report_end};
 use super::work::WorkEnd;
 
 #[cfg(feature = "tracing")]
@@ -140,17 +140,7 @@ impl Drop for Trace {
         #[cfg(feature = "tracing")]
         report(|| {
             let (span, group) = (&self.span.0, &*self.name);
-            match self.end {
-                WorkEnd::Complete => {
-                    tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
-                }
-                WorkEnd::Cancelled => {
-                    tracing::debug!(target: TARGET, parent: span, group, ?duration, "cancelled");
-                }
-                WorkEnd::Panicked => {
-                    tracing::error!(target: TARGET, parent: span, group, ?duration, "panicked");
-                }
-            }
+            report_end!(self.end, target: TARGET, parent: span, group, ?duration);
         });
         #[cfg(feature = "metrics")]
         recorded(|| {

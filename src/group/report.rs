@@ -47,6 +47,20 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// Reports how work ended; the rest of the tokens go to `tracing`'s macros.
+#[cfg(feature = "tracing")]
+macro_rules! report_end {
+    ($end:expr, $($event:tt)*) => {
+        match $end {
+            WorkEnd::Complete => tracing::debug!($($event)*, "landed"),
+            WorkEnd::Cancelled => tracing::debug!($($event)*, "cancelled"),
+            WorkEnd::Panicked => tracing::error!($($event)*, "panicked"),
+        }
+    };
+}
+#[cfg(feature = "tracing")]
+pub(crate) use report_end;
+
 // ===== metrics =====
 
 /// Declares metrics, each with its kind, name, unit and description, and `recorded`, which reports a value of one.

@@ -16,7 +16,7 @@ use super::{TARGET, shown};
 use super::{gauges::settle, request::CallerSpan};
 use crate::group::{Name, WorkEnd};
 #[cfg(feature = "tracing")]
-use crate::group::{Span, report};
+use crate::group::{Span, report, report_end};
 
 /// Reports one flight, from its call to its end.
 #[derive(Clone)]
@@ -124,17 +124,7 @@ impl FlightTrace {
             #[cfg(feature = "tracing")]
             report(|| {
                 let (span, layer) = (&begun.span.0, shown(&self.flight.layer));
-                match end {
-                    WorkEnd::Complete => tracing::debug!(
-                        target: TARGET, parent: span, layer, callers, ?duration, "landed"
-                    ),
-                    WorkEnd::Cancelled => tracing::debug!(
-                        target: TARGET, parent: span, layer, callers, ?duration, "cancelled"
-                    ),
-                    WorkEnd::Panicked => tracing::error!(
-                        target: TARGET, parent: span, layer, callers, ?duration, "panicked"
-                    ),
-                }
+                report_end!(end, target: TARGET, parent: span, layer, callers, ?duration);
             });
             #[cfg(feature = "metrics")]
             of_layer(&self.flight.layer, |layer| {
