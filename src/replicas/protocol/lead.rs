@@ -205,8 +205,8 @@ impl<L: Local> Protocol<L> {
             Ok(body) if body.len() > self.settings.max_body => Err(NotShared::TooLarge),
             other => other,
         };
-        let is_stored = |body: &Bytes| body.len() > self.settings.inline;
-        let stored = answer.clone().ok().filter(is_stored);
+        let is_large = |body: &Bytes| body.len() > self.settings.inline;
+        let stored = answer.clone().ok().filter(is_large);
         let body = answer.map(|body| match stored {
             Some(_) => AnswerBody::Stored,
             None => AnswerBody::Inline(body),
