@@ -1,7 +1,7 @@
 //! A caller's share in a flight of a group across replicas, and what the callers of that flight know of the others.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -97,5 +97,11 @@ where
             shared: true,
             led: false,
         })
+    }
+}
+
+impl<K, V> fmt::Debug for Across<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.caller.fmt(f)
     }
 }

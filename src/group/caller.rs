@@ -1,6 +1,7 @@
 //! One caller's part in a flight: counted in when it is made, counted out when it is dropped.
 
 use std::{
+    fmt,
     panic::resume_unwind,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -189,6 +190,15 @@ impl<K, V, C> Caller<K, V, C> {
 impl<K, V, C> Drop for Caller<K, V, C> {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+impl<K, V, C> fmt::Debug for Caller<K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("leads", &self.leads())
+            .field("ended", &self.flight.is_none())
+            .finish_non_exhaustive()
     }
 }
 

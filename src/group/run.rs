@@ -70,6 +70,12 @@ where
 
 impl<K, V> fmt::Debug for Run<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").finish_non_exhaustive()
+        let part: &dyn fmt::Debug = match &self.part {
+            Part::Solo(leader) => leader,
+            Part::Caller(caller) => caller,
+            #[cfg(feature = "redis")]
+            Part::Across(across) => &**across,
+        };
+        f.debug_tuple("Run").field(part).finish()
     }
 }

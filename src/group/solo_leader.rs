@@ -1,7 +1,7 @@
 //! The leader of a [solo](super::solo) flight.
 
 use std::{
-    mem,
+    fmt, mem,
     panic::resume_unwind,
     task::{Context, Poll, Waker},
 };
@@ -185,5 +185,14 @@ impl<K, V, C> Drop for SoloLeader<K, V, C> {
         if self.link.is_some() {
             drop(self.end(|_| ()));
         }
+    }
+}
+
+impl<K, V, C> fmt::Debug for SoloLeader<K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("leads", &true)
+            .field("ended", &self.link.is_none())
+            .finish_non_exhaustive()
     }
 }
