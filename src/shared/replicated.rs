@@ -14,8 +14,10 @@ pub(crate) struct Replicated<K> {
     default: Option<RequestKeyExtractor>,
     default_part: fn(&K) -> Option<&RequestKey>,
     /// Writes what the user adds to the default key, as bytes that are the same at all replicas.
-    write: Box<dyn Fn(&K, &mut KeyBytes) + Send + Sync>,
+    write: Box<Write<K>>,
 }
+
+type Write<K> = dyn Fn(&K, &mut KeyBytes) + Send + Sync;
 
 // ===== impl Replicated =====
 
