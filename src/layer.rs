@@ -388,8 +388,7 @@ impl<X: KeyExtractor> SingleflightLayer<X> {
     where
         F: Fn(&X::Key, &mut KeyBytes) + Send + Sync + 'static,
     {
-        let extractor = Arc::clone(&self.shared.extractor);
-        let replicated = Replicated::new(client, extractor, write);
+        let replicated = Replicated::new(client, &*self.shared.extractor, write);
         self.shared.flights.set_replicated(replicated);
         self
     }

@@ -1,5 +1,7 @@
 //! A body's length, and its digest at each power of ten.
 
+use std::mem;
+
 use crate::{
     buffer::{Prefix, PrefixHasher},
     observe::BodyDifference,
@@ -10,14 +12,10 @@ pub(super) struct BodyHasher {
     hasher: PrefixHasher,
     /// After its first byte, its first ten, its first hundred, ...
     marks: Vec<Prefix>,
-    next_mark: u64,
 }
 
-/// The digest of a complete body.
-pub(super) struct BodyDigest {
-    all: Prefix,
-    marks: Vec<Prefix>,
-}
+/// The digests of a complete body: of all its bytes, and of those up to each power of ten.
+pub(super) struct BodyDigest(Prefix, Vec<Prefix>);
 
 // ===== impl BodyHasher =====
 
@@ -26,20 +24,19 @@ impl BodyHasher {
         Self {
             hasher: PrefixHasher::new(),
             marks: Vec::new(),
-            next_mark: 1,
         }
     }
 
     pub(super) fn append(&mut self, mut data: &[u8]) {
         loop {
-            let left = self.next_mark - self.hasher.bytes();
+            let mark = 10_u64.saturating_pow(self.marks.len() as u32);
+            let left = mark - self.hasher.bytes();
             let mark = usize::try_from(left).ok();
             let Some((before, after)) = mark.and_then(|left| data.split_at_checked(left)) else {
                 break;
             };
             self.hasher.append(before);
             self.marks.push(self.hasher.prefix());
-            self.next_mark = self.next_mark.saturating_mul(10);
             data = after;
         }
         self.hasher.append(data);
@@ -50,10 +47,7 @@ impl BodyHasher {
     }
 
     pub(super) fn finish(&mut self) -> BodyDigest {
-        BodyDigest {
-            all: self.hasher.prefix(),
-            marks: std::mem::take(&mut self.marks),
-        }
+        BodyDigest(self.hasher.prefix(), mem::take(&mut self.marks))
     }
 }
 
@@ -61,8 +55,8 @@ impl BodyHasher {
 
 impl BodyDigest {
     pub(super) fn difference(&self, other: &Self) -> Option<BodyDifference> {
-        let (one, two) = (&self.all, &other.all);
-        let marks = self.marks.iter().zip(&other.marks);
+        let (Self(one, marks), Self(two, others)) = (self, other);
+        let marks = marks.iter().zip(others);
         let equal = marks.take_while(|(one, two)| one == two).count();
         (one != two).then(|| BodyDifference {
             lengths: (one.bytes, two.bytes),

@@ -29,7 +29,8 @@ struct OriginalState {
     unhashed: Vec<Bytes>,
     body: BodyHasher,
     trailers: HeaderMap,
-    outcome: Option<Arc<OriginalOutcome>>,
+    /// `None` in the `Arc`: it is only for the leader.
+    outcome: Option<Arc<Option<SharedOriginal>>>,
     /// Auditors that have ended first (A2).
     waiting: Vec<AuditedRequest>,
 }
@@ -41,11 +42,10 @@ pub(crate) struct Recipients {
     pub(crate) request: Fields,
 }
 
-enum OriginalOutcome {
-    /// It is only for the leader.
-    Private,
+struct SharedOriginal {
+    recipients: Recipients,
     /// `None` if it was incomplete.
-    Shared(Recipients, Option<ResponseSummary>),
+    answer: Option<ResponseSummary>,
 }
 
 // ===== impl Original =====
@@ -82,37 +82,18 @@ impl Original {
         self.state.lock().catch_up();
     }
 
-    /// The rules gave the response only to its leader.
-    pub(crate) fn refuse(&self) {
-        self.end(|_| OriginalOutcome::Private);
-    }
-
-    /// The response is incomplete.
-    pub(crate) fn lose(&self, recipients: Recipients) {
-        self.end(|_| OriginalOutcome::Shared(recipients, None));
-    }
-
-    /// The response is complete.
-    pub(crate) fn finish(&self, head: &response::Parts, recipients: Recipients) {
-        let head = Head::of(head);
-        self.end(|state| {
-            state.catch_up();
-            if !rules::trailers_may_be_shared(&state.trailers) {
-                return OriginalOutcome::Private;
-            }
-            let answer = ResponseSummary {
-                head,
-                body: state.body.finish(),
-                trailers: Some(mem::take(&mut state.trailers)),
-            };
-            OriginalOutcome::Shared(recipients, Some(answer))
-        });
-    }
-
-    fn end(&self, outcome: impl FnOnce(&mut OriginalState) -> OriginalOutcome) {
+    /// The response has ended. `recipients`: none if the rules gave it only to its leader. `head`: that of a complete
+    /// one.
+    pub(crate) fn end(&self, recipients: Option<Recipients>, head: Option<&response::Parts>) {
+        let head = head.map(Head::of);
         let (outcome, waiting) = {
             let mut state = self.state.lock();
-            let outcome = Arc::new(outcome(&mut state));
+            let answer = head.map(|head| state.finish(head));
+            let trailers = answer.as_ref().and_then(|answer| answer.trailers.as_ref());
+            let is_shared = trailers.is_none_or(rules::trailers_may_be_shared);
+            let recipients = recipients.filter(|_| is_shared);
+            let shared = recipients.map(|recipients| SharedOriginal { recipients, answer });
+            let outcome = Arc::new(shared);
             state.unhashed = Vec::new();
             state.outcome = Some(Arc::clone(&outcome));
             (outcome, mem::take(&mut state.waiting))
@@ -134,16 +115,16 @@ impl Original {
         self.conclude(&outcome, &audited);
     }
 
-    fn conclude(&self, outcome: &OriginalOutcome, audited: &AuditedRequest) {
-        let (recipients, original) = match outcome {
-            OriginalOutcome::Shared(recipients, original) if recipients.hold(&audited.request) => {
-                (recipients, original)
-            }
-            // A3
-            _ => return,
+    fn conclude(&self, outcome: &Option<SharedOriginal>, audited: &AuditedRequest) {
+        let recipient = outcome
+            .as_ref()
+            .filter(|shared| shared.recipients.hold(&audited.request));
+        // A3
+        let Some(SharedOriginal { recipients, answer }) = recipient else {
+            return;
         };
         let counters = &self.counters;
-        let (Some(original), Some(answer)) = (original, &audited.answer) else {
+        let (Some(original), Some(answer)) = (answer, &audited.answer) else {
             return counters.count(Event::AuditUnknown);
         };
         match original.difference(answer, &audited.ignored) {
@@ -175,6 +156,15 @@ impl OriginalState {
     fn catch_up(&mut self) {
         for data in mem::take(&mut self.unhashed) {
             self.body.append(&data);
+        }
+    }
+
+    fn finish(&mut self, head: Head) -> ResponseSummary {
+        self.catch_up();
+        ResponseSummary {
+            head,
+            body: self.body.finish(),
+            trailers: Some(mem::take(&mut self.trailers)),
         }
     }
 }

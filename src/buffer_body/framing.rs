@@ -12,32 +12,23 @@ use crate::rules::decimal;
 /// Whether a body may be read before the service below is called.
 pub(super) fn may_be_read(request: &request::Parts, hint: &SizeHint, max: usize) -> bool {
     let fits = |length: u64| usize::try_from(length).is_ok_and(|length| length <= max);
+    let mut stated = request.headers.get_all(CONTENT_LENGTH).iter();
     request.method != Method::CONNECT
+        // The client waits until the service below decides to read its body.
+        && !request.headers.contains_key(EXPECT)
         && fits(hint.lower())
-        && request.headers.iter().all(|(name, value)| {
-            // The client waits until the service below decides to read its body.
-            let waits = *name == EXPECT;
-            let over = *name == CONTENT_LENGTH
-                && decimal(value.as_bytes()).is_some_and(|length| !fits(length));
-            !waits && !over
-        })
+        && stated.all(|length| decimal(length.as_bytes()).is_none_or(fits))
 }
 
 /// Whether the head announces a body of this length, or no length at all. A badly framed request may fail below, and
 /// must not make others with the same bytes fail.
 pub(super) fn agrees(headers: &HeaderMap, length: usize) -> bool {
-    let (mut stated, mut coded) = (false, false);
-    headers.iter().all(|(name, value)| {
-        if *name == CONTENT_LENGTH {
-            stated = true;
-            !coded && decimal(value.as_bytes()) == Some(length as u64)
-        } else if *name == TRANSFER_ENCODING {
-            coded = true;
-            !stated && value.as_bytes().eq_ignore_ascii_case(b"chunked")
-        } else {
-            true
-        }
-    })
+    let mut stated = headers.get_all(CONTENT_LENGTH).iter();
+    let mut coded = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_both = headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING);
+    stated.all(|value| decimal(value.as_bytes()) == Some(length as u64))
+        && coded.all(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && !is_both
 }
 
 #[cfg(test)]

@@ -6,10 +6,6 @@ use std::{error::Error, fmt};
 pub(crate) enum BodyError {
     /// Its length is not the announced one.
     LengthMismatch { expected: u64, received: u64 },
-    /// A follower fell behind in a body over `max_body` and can't call again, because its request is gone.
-    FellBehind,
-    /// A follower called again and got a different response.
-    ResponseChanged,
     /// Its trailers are only for the leader.
     PrivateTrailers,
 }
@@ -25,8 +21,6 @@ impl fmt::Display for BodyError {
                     "the response announced a body of {expected} bytes, its source gave {received}"
                 );
             }
-            Self::FellBehind => "this copy of a body larger than `max_body` was read too slowly",
-            Self::ResponseChanged => "the response changed while its body was read too slowly",
             Self::PrivateTrailers => "the body's trailers are for another caller alone",
         })
     }

@@ -13,9 +13,7 @@ mod share;
 mod shared;
 
 #[cfg(feature = "http")]
-pub(crate) use self::body::BodyError::{
-    FellBehind, LengthMismatch, PrivateTrailers, ResponseChanged,
-};
+pub(crate) use self::body::BodyError::{LengthMismatch, PrivateTrailers};
 #[cfg(feature = "http")]
 pub use self::share::ShareError;
 pub use self::shared::SharedError;

@@ -19,16 +19,9 @@ use crate::{
 /// What auditors need of a flight that has ended.
 pub(super) struct TakenOriginal {
     original: Arc<Original>,
-    /// If it is shared.
+    /// If it is shared, and complete.
     head: Option<Arc<response::Parts>>,
     variant: Option<Variant>,
-    is_complete: bool,
-}
-
-/// A frame that was pushed, for auditors.
-pub(super) struct Audited {
-    original: Arc<Original>,
-    frame: Frame<Bytes>,
 }
 
 // ===== impl TakenOriginal =====
@@ -37,44 +30,20 @@ impl TakenOriginal {
     pub(super) fn of<K>(state: &mut State<K>) -> Option<Self> {
         let original = state.original.take()?;
         let head = match &state.stage {
-            Stage::Shared(head) => Some(Arc::clone(head)),
+            Stage::Shared(head) if state.buffer.is_complete() => Some(Arc::clone(head)),
             _ => None,
         };
         Some(Self {
             original,
             head,
             variant: state.variant.as_ref().map(|(variant, _)| variant.clone()),
-            is_complete: state.buffer.is_complete(),
         })
     }
 
     /// The response is only for its leader.
     pub(super) fn refuse(self) {
-        self.original.refuse();
+        self.original.end(None, None);
     }
-}
-
-// ===== impl Audited =====
-
-impl Audited {
-    pub(super) fn of<K>(state: &State<K>, frame: &Frame<Bytes>) -> Option<Self> {
-        let original = state.original.as_ref()?;
-        let data = frame.data_ref().cloned().map(Frame::data);
-        let trailers = || frame.trailers_ref().cloned().map(Frame::trailers);
-        Some(Self {
-            original: Arc::clone(original),
-            frame: data.or_else(trailers)?,
-        })
-    }
-
-    pub(super) fn receive(self) {
-        receive(&self.original, &self.frame);
-    }
-}
-
-fn receive(original: &Original, frame: &Frame<Bytes>) {
-    let data = frame.data_ref().map_or(&[][..], |data| data);
-    original.receive(data, frame.trailers_ref().cloned());
 }
 
 // ===== impl WorkContext =====
@@ -89,10 +58,8 @@ where
             return;
         };
         let recipients = self.recipients(taken.variant);
-        match taken.head {
-            Some(head) if taken.is_complete => taken.original.finish(&head, recipients),
-            _ => taken.original.lose(recipients),
-        }
+        let head = taken.head.as_deref();
+        taken.original.end(Some(recipients), head);
     }
 
     /// The work is dropped or gives up before its end.
@@ -116,8 +83,10 @@ where
         frame: Option<&Frame<Bytes>>,
     ) {
         if let Some(frame) = frame {
-            receive(original, frame);
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            original.receive(data, frame.trailers_ref().cloned());
         }
-        original.finish(head, self.recipients(self.variant(head)));
+        let recipients = self.recipients(self.variant(head));
+        original.end(Some(recipients), Some(head));
     }
 }

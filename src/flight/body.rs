@@ -5,7 +5,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
-    audit::{Audited, TakenOriginal},
+    audit::TakenOriginal,
     context::{Pulled, WorkContext},
     state::Stage,
     verdict,
@@ -86,12 +86,15 @@ where
     ) -> Result<(), Frame<Bytes>> {
         let (pushed, audited, _spent) = {
             let mut state = self.flight().data.state();
-            let audited = Audited::of(&state, &frame);
+            let audited = state.original.clone().map(|original| {
+                let data = frame.data_ref().cloned().unwrap_or_default();
+                (original, data, frame.trailers_ref().cloned())
+            });
             let pushed = state.buffer.push(frame, hint, prefix);
             (pushed, audited, state.buffer.take_spent())
         };
-        if let (Ok(()), Some(audited)) = (&pushed, audited) {
-            audited.receive();
+        if let (Ok(()), Some((original, data, trailers))) = (&pushed, audited) {
+            original.receive(&data, trailers);
         }
         pushed
     }
@@ -147,12 +150,8 @@ where
         #[cfg(feature = "redis")]
         self.refuse_elsewhere(reason);
         self.flight().release();
-        let (taken, closed) = {
-            let mut state = self.flight().data.state();
-            state.buffer.outgrow(&[]);
-            (TakenOriginal::of(&mut state), state.close())
-        };
-        drop(closed);
+        self.flight().data.state().buffer.outgrow(&[]);
+        let (_, taken) = verdict::close(self.flight());
         if let Some(taken) = taken {
             taken.refuse();
         }

@@ -67,12 +67,7 @@ where
         };
         Self { state, is_head }
     }
-}
 
-impl<S, ReqBody> Oneshot<S, ReqBody>
-where
-    S: Service<Request<ReqBody>>,
-{
     /// As `poll`, with the response unchanged.
     pub(crate) fn poll_call(
         self: Pin<&mut Self>,

@@ -3,7 +3,7 @@
 //! Nothing here is called under the lock of a shard or a flight; [`LocalFlight::join`] takes both.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     sync::{Arc, Weak},
 };
 
@@ -15,8 +15,8 @@ use super::state::Flight;
 use crate::{
     key::KeyExtractor,
     replicas::{
-        Answering, Contest, Digest, LocalFlight, NotShared, Refusal, RemoteSeat, Unjoined,
-        http::variant_name,
+        Answering, Contest, ContestOutcome, Digest, LocalFlight, NotShared, Refusal, RemoteSeat,
+        Unjoined, http::variant_name,
     },
     rules::Variant,
     shared::{Flights, Replicated, Shared},
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Contender {
     /// The name of the request's flights.
     pub(super) request: Digest,
-    pub(super) part: Cell<Part>,
+    pub(super) part: RefCell<Part>,
     /// While the callers that it is for are moved here.
     pub(super) others: RefCell<Option<ForOthers>>,
 }
@@ -40,10 +40,10 @@ pub(super) struct ForOthers {
 
 #[derive(Default)]
 pub(super) enum Part {
-    /// Nobody knows yet who makes the call. Holds whether it contends for a variant of the request.
-    Waits { contest: Contest, is_variant: bool },
-    /// Another replica's answer for the callers below this number came to the flight in which they were before.
-    Answered(Bytes, u64),
+    /// Nobody knows yet who makes the call.
+    Waits(Contest),
+    /// Another replica's answer for these callers came to the flight in which they were before.
+    Answered(ContestOutcome),
     /// This replica makes the call.
     Calls(Contest),
     /// The call has ended, and followers at other replicas wait.
@@ -76,20 +76,16 @@ impl Contender {
             (variant, state.contending.answer.take())
         };
         let part = match answer {
-            Some((body, covered)) => Part::Answered(body, covered),
+            Some((body, covered)) => Part::Answered(ContestOutcome::Answer { body, covered }),
             None => {
-                let is_variant = variant.is_some();
-                let contested =
-                    variant.map_or(name, |own| variant_name(&replicated.client, name, &own));
-                Part::Waits {
-                    contest: contend(shared, replicated, flight, contested),
-                    is_variant,
-                }
+                let of = |own| variant_name(&replicated.client, name, &own);
+                let contested = variant.map_or(name, of);
+                Part::Waits(contend(shared, replicated, flight, contested))
             }
         };
         Self {
             request: name,
-            part: Cell::new(part),
+            part: RefCell::new(part),
             others: RefCell::new(None),
         }
     }
@@ -153,10 +149,7 @@ where
         });
         match joined {
             Ok(caller) => Ok(Arc::new((caller, flights))),
-            Err(why) => {
-                let why = why.unwrap_or(Refusal::Gone);
-                Err(Unjoined::with(why, (flight, flights)))
-            }
+            Err(why) => Err(Unjoined::with(why, (flight, flights))),
         }
     }
 

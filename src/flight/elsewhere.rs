@@ -6,7 +6,7 @@
 use std::{
     any::Any,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use crate::{
     key::KeyExtractor,
     observe::Reason,
     replicas::{
-        AloneReason, Answering, ContestOutcome, Digest, NotShared,
+        AloneReason, Answering, ContestOutcome, NotShared,
         http::{
             RemoteAnswer, RemoteBody, RemoteResponse, variant_name, variant_values, write_failure,
             write_response,
@@ -103,49 +103,31 @@ where
             return Poll::Ready(Elsewhere::Call);
         };
         loop {
-            let (contest, is_variant, body, covered) = match contender.part.take() {
-                Part::Waits {
-                    mut contest,
-                    is_variant,
-                } => match contest.poll_outcome(cx) {
-                    Poll::Pending => {
-                        contender.part.set(Part::Waits {
-                            contest,
-                            is_variant,
-                        });
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(ContestOutcome::Answer { body, covered }) => {
-                        (Some(contest), is_variant, body, covered)
-                    }
-                    Poll::Ready(ContestOutcome::Lead) => {
-                        contender.part.set(Part::Calls(contest));
-                        return Poll::Ready(Elsewhere::Call);
-                    }
-                    Poll::Ready(ContestOutcome::Alone(why)) => {
-                        contender.part.set(Part::Calls(contest));
-                        if why == AloneReason::Told(NotShared::Unshareable) {
-                            // So there will be nothing to share here either.
-                            let (_, taken) = verdict::close(self.flight());
-                            self.conclude(taken);
-                            let refused = Stage::Refused(Reason::Unshareable);
-                            verdict::dismiss(self.flight(), refused);
-                            self.flight().wake_callers();
-                        }
-                        return Poll::Ready(Elsewhere::Call);
-                    }
-                },
-                // It came to the flight in which this flight's callers were before.
-                Part::Answered(body, covered) => (None, true, body, covered),
-                other => {
-                    contender.part.set(other);
-                    return Poll::Ready(Elsewhere::Call);
+            let outcome = match &mut *contender.part.borrow_mut() {
+                Part::Waits(contest) => ready!(contest.poll_outcome(cx)),
+                Part::Answered(outcome) => outcome.clone(),
+                _ => return Poll::Ready(Elsewhere::Call),
+            };
+            // This flight makes its call, unless it can have another's response.
+            let call = match contender.part.take() {
+                Part::Waits(contest) => Part::Calls(contest),
+                _ => Part::None,
+            };
+            let ContestOutcome::Answer { body, covered } = outcome else {
+                contender.part.replace(call);
+                if outcome == ContestOutcome::Alone(AloneReason::Told(NotShared::Unshareable)) {
+                    // So there will be nothing to share here either.
+                    let (_, taken) = verdict::close(self.flight());
+                    self.conclude(taken);
+                    verdict::dismiss(self.flight(), Stage::Refused(Reason::Unshareable));
+                    self.flight().wake_callers();
                 }
+                return Poll::Ready(Elsewhere::Call);
             };
             match RemoteAnswer::read(&body) {
                 Some(RemoteAnswer::Failure(text)) => {
                     if let Some(error) = error_of(text) {
-                        drop(contest);
+                        drop(call);
                         self.end_for_covered(covered);
                         self.fail_all::<B, E>(None, error);
                         return Poll::Ready(Elsewhere::Failed);
@@ -153,8 +135,9 @@ where
                 }
                 Some(RemoteAnswer::Response(remote)) => {
                     if let Some(own) = self.other_variant(&remote) {
+                        let is_variant = self.flight().data.state().variant.is_some();
                         if let (false, Some((_, values))) = (is_variant, remote.vary) {
-                            drop(contest);
+                            drop(call);
                             let for_others = ForOthers {
                                 body,
                                 covered,
@@ -163,19 +146,21 @@ where
                             contender.others.replace(Some(for_others));
                             self.move_others(&own, covered);
                             contender.others.take();
-                            contender.part.set(self.contend_as(contender.request, &own));
+                            let replicated = self.replicated();
+                            let name = variant_name(&replicated.client, contender.request, &own);
+                            let contest = contend(&self.shared, replicated, self.flight(), name);
+                            contender.part.replace(Part::Waits(contest));
                             continue;
                         }
                     } else if let Some(head) = self.head_of(remote.head, &remote.body) {
-                        drop(contest);
+                        drop(call);
                         self.end_for_covered(covered);
                         return Poll::Ready(Elsewhere::Response(head, remote.body));
                     }
                 }
                 None => {}
             }
-            // This flight can't have it.
-            contender.part.set(contest.map_or(Part::None, Part::Calls));
+            contender.part.replace(call);
             return Poll::Ready(Elsewhere::Call);
         }
     }
@@ -186,15 +171,6 @@ where
         let own = Variant::of_fields(Arc::clone(names), &self.request.fields);
         let client = &self.replicated().client;
         (variant_values(client, &own) != *values).then_some(own)
-    }
-
-    fn contend_as(&self, request: Digest, own: &Variant) -> Part {
-        let replicated = self.replicated();
-        let name = variant_name(&replicated.client, request, own);
-        Part::Waits {
-            contest: contend(&self.shared, replicated, self.flight(), name),
-            is_variant: true,
-        }
     }
 
     fn replicated(&self) -> &Replicated<X::Key> {
@@ -261,16 +237,16 @@ where
     /// see the end. Returns what to answer, if followers at other replicas wait.
     pub(super) fn end_elsewhere(&self) -> Option<Answering> {
         match self.contender.as_ref()?.part.take() {
-            Part::Waits { contest, .. } | Part::Calls(contest) => contest.end(),
+            Part::Waits(contest) | Part::Calls(contest) => contest.end(),
             Part::Ended(answering) => Some(answering),
-            Part::Answered(..) | Part::None => None,
+            Part::Answered(_) | Part::None => None,
         }
     }
 
     /// As `end_elsewhere`, if the answer comes later.
     pub(super) fn end_elsewhere_soon(&self) {
         if let (Some(contender), Some(answering)) = (&self.contender, self.end_elsewhere()) {
-            contender.part.set(Part::Ended(answering));
+            contender.part.replace(Part::Ended(answering));
         }
     }
 

@@ -490,7 +490,8 @@ async fn whoever_joins_while_its_leader_contends_is_covered_by_the_answer() {
     let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
     let [first, second] = [(); 2].map(|()| ReplicaClient::in_memory(&store));
     sleep(Duration::from_millis(50)).await;
-    let names = |client: &ReplicaClient| (client.key(|_| ()), client.target(|_| ()));
+    let names =
+        |client: &ReplicaClient| (client.keys.digest(|_| ()), client.targets.digest(|_| ()));
     let (name, target) = names(&first);
     let mut leader = first.contend(name, target, Arc::new(Foreign), 1, |_| 1);
     assert_eq!(leader.outcome().await, ContestOutcome::Lead);
@@ -525,7 +526,7 @@ async fn another_replicas_response_is_judged_by_the_rules_here_too() {
         let name = request_name(&other, &parts.method, |bytes| {
             RequestKeyExtractor::new().write_shared(&parts, bytes);
         });
-        let target = other.target(|_| ());
+        let target = other.targets.digest(|_| ());
         let mut contest = other.contend(name, target, Arc::new(Foreign), 1, |_| 1);
         assert_eq!(contest.outcome().await, ContestOutcome::Lead);
         let asked = tokio::spawn(service.oneshot(get(0)));

@@ -157,22 +157,18 @@ where
             }
             (None, Lead::Over) => panic!("polled after completion"),
         };
-        let caller = match mem::replace(&mut self.lead, Lead::Over) {
-            Lead::Whole(caller) => Some(caller),
-            _ => None,
-        };
-        let (parts, body) = match response? {
-            LeaderResponse::Shared(parts) => {
-                let caller = caller.expect("a flight whose body streams is whole");
-                return Poll::Ready(Ok((parts, ResponseBody::shared(Reader::new(caller)))));
+        let lead = mem::replace(&mut self.lead, Lead::Over);
+        Poll::Ready(response.map(|response| match (response, lead) {
+            (LeaderResponse::Shared(parts), Lead::Whole(caller)) => {
+                (parts, ResponseBody::shared(Reader::new(caller)))
             }
-            LeaderResponse::Untouched(response) => {
+            (LeaderResponse::Shared(_), _) => unreachable!("a flight that streams is whole"),
+            (LeaderResponse::Untouched(response), _) => {
                 let (parts, body) = response.into_parts();
                 (parts, ResponseBody::inner(body))
             }
-            LeaderResponse::Whole(parts, frame) => (parts, ResponseBody::one_frame(frame)),
-        };
-        Poll::Ready(Ok((parts, body)))
+            (LeaderResponse::Whole(parts, frame), _) => (parts, ResponseBody::one_frame(frame)),
+        }))
     }
 
     /// Puts the work where it belongs, after this leader has made or polled it, and `waker` with it.
@@ -181,20 +177,18 @@ where
     ///
     /// If the work did.
     fn hand_in(&mut self, polled: Polled<()>, waker: Option<&Waker>) {
-        let polled = match (&mut self.lead, polled) {
-            (Lead::Solo(leader), Polled::Pending(work)) => {
-                if let Err(caller) = leader.inner.put_back(work, waker) {
-                    self.lead = Lead::Whole(Caller::was_solo(caller));
+        if let Lead::Solo(leader) = &mut self.lead {
+            match polled {
+                Polled::Pending(work) => {
+                    if let Err(caller) = leader.inner.put_back(work, waker) {
+                        self.lead = Lead::Whole(Caller::was_solo(caller));
+                    }
+                    return;
                 }
-                return;
+                // It has panicked: otherwise it would have ended the flight itself.
+                Polled::Ended(_) => drop(self.end()),
             }
-            // It has panicked: otherwise it would have ended the flight itself.
-            (Lead::Solo(_), ended) => {
-                drop(self.end());
-                ended
-            }
-            (_, polled) => polled,
-        };
+        }
         match (&mut self.lead, polled) {
             (Lead::Whole(caller), polled) => caller.hand_in(polled),
             (Lead::Over, Polled::Ended(Err(payload))) => resume_unwind(payload),

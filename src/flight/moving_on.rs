@@ -28,7 +28,7 @@ use crate::{
     body::ResponseBody,
     buffer::{Prefix, PrefixHasher},
     buffer_body::BodyBytes,
-    error::{BoxError, ResponseChanged, SharedError},
+    error::{BoxError, SharedError},
     future::ResponseFuture,
     key::KeyExtractor,
     observe::{CallerSpan, Reason},
@@ -87,15 +87,11 @@ where
         /// The bytes that the first head promised and that are still to come, here and below.
         left: Option<u64>,
     },
-    PassingOver {
-        body: Pin<Box<ResponseBody<ResBody>>>,
-        had: Prefix,
-        hasher: PrefixHasher,
-        left: Option<u64>,
-    },
     GoingOn {
         body: Pin<Box<ResponseBody<ResBody>>>,
         left: Option<u64>,
+        /// What is to be passed over first, and the hash of what was.
+        passing: Option<(Prefix, PrefixHasher)>,
     },
     Done,
 }
@@ -203,19 +199,21 @@ where
                     if !is_same(head, &parts) {
                         return changed();
                     }
-                    *self = Self::PassingOver {
+                    let passing = (had.bytes > 0).then(|| (*had, PrefixHasher::new()));
+                    *self = Self::GoingOn {
                         body: Box::pin(body),
-                        had: *had,
-                        hasher: PrefixHasher::new(),
                         left: *left,
+                        passing,
                     };
                 }
-                Self::PassingOver {
-                    body, had, hasher, ..
+                Self::GoingOn {
+                    body,
+                    left,
+                    passing,
                 } => {
-                    let rest = if hasher.bytes() < had.bytes {
-                        let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
-                        let frame = frame.map_err(SharedError::new)?;
+                    let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
+                    let mut frame = frame.map_err(SharedError::new)?;
+                    if let Some((had, hasher)) = passing {
                         // The end, or trailers, although this reader has had more bytes.
                         let Some(mut data) = frame.and_then(|frame| frame.into_data().ok()) else {
                             return changed();
@@ -224,32 +222,18 @@ where
                         let passed = usize::try_from(missing)
                             .map_or(data.len(), |missing| missing.min(data.len()));
                         hasher.append(&data.split_to(passed));
-                        data
-                    } else {
-                        Bytes::new()
-                    };
-                    if hasher.bytes() < had.bytes {
-                        continue;
+                        if hasher.bytes() < had.bytes {
+                            continue;
+                        }
+                        if hasher.prefix() != *had {
+                            return changed();
+                        }
+                        *passing = None;
+                        if data.is_empty() {
+                            continue;
+                        }
+                        frame = Some(Frame::data(data));
                     }
-                    if had.bytes > 0 && hasher.prefix() != *had {
-                        return changed();
-                    }
-                    let Self::PassingOver { body, mut left, .. } = mem::replace(self, Self::Done)
-                    else {
-                        unreachable!("looked at just now");
-                    };
-                    let is_kept = keeps_to(&mut left, rest.len());
-                    *self = Self::GoingOn { body, left };
-                    if !is_kept {
-                        return changed();
-                    }
-                    if !rest.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(rest))));
-                    }
-                }
-                Self::GoingOn { body, left } => {
-                    let frame = ready!(body.as_mut().poll_frame(cx)).transpose();
-                    let frame = frame.map_err(SharedError::new)?;
                     let is_kept = match &frame {
                         Some(frame) => keeps_to(left, frame.data_ref().map_or(0, Bytes::len)),
                         None => left.is_none_or(|left| left == 0),
@@ -282,8 +266,12 @@ where
     fn is_end_stream(&self) -> bool {
         match &*self.state.lock() {
             State::Reading { reader, .. } => reader.is_end_stream(),
-            State::Calling { .. } | State::PassingOver { .. } => false,
-            State::GoingOn { body, left } => left.unwrap_or(0) == 0 && body.is_end_stream(),
+            State::Calling { .. } => false,
+            State::GoingOn {
+                body,
+                left,
+                passing,
+            } => left.unwrap_or(0) == 0 && passing.is_none() && body.is_end_stream(),
             State::Done => true,
         }
     }
@@ -291,11 +279,13 @@ where
     fn size_hint(&self) -> SizeHint {
         match &*self.state.lock() {
             State::Reading { reader, .. } => reader.size_hint(),
-            State::Calling { left, .. } | State::PassingOver { left, .. } => {
+            State::GoingOn {
+                left,
+                body,
+                passing: None,
+            } => left.map_or_else(|| body.size_hint(), SizeHint::with_exact),
+            State::Calling { left, .. } | State::GoingOn { left, .. } => {
                 left.map_or_else(SizeHint::new, SizeHint::with_exact)
-            }
-            State::GoingOn { body, left } => {
-                left.map_or_else(|| body.size_hint(), SizeHint::with_exact)
             }
             State::Done => SizeHint::with_exact(0),
         }
@@ -322,7 +312,8 @@ fn keeps_to(left: &mut Option<u64>, len: usize) -> bool {
 
 /// The body ends: the new response does not continue the old one.
 fn changed<T>() -> Poll<Option<Result<T, SharedError>>> {
-    Poll::Ready(Some(Err(SharedError::new(ResponseChanged))))
+    const CHANGED: &str = "the response changed while its body was read too slowly";
+    Poll::Ready(Some(Err(SharedError::new(CHANGED))))
 }
 
 /// The error of a call, as a body's error.

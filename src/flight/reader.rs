@@ -8,7 +8,7 @@ use http_body::{Frame, SizeHint};
 use super::caller::Caller;
 use crate::{
     buffer::{Prefix, Read},
-    error::{FellBehind, SharedError},
+    error::SharedError,
     group::Wakers,
     observe,
 };
@@ -16,6 +16,9 @@ use crate::{
 /// A reader that is further behind than this yields after so many bytes while the body streams: others may still wait
 /// for their first bytes.
 const BURST: usize = 64 << 10;
+
+/// The error of a follower that fell behind in a body over `max_body` and can't call again, because its request is gone.
+const FELL_BEHIND: &str = "this copy of a body larger than `max_body` was read too slowly";
 
 /// Reads the buffer from its first frame, and has the source pulled when it reaches the end.
 pub(crate) struct Reader<K> {
@@ -129,7 +132,7 @@ impl<K: Send + Sync + 'static> ReadBody for Reader<K> {
             Next::Frame(frame) => Some(Ok(frame)),
             Next::End => None,
             Next::Failed(error) => Some(Err(error)),
-            Next::MoveOn => Some(Err(SharedError::new(FellBehind))),
+            Next::MoveOn => Some(Err(SharedError::new(FELL_BEHIND))),
         })
     }
 

@@ -90,57 +90,49 @@ where
         names: Option<&Arc<[HeaderName]>>,
         moves: &dyn Fn(&request::Parts, Number) -> bool,
     ) {
-        let _moving = Moving::begin(&self.flight().data);
-        for chunk in slots.chunks(CHUNK) {
-            self.move_followers(chunk, names, moves);
-        }
-    }
-
-    fn move_followers(
-        &self,
-        slots: &[usize],
-        names: Option<&Arc<[HeaderName]>>,
-        moves: &dyn Fn(&request::Parts, Number) -> bool,
-    ) {
         let data = &self.flight().data;
-        let dismissed: Vec<_> = {
-            let mut state = data.state();
-            let moves = |slot: &usize| match state.followers.get(*slot) {
-                Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
-                _ => false,
-            };
-            let others: Vec<_> = slots.iter().copied().filter(moves).collect();
-            let dismiss = |slot| Some((slot, state.dismiss(slot)?));
-            others.into_iter().filter_map(dismiss).collect()
-        };
-        count_out(self.flight(), dismissed.len());
-        let now = Instant::now();
-        for (slot, (head, number)) in dismissed {
-            let mut head = Some(*head);
-            let (moved, reason) = match caught(|| self.move_head(names, &mut head, number, now)) {
-                Ok(moved) => (moved, Reason::Full),
-                Err(payload) => {
-                    drop_quietly(payload);
-                    (None, Reason::Leaderless)
-                }
-            };
-            let found = moved.unwrap_or_else(|| {
-                let head = head.expect("a request that is not moved is still here");
-                let forward = Decision::Forward(Box::new(head), reason);
-                FollowerState::Decided(Box::new(forward))
-            });
-            let late = {
+        let _moving = Moving::begin(data);
+        for chunk in slots.chunks(CHUNK) {
+            let dismissed: Vec<_> = {
                 let mut state = data.state();
-                match state.followers.get_mut(slot) {
-                    Some(follower @ FollowerState::Moving) => {
-                        *follower = found;
-                        None
-                    }
-                    _ => Some(found),
-                }
+                let moves = |slot: &usize| match state.followers.get(*slot) {
+                    Some(FollowerState::Here { head, number, .. }) => moves(head, *number),
+                    _ => false,
+                };
+                let others: Vec<_> = chunk.iter().copied().filter(moves).collect();
+                let dismiss = |slot| Some((slot, state.dismiss(slot)?));
+                others.into_iter().filter_map(dismiss).collect()
             };
-            // Its caller has left, and dropping its request runs user code.
-            drop_quietly(late);
+            count_out(self.flight(), dismissed.len());
+            let now = Instant::now();
+            for (slot, (head, number)) in dismissed {
+                let mut head = Some(*head);
+                let moved = caught(|| self.move_head(names, &mut head, number, now));
+                let (moved, reason) = match moved {
+                    Ok(moved) => (moved, Reason::Full),
+                    Err(payload) => {
+                        drop_quietly(payload);
+                        (None, Reason::Leaderless)
+                    }
+                };
+                let found = moved.unwrap_or_else(|| {
+                    let head = head.expect("a request that is not moved is still here");
+                    let forward = Decision::Forward(Box::new(head), reason);
+                    FollowerState::Decided(Box::new(forward))
+                });
+                let late = {
+                    let mut state = data.state();
+                    match state.followers.get_mut(slot) {
+                        Some(follower @ FollowerState::Moving) => {
+                            *follower = found;
+                            None
+                        }
+                        _ => Some(found),
+                    }
+                };
+                // Its caller has left, and dropping its request runs user code.
+                drop_quietly(late);
+            }
         }
     }
 

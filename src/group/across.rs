@@ -1,7 +1,7 @@
 //! A caller's share in a flight of a group across replicas, and what the callers of that flight know of the others.
 
 use std::{
-    fmt, mem,
+    mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -26,7 +26,7 @@ pub(super) struct Crossing<V> {
 
 /// A caller's share in such a flight.
 pub(super) struct Across<K, V> {
-    caller: Caller<K, V, Data<V>>,
+    pub(super) caller: Caller<K, V, Data<V>>,
     crossing: Data<V>,
     number: u64,
 }
@@ -97,11 +97,5 @@ where
             shared: true,
             led: false,
         })
-    }
-}
-
-impl<K, V> fmt::Debug for Across<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.caller.fmt(f)
     }
 }

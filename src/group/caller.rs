@@ -58,6 +58,32 @@ impl<K, V, C> Caller<K, V, C> {
             _ => None,
         }
     }
+
+    /// Leaves the flight, as dropping does.
+    pub(crate) fn leave(&mut self) {
+        if let Some(flight) = self.free() {
+            flight.count_out(1);
+        }
+    }
+
+    /// Leaves a flight that has [counted it out](Flight::count_out) already.
+    #[cfg(any(feature = "http", loom))]
+    pub(crate) fn leave_uncounted(&mut self) {
+        self.free();
+    }
+
+    /// Frees the waker slot. Returns the flight, unless it has ended.
+    fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
+        let flight = self.flight.take()?;
+        if flight.ending.get().is_none() {
+            drop_quietly(flight.free(&mut self.slot));
+            return Some(flight);
+        }
+        // Otherwise a follower would drop it, perhaps while it panics with the message, and the payload's drop may
+        // panic too.
+        drop_quietly(self.take_for_leader(&flight));
+        None
+    }
 }
 
 impl<K, V, C> Caller<K, V, C>
@@ -132,34 +158,6 @@ where
             Ok(message) => message.resume(),
             Err(payload) => resume_unwind(payload),
         }
-    }
-}
-
-impl<K, V, C> Caller<K, V, C> {
-    /// Leaves the flight, as dropping does.
-    pub(crate) fn leave(&mut self) {
-        if let Some(flight) = self.free() {
-            flight.count_out(1);
-        }
-    }
-
-    /// Leaves a flight that has [counted it out](Flight::count_out) already.
-    #[cfg(any(feature = "http", loom))]
-    pub(crate) fn leave_uncounted(&mut self) {
-        self.free();
-    }
-
-    /// Frees the waker slot. Returns the flight, unless it has ended.
-    fn free(&mut self) -> Option<Arc<Flight<K, V, C>>> {
-        let flight = self.flight.take()?;
-        if flight.ending.get().is_none() {
-            drop_quietly(flight.free(&mut self.slot));
-            return Some(flight);
-        }
-        // Otherwise a follower would drop it, perhaps while it panics with the message, and the payload's drop may
-        // panic too.
-        drop_quietly(self.take_for_leader(&flight));
-        None
     }
 }
 

@@ -75,9 +75,11 @@ pub(crate) use self::loom::OnceLock;
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use self::panic::{caught, drop_quietly};
 #[cfg(all(feature = "http", feature = "metrics"))]
+pub(crate) use self::report::declare_metrics;
+#[cfg(feature = "metrics")]
 pub(crate) use self::report::record;
 #[cfg(all(feature = "http", feature = "tracing"))]
-pub(crate) use self::report::{Span, report};
+pub(crate) use self::report::{Span, report, report_end};
 #[cfg(feature = "http")]
 pub(crate) use self::{
     caller::Caller,

@@ -17,25 +17,21 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-#[cfg(feature = "metrics")]
-use super::report::record;
 #[cfg(feature = "tracing")]
-use super::report::{Span, report};
+use super::report::{Span, report, report_end};
 use super::work::WorkEnd;
 
 #[cfg(feature = "tracing")]
 const TARGET: &str = "tower_singleflight::Group";
 
 #[cfg(feature = "metrics")]
-const CALLS: &str = "singleflight_group_calls_total";
-#[cfg(feature = "metrics")]
-const FLIGHTS: &str = "singleflight_group_flights";
-#[cfg(feature = "metrics")]
-const SECONDS: &str = "singleflight_group_flight_seconds";
-
-#[cfg(feature = "metrics")]
-thread_local! {
-    static RECORDER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+super::report::declare_metrics! {
+    describe_counter CALLS "singleflight_group_calls_total" Count
+        "Callers of a group, by what they did: their work ran (leader), or they joined (follower)"
+    describe_gauge FLIGHTS "singleflight_group_flights" Count
+        "Work of a group that is running"
+    describe_histogram SECONDS "singleflight_group_flight_seconds" Seconds
+        "How long the work of a group ran, however it ended"
 }
 
 pin_project! {
@@ -78,32 +74,13 @@ pub(super) fn joined(name: &Arc<str>) {
     called(name, "follower");
 }
 
-#[cfg(feature = "metrics")]
-fn describe() {
-    metrics::describe_counter!(
-        CALLS,
-        metrics::Unit::Count,
-        "Callers of a group, by what they did: their work ran (leader), or they joined (follower)"
-    );
-    metrics::describe_gauge!(
-        FLIGHTS,
-        metrics::Unit::Count,
-        "Work of a group that is running"
-    );
-    metrics::describe_histogram!(
-        SECONDS,
-        metrics::Unit::Seconds,
-        "How long the work of a group ran, however it ended"
-    );
-}
-
 #[cfg_attr(
     not(feature = "metrics"),
     expect(unused_variables, reason = "counted by nobody")
 )]
 fn called(name: &Arc<str>, role: &'static str) {
     #[cfg(feature = "metrics")]
-    record(describe, &RECORDER, || {
+    recorded(|| {
         let group = Arc::clone(name);
         metrics::counter!(CALLS, "group" => group, "role" => role).increment(1);
     });
@@ -130,7 +107,7 @@ impl Trace {
     fn begin(name: &Arc<str>) -> Self {
         called(name, "leader");
         #[cfg(feature = "metrics")]
-        record(describe, &RECORDER, || {
+        recorded(|| {
             metrics::gauge!(FLIGHTS, "group" => Arc::clone(name)).increment(1.0);
         });
         Self {
@@ -163,20 +140,10 @@ impl Drop for Trace {
         #[cfg(feature = "tracing")]
         report(|| {
             let (span, group) = (&self.span.0, &*self.name);
-            match self.end {
-                WorkEnd::Complete => {
-                    tracing::debug!(target: TARGET, parent: span, group, ?duration, "landed");
-                }
-                WorkEnd::Cancelled => {
-                    tracing::debug!(target: TARGET, parent: span, group, ?duration, "cancelled");
-                }
-                WorkEnd::Panicked => {
-                    tracing::error!(target: TARGET, parent: span, group, ?duration, "panicked");
-                }
-            }
+            report_end!(self.end, target: TARGET, parent: span, group, ?duration);
         });
         #[cfg(feature = "metrics")]
-        record(describe, &RECORDER, || {
+        recorded(|| {
             metrics::gauge!(FLIGHTS, "group" => Arc::clone(&self.name)).decrement(1.0);
             metrics::histogram!(SECONDS, "group" => Arc::clone(&self.name)).record(duration);
         });

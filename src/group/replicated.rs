@@ -25,15 +25,15 @@ use super::{
 use crate::{
     replicas::{
         Contest, ContestOutcome, Digest, KeyBytes, LocalFlight, NotShared, Refusal, RemoteSeat,
-        ReplicaClient, ReplicaStats, Replicas, Unjoined,
+        ReplicaClient, Replicas, Unjoined,
     },
     sync::Mutex,
 };
 
 /// The flights of a group across replicas.
 pub(super) struct ReplicatedFlights<K, V> {
-    table: Table<K, V, Data<V>>,
-    client: ReplicaClient,
+    pub(super) table: Table<K, V, Data<V>>,
+    pub(super) client: ReplicaClient,
     codec: Arc<dyn Codec<K, V>>,
 }
 
@@ -58,19 +58,13 @@ impl<K, V> ReplicatedFlights<K, V> {
         }
     }
 
-    pub(super) fn stats(&self) -> ReplicaStats {
-        self.client.stats()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     fn target<Q>(&self, key: &Q) -> Digest
     where
         Q: Hash + ?Sized,
     {
-        self.client.target(|bytes| key.hash(&mut Feed(bytes)))
+        self.client
+            .targets
+            .digest(|bytes| key.hash(&mut Feed(bytes)))
     }
 
     pub(super) fn forget<Q>(&self, key: &Q) -> bool
@@ -87,15 +81,6 @@ impl<K, V> ReplicatedFlights<K, V> {
     pub(super) fn forget_all(&self) -> usize {
         self.client.forget_all();
         self.table.detach_all()
-    }
-
-    pub(super) fn waiters<Q>(&self, key: &Q) -> usize
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.table.hash(key);
-        self.table.callers(hash, |other| other.borrow() == key)
     }
 }
 
@@ -123,7 +108,7 @@ where
         let caller = match self.table.join(hash, &key, joins) {
             Some(caller) => self.follow(caller, number, (key, work), joined),
             None => {
-                let name = self.client.key(|bytes| self.codec.key(&key, bytes));
+                let name = self.client.keys.digest(|bytes| self.codec.key(&key, bytes));
                 let target = self.target(&key);
                 let crossing = Arc::new(Mutex::new(Crossing::new(number)));
                 match self.table.enter_key(hash, key, crossing, joins) {
@@ -237,10 +222,10 @@ where
 {
     fn join(&self) -> Result<Arc<dyn RemoteSeat>, Unjoined<Arc<dyn RemoteSeat>>> {
         let flight = self.0.upgrade().ok_or(Refusal::Gone)?;
-        match flight.join_if(|_| Ok::<_, ()>(())) {
+        match flight.join_if(|_| Ok(())) {
             Ok(caller) => Ok(Arc::new(caller)),
             // By now this may be the last owner of the flight and of its work's value.
-            Err(_) => Err(Unjoined::with(Refusal::Gone, flight)),
+            Err(why) => Err(Unjoined::with(why, flight)),
         }
     }
 

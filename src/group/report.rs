@@ -47,7 +47,40 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// Reports how work ended; the rest of the tokens go to `tracing`'s macros.
+#[cfg(feature = "tracing")]
+macro_rules! report_end {
+    ($end:expr, $($event:tt)*) => {
+        match $end {
+            WorkEnd::Complete => tracing::debug!($($event)*, "landed"),
+            WorkEnd::Cancelled => tracing::debug!($($event)*, "cancelled"),
+            WorkEnd::Panicked => tracing::error!($($event)*, "panicked"),
+        }
+    };
+}
+#[cfg(feature = "tracing")]
+pub(crate) use report_end;
+
 // ===== metrics =====
+
+/// Declares metrics, each with its kind, name, unit and description, and `recorded`, which reports a value of one.
+#[cfg(feature = "metrics")]
+macro_rules! declare_metrics {
+    ($($describe:ident $name:ident $text:literal $unit:ident $description:literal)*) => {
+        $(pub(super) const $name: &str = $text;)*
+
+        pub(super) fn recorded(value: impl FnOnce()) {
+            thread_local! {
+                /// The recorder that last got the descriptions.
+                static RECORDER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+            }
+            let describe = || { $(metrics::$describe!($name, metrics::Unit::$unit, $description);)* };
+            $crate::group::record(describe, &RECORDER, value);
+        }
+    };
+}
+#[cfg(feature = "metrics")]
+pub(crate) use declare_metrics;
 
 /// Reports a value to the current recorder. If that is not `last`, it first calls `describe`; so a recorder that is
 /// installed late, or only for a thread, gets the descriptions too.

@@ -74,7 +74,7 @@ impl<K, V> fmt::Debug for Run<K, V> {
             Part::Solo(leader) => leader,
             Part::Caller(caller) => caller,
             #[cfg(feature = "redis")]
-            Part::Across(across) => &**across,
+            Part::Across(across) => &across.caller,
         };
         f.debug_tuple("Run").field(part).finish()
     }

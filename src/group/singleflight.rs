@@ -204,7 +204,8 @@ impl<K, V> Group<K, V> {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn replica_stats(&self) -> Option<ReplicaStats> {
-        self.shared.replicated.get().map(ReplicatedFlights::stats)
+        let replicated = self.shared.replicated.get();
+        replicated.map(|replicated| replicated.client.stats())
     }
 
     /// Go's `Do`: joins the flight of `key`, or leads a new one with `work`.
@@ -310,7 +311,7 @@ impl<K, V> Group<K, V> {
     pub fn in_flight(&self) -> usize {
         #[cfg(feature = "redis")]
         if let Some(replicated) = self.shared.replicated.get() {
-            return replicated.len();
+            return replicated.table.len();
         }
         self.shared.table.len()
     }
@@ -323,14 +324,13 @@ impl<K, V> Group<K, V> {
         K: Borrow<Q> + Hash + Eq,
         Q: Hash + Eq + ?Sized,
     {
+        let is_it = |other: &K| other.borrow() == key;
         #[cfg(feature = "redis")]
-        if let Some(replicated) = self.shared.replicated.get() {
-            return replicated.waiters(key);
+        if let Some(ReplicatedFlights { table, .. }) = self.shared.replicated.get() {
+            return table.callers(table.hash(key), is_it);
         }
-        let hash = self.shared.table.hash(key);
-        self.shared
-            .table
-            .callers(hash, |other| other.borrow() == key)
+        let table = &self.shared.table;
+        table.callers(table.hash(key), is_it)
     }
 }
 

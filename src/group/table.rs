@@ -24,6 +24,8 @@ use super::{
     flight::{Entry, Shard},
     solo_leader::SoloLeader,
 };
+#[cfg(feature = "redis")]
+use crate::replicas::Refusal;
 
 /// Enough shards that callers with different keys rarely meet, and few enough that an empty group takes about 20 KB.
 const SHARDS: usize = 64;
@@ -158,15 +160,14 @@ impl<K, V, C> Table<K, V, C> {
 
 #[cfg(feature = "redis")]
 impl<K, V, C> Flight<K, V, C> {
-    /// Joins if `agreed`, called under the shard's lock, returns `Ok`. Otherwise returns its error, or `None` if nobody
-    /// may join.
-    pub(crate) fn join_if<E>(
+    /// Joins if anybody may, and if `agreed`, called under the shard's lock, returns `Ok`.
+    pub(crate) fn join_if(
         self: &Arc<Self>,
-        agreed: impl FnOnce(&Self) -> Result<(), E>,
-    ) -> Result<Caller<K, V, C>, Option<E>> {
+        agreed: impl FnOnce(&Self) -> Result<(), Refusal>,
+    ) -> Result<Caller<K, V, C>, Refusal> {
         let mut entries = self.link.shard.lock();
         if entries.held_mut(self.link.id).is_none() {
-            return Err(None);
+            return Err(Refusal::Gone);
         }
         agreed(self)?;
         self.count_in();

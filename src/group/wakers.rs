@@ -185,6 +185,18 @@ impl Wakers {
     pub(crate) fn wake(self) {
         drop(self);
     }
+
+    /// A panicking waker does not keep others from being woken. Its panic stops at the panic hook, because the waking
+    /// thread works for other callers.
+    #[inline(never)]
+    fn wake_more(&mut self) {
+        let followers = self.followers.take().map(|all| all.waiting);
+        let followers = followers.into_iter().flatten();
+        let wakers = mem::take(&mut self.more).into_iter();
+        for waker in wakers.chain(followers.filter_map(|waiting| waiting.waker)) {
+            quietly(|| waker.wake());
+        }
+    }
 }
 
 impl Drop for Wakers {
@@ -195,20 +207,6 @@ impl Drop for Wakers {
         }
         if !self.more.is_empty() || self.followers.is_some() {
             self.wake_more();
-        }
-    }
-}
-
-impl Wakers {
-    /// A panicking waker does not keep others from being woken. Its panic stops at the panic hook, because the waking
-    /// thread works for other callers.
-    #[inline(never)]
-    fn wake_more(&mut self) {
-        let followers = self.followers.take().map(|all| all.waiting);
-        let followers = followers.into_iter().flatten();
-        let wakers = mem::take(&mut self.more).into_iter();
-        for waker in wakers.chain(followers.filter_map(|waiting| waiting.waker)) {
-            quietly(|| waker.wake());
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{TARGET, shown};
 use super::{gauges::settle, request::CallerSpan};
 use crate::group::{Name, WorkEnd};
 #[cfg(feature = "tracing")]
-use crate::group::{Span, report};
+use crate::group::{Span, report, report_end};
 
 /// Reports one flight, from its call to its end.
 #[derive(Clone)]
@@ -29,16 +29,10 @@ pub(crate) struct FlightTrace {
 struct Traced {
     layer: Arc<Name>,
     since: Instant,
-    begun: OnceLock<Begun>,
+    /// Its span: a child of the leader's, so that the call belongs to the leader's request whichever task drives it.
+    begun: OnceLock<CallerSpan>,
     /// How many callers it has had. Those that are moved to the flight of their variant come before it begins.
     callers: AtomicU32,
-}
-
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-struct Begun {
-    /// A child of the leader's span, so that the call belongs to the leader's request whichever task drives it.
-    #[cfg(feature = "tracing")]
-    span: Span,
 }
 
 /// Reports a call that panics before it returns a future; `None` once it has.
@@ -64,7 +58,7 @@ impl FlightTrace {
     pub(crate) fn begin<B>(&self, leader: &CallerSpan, request: &http::Request<B>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
-            let begun = Begun {
+            let begun = CallerSpan {
                 #[cfg(feature = "tracing")]
                 span: Span::new(|| {
                     tracing::info_span!(
@@ -130,17 +124,7 @@ impl FlightTrace {
             #[cfg(feature = "tracing")]
             report(|| {
                 let (span, layer) = (&begun.span.0, shown(&self.flight.layer));
-                match end {
-                    WorkEnd::Complete => tracing::debug!(
-                        target: TARGET, parent: span, layer, callers, ?duration, "landed"
-                    ),
-                    WorkEnd::Cancelled => tracing::debug!(
-                        target: TARGET, parent: span, layer, callers, ?duration, "cancelled"
-                    ),
-                    WorkEnd::Panicked => tracing::error!(
-                        target: TARGET, parent: span, layer, callers, ?duration, "panicked"
-                    ),
-                }
+                report_end!(end, target: TARGET, parent: span, layer, callers, ?duration);
             });
             #[cfg(feature = "metrics")]
             of_layer(&self.flight.layer, |layer| {

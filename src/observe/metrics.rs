@@ -1,73 +1,35 @@
 //! The layer's metrics: names, kinds, units and descriptions.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
-use metrics::{SharedString, Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::SharedString;
 
 use super::UNNAMED;
-use crate::group::{Name, record};
+use crate::group::Name;
 
-pub(super) const REQUESTS: &str = "singleflight_requests_total";
-pub(super) const FLIGHTS: &str = "singleflight_flights";
-pub(super) const WAITERS: &str = "singleflight_waiters";
-pub(super) const BUFFERED_BYTES: &str = "singleflight_buffered_bytes";
-pub(super) const WAIT_SECONDS: &str = "singleflight_wait_seconds";
-pub(super) const FLIGHT_SECONDS: &str = "singleflight_flight_seconds";
-pub(super) const CALLERS: &str = "singleflight_callers";
-pub(super) const AUDITS: &str = "singleflight_audits_total";
-
-/// Keep in sync with `guide/observability.md`.
-fn describe() {
-    describe_counter!(
-        REQUESTS,
-        Unit::Count,
+// Keep in sync with `guide/observability.md`.
+crate::group::declare_metrics! {
+    describe_counter REQUESTS "singleflight_requests_total" Count
         "Requests by role, and by the reason why they were forwarded or bypassed"
-    );
-    describe_gauge!(
-        FLIGHTS,
-        Unit::Count,
+    describe_gauge FLIGHTS "singleflight_flights" Count
         "Calls of the inner service that others can share, or could, up to the end of the body"
-    );
-    describe_gauge!(
-        WAITERS,
-        Unit::Count,
+    describe_gauge WAITERS "singleflight_waiters" Count
         "Callers that have not yet received their whole response, including leaders"
-    );
-    describe_gauge!(
-        BUFFERED_BYTES,
-        Unit::Bytes,
+    describe_gauge BUFFERED_BYTES "singleflight_buffered_bytes" Bytes
         "Bytes reserved for copies of response bodies"
-    );
-    describe_histogram!(
-        WAIT_SECONDS,
-        Unit::Seconds,
+    describe_histogram WAIT_SECONDS "singleflight_wait_seconds" Seconds
         "How long a follower waited for its head, or to be forwarded"
-    );
-    describe_histogram!(
-        FLIGHT_SECONDS,
-        Unit::Seconds,
+    describe_histogram FLIGHT_SECONDS "singleflight_flight_seconds" Seconds
         "How long a flight lasted, from its call to the end of the body, or however it ended"
-    );
-    describe_histogram!(
-        CALLERS,
-        Unit::Count,
+    describe_histogram CALLERS "singleflight_callers" Count
         "Callers that a flight has had, its leader included"
-    );
-    describe_counter!(
-        AUDITS,
-        Unit::Count,
+    describe_counter AUDITS "singleflight_audits_total" Count
         "Audited requests by result, and by what differed from the answer of the flight"
-    );
-}
-
-thread_local! {
-    /// The recorder that last got the descriptions.
-    static RECORDER: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Records a value. `value` gets the label `layer`.
 pub(super) fn of_layer(name: &Name, value: impl FnOnce(SharedString)) {
-    record(describe, &RECORDER, || {
+    recorded(|| {
         let name = name.get().map(Arc::clone);
         value(name.map_or(SharedString::const_str(UNNAMED), SharedString::from_shared));
     });

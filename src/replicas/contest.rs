@@ -57,7 +57,7 @@ impl Contest {
     pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<ContestOutcome> {
         let (hub, id) = (&self.hub, self.id);
         loop {
-            if let Some(outcome) = hub.poll(id, cx.waker(), |protocol| protocol.outcome(id)) {
+            if let Some(outcome) = hub.outcome(id, cx.waker()) {
                 self.timer = None;
                 return Poll::Ready(outcome);
             }
@@ -97,7 +97,6 @@ impl Contest {
 impl Drop for Contest {
     fn drop(&mut self) {
         let id = self.id;
-        drop(self.hub.take_waker(id));
         if !self.ended {
             self.hub.act(|protocol, now| protocol.leave(id, now));
         }

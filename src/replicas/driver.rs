@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     hub::{Driven, Hub, Start},
     message::{self, Message},
-    protocol::{Command, Refused},
+    protocol::{Command, Reply},
     secret::Sealer,
-    store::{Broken, Link, Listener, Reply, Store},
+    store::{Broken, Link, Listener, Store},
 };
 
 /// The pause between two attempts to connect.
@@ -120,37 +120,25 @@ impl<L: Link> Session<'_, L> {
     fn reply(&self, command: Command, reply: Reply) {
         let sealer = self.sealer;
         self.hub.act(|protocol, now| match (command, reply) {
-            (Command::Contend { join, .. }, Reply::Contended(contended)) => {
-                protocol.contended(join.flight, Ok(contended), now);
-            }
-            (Command::Contend { join, .. }, _) => {
-                protocol.contended(join.flight, Err(Refused), now);
+            (Command::Contend { join, .. }, reply) => {
+                protocol.contended(join.flight, &reply, now);
             }
             (Command::Renew { flight, .. }, Reply::Renewed(is_ours)) => {
                 protocol.renewed(flight, is_ours);
             }
-            (Command::Put { value, .. }, Reply::Done) => protocol.stored(value, Ok(())),
-            (Command::Put { value, .. }, _) => {
-                protocol.stored(value, Err(Refused));
-                protocol.failed(now);
+            (Command::Put { flight, .. }, reply) => {
+                protocol.stored(flight, reply == Reply::Done, now);
             }
-            (
-                Command::Fetch {
-                    value,
-                    digest,
-                    seat,
-                },
-                reply,
-            ) => {
+            (Command::Fetch(at), reply) => {
                 let body = match reply {
-                    Reply::Fetched(Some(sealed)) => {
-                        message::open_value(value, digest, &sealed, sealer)
+                    Reply::Fetched(sealed) => {
+                        message::open_value(at.flight, at.digest, &sealed, sealer)
                     }
                     _ => None,
                 };
-                protocol.fetched(seat, body, now);
+                protocol.fetched(at.seat, body, now);
             }
-            (Command::Tell(_, Message::Probe { to, .. }), Reply::Heard(Some(receivers))) => {
+            (Command::Tell(_, Message::Probe { to, .. }), Reply::Heard(receivers)) => {
                 protocol.heard(to.seat, receivers, now);
             }
             (_, Reply::Refused) => protocol.failed(now),

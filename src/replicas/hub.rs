@@ -1,23 +1,14 @@
 //! One replica's protocol, shared by its local flights and the task that talks to the store.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::Waker,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, task::Waker, time::Duration};
 
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     id,
     protocol::{
-        Command, EntryId, Local, Output, Protocol, ProtocolSettings, Refusal, Time, Unjoined,
+        Command, ContestOutcome, EntryId, Local, Output, Protocol, ProtocolSettings, Refusal, Time,
+        Unjoined,
     },
 };
 use crate::{
@@ -54,8 +45,6 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     /// Notified when there are commands, or an earlier tick.
     news: Notify,
-    /// Numbers the callers of this replica in the order in which they ask.
-    numbers: AtomicU64,
     epoch: Instant,
     /// How long a waiting flight relies on the driver to keep the time.
     pub(super) beat: Duration,
@@ -64,7 +53,6 @@ pub(crate) struct Hub {
 
 struct State {
     protocol: Protocol<Arc<dyn LocalFlight>>,
-    wakers: HashMap<EntryId, Waker>,
     /// The time until which the driver sleeps.
     next_tick: Time,
     is_driven: bool,
@@ -79,13 +67,11 @@ impl Hub {
         let hub = Arc::new(Self {
             state: Mutex::new(State {
                 protocol: Protocol::new(settings, Box::new(id::random)),
-                wakers: HashMap::new(),
                 next_tick: Time::ZERO,
                 is_driven: false,
                 is_over: false,
             }),
             news: Notify::new(),
-            numbers: AtomicU64::new(0),
             epoch: Instant::now(),
             beat,
             start,
@@ -96,11 +82,6 @@ impl Hub {
 
     fn now(&self) -> Time {
         self.epoch.elapsed()
-    }
-
-    /// The number of a new caller.
-    pub(crate) fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::SeqCst)
     }
 
     /// Runs `event`, and then does here everything that needs no store.
@@ -122,7 +103,7 @@ impl Hub {
         for output in outputs {
             // A panic in one of them must not stop the others.
             drop_quietly(caught(|| match output {
-                Output::Settled(id) => self.take_waker(id).into_iter().for_each(Waker::wake),
+                Output::Wake(waker) => waker.wake(),
                 Output::Start(seat) => seat.start(),
                 Output::Leave(seat) => drop(seat),
                 Output::Detach(flight) => flight.detach(),
@@ -134,28 +115,11 @@ impl Hub {
         result
     }
 
-    /// As `act`, for the waiting local leader of `id`: stores its waker if `event` returns `None`.
-    pub(super) fn poll<T>(
-        &self,
-        id: EntryId,
-        waker: &Waker,
-        event: impl FnOnce(&mut Protocol<Arc<dyn LocalFlight>>) -> Option<T>,
-    ) -> Option<T> {
-        let waker = waker.clone();
-        let mut state = self.state.lock();
-        let result = event(&mut state.protocol);
-        let spare = match &result {
-            Some(_) => (state.wakers.remove(&id), Some(waker)),
-            None => (state.wakers.insert(id, waker), None),
-        };
-        drop(state);
-        drop(spare);
-        result
-    }
-
-    /// Takes the waker of the local leader of `id`, to be woken or dropped outside the lock.
-    pub(super) fn take_waker(&self, id: EntryId) -> Option<Waker> {
-        self.state.lock().wakers.remove(&id)
+    /// The outcome for the local leader of `id`, or `None` and it is woken when there is one.
+    pub(super) fn outcome(&self, id: EntryId, waker: &Waker) -> Option<ContestOutcome> {
+        // Cloned, and what is left of it dropped, outside the lock.
+        let mut waker = Some(waker.clone());
+        self.state.lock().protocol.outcome(id, &mut waker)
     }
 
     // ===== the driver's side =====

@@ -35,8 +35,6 @@ names! {
     Seat
     /// The digest of a key or a target, keyed with the shared secret.
     Digest
-    /// The place in the store of an answer that is too large for a message.
-    ValueId
 }
 
 /// A name as 32 hexadecimal digits.

@@ -11,10 +11,10 @@ use tokio::{
 use super::{
     id::{self, FlightId, Inbox},
     message::{Message, seal_value},
-    protocol::{Command, Time},
+    protocol::{Command, Reply, Time},
     secret::Sealer,
     shelf::Shelf,
-    store::{Broken, Link, Listener, Reply, Store},
+    store::{Broken, Link, Listener, Store},
 };
 use crate::sync::Mutex;
 
@@ -133,7 +133,7 @@ impl MemoryLink {
                     join.extend(id::hex(flight.0).bytes());
                     Some(tell(&leader, join))
                 };
-                Reply::Contended(shelf.contend(to, inbox, *pass_over, (now, until), publish))
+                shelf.contend(to, inbox, *pass_over, (now, until), publish)
             }
             Command::Renew { digest, flight } => {
                 Reply::Renewed(shelf.renew(*digest, *flight, (now, until)))
@@ -143,20 +143,23 @@ impl MemoryLink {
                 Reply::Done
             }
             Command::Put {
-                value,
                 digest,
+                flight,
                 body,
             } => {
-                let sealed = seal_value(*value, *digest, body, sealer);
-                shelf.put(*value, sealed.into(), now + inner.value_life);
+                let sealed = seal_value(*flight, *digest, body, sealer);
+                shelf.put(*flight, sealed.into(), now + inner.value_life);
                 Reply::Done
             }
-            Command::Fetch { value, .. } => Reply::Fetched(shelf.fetch(*value, now)),
-            Command::Delete(value) => {
-                shelf.delete(*value);
+            Command::Fetch(to) => {
+                let sealed = shelf.fetch(to.flight, now);
+                sealed.map_or(Reply::Done, Reply::Fetched)
+            }
+            Command::Delete(flight) => {
+                shelf.delete(*flight);
                 Reply::Done
             }
-            Command::Tell(to, message) => Reply::Heard(Some(tell(to, message.seal(sealer)))),
+            Command::Tell(to, message) => Reply::Heard(tell(to, message.seal(sealer))),
             Command::TellAll(message) => {
                 for to in channels.keys() {
                     tell(to, message.seal(sealer));

@@ -8,7 +8,7 @@ use std::{mem, time::Duration};
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    id::{self, Digest, FlightId, Inbox, Seat, ValueId},
+    id::{self, Digest, FlightId, Inbox, Seat},
     secret::Sealer,
 };
 
@@ -99,8 +99,8 @@ messages! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerBody {
     Inline(Bytes),
-    /// In the store, under this name.
-    Stored(ValueId),
+    /// In the store, under the flight's name.
+    Stored,
 }
 
 /// Written one after the other; reading accepts exactly what writing produces.
@@ -148,26 +148,28 @@ impl Message {
 
 // ===== values =====
 
-/// Encrypts an answer that the store keeps under `value`.
-pub(crate) fn seal_value(value: ValueId, digest: Digest, body: &[u8], sealer: &Sealer) -> Vec<u8> {
-    sealer.seal(VERSION, &value_name(value, digest), body)
+/// Encrypts the answer of `flight`, for the store to keep.
+pub(crate) fn seal_value(
+    flight: FlightId,
+    digest: Digest,
+    body: &[u8],
+    sealer: &Sealer,
+) -> Vec<u8> {
+    sealer.seal(VERSION, &value_name(flight, digest), body)
 }
 
-/// `None` if the store has something else under `value`.
+/// `None` if the store has something else under the name of `flight`.
 pub(crate) fn open_value(
-    value: ValueId,
+    flight: FlightId,
     digest: Digest,
     sealed: &[u8],
     sealer: &Sealer,
 ) -> Option<Bytes> {
-    sealer.open(VERSION, &value_name(value, digest), sealed)
+    sealer.open(VERSION, &value_name(flight, digest), sealed)
 }
 
-fn value_name(value: ValueId, digest: Digest) -> [u8; 32] {
-    let mut name = [0; 32];
-    name[..16].copy_from_slice(&value.0.to_be_bytes());
-    name[16..].copy_from_slice(&digest.0.to_be_bytes());
-    name
+fn value_name(flight: FlightId, digest: Digest) -> Vec<u8> {
+    [flight.0.to_be_bytes(), digest.0.to_be_bytes()].concat()
 }
 
 // ===== impl Wire =====
@@ -186,7 +188,7 @@ macro_rules! names {
     )*};
 }
 
-names! { Inbox FlightId Seat Digest ValueId }
+names! { Inbox FlightId Seat Digest }
 
 impl Wire for Address {
     fn write(&self, out: &mut Vec<u8>) {
@@ -244,17 +246,14 @@ impl Wire for AnswerBody {
                 out.push(0);
                 out.put_slice(bytes);
             }
-            Self::Stored(value) => {
-                out.push(1);
-                value.write(out);
-            }
+            Self::Stored => out.push(1),
         }
     }
 
     fn read(rest: &mut Bytes) -> Option<Self> {
         match rest.try_get_u8().ok()? {
             0 => Some(Self::Inline(mem::take(rest))),
-            1 => Wire::read(rest).map(Self::Stored),
+            1 => Some(Self::Stored),
             _ => None,
         }
     }
@@ -287,7 +286,7 @@ mod tests {
         let body = prop_oneof![
             prop::collection::vec(any::<u8>(), 0..300)
                 .prop_map(|bytes| AnswerBody::Inline(bytes.into())),
-            any::<u128>().prop_map(|value| AnswerBody::Stored(ValueId(value))),
+            Just(AnswerBody::Stored),
         ];
         let reason = prop::sample::select(NotShared::ALL.to_vec());
         prop_oneof![
@@ -378,12 +377,12 @@ mod tests {
         }
 
         #[test]
-        fn a_value_is_read_under_its_own_name_alone(value: u128, digest: u128, body in prop::collection::vec(any::<u8>(), 0..100)) {
-            let (value, digest) = (ValueId(value), Digest(digest));
-            let sealed = seal_value(value, digest, &body, &ours());
-            prop_assert_eq!(open_value(value, digest, &sealed, &ours()), Some(Bytes::from(body)));
-            prop_assert_eq!(open_value(ValueId(value.0 ^ 1), digest, &sealed, &ours()), None);
-            prop_assert_eq!(open_value(value, Digest(digest.0 ^ 1), &sealed, &ours()), None);
+        fn a_value_is_read_under_its_own_name_alone(flight: u128, digest: u128, body in prop::collection::vec(any::<u8>(), 0..100)) {
+            let (flight, digest) = (FlightId(flight), Digest(digest));
+            let sealed = seal_value(flight, digest, &body, &ours());
+            prop_assert_eq!(open_value(flight, digest, &sealed, &ours()), Some(Bytes::from(body)));
+            prop_assert_eq!(open_value(FlightId(flight.0 ^ 1), digest, &sealed, &ours()), None);
+            prop_assert_eq!(open_value(flight, Digest(digest.0 ^ 1), &sealed, &ours()), None);
         }
     }
 

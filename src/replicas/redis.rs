@@ -3,7 +3,7 @@
 //! | name | what it holds |
 //! | --- | --- |
 //! | `NS:f:<digest>` | a lease: the inbox and the flight that lead, in hexadecimal |
-//! | `NS:v:<random>` | an answer that is too large for a message, encrypted |
+//! | `NS:v:<flight>` | a flight's answer that is too large for a message, encrypted |
 //! | `NS:i:<random>` | the channel of one replica |
 //! | `NS:a` | the channel of all |
 
@@ -11,17 +11,15 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::{
-    Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, aio::PubSubStream,
-};
+use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value, aio::PubSubStream};
 
 use super::{
     endpoint::{CONNECT, Connection, Endpoint},
-    id::{self, Digest, Inbox, ValueId},
+    id::{self, Digest, FlightId, Inbox},
     message::{Message, seal_value},
-    protocol::{Command, Contended},
+    protocol::{Command, ProtocolSettings, Reply},
     secret::Sealer,
-    store::{Broken, Link, Listener, Reply, Store},
+    store::{Broken, Link, Listener, Store},
 };
 
 /// `KEYS[1]`: the lease. `ARGV`: own inbox, own flight, lease in ms, channel prefix, join, flight to pass over or '',
@@ -77,16 +75,11 @@ pub(crate) struct RedisListener(PubSubStream);
 // ===== impl RedisStore =====
 
 impl RedisStore {
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        namespace: &str,
-        lease: Duration,
-        value_life: Duration,
-    ) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, namespace: &str, settings: &ProtocolSettings) -> Self {
         let config = Config {
             namespace: namespace.to_owned(),
-            lease_ms: millis(lease),
-            value_ms: millis(value_life),
+            lease_ms: millis(settings.lease),
+            value_ms: millis(settings.value_life),
             counts: endpoint.counts(),
         };
         Self { endpoint, config }
@@ -107,7 +100,7 @@ impl Store for RedisStore {
         let connecting = async {
             let (connection, client) = self.endpoint.connect().await?;
             let mut pubsub = client.get_async_pubsub().await?;
-            let channels = [self.config.inbox(inbox), self.config.all()];
+            let channels = [self.config.inbox(inbox), self.config.name("a")];
             pubsub.subscribe(&channels[..]).await?;
             RedisResult::Ok((connection, pubsub.into_on_message()))
         };
@@ -129,24 +122,20 @@ impl Store for RedisStore {
 // ===== impl Config =====
 
 impl Config {
+    fn name(&self, rest: &str) -> String {
+        format!("{}:{rest}", self.namespace)
+    }
+
     fn lease(&self, digest: Digest) -> String {
-        format!("{}:f:{}", self.namespace, id::hex(digest.0))
+        self.name("f:") + &id::hex(digest.0)
     }
 
-    fn value(&self, value: ValueId) -> String {
-        format!("{}:v:{}", self.namespace, id::hex(value.0))
-    }
-
-    fn inboxes(&self) -> String {
-        format!("{}:i:", self.namespace)
+    fn value(&self, flight: FlightId) -> String {
+        self.name("v:") + &id::hex(flight.0)
     }
 
     fn inbox(&self, inbox: Inbox) -> String {
-        self.inboxes() + &id::hex(inbox.0)
-    }
-
-    fn all(&self) -> String {
-        format!("{}:a", self.namespace)
+        self.name("i:") + &id::hex(inbox.0)
     }
 
     /// The command of the replica at `inbox`, and the script whose digest it holds.
@@ -169,7 +158,7 @@ impl Config {
                 cmd.arg(id::hex(inbox.0))
                     .arg(id::hex(to.flight.0))
                     .arg(self.lease_ms)
-                    .arg(self.inboxes())
+                    .arg(self.name("i:"))
                     .arg(
                         Message::Join {
                             to: *to,
@@ -193,22 +182,20 @@ impl Config {
                 cmd.arg(id::hex(inbox.0) + &id::hex(flight.0));
             }
             Command::Put {
-                value,
                 digest,
+                flight,
                 body,
             } => {
-                cmd = Cmd::set(
-                    self.value(*value),
-                    seal_value(*value, *digest, body, sealer),
-                );
+                let sealed = seal_value(*flight, *digest, body, sealer);
+                cmd = Cmd::set(self.value(*flight), sealed);
                 cmd.arg("PX").arg(self.value_ms);
             }
-            Command::Fetch { value, .. } => cmd = Cmd::get(self.value(*value)),
-            Command::Delete(value) => cmd = Cmd::del(self.value(*value)),
+            Command::Fetch(at) => cmd = Cmd::get(self.value(at.flight)),
+            Command::Delete(flight) => cmd = Cmd::del(self.value(*flight)),
             Command::Tell(to, message) => {
                 cmd = Cmd::publish(self.inbox(*to), message.seal(sealer));
             }
-            Command::TellAll(message) => cmd = Cmd::publish(self.all(), message.seal(sealer)),
+            Command::TellAll(message) => cmd = Cmd::publish(self.name("a"), message.seal(sealer)),
         }
         (cmd, script)
     }
@@ -258,13 +245,10 @@ impl Link for RedisLink {
         let counts = self.config.counts;
         async move {
             let mut reply = connection.query(&cmd).await;
-            let is_unknown =
-                |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-            match (&reply, script) {
-                (Err(error), Some(script)) if is_unknown(error) => {
-                    reply = connection.query(&with_script(&cmd, script)).await;
-                }
-                _ => {}
+            let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
+            let is_unknown = reply.as_ref().is_err_and(|error| error.kind() == no_script);
+            if let Some(script) = script.filter(|_| is_unknown) {
+                reply = connection.query(&with_script(&cmd, script)).await;
             }
             match reply {
                 Ok(value) => Ok(read(&command, value, counts)),
@@ -277,26 +261,21 @@ impl Link for RedisLink {
 
 fn read(command: &Command, value: Value, counts: bool) -> Reply {
     match (command, value) {
-        (Command::Contend { .. }, Value::Int(1)) => {
-            Reply::Contended(Contended::Won { over: false })
-        }
-        (Command::Contend { .. }, Value::Int(2)) => Reply::Contended(Contended::Won { over: true }),
+        (Command::Contend { .. }, Value::Int(won @ 1..=2)) => Reply::Won { over: won == 2 },
         (Command::Contend { .. }, Value::BulkString(held)) if held.len() == 64 => {
             let names = (id::parse(&held[..32]), id::parse(&held[32..]));
             match names {
-                (Some(inbox), Some(flight)) => Reply::Contended(Contended::Held { inbox, flight }),
+                (Some(inbox), Some(flight)) => Reply::Held { inbox, flight },
                 // Not our key.
                 _ => Reply::Refused,
             }
         }
         (Command::Contend { .. }, _) => Reply::Refused,
         (Command::Renew { .. }, value) => Reply::Renewed(value == Value::Int(1)),
-        (Command::Fetch { .. }, Value::BulkString(sealed)) => Reply::Fetched(Some(sealed.into())),
-        (Command::Fetch { .. }, _) => Reply::Fetched(None),
+        (Command::Fetch(_), Value::BulkString(sealed)) => Reply::Fetched(sealed.into()),
         (Command::Tell(..), Value::Int(heard)) if counts => {
-            Reply::Heard(usize::try_from(heard).ok())
+            usize::try_from(heard).map_or(Reply::Done, Reply::Heard)
         }
-        (Command::Tell(..), _) => Reply::Heard(None),
         _ => Reply::Done,
     }
 }

@@ -7,9 +7,9 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use chacha20poly1305::{
-    AeadInOut, KeyInit, XChaCha20Poly1305, XNonce,
+    KeyInit, XChaCha20Poly1305,
     aead::{Aead, Payload},
 };
 use hmac::{Hmac, Mac};
@@ -48,13 +48,11 @@ impl Secret {
     }
 
     fn derive(&self, purpose: &str, namespace: &str) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        mac.update(b"tower-singleflight 1 ");
-        for part in [purpose, namespace] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
+        let mut bytes = KeyBytes(self.0.clone());
+        for part in ["tower-singleflight 1", purpose, namespace] {
+            bytes.part(part.as_bytes());
         }
-        mac.finalize().into_bytes().into()
+        bytes.0.finalize().into_bytes().into()
     }
 
     pub(crate) fn sealer(&self, namespace: &str) -> Sealer {
@@ -78,21 +76,10 @@ impl Sealer {
     pub(crate) fn seal(&self, version: u8, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).expect("the operating system gives random numbers");
-        let aad = aad(version, context);
-        let mut sealed = Vec::with_capacity(1 + NONCE + plain.len() + 16);
-        sealed.push(version);
-        sealed.extend(nonce);
-        sealed.extend(plain);
-        let tag = self
-            .0
-            .encrypt_inout_detached(
-                &XNonce::from(nonce),
-                &aad,
-                (&mut sealed[1 + NONCE..]).into(),
-            )
-            .expect("no message is 256 GiB long");
-        sealed.extend_from_slice(&tag);
-        sealed
+        let aad = &aad(version, context);
+        let sealed = self.0.encrypt(&nonce.into(), Payload { msg: plain, aad });
+        let sealed = sealed.expect("no message is 256 GiB long");
+        [&[version], &nonce[..], &sealed].concat()
     }
 
     pub(crate) fn open(&self, version: u8, context: &[u8], sealed: &[u8]) -> Option<Bytes> {
@@ -102,7 +89,7 @@ impl Sealer {
             return None;
         }
         let aad = &aad(version, context);
-        let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad });
+        let plain = self.0.decrypt(&(*nonce).into(), Payload { msg, aad });
         plain.ok().map(Bytes::from)
     }
 }
@@ -118,9 +105,8 @@ impl Digester {
     pub(crate) fn digest(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
         let mut bytes = KeyBytes(self.0.clone());
         write(&mut bytes);
-        let mac: [u8; 32] = bytes.0.finalize().into_bytes().into();
-        let half = mac.first_chunk().expect("32 bytes are 16 and more");
-        Digest(u128::from_be_bytes(*half))
+        let mac = bytes.0.finalize().into_bytes();
+        Digest((&mac[..]).get_u128())
     }
 }
 

@@ -1,6 +1,13 @@
 //! [`Replicas`]: the settings, and the client made from them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{
     contest::Contest,
@@ -12,7 +19,7 @@ use super::{
     message::INLINE,
     protocol::{EntryId, ProtocolSettings},
     redis::RedisStore,
-    secret::{Digester, KeyBytes, LEAST, Sealer, Secret},
+    secret::{Digester, LEAST, Sealer, Secret},
     store::Store,
 };
 
@@ -75,8 +82,12 @@ pub struct ReplicaStats {
 /// Connects the local flights of one layer or group to other replicas. Dropping it ends the connection.
 pub(crate) struct ReplicaClient {
     hub: Arc<Hub>,
-    keys: Digester,
-    targets: Digester,
+    /// Numbers the callers of this replica in the order in which they ask.
+    numbers: AtomicU64,
+    /// For keys.
+    pub(crate) keys: Digester,
+    /// For targets, by which flights can be forgotten.
+    pub(crate) targets: Digester,
     #[cfg(feature = "http")]
     max_body: usize,
 }
@@ -204,10 +215,7 @@ impl Replicas {
         let secret = self
             .secret
             .expect("replicas need a secret: `Replicas::secret`");
-        let ProtocolSettings {
-            lease, value_life, ..
-        } = self.settings;
-        let store = RedisStore::new(self.endpoint, &namespace, lease, value_life);
+        let store = RedisStore::new(self.endpoint, &namespace, &self.settings);
         ReplicaClient::new(store, &namespace, &secret, self.settings, purpose)
     }
 }
@@ -257,6 +265,7 @@ impl ReplicaClient {
             #[cfg(feature = "http")]
             max_body: settings.max_body,
             hub: Hub::new(settings, driver::starter(store, sealer)),
+            numbers: AtomicU64::new(0),
             keys: secret.digester("keys", &purpose_and_namespace),
             targets: secret.digester("targets", &purpose_and_namespace),
         }
@@ -264,17 +273,7 @@ impl ReplicaClient {
 
     /// The number of a new caller.
     pub(crate) fn number(&self) -> u64 {
-        self.hub.number()
-    }
-
-    /// The digest of a key; `write` writes its parts.
-    pub(crate) fn key(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
-        self.keys.digest(write)
-    }
-
-    /// The digest of a target, by which flights can be forgotten.
-    pub(crate) fn target(&self, write: impl FnOnce(&mut KeyBytes)) -> Digest {
-        self.targets.digest(write)
+        self.numbers.fetch_add(1, Ordering::SeqCst)
     }
 
     /// The leader of a local flight contends for the key `digest`, before it makes its call; its callers below `asked`

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::{
-    id::{Digest, FlightId, Inbox, ValueId},
+    id::{Digest, FlightId, Inbox},
     message::Address,
-    protocol::{Contended, Time},
+    protocol::{Reply, Time},
 };
 
 /// Leases and values, each until some time.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     leases: HashMap<Digest, Lease>,
-    values: HashMap<ValueId, (Bytes, Time)>,
+    values: HashMap<FlightId, (Bytes, Time)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +36,13 @@ impl Shelf {
         pass_over: Option<FlightId>,
         (now, until): (Time, Time),
         publish: impl FnOnce(Inbox, FlightId) -> Option<usize>,
-    ) -> Contended {
+    ) -> Reply {
         let mut over = false;
         let lease = self.lease(join.digest, now);
         if let Some(lease) = lease.filter(|lease| lease.inbox != inbox) {
             over = true;
             if pass_over != Some(lease.flight) && publish(lease.inbox, lease.flight) != Some(0) {
-                return Contended::Held {
+                return Reply::Held {
                     inbox: lease.inbox,
                     flight: lease.flight,
                 };
@@ -55,7 +55,7 @@ impl Shelf {
             until,
         };
         self.leases.insert(join.digest, lease);
-        Contended::Won { over }
+        Reply::Won { over }
     }
 
     fn lease(&self, digest: Digest, now: Time) -> Option<Lease> {
@@ -99,17 +99,17 @@ impl Shelf {
         self.leases.remove(&digest);
     }
 
-    pub(crate) fn put(&mut self, value: ValueId, body: Bytes, until: Time) {
-        self.values.insert(value, (body, until));
+    pub(crate) fn put(&mut self, flight: FlightId, body: Bytes, until: Time) {
+        self.values.insert(flight, (body, until));
     }
 
-    pub(crate) fn fetch(&self, value: ValueId, now: Time) -> Option<Bytes> {
-        let (body, until) = self.values.get(&value)?;
+    pub(crate) fn fetch(&self, flight: FlightId, now: Time) -> Option<Bytes> {
+        let (body, until) = self.values.get(&flight)?;
         (*until > now).then(|| body.clone())
     }
 
-    pub(crate) fn delete(&mut self, value: ValueId) {
-        self.values.remove(&value);
+    pub(crate) fn delete(&mut self, flight: FlightId) {
+        self.values.remove(&flight);
     }
 
     /// How many keys there are.

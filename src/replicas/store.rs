@@ -6,21 +6,9 @@ use bytes::Bytes;
 
 use super::{
     id::Inbox,
-    protocol::{Command, Contended},
+    protocol::{Command, Reply},
     secret::Sealer,
 };
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    Contended(Contended),
-    Renewed(bool),
-    Fetched(Option<Bytes>),
-    /// How many received a message, if that can be counted.
-    Heard(Option<usize>),
-    Done,
-    /// The store has refused.
-    Refused,
-}
 
 /// The link has broken: requests sent over it will not be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

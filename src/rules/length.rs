@@ -57,21 +57,16 @@ pub(crate) fn expected(
     response: &response::Parts,
     hint: &SizeHint,
 ) -> Option<u64> {
-    let stated = if has_content(*method == Method::HEAD, response.status) {
-        response.headers.get(CONTENT_LENGTH)
-    } else {
-        None
-    };
-    match stated {
-        Some(length) => decimal(length.as_bytes()),
-        None => hint.exact(),
+    let has_content = has_content(*method == Method::HEAD, response.status);
+    match response.headers.get(CONTENT_LENGTH) {
+        Some(length) if has_content => decimal(length.as_bytes()),
+        _ => hint.exact(),
     }
 }
 
 /// Whether the message has a body. If not, `Content-Length` describes one that is not sent (RFC 9110 section 8.6).
 fn has_content(is_head: bool, status: StatusCode) -> bool {
-    let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-    !is_head && !without.contains(&status)
+    !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Whether the body's own size hint allows this length.
@@ -81,13 +76,9 @@ fn allows<B: Body>(body: &B, bytes: u64) -> bool {
 }
 
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |sum, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        sum.checked_mul(10)?.checked_add(digit)
-    })
+    let digits = std::str::from_utf8(digits).ok()?;
+    // `parse` takes a sign as well.
+    digits.parse().ok().filter(|_| !digits.starts_with('+'))
 }
 
 #[cfg(test)]

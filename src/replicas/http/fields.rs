@@ -25,19 +25,20 @@ pub(super) fn read_fields(rest: &mut &[u8]) -> Option<HeaderMap> {
 }
 
 pub(super) fn write_names(names: &[HeaderName], out: &mut Vec<u8>) {
-    write_length(names.len(), out);
-    for name in names {
-        write_part(name.as_str().as_bytes(), out);
-    }
+    write_part(joined(names).as_bytes(), out);
 }
 
 pub(super) fn read_names(rest: &mut &[u8]) -> Option<Vec<HeaderName>> {
-    let count = read_length(rest)?;
-    let mut names = Vec::new();
-    for _ in 0..count {
-        names.push(HeaderName::from_bytes(read_part(rest)?).ok()?);
-    }
-    Some(names)
+    let names = read_part(rest)?.split(|byte| *byte == b',');
+    names
+        .map(|name| HeaderName::from_bytes(name).ok())
+        .collect()
+}
+
+/// One or more names in one text: they contain no comma.
+pub(super) fn joined(names: &[HeaderName]) -> String {
+    let names: Vec<_> = names.iter().map(HeaderName::as_str).collect();
+    names.join(",")
 }
 
 pub(super) fn write_part(part: &[u8], out: &mut Vec<u8>) {

@@ -1,7 +1,8 @@
 //! Digests of requests and of variants, the same at all replicas.
 
-use http::{HeaderName, Method};
+use http::Method;
 
+use super::fields::joined;
 use crate::{
     replicas::{Digest, KeyBytes, ReplicaClient},
     rules::Variant,
@@ -13,7 +14,7 @@ pub(crate) fn request_name(
     method: &Method,
     write: impl FnOnce(&mut KeyBytes),
 ) -> Digest {
-    client.key(|bytes| {
+    client.keys.digest(|bytes| {
         bytes.part(b"request");
         bytes.part(method.as_str().as_bytes());
         write(bytes);
@@ -22,7 +23,7 @@ pub(crate) fn request_name(
 
 /// The name of the flights for one variant of the key `request`: requests with the same values meet there.
 pub(crate) fn variant_name(client: &ReplicaClient, request: Digest, variant: &Variant) -> Digest {
-    client.key(|bytes| {
+    client.keys.digest(|bytes| {
         bytes.part(b"variant");
         bytes.part(&request.0.to_be_bytes());
         write_variant(variant, bytes);
@@ -31,16 +32,14 @@ pub(crate) fn variant_name(client: &ReplicaClient, request: Digest, variant: &Va
 
 /// The digest of a request's values in the fields that a response varies by, so that others can compare theirs.
 pub(crate) fn variant_values(client: &ReplicaClient, variant: &Variant) -> Digest {
-    client.key(|bytes| {
+    client.keys.digest(|bytes| {
         bytes.part(b"values");
         write_variant(variant, bytes);
     })
 }
 
 fn write_variant(variant: &Variant, bytes: &mut KeyBytes) {
-    let names: Vec<_> = variant.names().iter().map(HeaderName::as_str).collect();
-    // Names contain no comma.
-    bytes.part(names.join(",").as_bytes());
+    bytes.part(joined(variant.names()).as_bytes());
     bytes.part(variant.lines());
 }
 
@@ -48,7 +47,7 @@ fn write_variant(variant: &Variant, bytes: &mut KeyBytes) {
 mod tests {
     use std::time::Duration;
 
-    use http::{HeaderValue, Request, request};
+    use http::{HeaderName, HeaderValue, Request, request};
 
     use super::*;
     use crate::{RequestKeyExtractor, replicas::MemoryStore};

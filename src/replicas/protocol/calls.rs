@@ -18,10 +18,8 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn took(&self, digest: Digest) -> Option<Duration> {
-        match self.places.get(place(digest)) {
-            Some(Some((known, took))) if *known == digest => Some(*took),
-            _ => None,
-        }
+        let &(known, took) = self.places.get(place(digest))?.as_ref()?;
+        (known == digest).then_some(took)
     }
 
     pub(super) fn remember(&mut self, digest: Digest, took: Duration) {

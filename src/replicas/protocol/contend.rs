@@ -1,8 +1,7 @@
 //! Contending for a key: asking the store, and what its reply means.
 
 use super::{
-    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, Orphan, Protocol, Refused,
-    Time,
+    AloneReason, Command, ContestOutcome, EntryId, Local, Orphan, Protocol, Reply, Time,
     entry::{Attempt, Entry, Followed, Following, Phase},
 };
 use crate::replicas::{
@@ -65,7 +64,6 @@ impl<L: Local> Protocol<L> {
             until: now + entry.budget,
         };
         self.named.insert(join.flight, id);
-        self.asked.insert(join.flight, id);
         self.seats.insert(join.seat, id);
         self.command(Command::Contend {
             join,
@@ -78,12 +76,7 @@ impl<L: Local> Protocol<L> {
     /// Contends again; its present seat may still be answered until it leads.
     pub(super) fn ask_again(&mut self, id: EntryId, pass_over: Option<FlightId>, now: Time) {
         let Some(entry) = self.entry(id) else { return };
-        match &entry.phase {
-            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => {
-                entry.earlier.push(*at);
-            }
-            Phase::Asking { .. } | Phase::Told(_) => {}
-        }
+        entry.earlier.extend(entry.phase.followed());
         if pass_over.is_some() {
             entry.retries += 1;
             if entry.retries > RETRIES {
@@ -95,17 +88,12 @@ impl<L: Local> Protocol<L> {
     }
 
     /// The store's reply to the script of `flight`.
-    pub(crate) fn contended(
-        &mut self,
-        flight: FlightId,
-        reply: Result<Contended, Refused>,
-        now: Time,
-    ) {
+    pub(crate) fn contended(&mut self, flight: FlightId, reply: &Reply, now: Time) {
         if let Some(orphan) = self.orphans.remove(&flight) {
             self.undo(orphan.join, reply);
             return;
         }
-        let Some(id) = self.asked.remove(&flight) else {
+        let Some(&id) = self.named.get(&flight) else {
             return;
         };
         let Some(entry) = self.entry(id) else { return };
@@ -114,20 +102,14 @@ impl<L: Local> Protocol<L> {
         };
         let took = now.saturating_sub(attempt.sent);
         entry.budget = entry.budget.saturating_sub(took);
-        if reply.is_ok() {
-            self.breaker.answered();
-        }
-        match reply {
-            Ok(Contended::Won { over }) => self.won(id, attempt, over, now),
-            Ok(Contended::Held { inbox, flight }) => {
-                let at = Followed {
-                    inbox,
-                    flight,
-                    seat: attempt.join.seat,
-                };
-                self.held(id, attempt, at, now);
+        match *reply {
+            Reply::Won { over } => self.won(id, attempt, over, now),
+            Reply::Held { inbox, flight } => {
+                let join = attempt.join;
+                let to = Address { flight, ..join };
+                self.held(id, attempt, Followed { inbox, to }, now);
             }
-            Err(Refused) => {
+            _ => {
                 self.seats.remove(&attempt.join.seat);
                 if self.entries.get(&id).is_some_and(Entry::waits) {
                     self.settle(id, ContestOutcome::Alone(AloneReason::Down), now);
@@ -141,36 +123,35 @@ impl<L: Local> Protocol<L> {
     /// Nobody waits for the reply to that script any more (P5), and its seat must not be answered.
     pub(super) fn orphan(&mut self, attempt: &Attempt, now: Time) {
         let join = attempt.join;
-        self.asked.remove(&join.flight);
         self.seats.remove(&join.seat);
         let until = now + self.settings.lease;
         self.orphans.insert(join.flight, Orphan { join, until });
     }
 
     /// Undoes a script that nobody waits for (P5).
-    fn undo(&mut self, join: Address, reply: Result<Contended, Refused>) {
+    fn undo(&mut self, join: Address, reply: &Reply) {
         self.seats.remove(&join.seat);
-        match reply {
-            Ok(Contended::Won { .. }) => self.command(Command::Release {
+        match *reply {
+            Reply::Won { .. } => self.command(Command::Release {
                 digest: join.digest,
                 flight: join.flight,
             }),
-            Ok(Contended::Held { inbox, flight }) => {
+            Reply::Held { inbox, flight } => {
                 let to = Address { flight, ..join };
                 self.tell(inbox, Message::Leave { to });
             }
-            Err(Refused) => {}
+            _ => {}
         }
     }
 
     fn won(&mut self, id: EntryId, attempt: Attempt, over: bool, now: Time) {
+        self.breaker.answered();
         self.seats.remove(&attempt.join.seat);
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         // It may already be making its call alone; others can join it from now on.
-        let named = self.named.contains_key(&attempt.join.flight);
-        if !named || !entry.open || entry.ended {
+        if !entry.open || entry.ended {
             self.command(Command::Release {
                 digest: attempt.join.digest,
                 flight: attempt.join.flight,
@@ -185,33 +166,30 @@ impl<L: Local> Protocol<L> {
     }
 
     fn held(&mut self, id: EntryId, attempt: Attempt, at: Followed, now: Time) {
+        self.breaker.answered();
         // The store has named another flight.
         self.named.remove(&attempt.join.flight);
         let patience = self.settings.lease + 2 * self.settings.probe;
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if matches!(&entry.phase, Phase::Fetching { from, .. } if from.seat == at.seat) {
+        if matches!(&entry.phase, Phase::Fetching { from, .. } if from.to.seat == at.to.seat) {
             // Its answer came first.
             return;
         }
         if !matches!(entry.phase, Phase::Asking { .. }) {
-            self.undo(
-                attempt.join,
-                Ok(Contended::Held {
-                    inbox: at.inbox,
-                    flight: at.flight,
-                }),
-            );
+            self.seats.remove(&at.to.seat);
+            self.tell(at.inbox, Message::Leave { to: at.to });
             return;
         }
-        if attempt.gone == Some((at.inbox, at.flight)) {
+        if attempt.gone == Some((at.inbox, at.to.flight)) {
             entry.earlier.push(at);
-            self.ask_again(id, Some(at.flight), now);
+            self.ask_again(id, Some(at.to.flight), now);
             return;
         }
         // The same flight again, which did not answer: keep the time when it was last heard of.
-        let known = entry.earlier.iter().any(|old| old.flight == at.flight);
+        let mut earlier = entry.earlier.iter();
+        let known = earlier.any(|old| old.to.flight == at.to.flight);
         if !known {
             entry.heard = now;
         }
@@ -228,8 +206,7 @@ impl<L: Local> Protocol<L> {
                 self.settle(id, ContestOutcome::Alone(AloneReason::Lost), now);
                 return;
             }
-            let to = at.address(entry.digest);
-            let inbox = self.inbox;
+            let (to, inbox) = (at.to, self.inbox);
             self.tell(at.inbox, Message::Probe { to, inbox });
         }
     }

@@ -1,6 +1,6 @@
 //! One local flight's part in the protocol.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, task::Waker, time::Duration};
 
 use super::{ContestOutcome, Local, ProtocolSettings, Time};
 use crate::replicas::{
@@ -15,6 +15,8 @@ pub(super) struct Entry<L: Local> {
     /// Callers below this number have asked.
     pub(super) asked: u64,
     pub(super) phase: Phase,
+    /// The leader's, while it waits for an outcome.
+    pub(super) waker: Option<Waker>,
     /// The script under way.
     pub(super) attempt: Option<Attempt>,
     /// The name of its last attempt to lead.
@@ -73,8 +75,7 @@ pub(super) struct Attempt {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Followed {
     pub(super) inbox: Inbox,
-    pub(super) flight: FlightId,
-    pub(super) seat: Seat,
+    pub(super) to: Address,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,7 @@ pub(super) struct Following {
 /// A follower at another replica.
 pub(super) struct Follower<S> {
     pub(super) inbox: Inbox,
+    pub(super) to: Address,
     /// Its callers below this number had asked when it last announced them (P2).
     pub(super) asked: u64,
     pub(super) heard: Time,
@@ -120,6 +122,7 @@ impl<L: Local> Entry<L> {
             local,
             asked,
             phase: Phase::Told(None),
+            waker: None,
             attempt: None,
             flight: FlightId(0),
             budget,
@@ -144,18 +147,19 @@ impl<L: Local> Entry<L> {
     /// Which of this entry's seats an address names, if any. While the store's reply is under way, the flight of its
     /// seat is not known yet.
     pub(super) fn seat_at(&self, to: &Address) -> Option<SeatAt> {
-        if to.digest != self.digest {
-            return None;
-        }
-        let is_it = |at: &Followed| at.seat == to.seat && at.flight == to.flight;
+        let is_asked = |attempt: Attempt| {
+            let join = attempt.join;
+            (join.seat, join.digest) == (to.seat, to.digest)
+        };
         match &self.phase {
-            Phase::Following(following) if is_it(&following.at) => return Some(SeatAt::Now),
-            Phase::Asking { .. } if self.attempt.is_some_and(|a| a.join.seat == to.seat) => {
+            Phase::Following(following) if following.at.to == *to => return Some(SeatAt::Now),
+            Phase::Asking { .. } if self.attempt.is_some_and(is_asked) => {
                 return Some(SeatAt::Asked);
             }
             _ => {}
         }
-        self.earlier.iter().any(is_it).then_some(SeatAt::Earlier)
+        let is_earlier = self.earlier.iter().any(|at| at.to == *to);
+        is_earlier.then_some(SeatAt::Earlier)
     }
 
     pub(super) fn remember_left(&mut self, seat: Seat) {
@@ -176,6 +180,18 @@ impl<L: Local> Entry<L> {
         let oldest = self.followers.values().map(|follower| follower.heard).min();
         let silent = oldest.map(|heard| heard + settings.silent());
         [phase, self.lease, silent].into_iter().flatten().min()
+    }
+}
+
+// ===== impl Phase =====
+
+impl Phase {
+    /// The seat that it follows.
+    pub(super) fn followed(&self) -> Option<Followed> {
+        match self {
+            Self::Following(Following { at, .. }) | Self::Fetching { from: at, .. } => Some(*at),
+            Self::Asking { .. } | Self::Told(_) => None,
+        }
     }
 }
 

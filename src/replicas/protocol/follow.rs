@@ -1,12 +1,12 @@
 //! Following another replica: its messages, and the outcome.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
-    AloneReason, Command, ContestOutcome, EntryId, Local, NotShared, Protocol, Time,
-    entry::{Entry, Followed, Following, Phase, SeatAt},
+    AloneReason, Command, ContestOutcome, EntryId, Local, NotShared, Output, Protocol, Time,
+    entry::{Entry, Followed, Phase, SeatAt},
 };
 use crate::replicas::{
     id::{Inbox, Seat},
@@ -33,7 +33,7 @@ impl<L: Local> Protocol<L> {
         if entry.asked > following.announced && now >= following.cover_from {
             following.announced = entry.asked;
             following.cover_from = now + self.settings.cover;
-            let (to, asked) = (following.at.address(entry.digest), entry.asked);
+            let (to, asked) = (following.at.to, entry.asked);
             let (leader, inbox) = (following.at.inbox, self.inbox);
             self.tell(leader, Message::Cover { to, inbox, asked });
         }
@@ -84,7 +84,7 @@ impl<L: Local> Protocol<L> {
     ) {
         let Some((id, at)) = self.own_seat(&to) else {
             // The seat was left, and the message was lost with a link: tell the leader that nobody needs the value.
-            if let AnswerBody::Stored(_) = body {
+            if let AnswerBody::Stored = body {
                 self.tell(leader, Message::Leave { to });
             }
             return;
@@ -95,7 +95,7 @@ impl<L: Local> Protocol<L> {
                 let outcome = self.answer_of(body, covered);
                 self.settle_by(id, outcome, Some(to.seat), now);
             }
-            AnswerBody::Stored(value) => {
+            AnswerBody::Stored => {
                 let Some(entry) = self.entries.get_mut(&id) else {
                     return;
                 };
@@ -104,15 +104,11 @@ impl<L: Local> Protocol<L> {
                     (Phase::Fetching { .. }, _) => return,
                     (Phase::Following(following), SeatAt::Now) => following.at,
                     (_, SeatAt::Earlier) => {
-                        let is_it = |old: &&Followed| old.seat == to.seat;
+                        let is_it = |old: &&Followed| old.to == to;
                         *entry.earlier.iter().find(is_it).expect("found just now")
                     }
                     // The store's reply will say the same.
-                    _ => Followed {
-                        inbox: leader,
-                        flight: to.flight,
-                        seat: to.seat,
-                    },
+                    _ => Followed { inbox: leader, to },
                 };
                 if let (Phase::Following(following), SeatAt::Earlier) = (&entry.phase, at) {
                     entry.earlier.push(following.at);
@@ -123,11 +119,7 @@ impl<L: Local> Protocol<L> {
                     covered,
                     until,
                 };
-                self.command(Command::Fetch {
-                    value,
-                    digest: to.digest,
-                    seat: to.seat,
-                });
+                self.command(Command::Fetch(to));
                 self.schedule(id);
             }
         }
@@ -141,10 +133,10 @@ impl<L: Local> Protocol<L> {
         let Phase::Fetching { from, covered, .. } = entry.phase else {
             return;
         };
-        if from.seat == seat {
+        if from.to.seat == seat {
             match body {
                 Some(body) => self.settle(id, self.answer_of(body, covered), now),
-                None => self.ask_again(id, Some(from.flight), now),
+                None => self.ask_again(id, Some(from.to.flight), now),
             }
         }
     }
@@ -162,7 +154,7 @@ impl<L: Local> Protocol<L> {
             return;
         };
         match &entry.phase {
-            Phase::Following(following) if following.at.seat == seat && receivers == 0 => {
+            Phase::Following(following) if following.at.to.seat == seat && receivers == 0 => {
                 self.ask_again(id, None, now);
             }
             _ => {}
@@ -195,7 +187,7 @@ impl<L: Local> Protocol<L> {
                 }
             }
             Phase::Fetching { until, from, .. } if now >= *until => {
-                let flight = from.flight;
+                let flight = from.to.flight;
                 self.ask_again(id, Some(flight), now);
             }
             Phase::Following(following) if now >= following.probe_at => {
@@ -205,7 +197,7 @@ impl<L: Local> Protocol<L> {
                 }
                 following.probed = true;
                 following.probe_at = now + self.settings.probe;
-                let (to, at) = (following.at.address(entry.digest), following.at.inbox);
+                let (to, at) = (following.at.to, following.at.inbox);
                 let inbox = self.inbox;
                 self.tell(at, Message::Probe { to, inbox });
                 self.announce(id, now);
@@ -241,14 +233,18 @@ impl<L: Local> Protocol<L> {
         if let ContestOutcome::Answer { .. } = outcome {
             // It makes no call, so nobody may join or wait for one.
             self.named.remove(&entry.flight);
+            if let Some(attempt) = entry.attempt.take() {
+                self.orphan(&attempt, now);
+            }
             self.send_away(id);
         } else {
             entry.began = Some(now);
         }
         if let Some(entry) = self.entry(id) {
             entry.phase = Phase::Told(Some(outcome));
+            let waker = entry.waker.take();
+            self.out.extend(waker.map(Output::Wake));
         }
-        self.out.push(super::Output::Settled(id));
         self.schedule(id);
     }
 
@@ -257,17 +253,12 @@ impl<L: Local> Protocol<L> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let now = match &entry.phase {
-            Phase::Following(Following { at, .. }) | Phase::Fetching { from: at, .. } => Some(*at),
-            Phase::Asking { .. } | Phase::Told(_) => None,
-        };
-        let digest = entry.digest;
-        for at in std::mem::take(&mut entry.earlier).into_iter().chain(now) {
+        let now = entry.phase.followed();
+        for Followed { inbox, to } in mem::take(&mut entry.earlier).into_iter().chain(now) {
             // Each once: a seat whose answer is fetched may also be among the earlier ones.
-            let held = self.seats.remove(&at.seat).is_some();
-            if held && Some(at.seat) != answered {
-                let to = at.address(digest);
-                self.tell(at.inbox, Message::Leave { to });
+            let held = self.seats.remove(&to.seat).is_some();
+            if held && Some(to.seat) != answered {
+                self.tell(inbox, Message::Leave { to });
             }
         }
     }

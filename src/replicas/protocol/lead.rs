@@ -1,5 +1,7 @@
 //! The leader's side: joins from other replicas, the end of a call, forgetting.
 
+use std::{collections::BTreeMap, mem};
+
 use bytes::Bytes;
 
 use super::{
@@ -43,6 +45,7 @@ impl<L: Local> Protocol<L> {
             Ok(seat) => {
                 let follower = Follower {
                     inbox,
+                    to,
                     asked,
                     heard: now,
                     seat: seat.clone(),
@@ -92,7 +95,7 @@ impl<L: Local> Protocol<L> {
 
     pub(super) fn probe(&mut self, to: Address, inbox: Inbox, now: Time) {
         let from = self.inbox;
-        let is_answered_soon = self.is_being_stored(to.seat);
+        let is_answered_soon = self.is_being_stored(&to);
         let message = match self.follower(&to) {
             Some(follower) => {
                 follower.heard = now;
@@ -105,7 +108,7 @@ impl<L: Local> Protocol<L> {
     }
 
     pub(super) fn left(&mut self, to: Address) {
-        self.taken(to.seat);
+        self.taken(&to);
         let Some((id, entry)) = self.named(&to) else {
             return;
         };
@@ -120,13 +123,8 @@ impl<L: Local> Protocol<L> {
     pub(super) fn send_away(&mut self, id: EntryId) {
         let from = self.inbox;
         let Some(entry) = self.entry(id) else { return };
-        let (digest, flight) = (entry.digest, entry.flight);
-        for (seat, follower) in std::mem::take(&mut entry.followers) {
-            let to = Address {
-                digest,
-                flight,
-                seat,
-            };
+        for follower in mem::take(&mut entry.followers).into_values() {
+            let to = follower.to;
             self.tell(follower.inbox, Message::Gone { to, from });
             self.out.push(Output::Leave(follower.seat));
         }
@@ -200,26 +198,22 @@ impl<L: Local> Protocol<L> {
     /// Answers followers at other replicas, and removes the entry.
     pub(crate) fn answer(&mut self, id: EntryId, answer: Result<Bytes, NotShared>, now: Time) {
         let Some(entry) = self.entry(id) else { return };
-        let followers = std::mem::take(&mut entry.followers);
+        let followers = mem::take(&mut entry.followers);
         let (digest, flight) = (entry.digest, entry.flight);
         let took = entry.began.map_or(now, |began| now.saturating_sub(began));
         let answer = match answer {
             Ok(body) if body.len() > self.settings.max_body => Err(NotShared::TooLarge),
             other => other,
         };
-        let stored = match &answer {
-            Ok(body) if body.len() > self.settings.inline && !followers.is_empty() => {
-                Some(self.store(digest, body.clone(), now))
-            }
-            _ => None,
-        };
-        let body = answer.map(|body| stored.map_or(AnswerBody::Inline(body), AnswerBody::Stored));
+        let is_large = |body: &Bytes| body.len() > self.settings.inline;
+        let stored = answer.clone().ok().filter(is_large);
+        let body = answer.map(|body| match stored {
+            Some(_) => AnswerBody::Stored,
+            None => AnswerBody::Inline(body),
+        });
+        let mut takers = BTreeMap::new();
         for (seat, follower) in followers {
-            let to = Address {
-                digest,
-                flight,
-                seat,
-            };
+            let to = follower.to;
             let message = match &body {
                 Ok(body) => Message::Answer {
                     to,
@@ -231,10 +225,13 @@ impl<L: Local> Protocol<L> {
                 &Err(reason) => Message::Alone { to, reason },
             };
             match stored {
-                Some(value) => self.tell_when_stored(value, seat, follower.inbox, message),
+                Some(_) => _ = takers.insert(seat, (follower.inbox, message)),
                 None => self.tell(follower.inbox, message),
             }
             self.out.push(Output::Leave(follower.seat));
+        }
+        if let Some(body) = stored.filter(|_| !takers.is_empty()) {
+            self.store(digest, flight, body, takers, now);
         }
         self.remove(id, now);
     }

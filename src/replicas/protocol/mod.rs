@@ -42,6 +42,8 @@ mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    task::Waker,
     time::Duration,
 };
 
@@ -50,12 +52,12 @@ use bytes::Bytes;
 use self::{
     breaker::Breaker,
     calls::Calls,
-    entry::{Entry, Followed, Phase},
+    entry::{Entry, Phase},
     values::StoredAnswer,
 };
 use super::{
     ReplicaStats,
-    id::{Digest, FlightId, Ids, Inbox, Seat, ValueId},
+    id::{Digest, FlightId, Ids, Inbox, Seat},
     message::{Address, Message, NotShared},
 };
 
@@ -144,8 +146,8 @@ pub(crate) enum AloneReason {
 /// What to do next, in this order.
 #[derive(Debug)]
 pub(crate) enum Output<L: Local> {
-    /// The entry's leader has an outcome.
-    Settled(EntryId),
+    /// A leader that waited has an outcome.
+    Wake(Waker),
     /// A seat has been taken: from now on the flight must not depend on its leader.
     Start(L::Seat),
     /// A seat to drop.
@@ -175,34 +177,38 @@ pub(crate) enum Command {
     },
     /// To [`Protocol::stored`].
     Put {
-        value: ValueId,
         digest: Digest,
+        flight: FlightId,
         body: Bytes,
     },
     /// To [`Protocol::fetched`].
-    Fetch {
-        value: ValueId,
-        digest: Digest,
-        seat: Seat,
-    },
-    Delete(ValueId),
+    Fetch(Address),
+    Delete(FlightId),
     /// A message to one replica. For a probe, the number of receivers goes to [`Protocol::heard`].
     Tell(Inbox, Message),
     TellAll(Message),
 }
 
-/// The store's reply to a contender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contended {
-    /// It has the lease. `over`: taken over from a replica that was gone.
-    Won { over: bool },
-    /// This flight has the lease, and has been sent the join.
-    Held { inbox: Inbox, flight: FlightId },
+/// The store's reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The contender has the lease. `over`: taken over from a replica that was gone.
+    Won {
+        over: bool,
+    },
+    /// This flight has the lease, and has been sent the contender's join.
+    Held {
+        inbox: Inbox,
+        flight: FlightId,
+    },
+    Renewed(bool),
+    Fetched(Bytes),
+    /// How many received a message, if that can be counted.
+    Heard(usize),
+    Done,
+    /// The store has refused, or its reply makes no sense.
+    Refused,
 }
-
-/// The store has refused, or its reply makes no sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused;
 
 /// One replica. See the [module docs](self).
 pub(crate) struct Protocol<L: Local> {
@@ -217,12 +223,9 @@ pub(crate) struct Protocol<L: Local> {
     seats: HashMap<Seat, EntryId>,
     /// Entries by their digests and targets, oldest first.
     by_digest: HashMap<Digest, Vec<EntryId>>,
-    /// Scripts under way whose replies are for an entry.
-    asked: HashMap<FlightId, EntryId>,
     orphans: HashMap<FlightId, Orphan>,
-    values: HashMap<ValueId, StoredAnswer>,
-    /// Seats that have yet to fetch a value.
-    takers: HashMap<Seat, ValueId>,
+    /// Answers that are too large for a message.
+    values: HashMap<FlightId, StoredAnswer>,
     timers: BTreeSet<(Time, EntryId)>,
     next_beat: Time,
     breaker: Breaker,
@@ -253,10 +256,8 @@ impl<L: Local> Protocol<L> {
             named: HashMap::new(),
             seats: HashMap::new(),
             by_digest: HashMap::new(),
-            asked: HashMap::new(),
             orphans: HashMap::new(),
             values: HashMap::new(),
-            takers: HashMap::new(),
             timers: BTreeSet::new(),
             next_beat: Time::ZERO,
             calls: Calls::default(),
@@ -289,11 +290,11 @@ impl<L: Local> Protocol<L> {
 
     /// What is to be done.
     pub(crate) fn take_output(&mut self) -> Vec<Output<L>> {
-        std::mem::take(&mut self.out)
+        mem::take(&mut self.out)
     }
 
     pub(crate) fn take_commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.commands)
+        mem::take(&mut self.commands)
     }
 
     pub(crate) fn has_commands(&self) -> bool {
@@ -312,8 +313,8 @@ impl<L: Local> Protocol<L> {
     /// The link is down: requests will not be answered, and messages are lost.
     pub(crate) fn unlinked(&mut self, now: Time) {
         self.orphans.clear();
-        self.asked.clear();
-        self.forget_unstored();
+        // Nobody knows whether these have arrived.
+        self.values.retain(|_, known| known.is_stored);
         for entry in self.entries.values_mut() {
             if let Some(attempt) = entry.attempt.take() {
                 self.seats.remove(&attempt.join.seat);
@@ -357,7 +358,7 @@ impl<L: Local> Protocol<L> {
             self.next_beat = now + self.settings.beat;
             // P7
             self.orphans.retain(|_, orphan| orphan.until > now);
-            self.forget_expired(now);
+            self.values.retain(|_, known| known.until > now);
             let number = self.breaker.beat(now);
             self.tell(self.inbox, Message::Echo { number });
         }
@@ -473,25 +474,25 @@ impl<L: Local> Protocol<L> {
         }
     }
 
-    /// The outcome, once.
-    pub(crate) fn outcome(&mut self, id: EntryId) -> Option<ContestOutcome> {
-        match &mut self.entries.get_mut(&id)?.phase {
+    /// The outcome, once. While there is none, exchanges the leader's waker for `waker`.
+    pub(crate) fn outcome(
+        &mut self,
+        id: EntryId,
+        waker: &mut Option<Waker>,
+    ) -> Option<ContestOutcome> {
+        let entry = self.entry(id)?;
+        match &mut entry.phase {
             Phase::Told(outcome) => outcome.take(),
-            _ => None,
+            _ => {
+                mem::swap(&mut entry.waker, waker);
+                None
+            }
         }
     }
 
     /// The local leader has left: it was cancelled, or its call panicked.
     pub(crate) fn leave(&mut self, id: EntryId, now: Time) {
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        if entry.waits() {
-            self.withdraw(id, None);
-            if let Some(entry) = self.entry(id) {
-                entry.phase = Phase::Told(None);
-            }
-        }
+        self.withdraw(id, None);
         self.release(id);
         self.answer(id, Err(NotShared::Failed), now);
     }
@@ -508,6 +509,8 @@ impl<L: Local> Protocol<L> {
             self.orphan(attempt, now);
         }
         self.named.remove(&entry.flight);
+        // Nobody waits any more, but a waker must not be dropped under the lock.
+        self.out.extend(entry.waker.map(Output::Wake));
         for name in [Some(entry.digest), entry.target].into_iter().flatten() {
             if let Some(ids) = self.by_digest.get_mut(&name) {
                 ids.retain(|&other| other != id);
@@ -524,17 +527,5 @@ impl<L: Local> Protocol<L> {
 impl<S> From<Refusal> for Unjoined<S> {
     fn from(why: Refusal) -> Self {
         Self { why, spare: None }
-    }
-}
-
-// ===== impl Followed =====
-
-impl Followed {
-    fn address(&self, digest: Digest) -> Address {
-        Address {
-            digest,
-            flight: self.flight,
-            seat: self.seat,
-        }
     }
 }

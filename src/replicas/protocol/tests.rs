@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    AloneReason, Command, Contended, ContestOutcome, EntryId, Local, NotShared, Output, Protocol,
-    ProtocolSettings, Refusal, Refused, Time, Unjoined,
+    AloneReason, Command, ContestOutcome, EntryId, Local, NotShared, Output, Protocol,
+    ProtocolSettings, Refusal, Reply, Time, Unjoined,
 };
 use crate::replicas::{
-    id::{Digest, FlightId, Inbox, Seat, ValueId},
+    id::{Digest, FlightId, Inbox, Seat},
     message::{Address, AnswerBody, Message},
 };
 
@@ -19,7 +19,6 @@ const INBOX: Inbox = Inbox(7);
 const FLIGHT: FlightId = FlightId(5);
 /// The other replica's seat in a flight here.
 const SEAT: Seat = Seat(1);
-const VALUE: ValueId = ValueId(9);
 const NOW: Time = Duration::from_millis(10);
 const LARGE: Bytes = Bytes::from_static(&[0; 20]);
 
@@ -102,7 +101,10 @@ impl Replica {
     fn lead(&mut self) -> (EntryId, FlightId) {
         let (entry, script) = self.contend();
         self.won(script);
-        assert_eq!(self.protocol.outcome(entry), Some(ContestOutcome::Lead));
+        assert_eq!(
+            self.protocol.outcome(entry, &mut None),
+            Some(ContestOutcome::Lead)
+        );
         (entry, script.flight)
     }
 
@@ -135,7 +137,7 @@ impl Replica {
     }
 
     fn alone(&mut self, entry: EntryId) -> AloneReason {
-        match self.protocol.outcome(entry) {
+        match self.protocol.outcome(entry, &mut None) {
             Some(ContestOutcome::Alone(why)) => why,
             other => panic!("{other:?}"),
         }
@@ -144,16 +146,16 @@ impl Replica {
     // ===== the store's replies =====
 
     fn won(&mut self, script: Address) {
-        self.reply(script, Contended::Won { over: false });
+        self.reply(script, &Reply::Won { over: false });
     }
 
     fn held(&mut self, script: Address, flight: FlightId) {
         let inbox = INBOX;
-        self.reply(script, Contended::Held { inbox, flight });
+        self.reply(script, &Reply::Held { inbox, flight });
     }
 
-    fn reply(&mut self, script: Address, reply: Contended) {
-        self.protocol.contended(script.flight, Ok(reply), NOW);
+    fn reply(&mut self, script: Address, reply: &Reply) {
+        self.protocol.contended(script.flight, reply, NOW);
     }
 
     // ===== the other replica's messages =====
@@ -220,13 +222,13 @@ impl Replica {
         gone(flight, SEAT, self.protocol.inbox())
     }
 
-    /// The value that has just been put into the store.
-    fn put(&mut self) -> ValueId {
+    /// An answer has just been put into the store.
+    fn put(&mut self) {
         let commands = self.commands();
-        let [Command::Put { value, .. }] = commands[..] else {
-            panic!("{commands:?}")
-        };
-        value
+        assert!(
+            matches!(commands[..], [Command::Put { .. }]),
+            "{commands:?}"
+        );
     }
 
     /// The number of callers for which it has answered the follower.
@@ -262,7 +264,7 @@ impl Replica {
         let protocol = &self.protocol;
         assert!(protocol.entries.is_empty() && protocol.named.is_empty());
         assert!(protocol.seats.is_empty() && protocol.orphans.is_empty());
-        assert!(protocol.values.is_empty() && protocol.takers.is_empty());
+        assert!(protocol.values.is_empty());
     }
 }
 
@@ -499,19 +501,25 @@ fn a_lease_that_was_lost_is_neither_renewed_nor_released() {
 fn where_a_large_answer_is_is_told_once_the_store_has_it() {
     let mut replica = Replica::new();
     let flight = replica.answer(LARGE);
-    let value = replica.put();
+    replica.put();
     // Until then it has its seat.
     let to = address(flight, SEAT);
     replica.probe(flight);
     assert_eq!(replica.told(), [Message::Here { to }]);
-    replica.protocol.stored(value, Ok(()));
+    replica.protocol.stored(flight, true, NOW);
     let told = replica.told();
     assert!(
-        matches!(&told[..], [Message::Answer { body: AnswerBody::Stored(at), .. }] if *at == value),
+        matches!(
+            &told[..],
+            [Message::Answer {
+                body: AnswerBody::Stored,
+                ..
+            }]
+        ),
         "{told:?}"
     );
     replica.receive(Message::Leave { to });
-    assert_eq!(replica.commands(), [Command::Delete(value)]);
+    assert_eq!(replica.commands(), [Command::Delete(flight)]);
     replica.nothing_is_left();
 }
 
@@ -519,8 +527,8 @@ fn where_a_large_answer_is_is_told_once_the_store_has_it() {
 fn a_large_answer_that_the_store_refuses_sends_followers_on() {
     let mut replica = Replica::new();
     let flight = replica.answer(LARGE);
-    let value = replica.put();
-    replica.protocol.stored(value, Err(Refused));
+    replica.put();
+    replica.protocol.stored(flight, false, NOW);
     assert_eq!(replica.told(), [too_large(flight)]);
     replica.nothing_is_left();
 }
@@ -546,7 +554,7 @@ fn a_large_answer_for_a_seat_that_nobody_has_is_left() {
     assert_eq!(replica.alone(entry), AloneReason::Down);
     replica.protocol.linked(NOW);
     replica.commands();
-    replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, script.seat, AnswerBody::Stored);
     let to = address(FLIGHT, script.seat);
     assert_eq!(replica.told(), [Message::Leave { to }]);
     replica.end(entry);
@@ -587,12 +595,12 @@ fn a_large_answer_whose_followers_have_left_before_it_is_stored_is_deleted() {
     assert!(replica.end(entry));
     replica.commands();
     replica.protocol.answer(entry, Ok(LARGE), NOW);
-    let value = replica.put();
+    replica.put();
     let to = address(flight, SEAT);
     replica.receive(Message::Leave { to });
     assert_eq!(replica.commands(), []);
-    replica.protocol.stored(value, Ok(()));
-    assert_eq!(replica.commands(), [Command::Delete(value)]);
+    replica.protocol.stored(flight, true, NOW);
+    assert_eq!(replica.commands(), [Command::Delete(flight)]);
     replica.nothing_is_left();
 }
 
@@ -607,7 +615,7 @@ fn an_answer_is_taken_up_to_the_limit_whichever_way_it_comes() {
             let body = AnswerBody::Inline(body.clone());
             replica.answered(FLIGHT, script.seat, body);
         } else {
-            replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+            replica.answered(FLIGHT, script.seat, AnswerBody::Stored);
             let body = Some(body.clone());
             replica.protocol.fetched(script.seat, body, NOW);
         }
@@ -615,7 +623,11 @@ fn an_answer_is_taken_up_to_the_limit_whichever_way_it_comes() {
             64 => ContestOutcome::Answer { body, covered: 1 },
             _ => too_large.clone(),
         };
-        assert_eq!(replica.protocol.outcome(entry), Some(expected), "{len}");
+        assert_eq!(
+            replica.protocol.outcome(entry, &mut None),
+            Some(expected),
+            "{len}"
+        );
     }
 }
 
@@ -633,7 +645,7 @@ fn the_seat_whose_answer_is_fetched_is_left_once() {
     // It is not heard of for two probes, and then answers after all.
     replica.protocol.tick(NOW + Duration::from_millis(50));
     replica.protocol.tick(NOW + Duration::from_millis(100));
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.commands();
     let body = Bytes::from_static(&[0; 65]);
     replica.protocol.fetched(first.seat, Some(body), NOW);
@@ -677,16 +689,20 @@ fn whoever_contends_again_waits_for_the_store_no_longer_than_patience_in_all() {
         let mut replica = Replica::new();
         let (entry, script) = replica.contend();
         let now = NOW + Duration::from_millis(first);
-        let held = Ok(Contended::Held {
+        let held = Reply::Held {
             inbox: INBOX,
             flight: FLIGHT,
-        });
-        replica.protocol.contended(script.flight, held, now);
+        };
+        replica.protocol.contended(script.flight, &held, now);
         let gone = gone(FLIGHT, script.seat, INBOX);
         replica.protocol.message(gone, now);
         for ms in 0..second {
             replica.protocol.tick(now + Duration::from_millis(ms));
-            assert_eq!(replica.protocol.outcome(entry), None, "{first} {ms}");
+            assert_eq!(
+                replica.protocol.outcome(entry, &mut None),
+                None,
+                "{first} {ms}"
+            );
         }
         let has_asked = !replica.scripts().is_empty();
         assert_eq!(has_asked, second > 0, "{first}");
@@ -701,11 +717,11 @@ fn whoever_contends_for_callers_that_were_not_covered_has_its_patience_again() {
     let (entry, script) = replica.contend();
     let late = NOW + Duration::from_millis(50);
     let (inbox, flight) = (INBOX, FLIGHT);
-    let held = Ok(Contended::Held { inbox, flight });
-    replica.protocol.contended(script.flight, held, late);
+    let held = Reply::Held { inbox, flight };
+    replica.protocol.contended(script.flight, &held, late);
     let body = AnswerBody::Inline(Bytes::new());
     replica.answered(FLIGHT, script.seat, body);
-    assert!(replica.protocol.outcome(entry).is_some());
+    assert!(replica.protocol.outcome(entry, &mut None).is_some());
     replica.commands();
     replica.protocol.again(entry, 9, late);
     replica.script();
@@ -716,7 +732,7 @@ fn a_flight_whose_leaders_are_gone_again_and_again_makes_its_own_call() {
     let mut replica = Replica::new();
     let (entry, mut script) = replica.contend();
     for flight in [5, 6, 7].map(FlightId) {
-        assert_eq!(replica.protocol.outcome(entry), None);
+        assert_eq!(replica.protocol.outcome(entry, &mut None), None);
         replica.held(script, flight);
         replica.gone(flight, script.seat);
         script = replica.scripts().pop().map_or(script, |(join, _)| join);
@@ -731,12 +747,15 @@ fn a_script_that_nobody_waits_for_leaves_no_seat_behind() {
     replica.gone(FLIGHT, first.seat);
     replica.script();
     // An answer that is in the store no more comes before the second reply, which never comes.
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.commands();
     replica.protocol.fetched(first.seat, None, NOW);
     let third = replica.script();
     replica.won(third);
-    assert_eq!(replica.protocol.outcome(entry), Some(ContestOutcome::Lead));
+    assert_eq!(
+        replica.protocol.outcome(entry, &mut None),
+        Some(ContestOutcome::Lead)
+    );
     replica.end(entry);
     replica.protocol.tick(NOW + Duration::from_secs(1));
     replica.nothing_is_left();
@@ -749,7 +768,7 @@ fn who_joined_a_flight_that_got_its_answer_is_sent_away() {
     // Its probe crosses the answer, and it wins before it has fetched that.
     replica.gone(FLIGHT, first.seat);
     let second = replica.script();
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.won(second);
     replica.join(second.flight);
     replica.commands();
@@ -759,10 +778,7 @@ fn who_joined_a_flight_that_got_its_answer_is_sent_away() {
     let sent_away = replica.sent_away(second.flight);
     assert!(replica.told().contains(&sent_away));
     let output = replica.protocol.take_output();
-    assert!(matches!(
-        output[..],
-        [Output::Leave(()), Output::Settled(_)]
-    ));
+    assert!(matches!(output[..], [Output::Leave(())]));
     replica.join(second.flight);
     assert_eq!(replica.told(), [sent_away]);
     replica.protocol.leave(entry, NOW);
@@ -777,7 +793,7 @@ fn who_joined_an_attempt_that_is_given_up_is_sent_away() {
     let second = replica.script();
     // The store has named it by now, though that is not known here.
     replica.join(second.flight);
-    replica.answered(FLIGHT, first.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, first.seat, AnswerBody::Stored);
     replica.commands();
     replica.protocol.fetched(first.seat, None, NOW);
     assert!(replica.told().contains(&replica.sent_away(second.flight)));
@@ -819,7 +835,7 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
     replica.held(script, flight);
     replica.answered(flight, script.seat, AnswerBody::Inline(Bytes::new()));
     assert!(matches!(
-        replica.protocol.outcome(entry),
+        replica.protocol.outcome(entry, &mut None),
         Some(ContestOutcome::Answer { covered: 1, .. })
     ));
     replica.commands();
@@ -830,7 +846,7 @@ fn whoever_contends_for_callers_that_were_not_covered_begins_anew() {
     };
     // So often again.
     gone_twice(&mut replica, join, 8);
-    assert_eq!(replica.protocol.outcome(entry), None);
+    assert_eq!(replica.protocol.outcome(entry, &mut None), None);
 }
 
 // ===== waiting =====
@@ -869,7 +885,7 @@ fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes(
     let mut replica = Replica::new();
     let (entry, _) = replica.follow();
     let mut contends = Vec::new();
-    let held = Contended::Held {
+    let held = Reply::Held {
         inbox: INBOX,
         flight: FLIGHT,
     };
@@ -877,7 +893,7 @@ fn a_leader_of_whom_nothing_is_heard_is_given_up_after_its_lease_and_two_probes(
         if let Command::Contend { join, .. } = command {
             contends.push(ms);
             let now = Duration::from_millis(ms);
-            replica.protocol.contended(join.flight, Ok(held), now);
+            replica.protocol.contended(join.flight, &held, now);
         }
     });
     // The first after two probes, the others after one each.
@@ -897,7 +913,7 @@ fn a_leader_that_answers_its_probes_is_followed_for_as_long_as_its_call_takes() 
         Command::Contend { .. } => panic!("given up at {ms} ms"),
         _ => {}
     });
-    assert_eq!(replica.protocol.outcome(entry), None);
+    assert_eq!(replica.protocol.outcome(entry, &mut None), None);
     replica.protocol.leave(entry, Duration::from_secs(2));
     replica.nothing_is_left();
 }
@@ -906,7 +922,9 @@ fn a_leader_that_answers_its_probes_is_followed_for_as_long_as_its_call_takes() 
 fn whoever_is_refused_by_the_store_makes_its_own_call() {
     let mut replica = Replica::new();
     let (entry, script) = replica.contend();
-    replica.protocol.contended(script.flight, Err(Refused), NOW);
+    replica
+        .protocol
+        .contended(script.flight, &Reply::Refused, NOW);
     assert_eq!(replica.alone(entry), AloneReason::Down);
     assert!(replica.protocol.is_up());
     replica.protocol.leave(entry, NOW);
@@ -931,7 +949,9 @@ fn a_store_that_refuses_three_scripts_in_a_row_is_waited_for_by_nobody() {
         assert!(replica.protocol.is_up());
         let now = Duration::from_millis(ms);
         let (entry, script) = replica.contend();
-        replica.protocol.contended(script.flight, Err(Refused), now);
+        replica
+            .protocol
+            .contended(script.flight, &Reply::Refused, now);
         replica.protocol.leave(entry, now);
     }
     assert!(!replica.protocol.is_up());
@@ -987,7 +1007,7 @@ fn three_scripts_in_a_row_without_a_reply_are_waited_for_and_no_more() {
         let entry = replica.protocol.contend(KEY, None, Open, 1, ms(at));
         replica.protocol.tick(ms(at + 50));
         let slow = Some(ContestOutcome::Alone(AloneReason::Slow));
-        assert_eq!(replica.protocol.outcome(entry), slow);
+        assert_eq!(replica.protocol.outcome(entry, &mut None), slow);
         // Too slow to say that the store is in use.
         if number == 1 {
             replica.protocol.message(Message::Echo { number }, ms(111));
@@ -1008,7 +1028,11 @@ fn a_store_whose_echoes_are_slow_three_times_in_a_row_is_waited_for_by_nobody() 
         replica.protocol.message(echo, ms(at + 60));
         let down = Some(ContestOutcome::Alone(AloneReason::Down));
         let expected = if number == 3 { down } else { None };
-        assert_eq!(replica.protocol.outcome(entry), expected, "{number}");
+        assert_eq!(
+            replica.protocol.outcome(entry, &mut None),
+            expected,
+            "{number}"
+        );
         replica.protocol.leave(entry, ms(at + 60));
     }
 }
@@ -1022,8 +1046,8 @@ fn an_outcome_that_was_given_is_not_given_again_when_the_store_refuses() {
     assert_eq!(replica.alone(entry), AloneReason::Slow);
     replica
         .protocol
-        .contended(script.flight, Err(Refused), late);
-    assert_eq!(replica.protocol.outcome(entry), None);
+        .contended(script.flight, &Reply::Refused, late);
+    assert_eq!(replica.protocol.outcome(entry, &mut None), None);
     assert_eq!(replica.protocol.stats().alone_down, 0);
 }
 
@@ -1042,7 +1066,7 @@ fn a_lease_that_a_script_wins_for_nobody_is_released() {
 fn an_answer_that_comes_before_the_stores_reply_is_fetched_all_the_same() {
     let mut replica = Replica::new();
     let (entry, script) = replica.contend();
-    replica.answered(FLIGHT, script.seat, AnswerBody::Stored(VALUE));
+    replica.answered(FLIGHT, script.seat, AnswerBody::Stored);
     replica.commands();
     replica.held(script, FLIGHT);
     assert_eq!(replica.told(), []);
@@ -1052,7 +1076,7 @@ fn an_answer_that_comes_before_the_stores_reply_is_fetched_all_the_same() {
         .fetched(script.seat, Some(body.clone()), NOW);
     let covered = 1;
     assert_eq!(
-        replica.protocol.outcome(entry),
+        replica.protocol.outcome(entry, &mut None),
         Some(ContestOutcome::Answer { body, covered })
     );
 }
@@ -1062,20 +1086,21 @@ fn a_leader_that_is_followed_again_is_probed_at_once_and_was_heard_of_when_it_wa
     let ms = Duration::from_millis;
     let mut replica = Replica::new();
     let (inbox, flight) = (INBOX, FLIGHT);
-    let held = Contended::Held { inbox, flight };
+    let held = Reply::Held { inbox, flight };
     let entry = replica.protocol.contend(KEY, None, Open, 1, ms(5000));
     let script = replica.script();
-    replica
-        .protocol
-        .contended(script.flight, Ok(held), ms(5000));
+    replica.protocol.contended(script.flight, &held, ms(5000));
     let mut probed = 0;
     replica.pass(5000..5130, |replica, command, at| {
         if let Command::Contend { join, .. } = command {
-            replica.protocol.contended(join.flight, Ok(held), ms(at));
+            replica.protocol.contended(join.flight, &held, ms(at));
             let told = replica.told();
             assert!(matches!(told[..], [Message::Probe { .. }]), "{told:?}");
             probed += 1;
         }
     });
-    assert_eq!((probed, replica.protocol.outcome(entry)), (1, None));
+    assert_eq!(
+        (probed, replica.protocol.outcome(entry, &mut None)),
+        (1, None)
+    );
 }

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::replicas::{
-    id::{FlightId, Seat, ValueId},
+    id::{FlightId, Seat},
     message::Message,
-    protocol::{Command, Contended, EntryId, Refused},
+    protocol::{self, Command, EntryId},
 };
 
 #[derive(Clone, Debug)]
@@ -78,11 +78,11 @@ pub(super) enum Event {
 /// What the store has answered.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
-    Contended(FlightId, Contended),
+    Contended(FlightId, protocol::Reply),
     Renewed(FlightId, bool),
     Heard(Seat, usize),
     Fetched(Seat, Option<Bytes>),
-    Stored(ValueId, Result<(), Refused>),
+    Stored(FlightId, bool),
 }
 
 // ===== impl Event =====

@@ -109,7 +109,7 @@ impl World {
     }
 
     pub(super) fn settled(&mut self, at: usize, entry: EntryId) {
-        let Some(outcome) = self.replicas[at].protocol.outcome(entry) else {
+        let Some(outcome) = self.replicas[at].protocol.outcome(entry, &mut None) else {
             return;
         };
         let Some(flight) = self.replicas[at].by_entry.get(&entry).map(Rc::clone) else {

@@ -11,7 +11,10 @@ use super::{
 use crate::replicas::{
     id::{Digest, FlightId, Inbox, Seat},
     message::{Address, Message},
-    protocol::{Command, Output, Refused},
+    protocol::{
+        Command, Output,
+        entry::{Entry, Phase},
+    },
 };
 
 impl World {
@@ -20,15 +23,21 @@ impl World {
         loop {
             let protocol = &mut self.replicas[at].protocol;
             let (commands, out) = (protocol.take_commands(), protocol.take_output());
-            if commands.is_empty() && out.is_empty() {
+            let is_told = |entry: &Entry<_>| matches!(entry.phase, Phase::Told(Some(_)));
+            let told = protocol.entries.iter().filter(|(_, entry)| is_told(entry));
+            let told: Vec<_> = told.map(|(&id, _)| id).collect();
+            if commands.is_empty() && out.is_empty() && told.is_empty() {
                 break;
             }
             for command in commands {
                 self.send(at, command);
             }
+            for entry in told {
+                self.settled(at, entry);
+            }
             for output in out {
                 match output {
-                    Output::Settled(entry) => self.settled(at, entry),
+                    Output::Wake(_) => {}
                     Output::Start(SeatGuard(flight)) => flight.borrow_mut().started += 1,
                     Output::Leave(SeatGuard(flight)) => {
                         flight.borrow_mut().seats -= 1;
@@ -116,21 +125,20 @@ impl World {
                 self.shelf.release(digest, flight);
                 None
             }
-            Command::Put { value, body, .. } => {
-                let reply = match self.rng.chance(self.weather.refuse) {
-                    true => Err(Refused),
-                    false => {
-                        self.shelf.put(value, body, now + settings().value_life);
-                        Ok(())
-                    }
-                };
-                Some(Reply::Stored(value, reply))
+            Command::Put { flight, body, .. } => {
+                let is_kept = !self.rng.chance(self.weather.refuse);
+                if is_kept {
+                    let until = now + settings().value_life;
+                    self.shelf.put(flight, body, until);
+                }
+                Some(Reply::Stored(flight, is_kept))
             }
-            Command::Fetch { value, seat, .. } => {
-                Some(Reply::Fetched(seat, self.shelf.fetch(value, now)))
+            Command::Fetch(at) => {
+                let body = self.shelf.fetch(at.flight, now);
+                Some(Reply::Fetched(at.seat, body))
             }
-            Command::Delete(value) => {
-                self.shelf.delete(value);
+            Command::Delete(flight) => {
+                self.shelf.delete(flight);
                 None
             }
             Command::Tell(inbox, message) => {

@@ -202,10 +202,8 @@ impl World {
                 ("named", p.named.len()),
                 ("seats", p.seats.len()),
                 ("by_digest", p.by_digest.len()),
-                ("asked", p.asked.len()),
                 ("orphans", p.orphans.len()),
                 ("values", p.values.len()),
-                ("takers", p.takers.len()),
                 ("timers", p.timers.len()),
             ];
             if left.iter().any(|(_, len)| *len > 0) {

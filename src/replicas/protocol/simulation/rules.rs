@@ -16,7 +16,7 @@ impl World {
                 join, pass_over, ..
             } => {
                 let protocol = &self.replicas[at].protocol;
-                let entry = protocol.asked[&join.flight];
+                let entry = protocol.named[&join.flight];
                 if !protocol.entries[&entry].open {
                     self.fail("rule 4: a flight that nobody may join contends");
                 }
@@ -204,13 +204,15 @@ impl World {
                 let Phase::Following(following) = &entry.phase else {
                     continue;
                 };
-                let at = following.at;
-                let leader = self.inboxes.iter().position(|&inbox| inbox == at.inbox);
+                let (leader, at) = (following.at.inbox, following.at.to);
+                let leader = self.inboxes.iter().position(|&inbox| inbox == leader);
                 let leader = &self.replicas[leader.expect("the store names a replica")].protocol;
                 let led = leader.named.get(&at.flight);
                 let led = led.and_then(|id| leader.entries.get(id));
                 let has_it = led.is_some_and(|entry| entry.followers.contains_key(&at.seat));
-                if has_it || leader.takers.contains_key(&at.seat) {
+                let stored = leader.values.get(&at.flight);
+                let is_stored = stored.is_some_and(|known| known.takers.contains_key(&at.seat));
+                if has_it || is_stored {
                     continue;
                 }
                 let since = *self.rules.unseated.get(&at.seat).unwrap_or(&self.now);

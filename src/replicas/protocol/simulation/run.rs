@@ -130,11 +130,11 @@ impl World {
             Event::Reply { replica, reply, .. } => {
                 let protocol = &mut self.replicas[replica].protocol;
                 match reply {
-                    Reply::Contended(flight, reply) => protocol.contended(flight, Ok(reply), now),
+                    Reply::Contended(flight, reply) => protocol.contended(flight, &reply, now),
                     Reply::Renewed(flight, is_ours) => protocol.renewed(flight, is_ours),
                     Reply::Heard(seat, receivers) => protocol.heard(seat, receivers, now),
                     Reply::Fetched(seat, body) => protocol.fetched(seat, body, now),
-                    Reply::Stored(value, reply) => protocol.stored(value, reply),
+                    Reply::Stored(flight, is_kept) => protocol.stored(flight, is_kept, now),
                 }
                 self.drain(replica);
             }

@@ -13,7 +13,7 @@ async fn a_burst_of_a_thousand_requests_costs_one_call_on_redis_and_on_valkey() 
             return;
         }
         let server = Server::start(kind).await;
-        bursts_cost_one_call_each(&Settings::new(&server.url()), 10).await;
+        let _fleet = bursts_cost_one_call_each(&Settings::new(&server.url()), 10).await;
         server.is_empty_within(ms(1000)).await;
     }
 }
@@ -26,6 +26,6 @@ async fn a_burst_of_a_thousand_requests_costs_one_call_on_a_cluster() {
         is_cluster: true,
         ..Settings::new(&cluster.urls())
     };
-    bursts_cost_one_call_each(&settings, 10).await;
+    let _fleet = bursts_cost_one_call_each(&settings, 10).await;
     cluster.is_empty_within(ms(1000)).await;
 }
