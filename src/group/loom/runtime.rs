@@ -124,16 +124,21 @@ fn loom_runtime_shutdown_against_one_who_keeps_the_flight() {
     });
 }
 
-/// A caller outside joins a kept flight while the runtime that drives that shuts down: it goes on with the flight, or leads.
+/// A caller outside joins a kept flight while its runtime shuts down, on which another task was to keep it: it goes on with
+/// the flight, or leads.
 ///
 /// Catches: `cancel_if_deserted` asks before it takes the lock.
 #[test]
 fn loom_runtime_shutdown_against_a_join() {
     loom::model(|| {
-        let (group, mut polled) = (Group::new(), false);
-        let work = poll_fn(move |_| match std::mem::replace(&mut polled, true) {
-            true => Poll::Ready(1),
-            false => Poll::Pending,
+        let (group, mut polls) = (Group::new(), 0);
+        let work = poll_fn(move |cx| {
+            polls += 1;
+            if polls > 2 {
+                return Poll::Ready(1);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         });
         drop(at(Location::Dying, || group.spawn(KEY, || work)));
         let joined = at(Location::Nowhere, || group.run(KEY, || async { 1 }));
