@@ -595,7 +595,8 @@ fn a_task_that_takes_over_from_a_follower_that_is_moved_goes_on_when_that_has_po
             request
         };
         let mut leads = service.clone();
-        let leads = async move { leads.call(coded("gzip")) };
+        // In a task, so that its runtime is known once it is polled, and it never is.
+        let leads = async move { [leads.call(coded("gzip"))] };
         let leader = runtime.block_on(async { tokio::spawn(leads).await.unwrap() });
         let mut follower = service.call(coded("br"));
         drop(leader);
