@@ -641,6 +641,22 @@ fn of_followers_that_read_the_one_that_is_behind_loses_frames_when_the_body_outg
 }
 
 #[test]
+fn what_the_leader_of_a_window_has_had_is_dropped_once_those_who_waited_have_left() {
+    let limits = Limits {
+        max_body: 10,
+        max_buffered: 100,
+    };
+    let mut model = Model::new(None, limits);
+    let leader = Op::Read(0);
+    for op in [Op::Join, Op::Push(8), leader, Op::Push(8), leader] {
+        model.apply(op);
+    }
+    assert_eq!(model.budget.used(), 8);
+    model.apply(Op::Leave(1));
+    assert_eq!(model.budget.used(), 0);
+}
+
+#[test]
 fn the_places_of_tiny_frames_of_a_promised_length_are_paid_for_as_far_as_the_budget_goes() {
     let len = 16 * 31;
     for (max_buffered, pays) in [(len, false), (1 << 20, true)] {
