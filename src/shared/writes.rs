@@ -84,7 +84,7 @@ mod tests {
             let write = || {
                 ready.fetch_add(1, Ordering::SeqCst);
                 while ready.load(Ordering::SeqCst) < 2 {
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 epochs.record(&target);
             };
