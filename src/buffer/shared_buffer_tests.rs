@@ -677,20 +677,14 @@ fn the_places_of_tiny_frames_of_a_promised_length_are_paid_for_as_far_as_the_bud
 /// Whoever pushes it holds the flight's lock.
 #[test]
 fn a_frame_that_nobody_will_read_is_dropped_with_what_is_spent() {
-    struct Owner(Arc<()>);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            b"page"
-        }
-    }
-    let alive = Arc::new(());
+    let owner = Arc::<[u8]>::from(&b"page"[..]);
     let mut buffer = SharedBuffer::new(Arc::default());
     drop(buffer.discard());
-    let data = Bytes::from_owner(Owner(Arc::clone(&alive)));
+    let data = Bytes::from_owner(Arc::clone(&owner));
     let pushed = buffer.push(Frame::data(data), SizeHint::new(), None);
-    assert!(pushed.is_ok() && Arc::strong_count(&alive) == 2);
+    assert!(pushed.is_ok() && Arc::strong_count(&owner) == 2);
     drop(buffer.take_spent());
-    assert_eq!(Arc::strong_count(&alive), 1);
+    assert_eq!(Arc::strong_count(&owner), 1);
 }
 
 #[test]
