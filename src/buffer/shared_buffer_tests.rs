@@ -70,6 +70,8 @@ struct Model {
     ended: bool,
     failed: bool,
     discarded: bool,
+    /// What followers take that begin after the end.
+    complete: Option<CompleteBody>,
 }
 
 fn frame(number: usize, len: usize) -> Frame<Bytes> {
@@ -110,6 +112,7 @@ impl Model {
             ended: false,
             failed: false,
             discarded: false,
+            complete: None,
         }
     }
 
@@ -213,6 +216,9 @@ impl Model {
 
     fn read(&mut self, reader: usize) {
         let index = reader % self.readers.len();
+        if self.readers[index].place.is_none() && self.take_complete(index) {
+            return;
+        }
         let Reader {
             place,
             frames: at,
@@ -263,6 +269,34 @@ impl Model {
             }
         }
         self.check_prefix(index);
+    }
+
+    /// One that has not begun leaves with a copy of the body, if that has ended and is whole.
+    fn take_complete(&mut self, index: usize) -> bool {
+        if self.complete.is_none() {
+            let is_whole = self.ended && !self.failed && self.buffer.frames.first() == 0;
+            self.complete = self.buffer.share_complete();
+            assert_eq!(self.complete.is_some(), is_whole && !self.cut, "B2");
+        }
+        let Some(body) = &self.complete else {
+            return false;
+        };
+        for (number, len) in self.pushed.iter().enumerate() {
+            assert!(!body.is_end(number));
+            let frame = body.frame(number).expect("a frame that was pushed");
+            assert_eq!(frame.is_trailers(), self.trailers == Some(number), "B2");
+            if let Ok(data) = frame.into_data() {
+                assert_eq!(data, vec![number as u8; *len], "B2");
+            }
+        }
+        let end = self.pushed.len();
+        assert!(body.is_end(end) && body.frame(end).is_none(), "B2");
+        assert_eq!(body.len(), self.received() as u64);
+        let is_known = self.buffer.expected.is_some() || self.trailers.is_none();
+        assert_eq!(body.size_hint(7).exact(), is_known.then_some(7));
+        self.buffer.leave_waiting(1);
+        self.readers.swap_remove(index);
+        true
     }
 
     /// B6.
@@ -387,16 +421,19 @@ impl Model {
             Some(expected) if self.buffer.reserved => expected as usize + charged - frames.held(),
             _ => charged,
         };
+        // The copy has taken over what was paid.
+        let taken = self.complete.as_ref().map_or(0, |body| body._paid.bytes());
         assert_eq!(
             (frames.reservation.bytes(), self.budget.used()),
-            (due, due),
+            (due, due + taken),
             "B3"
         );
-        assert!(due <= self.limits.max_buffered, "B3");
+        assert!(due + taken <= self.limits.max_buffered, "B3");
         assert_eq!(self.budget.has_lone(), !self.joined && due > 0);
         let unpaid = frames.iter().zip(&held);
         let unpaid = unpaid.filter(|(frame, len)| frame.charge < **len).count();
-        assert!(unpaid <= 1 + self.late.len(), "B3");
+        let is_paid = self.complete.is_some() || unpaid <= 1 + self.late.len();
+        assert!(is_paid, "B3");
         if self.whole {
             assert_eq!((frames.first(), unpaid), (0, 0), "B1");
             assert!(frames.held() <= self.limits.max_body);
@@ -584,6 +621,42 @@ fn of_followers_whose_leader_has_left_the_fastest_loses_no_frame_when_the_body_o
 }
 
 #[test]
+fn of_followers_that_read_the_one_that_is_behind_loses_frames_when_the_body_outgrows_its_limit() {
+    let limits = Limits {
+        max_body: 10,
+        max_buffered: 100,
+    };
+    for ahead in [0, 1] {
+        let mut model = Model::new(None, limits);
+        let (slow, fast) = (Op::Read(1 - ahead), Op::Read(ahead));
+        for op in [Op::Join, Op::Join, Op::Leave(0), Op::Push(4), Op::Push(4)] {
+            model.apply(op);
+        }
+        for op in [slow, fast, fast, Op::Push(8)] {
+            model.apply(op);
+        }
+        let behind = [ahead, 1 - ahead].map(|at| model.readers[at].behind);
+        assert_eq!((model.pushed.len(), behind), (3, [false, true]));
+    }
+}
+
+#[test]
+fn what_the_leader_of_a_window_has_had_is_dropped_once_those_who_waited_have_left() {
+    let limits = Limits {
+        max_body: 10,
+        max_buffered: 100,
+    };
+    let mut model = Model::new(None, limits);
+    let leader = Op::Read(0);
+    for op in [Op::Join, Op::Push(8), leader, Op::Push(8), leader] {
+        model.apply(op);
+    }
+    assert_eq!(model.budget.used(), 8);
+    model.apply(Op::Leave(1));
+    assert_eq!(model.budget.used(), 0);
+}
+
+#[test]
 fn the_places_of_tiny_frames_of_a_promised_length_are_paid_for_as_far_as_the_budget_goes() {
     let len = 16 * 31;
     for (max_buffered, pays) in [(len, false), (1 << 20, true)] {
@@ -598,6 +671,35 @@ fn the_places_of_tiny_frames_of_a_promised_length_are_paid_for_as_far_as_the_bud
         }
         assert!(model.whole);
         assert_eq!(model.budget.used() > len, pays);
+    }
+}
+
+/// Whoever pushes it holds the flight's lock.
+#[test]
+fn a_frame_that_nobody_will_read_is_dropped_with_what_is_spent() {
+    let owner = Arc::<[u8]>::from(&b"page"[..]);
+    let mut buffer = SharedBuffer::new(Arc::default());
+    drop(buffer.discard());
+    let data = Bytes::from_owner(Arc::clone(&owner));
+    let pushed = buffer.push(Frame::data(data), SizeHint::new(), None);
+    assert!(pushed.is_ok() && Arc::strong_count(&owner) == 2);
+    drop(buffer.take_spent());
+    assert_eq!(Arc::strong_count(&owner), 1);
+}
+
+#[test]
+fn one_of_a_promised_length_lacks_memory_for_its_places_where_another_is_over_its_limit() {
+    for promised in [true, false] {
+        let limits = Limits {
+            max_body: 200,
+            max_buffered: if promised { 200 } else { 1000 },
+        };
+        let mut buffer = SharedBuffer::new(Arc::default());
+        buffer.announce(promised.then_some(200), SizeHint::new(), limits);
+        buffer.join();
+        let mut push = || buffer.push(frame(0, 1), SizeHint::new(), None).is_ok();
+        assert!((0..200).any(|_| !push()));
+        assert_eq!(buffer.is_short(1), promised);
     }
 }
 

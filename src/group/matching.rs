@@ -278,6 +278,60 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_makes_way_while_another_flight_is_joined_is_dropped_under_no_lock() {
+        fails_if_it_hangs(|| {
+            let table = Arc::new(Table::new());
+            let looks = || Looks(Arc::downgrade(&table));
+            let flights = [(); 2].map(|()| enter(&table, looks(), looks(), Match::Pass));
+            let mut seen = 0;
+            let join_second = |_: &_, _: &_, _: &Entry<_, (), _>| {
+                seen += 1;
+                match seen {
+                    1 => Match::Detach,
+                    _ => Match::Join(()),
+                }
+            };
+            let joined = table.enter(&[0], looks(), looks(), join_second);
+            assert!(matches!(joined, Admission::Follows(..)));
+            assert_eq!((seen, table.len()), (2, 1));
+            drop((flights, joined));
+            assert_eq!(table.len(), 0);
+        });
+    }
+
+    #[test]
+    fn one_who_has_been_counted_out_leaves_the_work_to_the_leader_that_drives_again() {
+        let table: Table<u32, (), ()> = Table::new();
+        let Admission::Leads(mut leader) = enter(&table, 0, (), Match::Pass) else {
+            unreachable!("there is no other flight")
+        };
+        let mut leader = leader.make_whole();
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        leader.start(|| {
+            std::future::poll_fn(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                std::task::Poll::Pending
+            })
+        });
+        let Admission::Follows(mut other, ()) = enter(&table, 0, (), Match::Join(())) else {
+            unreachable!("there is a flight")
+        };
+        let flight = Arc::clone(leader.flight());
+        flight.promote();
+        flight.count_out(1);
+        flight.demote();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(other.poll(&mut cx).is_pending());
+        assert_eq!(polls.load(Ordering::Relaxed), 0);
+        assert!(leader.poll(&mut cx).is_pending());
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
+        other.leave_uncounted();
+        drop(leader);
+        assert_eq!(table.len(), 0);
+    }
+
     /// A key, or cargo, whose drop panics while it is armed.
     struct Bad(Arc<AtomicUsize>);
 

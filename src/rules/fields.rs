@@ -145,4 +145,24 @@ mod tests {
         let fields = Fields::of(&headers, |_, _| true);
         assert_eq!(values(&fields, "a"), all.map(str::as_bytes));
     }
+
+    #[test]
+    fn of_however_many_lines_those_that_were_chosen_are_copied() {
+        let mut headers = HeaderMap::new();
+        for number in 0..100 {
+            headers.append("a", HeaderValue::from(number));
+        }
+        for chosen in [&[0, 61][..], &[62], &[63], &[64, 99], &[5, 80]] {
+            let mut lines = Lines::default();
+            (0..100).for_each(|number| lines.add(chosen.contains(&number)));
+            let fields = lines.copy(&headers);
+            let copied: Vec<_> = values(&fields, "a").iter().map(|it| it.to_vec()).collect();
+            let holds = |number: i32| copied.contains(&number.to_string().into_bytes());
+            for number in 0..100 {
+                // Of those beyond the 63rd, all are copied if one of them was chosen.
+                assert!(holds(number) || !chosen.contains(&number), "{number}");
+                assert!(!holds(number) || chosen.contains(&number) || number >= 63);
+            }
+        }
+    }
 }

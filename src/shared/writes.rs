@@ -75,4 +75,26 @@ mod tests {
         assert!(epochs.written_since(later, || Some(other)));
         assert!(epochs.written_since(begun, || Some(one)));
     }
+
+    #[test]
+    fn of_two_writes_at_once_the_later_counts() {
+        let target = target("http://a/1");
+        for round in 0..1000 {
+            let (epochs, ready) = (WriteEpochs::new(), AtomicU64::new(0));
+            let write = || {
+                ready.fetch_add(1, Ordering::SeqCst);
+                while ready.load(Ordering::SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+                epochs.record(&target);
+            };
+            std::thread::scope(|threads| {
+                threads.spawn(write);
+                write();
+            });
+            // A flight that began between the two.
+            assert!(epochs.written_since(1, || Some(target)), "{round}");
+            assert!(!epochs.written_since(2, || Some(target)), "{round}");
+        }
+    }
 }

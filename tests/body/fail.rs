@@ -217,6 +217,31 @@ async fn a_body_longer_than_promised_fails_for_followers_and_its_leader_goes_on(
 }
 
 #[tokio::test]
+async fn a_follower_that_takes_its_head_after_the_end_of_a_body_longer_than_promised_gets_an_error()
+{
+    let (mut service, mut origin, handle) = stack(&layer());
+    let [mut leader, mut follower] = leader_and_follower(&mut service);
+    let head = Response::builder().header(header::CONTENT_LENGTH, 4);
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    settle().await;
+    let mut leader = now(&mut leader).into_body();
+    for part in ["page", " and more"] {
+        assert_eq!(frame(&mut leader), Polled::Pending);
+        feed.send(part);
+        settle().await;
+        assert_eq!(frame(&mut leader), data(part));
+    }
+    assert_eq!(frame(&mut leader), Polled::Pending);
+    feed.end();
+    settle().await;
+    assert_eq!(frame(&mut leader), Polled::End);
+    let mut follower = now(&mut follower).into_body();
+    assert!(matches!(frame(&mut follower), Polled::Error(_)));
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn a_panic_of_the_body_reaches_all_after_the_frames_so_far() {
     for known in [true, false] {
         let (mut service, mut origin, handle) = stack(&layer());

@@ -273,27 +273,28 @@ async fn max_buffered_is_a_hard_bound_for_all_copies_together() {
 #[tokio::test]
 async fn a_complete_copy_is_paid_for_until_the_last_follower_has_had_it() {
     let (mut service, mut origin, handle) = stack(&layer().max_buffered(4));
-    let [mut leader, mut follower] = leader_and_follower(&mut service);
-    let mut other = service.call(get("/page"));
-    let feed = origin.call().begin();
-    feed.send("page");
-    feed.end();
-    settle().await;
-    assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 3));
-    let mut bodies = [&mut follower, &mut other].map(|call| now(call).into_body());
-    // The leader has had everything, and is gone.
-    let mut own = now(&mut leader).into_body();
-    assert_eq!(frame(&mut own), data("page"));
-    drop((own, leader));
-    for waiters in [2, 1] {
-        let held = handle.stats();
-        assert_eq!((held.waiters, held.buffered_bytes), (waiters, 4));
-        let body = &mut bodies[waiters - 1];
-        assert_eq!(frame(body), data("page"));
-        assert_eq!(handle.stats().waiters, waiters);
-        assert_eq!(frame(body), Polled::End);
+    for order in [[0, 1], [1, 0]] {
+        let [mut leader, mut follower] = leader_and_follower(&mut service);
+        let mut other = service.call(get("/page"));
+        let feed = origin.call().begin();
+        feed.send("page");
+        feed.end();
+        settle().await;
+        assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 3));
+        let mut bodies = [&mut follower, &mut other].map(|call| now(call).into_body());
+        // The leader has had everything, and is gone.
+        let mut own = now(&mut leader).into_body();
+        assert_eq!(frame(&mut own), data("page"));
+        drop((own, leader));
+        for (at, waiters) in order.into_iter().zip([2, 1]) {
+            let held = handle.stats();
+            assert_eq!((held.waiters, held.buffered_bytes), (waiters, 4));
+            assert_eq!(frame(&mut bodies[at]), data("page"));
+            assert_eq!(handle.stats().waiters, waiters);
+            assert_eq!(frame(&mut bodies[at]), Polled::End);
+        }
+        assert_idle(&handle);
     }
-    assert_idle(&handle);
     // One that is dropped unread.
     let [leader, mut follower] = leader_and_follower(&mut service);
     let feed = origin.call().begin();
@@ -304,6 +305,31 @@ async fn a_complete_copy_is_paid_for_until_the_last_follower_has_had_it() {
     drop((leader, follower));
     assert_eq!(handle.stats().buffered_bytes, 4);
     drop(body);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_complete_copy_is_freed_with_its_last_reader_though_one_who_was_moved_holds_the_flight() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let [leader, mut follower] = leader_and_follower(&mut service);
+    let mut other = get("/page");
+    let coding = "br".parse().unwrap();
+    other.headers_mut().insert("accept-encoding", coding);
+    // It waits in the flight of its variant from then on, and learns that when it is polled.
+    let moved = service.call(other);
+    let head = Response::builder().header("vary", "accept-encoding");
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    feed.send("page");
+    feed.end();
+    settle().await;
+    drop(leader);
+    let mut follower = now(&mut follower).into_body();
+    assert_eq!(handle.stats().buffered_bytes, 4);
+    assert_eq!(frame(&mut follower), data("page"));
+    assert_eq!(frame(&mut follower), Polled::End);
+    let held = handle.stats();
+    assert_eq!((held.buffered_bytes, held.waiters), (0, 1));
+    drop(moved);
     assert_idle(&handle);
 }
 
@@ -559,6 +585,26 @@ async fn what_somebody_has_joined_gives_way_to_nobody_though_its_leader_is_alone
     assert_eq!(frame(&mut follower), data("ab"));
     assert_eq!(origin.count(), 3);
     drop((joined, alone, follower, calls));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_call_that_is_to_be_finished_without_callers_gives_way_to_nobody() {
+    let layer = layer().finish_abandoned(true);
+    let (mut service, mut origin, handle) = stack(&layer.max_body(8).max_buffered(8));
+    let (feed, abandoned) = lone(&mut service, &mut origin, "/abandoned", "ab").await;
+    drop(abandoned);
+    let calls = [(); 2].map(|()| service.call(get("/page")));
+    let page = origin.call().begin_known(8);
+    settle().await;
+    assert_eq!((handle.in_flight(), handle.stats().buffered_bytes), (2, 2));
+    feed.send("andoned");
+    feed.end();
+    settle().await;
+    assert_eq!((feed.pulled(), feed.is_dropped()), (2, true));
+    page.end();
+    settle().await;
+    drop(calls);
     assert_idle(&handle);
 }
 

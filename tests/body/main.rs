@@ -16,6 +16,7 @@ mod second_look;
 mod silence;
 mod sockets;
 mod solo;
+mod wakers;
 mod window;
 mod wire;
 

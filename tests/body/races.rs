@@ -17,8 +17,9 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, SizeHint};
 use http_body_util::BodyExt;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tower::{BoxError, Layer, Service, service_fn};
-use tower_singleflight::{ResponseBody, SingleflightLayer};
+use tower_singleflight::{ResponseBody, Role, SingleflightLayer};
 
 use crate::support::{
     assert_idle,
@@ -26,7 +27,7 @@ use crate::support::{
         Layered, Mock, Polled, Req, assert_pending, data, frame, layer, lone_leader, now, ready,
         stack,
     },
-    get, settle,
+    get, settle, tasks,
 };
 
 /// Runs `f` on a thread of its own, and fails rather than hangs if that waits for itself.
@@ -544,5 +545,69 @@ fn one_who_joins_a_kept_flight_while_its_task_looks_who_is_there_is_not_overlook
     // A hundred at a time, since a machine that is busy takes a minute for all.
     for _ in 0..30 {
         within_a_minute(rounds);
+    }
+}
+
+/// Lets the tasks of `runtime` run while it is polled outside.
+struct Lets {
+    runtime: Arc<Runtime>,
+    pending: bool,
+}
+
+impl Body for Lets {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        if Handle::try_current().is_err() {
+            self.runtime.block_on(settle());
+        }
+        match std::mem::take(&mut self.pending) {
+            true => Poll::Pending,
+            false => Poll::Ready(None),
+        }
+    }
+}
+
+/// Outside Tokio a follower drives a call that is to be finished without callers, and is moved to its variant. It was
+/// the last one, so a task takes over, which finds the work in the follower's hands.
+#[test]
+fn a_task_that_takes_over_from_a_follower_that_is_moved_goes_on_when_that_has_polled() {
+    for pending in [true, false] {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let runtime = Arc::new(runtime);
+        let layer = layer().finish_abandoned(true);
+        let handle = layer.handle();
+        let within = Arc::clone(&runtime);
+        let mut service = layer.layer(service_fn(move |_: Req| {
+            let runtime = Arc::clone(&within);
+            let response = Response::builder().header("vary", "accept-encoding");
+            let response = response.body(Lets { runtime, pending }).unwrap();
+            std::future::ready(Ok::<_, BoxError>(response))
+        }));
+        let coded = |coding: &'static str| {
+            let mut request = get("/page");
+            let headers = request.headers_mut();
+            headers.insert("accept-encoding", coding.parse().unwrap());
+            request
+        };
+        let mut leads = service.clone();
+        // In a task, so that its runtime is known once it is polled, and it never is.
+        let leads = async move { [leads.call(coded("gzip"))] };
+        let leader = runtime.block_on(async { tokio::spawn(leads).await.unwrap() });
+        let mut follower = service.call(coded("br"));
+        drop(leader);
+        let own = now(&mut follower);
+        assert_eq!(own.extensions().get(), Some(&Role::Forwarded));
+        let left = runtime.block_on(async {
+            settle().await;
+            tasks()
+        });
+        assert_eq!((left, handle.in_flight()), (0, 1));
+        drop(own);
+        assert_idle(&handle);
     }
 }

@@ -204,6 +204,21 @@ fn work_that_was_polled_within_tokio_stays_there() {
 }
 
 #[test]
+fn work_that_is_polled_within_tokio_after_somebody_has_joined_outside_stays_there() {
+    let (group, gate, runtime) = (Numbers::new(), Gate::new(), with_timers());
+    let mut leader = group.run("key", || needs_timers(gate.clone()));
+    let joiner = join(&group);
+    {
+        let _in = runtime.enter();
+        assert!(poll_once(&mut leader).is_pending());
+    }
+    gate.open();
+    assert_eq!(block_on(joiner).value, 1);
+    drop(leader);
+    assert_eq!(group.in_flight(), 0);
+}
+
+#[test]
 fn when_the_leaders_runtime_has_shut_down_the_callers_drive() {
     let (group, gate, runtime) = (Numbers::new(), Gate::new(), with_timers());
     let leader = {

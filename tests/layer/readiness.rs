@@ -126,6 +126,26 @@ async fn a_leader_that_goes_before_it_had_capacity_leaves_its_place_to_the_follo
 }
 
 #[tokio::test]
+async fn a_leader_that_waits_for_capacity_gets_it_though_the_service_that_it_came_to_lives_on() {
+    let origin = Origin::page();
+    let layer = SingleflightLayer::new();
+    let mut service = layer.layer(ConcurrencyLimitLayer::new(1).layer(origin.clone()));
+    let first = ask(&service, get("/a"));
+    settle().await;
+    // Nobody polls the service again: whatever waits for capacity there waits in vain, and gets it first.
+    let second = tokio::spawn(service.call(get("/b")));
+    settle().await;
+    assert_eq!(origin.calls(), 1);
+    origin.open();
+    assert_eq!(first.await.unwrap().role, Role::Leader);
+    let second = tokio::time::timeout(Duration::from_secs(20), second).await;
+    let second = second.expect("it is the next").unwrap().unwrap();
+    assert_eq!(role(&second), Role::Leader);
+    drop((service, second));
+    assert_idle(&layer.handle());
+}
+
+#[tokio::test]
 async fn callers_who_leave_before_they_had_capacity_give_up_their_place() {
     let origin = Origin::page();
     let layer = SingleflightLayer::new();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use tower::Layer;
 use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
 
@@ -79,6 +79,34 @@ async fn the_next_shareable_response_clears_the_memory() {
     assert_eq!(ask(&service, get("/")).await.unwrap().role, Role::Forwarded);
     let burst = [(); 3].map(|()| ask(&service, get("/")));
     assert_eq!(roles(&all(burst).await), LED);
+    assert_idle(&layer.handle());
+}
+
+/// The policy shares a denial, but no policy shares one that was made for a client's credentials.
+#[tokio::test(start_paused = true)]
+async fn a_denial_of_credentials_does_not_clear_the_memory() {
+    let denies = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&denies);
+    let origin = Origin::new(move |_| {
+        let mut response = Response::new(Bytes::from_static(b"page"));
+        match switch.load(Ordering::SeqCst) {
+            true => *response.status_mut() = StatusCode::FORBIDDEN,
+            false => {
+                let cookie = "id=1".parse().expect("a value");
+                response.headers_mut().insert("set-cookie", cookie);
+            }
+        }
+        response
+    });
+    origin.open();
+    let layer = SingleflightLayer::new();
+    let service = layer.layer(origin.clone());
+    let known = || request("GET", "/", &[("cookie", b"id=1")]);
+    assert_eq!(ask(&service, known()).await.unwrap().role, Role::Leader);
+    denies.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(ask(&service, known()).await.unwrap().role, Role::Forwarded);
+    }
     assert_idle(&layer.handle());
 }
 

@@ -1,9 +1,11 @@
 //! `Vary`: followers of another variant are regrouped, and nobody gets what was made for another.
 
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::SizeHint;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use tower::{BoxError, Layer, Service};
 use tower_singleflight::{Role, SingleflightLayer, method_and_uri};
 
@@ -438,5 +440,31 @@ async fn a_follower_that_arrives_during_the_verdict_gets_its_own_variant() {
         }
         let handle = layer.handle();
         assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 0));
+    }
+}
+
+/// It is polled without a pause, so that it looks between any two steps of the verdict.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_follower_that_looks_all_the_time_during_the_verdict_gets_its_own_variant() {
+    for round in 0..1000 {
+        let origin = varying(200, CODING, CODING);
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let mut service = layer.layer(origin.clone());
+        let gzip = ask(&service, coding("gzip"));
+        let mut follower = service.call(coding("br"));
+        origin.until_inside(1).await;
+        let looking = std::thread::spawn(move || {
+            loop {
+                if let Poll::Ready(response) = support::poll_once(&mut follower) {
+                    return response;
+                }
+            }
+        });
+        origin.open();
+        let Ok(response) = looking.join().unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "br", "{round}");
+        assert_eq!(gzip.await.unwrap().body, "gzip", "{round}");
+        assert_idle(&layer.handle());
     }
 }

@@ -124,6 +124,29 @@ fn loom_runtime_shutdown_against_one_who_keeps_the_flight() {
     });
 }
 
+/// A caller outside joins a kept flight while its runtime shuts down, on which another task was to keep it: it goes on with
+/// the flight, or leads.
+///
+/// Catches: `cancel_if_deserted` asks before it takes the lock.
+#[test]
+fn loom_runtime_shutdown_against_a_join() {
+    loom::model(|| {
+        let (group, mut polls) = (Group::new(), 0);
+        let work = poll_fn(move |cx| {
+            polls += 1;
+            if polls > 2 {
+                return Poll::Ready(1);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        drop(at(Location::Dying, || group.spawn(KEY, || work)));
+        let joined = at(Location::Nowhere, || group.run(KEY, || async { 1 }));
+        assert_eq!(block_on(joined).value, 1);
+        assert_eq!(group.in_flight(), 0);
+    });
+}
+
 /// A flight is kept on a living runtime while the one that drives it shuts down: it goes on though everybody leaves.
 ///
 /// Catches: `Task::drop` doesn't move the flight to the keeper's runtime; two joiners both spawn a task.
