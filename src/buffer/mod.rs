@@ -1,5 +1,7 @@
 //! The body of a shared response: its frames, its limits and its readers' places.
 //!
+//! A body that outgrows `max_body` is held as a **window**: its latest part, for readers that have joined before.
+//!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `shared_buffer` | [`SharedBuffer`]: what the source has given, and which reader may read which part of it |

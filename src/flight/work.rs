@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The most frames to pull in one poll.
-const BURST: usize = 32;
+const MAX_FRAMES: usize = 32;
 
 #[pin_project(PinnedDrop)]
 pub(crate) struct Work<S, X, ReqBody, ResBody>
@@ -203,7 +203,7 @@ where
                     break Poll::Pending;
                 }
                 burst += 1;
-                if burst > BURST {
+                if burst > MAX_FRAMES {
                     break Poll::Pending;
                 }
                 polled = stage.as_mut().poll_body(cx);
@@ -232,7 +232,7 @@ where
             context.touch();
             context.flight().wake_callers();
         }
-        if burst > BURST {
+        if burst > MAX_FRAMES {
             cx.waker().wake_by_ref();
         }
         over

@@ -24,8 +24,8 @@
 //! 6. Under the lock nothing that belongs to the user is called, polled, cloned, dropped or woken: work, wakers, values
 //!    and payloads are moved out first.
 //! 7. Locks nest in one order: a shard's, then a flight's.
-//! 8. A task drives a kept flight that has no callers. If that task ends with its runtime, the flight moves to its keeper's
-//!    runtime, and without a keeper it is cancelled. Both are decided under the shard's lock.
+//! 8. A kept flight goes on without callers, driven by a task. If that task ends with its runtime, the flight moves to
+//!    its keeper's runtime, and without a keeper it is cancelled. Both are decided under the shard's lock.
 //! 9. Work that was made or polled within a runtime is driven there while that runtime lives, wherever the joiners are.
 //!    While the runtime is not known yet, a joiner outside Tokio leaves the work to the leader, until the leader is
 //!    polled or leaves.

@@ -22,7 +22,7 @@
 //! | `flight` | one flight: how it ends and who leaves it, with the invariants |
 //! | `state` | what its lock guards: the work, its driver, the waiting callers |
 //! | `cancel` | dropping work that nobody waits for |
-//! | `wakers` | the callers' wakers, and the order in which they are woken |
+//! | `wakers` | the callers' wakers, taken under a lock and woken outside it |
 //! | `work` | the work, and the runtime to which it belongs |
 //! | `runtime` | where a task is spawned |
 //! | `name` | a group's name in metrics and spans |

@@ -1,4 +1,4 @@
-//! The request fields that by convention carry neither identity nor representation.
+//! The request fields that the default key leaves out: those that a user adds, beside the list in [`RequestField`].
 
 use http::HeaderName;
 

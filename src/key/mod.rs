@@ -7,7 +7,7 @@
 // | `extractor` | `KeyExtractor` and `method_and_uri` |
 // | `request` | the default key, and its extractor |
 // | `and` | the default key and one of the user's |
-// | `ignored` | which request fields the default key leaves out |
+// | `ignored` | the request fields that the default key leaves out: those that a user adds, beside the list in `rules/request_field.rs` |
 // | `forwarded` | of `Forwarded`, what may be left out |
 // | `named` | the fields that `Connection` names |
 // | `host` | the host of a request, split for comparison |

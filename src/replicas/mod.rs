@@ -42,9 +42,9 @@
 //! **Joins from other replicas** call [`LocalFlight::join`], under the protocol's lock. It does what a local join does
 //! under the flight's lock (it checks the limits of callers and age, later writes and `forget`s, and whether the key is
 //! known to be unshareable), and returns a [`RemoteSeat`] that counts as a caller until it is dropped.
-//! [`start`](RemoteSeat::start) follows at once, under no lock, and promotes the flight as a local follower does. The
-//! seat reads no body; it only keeps the call going. A flight that may not be joined refuses with [`Refusal::Gone`] if
-//! a new flight of the key would do, or else with [`Refusal::Alone`].
+//! [`start`](RemoteSeat::start) follows at once, under no lock, and makes the flight independent of its leader, as a
+//! local follower does. The seat reads no body; it only keeps the call going. A flight that may not be joined refuses
+//! with [`Refusal::Gone`] if a new flight of the key would do, or else with [`Refusal::Alone`].
 //!
 //! **The end.** When the last byte has come and nobody may join the flight any more, and before anybody can see that,
 //! the work calls [`end`](Contest::end). If that returns an `Answering`, followers at other replicas wait: pass the
@@ -54,8 +54,8 @@
 //! before its end drops the contest too, which releases the key and sends followers on.
 //!
 //! **Forgetting** calls [`forget_target`](ReplicaClient::forget_target) or [`forget_all`](ReplicaClient::forget_all)
-//! before the local flights are detached. A flight has one target beside its key. When another replica forgets it, the
-//! protocol calls [`LocalFlight::detach`].
+//! before the local flights are detached. Beside its key a flight has one target: the resource that it is forgotten
+//! with when that is written. When another replica forgets it, the protocol calls [`LocalFlight::detach`].
 //!
 //! Locks nest in one order: the protocol's, then a shard's, then a flight's. Never call a [`ReplicaClient`] or a
 //! [`Contest`] under one of the other two.

@@ -1,4 +1,4 @@
-//! What the key and the rules tell apart among request fields.
+//! What the key and the rules tell apart among request fields, and so which ones the default key leaves out.
 
 /// A request field. Each name is looked up once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(crate) enum RequestField {
     Upgrade,
     /// Another field that describes the connection. `Proxy-Authorization` is not one: it identifies the client.
     HopByHop,
-    /// A trace or request id, the proxies on the way, or the client's description of itself: by convention it carries
-    /// neither identity nor representation.
+    /// The default key leaves it out: a trace or request id, the proxies on the way, or the client's description of
+    /// itself. By convention it carries neither identity nor representation.
     Conventional,
     Other,
 }
