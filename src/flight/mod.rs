@@ -5,7 +5,7 @@
 //! | `identity` | a request's key, or why it has none |
 //! | `candidate` | how a request gets into a flight: it leads, joins, or finds it full |
 //! | `caller` | a caller's part in a flight, counted |
-//! | `state` | how far a flight has come, and who waits for its head |
+//! | `state` | how far a flight has come, who waits for its head, and what each is to do then |
 //! | `inner` | the bounds on the inner service |
 //! | `call` | one call of the inner service, once it is ready |
 //! | `work` | what a flight does: the call, the verdict on its head, the body |
@@ -21,7 +21,7 @@
 //! | `solo` | a leader that is alone, whose flight is an entry of the table and nothing else |
 //! | `follower` | a follower that waits for its head |
 //! | `reader` | a caller that reads the body |
-//! | `complete` | a follower's body that had ended before it began to read |
+//! | `complete` | how a follower reads a body that had ended before (`state` hands it out, `buffer/complete.rs` holds it) |
 //! | `moving_on` | a follower's body, which calls again if its flight has nothing more for it |
 
 mod audit;

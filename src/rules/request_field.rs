@@ -26,7 +26,8 @@ pub(crate) enum RequestField {
 impl RequestField {
     /// By length first: that rules out most names.
     ///
-    /// Keep in sync with the table in the documentation of `RequestKeyExtractor`.
+    /// Keep in sync with the table in the documentation of `RequestKeyExtractor`, and with the list in the tests of
+    /// `key/ignored.rs`.
     #[inline(never)]
     pub(crate) fn of(name: &str) -> Self {
         let name = name.as_bytes();
