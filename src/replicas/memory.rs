@@ -9,11 +9,11 @@ use tokio::{
 };
 
 use super::{
+    contents::StoreContents,
     id::{self, FlightId, Inbox},
     message::{Message, seal_value},
     protocol::{Command, Reply, Time},
     secret::Sealer,
-    shelf::Shelf,
     store::{Broken, Link, Listener, Store},
 };
 use crate::sync::Mutex;
@@ -31,7 +31,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    shelf: Shelf,
+    contents: StoreContents,
     channels: HashMap<Inbox, UnboundedSender<Bytes>>,
     commands: Vec<Command>,
     /// A round trip.
@@ -73,7 +73,7 @@ impl MemoryStore {
         let mut state = self.0.state.lock();
         state.is_down = true;
         state.channels.clear();
-        state.shelf = Shelf::default();
+        state.contents = StoreContents::default();
     }
 
     /// Answers nothing any more, without a word.
@@ -86,7 +86,7 @@ impl MemoryStore {
     }
 
     pub(crate) fn keys(&self) -> usize {
-        self.0.state.lock().shelf.len(self.now())
+        self.0.state.lock().contents.len(self.now())
     }
 
     /// How many replicas listen.
@@ -115,7 +115,7 @@ impl MemoryLink {
         }
         state.commands.push(command.clone());
         let State {
-            shelf, channels, ..
+            contents, channels, ..
         } = &mut *state;
         let tell = |to: &Inbox, message: Vec<u8>| {
             let listens = channels.get(to);
@@ -133,13 +133,13 @@ impl MemoryLink {
                     join.extend(id::hex(flight.0).bytes());
                     Some(tell(&leader, join))
                 };
-                shelf.contend(to, inbox, *pass_over, (now, until), publish)
+                contents.contend(to, inbox, *pass_over, (now, until), publish)
             }
             Command::Renew { digest, flight } => {
-                Reply::Renewed(shelf.renew(*digest, *flight, (now, until)))
+                Reply::Renewed(contents.renew(*digest, *flight, (now, until)))
             }
             Command::Release { digest, flight } => {
-                shelf.release(*digest, *flight);
+                contents.release(*digest, *flight);
                 Reply::Done
             }
             Command::Put {
@@ -148,15 +148,15 @@ impl MemoryLink {
                 body,
             } => {
                 let sealed = seal_value(*flight, *digest, body, sealer);
-                shelf.put(*flight, sealed.into(), now + inner.value_life);
+                contents.put(*flight, sealed.into(), now + inner.value_life);
                 Reply::Done
             }
             Command::Fetch(to) => {
-                let sealed = shelf.fetch(to.flight, now);
+                let sealed = contents.fetch(to.flight, now);
                 sealed.map_or(Reply::Done, Reply::Fetched)
             }
             Command::Delete(flight) => {
-                shelf.delete(*flight);
+                contents.delete(*flight);
                 Reply::Done
             }
             Command::Tell(to, message) => Reply::Heard(tell(to, message.seal(sealer))),

@@ -11,7 +11,7 @@
 //! | `secret` | the secret keys for that, and the digests of flights' keys |
 //! | `store`, `redis`, `endpoint` | what a store does, Redis or Valkey as one, and how to connect to it |
 //! | `http` | how a layer's keys and responses are written for other replicas |
-//! | `memory`, `shelf` | a store in memory, for tests |
+//! | `memory`, `contents` | a store in memory, for tests |
 //!
 //! The store says who leads a key, and carries messages. The leader's process decides who shares which answer, under
 //! its flight's lock, with the same code as for local followers.
@@ -60,6 +60,8 @@
 //! Locks nest in one order: the protocol's, then a shard's, then a flight's. Never call a [`ReplicaClient`] or a
 //! [`Contest`] under one of the other two.
 
+#[cfg(test)]
+mod contents;
 mod contest;
 mod driver;
 mod endpoint;
@@ -75,8 +77,6 @@ mod protocol;
 mod redis;
 mod secret;
 mod settings;
-#[cfg(test)]
-mod shelf;
 mod store;
 
 #[cfg(feature = "http")]

@@ -131,7 +131,6 @@ impl RemoteResponse {
         while !rest.is_empty() {
             frames.push(match rest.try_get_u8().ok()? {
                 DATA => Frame::data(answer.slice_ref(read_part(rest)?)),
-                TRAILERS if rest.is_empty() => return None,
                 TRAILERS => Frame::trailers(read_fields(rest)?),
                 _ => return None,
             });

@@ -130,7 +130,6 @@ impl<L: Local> Protocol<L> {
 
     /// Undoes a script that nobody waits for (P5).
     fn undo(&mut self, join: Address, reply: &Reply) {
-        self.seats.remove(&join.seat);
         match *reply {
             Reply::Won { .. } => self.command(Command::Release {
                 digest: join.digest,

@@ -99,21 +99,16 @@ impl<L: Local> Protocol<L> {
                 let Some(entry) = self.entries.get_mut(&id) else {
                     return;
                 };
-                let from = match (&entry.phase, at) {
+                match (&entry.phase, at) {
                     // It already fetches the answer of another seat, which is just as good.
                     (Phase::Fetching { .. }, _) => return,
-                    (Phase::Following(following), SeatAt::Now) => following.at,
-                    (_, SeatAt::Earlier) => {
-                        let is_it = |old: &&Followed| old.to == to;
-                        *entry.earlier.iter().find(is_it).expect("found just now")
+                    (Phase::Following(following), SeatAt::Earlier) => {
+                        entry.earlier.push(following.at);
                     }
-                    // The store's reply will say the same.
-                    _ => Followed { inbox: leader, to },
-                };
-                if let (Phase::Following(following), SeatAt::Earlier) = (&entry.phase, at) {
-                    entry.earlier.push(following.at);
+                    _ => {}
                 }
                 let until = now + self.settings.down_after;
+                let from = Followed { inbox: leader, to };
                 entry.phase = Phase::Fetching {
                     from,
                     covered,

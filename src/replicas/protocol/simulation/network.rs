@@ -98,7 +98,7 @@ impl World {
                     .map(|(_, inbox)| *inbox)
                     .collect();
                 let reply =
-                    self.shelf
+                    self.contents
                         .contend(&join, own, pass_over, (now, until), |inbox, flight| {
                             join_of = Some((inbox, flight));
                             counted.then(|| usize::from(heard.contains(&inbox)))
@@ -118,27 +118,27 @@ impl World {
                 Some(Reply::Contended(join.flight, reply))
             }
             Command::Renew { digest, flight } => {
-                let is_ours = self.shelf.renew(digest, flight, (now, until));
+                let is_ours = self.contents.renew(digest, flight, (now, until));
                 Some(Reply::Renewed(flight, is_ours))
             }
             Command::Release { digest, flight } => {
-                self.shelf.release(digest, flight);
+                self.contents.release(digest, flight);
                 None
             }
             Command::Put { flight, body, .. } => {
                 let is_kept = !self.rng.chance(self.weather.refuse);
                 if is_kept {
                     let until = now + settings().value_life;
-                    self.shelf.put(flight, body, until);
+                    self.contents.put(flight, body, until);
                 }
                 Some(Reply::Stored(flight, is_kept))
             }
             Command::Fetch(at) => {
-                let body = self.shelf.fetch(at.flight, now);
+                let body = self.contents.fetch(at.flight, now);
                 Some(Reply::Fetched(at.seat, body))
             }
             Command::Delete(flight) => {
-                self.shelf.delete(flight);
+                self.contents.delete(flight);
                 None
             }
             Command::Tell(inbox, message) => {

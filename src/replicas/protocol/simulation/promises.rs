@@ -154,8 +154,8 @@ impl World {
             self.fail("a call goes on though its callers have long left");
         }
         // And then the leader's release, or what removes the answer that it has put there.
-        if self.shelf.len(self.now) > 0 && self.now > since + 6 * longest + SLACK {
-            self.fail(&format!("R6: something is left: {:?}", self.shelf));
+        if self.contents.len(self.now) > 0 && self.now > since + 6 * longest + SLACK {
+            self.fail(&format!("R6: something is left: {:?}", self.contents));
         }
     }
 
@@ -192,8 +192,8 @@ impl World {
                 call.replica
             ));
         }
-        if self.shelf.len(self.now) > 0 {
-            self.fail(&format!("R6: the store still has {:?}", self.shelf));
+        if self.contents.len(self.now) > 0 {
+            self.fail(&format!("R6: the store still has {:?}", self.contents));
         }
         for replica in &self.replicas {
             let p = &replica.protocol;

@@ -163,7 +163,7 @@ impl World {
                 if !entry.open || entry.ended {
                     self.fail("rule 3: a flight that can't be joined has a lease");
                 }
-                if self.weather.calm && !self.shelf.names(entry.digest, entry.flight, self.now) {
+                if self.weather.calm && !self.contents.names(entry.digest, entry.flight, self.now) {
                     self.fail("rule 8: a flight that leads has lost its lease");
                 }
             }

@@ -6,7 +6,7 @@ use super::{
     ms, settings,
     world::World,
 };
-use crate::replicas::{protocol::Time, shelf::Shelf};
+use crate::replicas::{contents::StoreContents, protocol::Time};
 
 /// More steps than this at one time are a machine that never rests.
 const BUSY: u32 = 10_000;
@@ -63,7 +63,7 @@ impl World {
     /// Nothing is left to happen but beats.
     fn is_quiet(&self) -> bool {
         self.served + self.departed == self.asked
-            && self.shelf.len(self.now) == 0
+            && self.contents.len(self.now) == 0
             && self
                 .calls
                 .iter()
@@ -185,7 +185,7 @@ impl World {
                 }
             }
             Event::Restart => {
-                self.shelf = Shelf::default();
+                self.contents = StoreContents::default();
                 self.held.clear();
                 for replica in 0..self.replicas.len() {
                     let at = now + self.delay();
@@ -196,7 +196,7 @@ impl World {
                     self.well();
                 }
             }
-            Event::LoseLease { key } => self.shelf.forget(digest(key)),
+            Event::LoseLease { key } => self.contents.forget(digest(key)),
             Event::Unlink { replica } => {
                 if self.replicas[replica].linked {
                     self.replicas[replica].linked = false;

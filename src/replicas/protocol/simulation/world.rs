@@ -14,10 +14,10 @@ use super::{
     weather::Weather,
 };
 use crate::replicas::{
+    contents::StoreContents,
     id::{FlightId, Inbox},
     message::Message,
     protocol::{EntryId, Protocol, Time},
-    shelf::Shelf,
 };
 
 pub(super) struct Replica {
@@ -54,7 +54,7 @@ pub(super) struct World {
     pub(super) scripted: usize,
     pub(super) replicas: Vec<Replica>,
     pub(super) keys: usize,
-    pub(super) shelf: Shelf,
+    pub(super) contents: StoreContents,
     pub(super) stopped: bool,
     pub(super) held: Vec<Event>,
     /// Since when the store does what it is asked; `None` while it does not.

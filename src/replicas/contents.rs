@@ -12,7 +12,7 @@ use super::{
 
 /// Leases and values, each until some time.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf {
+pub(crate) struct StoreContents {
     leases: HashMap<Digest, Lease>,
     values: HashMap<FlightId, (Bytes, Time)>,
 }
@@ -24,9 +24,9 @@ struct Lease {
     until: Time,
 }
 
-// ===== impl Shelf =====
+// ===== impl StoreContents =====
 
-impl Shelf {
+impl StoreContents {
     /// The script of a contender at `inbox`: takes the lease until `until`, or has `publish` send the join to whoever holds it,
     /// which gives how many heard it, or `None` where that is not known.
     pub(crate) fn contend(
