@@ -209,6 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_differs_from_a_listed_one_in_a_byte_is_in_the_key() {
+        let is_listed = |name: &str| {
+            let families = ["sec-ch-", "sec-fetch-", "x-b3-"];
+            HOP_BY_HOP.contains(&name)
+                || CONVENTIONAL.contains(&name)
+                || families.iter().any(|family| name.starts_with(family))
+        };
+        for name in HOP_BY_HOP.iter().chain(&CONVENTIONAL) {
+            for (at, letter) in name.char_indices() {
+                let another = if letter == 'q' { "z" } else { "q" };
+                let mut other = (*name).to_owned();
+                other.replace_range(at..=at, another);
+                assert_eq!(contains(&[], &[], &other), is_listed(&other), "{other}");
+            }
+        }
+    }
+
+    #[test]
     fn the_user_may_add_names() {
         let long = "x-".repeat(40) + "long";
         let user = ["x-noise", "accept-language", "a", "x-noise", &long];
