@@ -147,6 +147,19 @@ mod tests {
     }
 
     #[test]
+    fn the_next_copy_takes_the_buffer_of_the_last_but_none_that_a_client_has_made_large() {
+        let copy = |len: usize| {
+            let mut fields = Fields::default();
+            fields.push(b"a", &vec![b'v'; len]);
+            drop(fields);
+            SPARE.take().len()
+        };
+        assert_eq!(copy(1), USUAL);
+        assert_eq!(copy(KEPT / 2), KEPT);
+        assert_eq!(copy(KEPT), 0);
+    }
+
+    #[test]
     fn of_however_many_lines_those_that_were_chosen_are_copied() {
         let mut headers = HeaderMap::new();
         for number in 0..100 {

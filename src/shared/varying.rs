@@ -103,4 +103,14 @@ mod tests {
         drop(other);
         assert_eq!(keys.len.load(Ordering::Acquire), 0);
     }
+
+    #[test]
+    fn the_memory_of_many_keys_is_given_back_with_the_last() {
+        let keys = Arc::<VaryingKeys>::default();
+        let guards: Vec<_> = (0..1000)
+            .map(|hash| keys.insert(hash, &names("a")))
+            .collect();
+        drop(guards);
+        assert_eq!(keys.keys.lock().capacity(), 0);
+    }
 }
