@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::group::{
+        caller::Caller,
         flight::Entry,
         matching::{Admission, Match},
         panic::caught,
@@ -140,23 +141,35 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_task_is_woken_that_drives_after_another_task_and_the_leader() {
-        let table: Table<u32, (), ()> = Table::new();
+    /// Work that never ends, in a whole flight, and how often it was polled.
+    fn counted(
+        table: &Table<u32, (), ()>,
+        kept_on: Option<Runtime>,
+    ) -> (Caller<u32, (), ()>, Arc<AtomicUsize>) {
         let join = |_: &u32, (): &(), _: &Entry<u32, (), ()>| Match::Join(());
         let Admission::Leads(mut leader) = table.enter(&[0], 0, (), join) else {
             unreachable!("there is no other flight")
         };
         let mut leader = leader.make_whole();
-        let flight = Arc::clone(leader.flight());
+        if let Some(runtime) = kept_on {
+            leader.flight().keep_on(runtime);
+        }
         let polls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&polls);
+        let polled = Arc::clone(&polls);
         leader.start(|| {
             poll_fn(move |_| {
-                counted.fetch_add(1, Ordering::SeqCst);
+                polled.fetch_add(1, Ordering::SeqCst);
                 Poll::Pending
             })
         });
+        (leader, polls)
+    }
+
+    #[tokio::test]
+    async fn a_task_is_woken_that_drives_after_another_task_and_the_leader() {
+        let table = Table::new();
+        let (leader, polls) = counted(&table, None);
+        let flight = Arc::clone(leader.flight());
         for polled in [1, 3] {
             flight.promote();
             tokio::task::yield_now().await;
@@ -167,6 +180,37 @@ mod tests {
             assert_eq!(polls.load(Ordering::SeqCst), polled + 1);
         }
         drop(leader);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_finds_only_under_the_lock_that_a_task_drives_spawns_no_other() {
+        let table = Table::new();
+        let (leader, polls) = counted(&table, None);
+        // As another caller leaves it that has not said so outside the lock yet.
+        leader.flight().state().driver = Driver::Task;
+        leader.flight().promote();
+        tokio::task::yield_now().await;
+        assert_eq!(polls.load(Ordering::SeqCst), 0);
+        drop(leader);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_kept_flight_goes_on_after_its_leader_has_driven_again_and_left() {
+        let table = Table::new();
+        let (leader, polls) = counted(&table, Runtime::current());
+        let flight = Arc::clone(leader.flight());
+        flight.promote();
+        tokio::task::yield_now().await;
+        flight.demote();
+        flight.wake_driver();
+        tokio::task::yield_now().await;
+        assert_eq!(polls.load(Ordering::SeqCst), 2);
+        drop(leader);
+        tokio::task::yield_now().await;
+        assert_eq!((polls.load(Ordering::SeqCst), table.len()), (3, 1));
+        flight.release();
         assert_eq!(table.len(), 0);
     }
 
