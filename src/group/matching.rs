@@ -361,6 +361,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_joins_is_in_its_flight_though_what_makes_way_panics_when_it_is_dropped() {
+        let (table, armed) = (Table::new(), Arc::new(AtomicUsize::new(0)));
+        let bad = || Bad(Arc::clone(&armed));
+        let flights = [(); 2].map(|()| enter(&table, bad(), bad(), Match::Pass));
+        armed.store(1, Ordering::Relaxed);
+        let mut seen = 0;
+        let join_second = |_: &_, _: &_, _: &Entry<_, (), _>| {
+            seen += 1;
+            match seen {
+                1 => Match::Detach,
+                _ => Match::Join(()),
+            }
+        };
+        let joined = table.enter(&[0], bad(), bad(), join_second);
+        assert!(matches!(joined, Admission::Follows(..)));
+        assert_eq!((armed.load(Ordering::Relaxed), table.len()), (0, 1));
+        assert_eq!(table.callers(0, |_| true), 2);
+        drop((flights, joined));
+        assert_eq!(table.len(), 0);
+    }
+
     /// It would abort the process.
     #[test]
     fn what_a_flight_carries_is_not_dropped_while_its_last_caller_panics() {
