@@ -72,6 +72,26 @@ impl metrics::Recorder for Touchy {
     }
 }
 
+/// Panics when a span is left, and counts how often.
+#[derive(Clone, Default)]
+struct TouchyAtExits(Touchy);
+
+impl Subscriber for TouchyAtExits {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {
+        self.0.panic()
+    }
+}
+
 /// Runs `requests` under a subscriber and a recorder that panic.
 fn touchy<F: Future<Output = ()>>(requests: impl FnOnce(SingleflightLayer) -> F) {
     hush(TROUBLE);
@@ -177,4 +197,22 @@ fn callers_of_a_named_group_get_their_values_though_whoever_observes_them_panics
     });
     assert!(touchy.0.load(Ordering::Relaxed) > 0, "it was never told");
     assert_eq!(group.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_page_is_answered_though_the_span_of_its_flight_can_not_be_left() {
+    hush(TROUBLE);
+    heed_other_threads();
+    let touchy = TouchyAtExits::default();
+    let _guard = tracing::subscriber::set_default(touchy.clone());
+    let (origin, layer) = (Origin::page(), SingleflightLayer::new());
+    let mut service = layer.layer(origin.clone());
+    let asked = [(); 2].map(|()| service.call(get("/")));
+    origin.admit(1);
+    for response in futures_util::future::join_all(asked).await {
+        let body = response.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "page");
+    }
+    assert!(touchy.0.0.load(Ordering::Relaxed) > 0, "it was never told");
+    assert_idle(&layer.handle());
 }
