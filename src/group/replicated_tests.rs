@@ -250,6 +250,52 @@ async fn a_caller_of_whom_the_leader_had_not_been_told_gets_no_value_older_than_
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_another_replicas_value_has_left_its_flight_before_it_drops_its_run() {
+    let fleet = Fleet::new(2).await;
+    fleet.store.takes(Duration::from_millis(20));
+    let leader = tokio::spawn(fleet.ask_gated(0, "a"));
+    sleep(Duration::from_millis(30)).await;
+    let mut early = fleet.ask_gated(1, "a");
+    let early = tokio::spawn(async move { ((&mut early).await, early) });
+    fleet.waiters(0, "a", 2).await;
+    sleep(Duration::from_millis(30)).await;
+    fleet.gate.add_permits(1);
+    leader.await.unwrap();
+    let late = tokio::spawn(fleet.ask_gated(1, "a"));
+    let (outcome, early) = early.await.unwrap();
+    assert_eq!(outcome.value, "page 0");
+    assert_eq!(fleet.replicas[1].waiters("a"), 1);
+    fleet.gate.add_permits(1);
+    assert_eq!(late.await.unwrap().value, "page 1");
+    drop(early);
+    fleet.store.takes(Duration::ZERO);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_leaves_with_another_replicas_value_leaves_no_lead_behind() {
+    let fleet = Fleet::new(2).await;
+    fleet.store.takes(Duration::from_millis(20));
+    let elsewhere = tokio::spawn(fleet.ask_gated(0, "a"));
+    sleep(Duration::from_millis(30)).await;
+    let leader = fleet.ask_gated(1, "a");
+    let early = tokio::spawn(fleet.ask_gated(1, "a"));
+    fleet.waiters(0, "a", 2).await;
+    sleep(Duration::from_millis(30)).await;
+    drop(leader);
+    fleet.gate.add_permits(1);
+    elsewhere.await.unwrap();
+    let late = tokio::spawn(fleet.ask_gated(1, "a"));
+    assert_eq!(early.await.unwrap().value, "page 0");
+    fleet.gate.add_permits(1);
+    let late = late.await.unwrap();
+    assert_eq!(late.value, "page 1");
+    assert!(late.shared && !late.led);
+    fleet.store.takes(Duration::ZERO);
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_caller_of_whom_the_leader_is_told_in_time_gets_its_value() {
     let fleet = Fleet::new(2).await;
     let leader = tokio::spawn(fleet.ask_gated(0, "a"));
@@ -556,4 +602,41 @@ fn the_next_runtime_that_is_used_takes_over_from_one_that_has_gone() {
         assert_eq!(one.value, other.value);
         fleet.nothing_is_left().await;
     });
+}
+
+#[test]
+fn who_waits_for_the_store_is_patient_no_longer_though_nobody_runs_what_talks_to_it() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let stands_still = runtime();
+    let fleet = stands_still.block_on(Fleet::new(1));
+    fleet.gate.add_permits(1);
+    runtime().block_on(async {
+        let asked = tokio::time::timeout(Duration::from_secs(20), fleet.ask_gated(0, "a"));
+        assert!(asked.await.expect("it has patience for a moment").led);
+    });
+    assert_eq!(fleet.replicas[0].replica_stats().unwrap().alone_slow, 1);
+    stands_still.block_on(fleet.nothing_is_left());
+}
+
+#[test]
+fn a_caller_outside_tokio_contends_as_any_other() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+    let fleet = runtime.block_on(Fleet::new(1));
+    fleet.store.takes(Duration::from_millis(5));
+    fleet.gate.add_permits(1);
+    let outcome = pollster::block_on(fleet.ask_gated(0, "a"));
+    assert_eq!(outcome.value, "page 0");
+    let commands = fleet.store.take_commands();
+    assert!(
+        matches!(commands[..], [Command::Contend { .. }, ..]),
+        "{commands:?}"
+    );
+    fleet.store.takes(Duration::ZERO);
+    runtime.block_on(fleet.nothing_is_left());
 }
