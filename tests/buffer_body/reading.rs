@@ -46,7 +46,12 @@ where
         hint: body.size_hint().exact(),
         ..Seen::default()
     };
-    while let Some(frame) = body.frame().await {
+    loop {
+        let is_over = body.is_end_stream();
+        let Some(frame) = body.frame().await else {
+            break;
+        };
+        assert!(!is_over, "there was one more");
         match frame.map(Frame::into_data) {
             Ok(Ok(data)) => seen.frames.push(data),
             Ok(Err(trailers)) => seen.trailers = trailers.into_trailers().ok(),
@@ -168,6 +173,17 @@ async fn a_get_without_a_body_passes_as_it_came() {
             .body(Empty::<Bytes>::new());
         let seen = through(&BufferBodyLayer::new(5), request.unwrap()).await;
         assert_eq!((seen.bytes, seen.hint), (None, Some(0)));
+    }
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_is_read_as_any_other_request() {
+    for method in ["GET", "HEAD"] {
+        let request = Request::builder().method(method);
+        let request = request.body(Full::new(text("query"))).unwrap();
+        let seen = through(&BufferBodyLayer::new(5), request).await;
+        assert_eq!(seen.bytes, Some(text("query")));
+        assert_eq!((seen.frames, seen.hint), (vec![text("query")], Some(5)));
     }
 }
 
