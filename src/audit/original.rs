@@ -176,3 +176,25 @@ impl Recipients {
         variant.is_none_or(|own| *own == Variant::of_fields(Arc::clone(own.names()), request))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_when_the_first_auditor_came_is_hashed_before_what_comes_later() {
+        let (head, ()) = http::Response::new(()).into_parts();
+        for later in [&[][..], &[&b"b"[..], b"c"]] {
+            let early = vec![Bytes::from_static(b"e"), Bytes::from_static(b"a")];
+            let original = Original::new(Arc::new(Counters::new()), early, None);
+            let mut body = BodyHasher::new();
+            body.append(b"ea");
+            for data in later {
+                original.receive(data, None);
+                body.append(data);
+            }
+            let answer = original.state.lock().finish(Head::of(&head));
+            assert!(answer.body.difference(&body.finish()).is_none());
+        }
+    }
+}
