@@ -387,6 +387,27 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_is_longer_than_any_is_not_even_opened() {
+        let sealed = |body: usize| {
+            let answer = Message::Answer {
+                to: Address {
+                    digest: Digest(1),
+                    flight: FlightId(2),
+                    seat: Seat(3),
+                },
+                from: Inbox(4),
+                covered: 1,
+                took: Duration::ZERO,
+                body: AnswerBody::Inline(vec![0; body].into()),
+            };
+            answer.seal(&ours())
+        };
+        let most = INLINE + LONGEST - sealed(INLINE).len();
+        assert!(Message::open(&sealed(most), &ours()).is_some());
+        assert!(Message::open(&sealed(most + 1), &ours()).is_none());
+    }
+
+    #[test]
     fn nothing_of_an_answer_is_in_clear() {
         let to = Address {
             digest: Digest(1),

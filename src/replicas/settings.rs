@@ -333,3 +333,15 @@ impl Drop for ReplicaClient {
         self.hub.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "a namespace has 1 to 128 letters")]
+    fn a_namespace_has_no_character_that_means_something_to_the_store() {
+        let replicas = Replicas::redis("redis://nowhere").expect("an address");
+        drop(replicas.namespace("shop{web}"));
+    }
+}

@@ -60,3 +60,30 @@ impl Body for RemoteBody {
         hint
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_left_is_what_is_announced() {
+        let data = |bytes: &'static [u8]| Frame::data(Bytes::from_static(bytes));
+        let mut body = RemoteBody::from_iter([data(b"abc"), data(b"d")]);
+        for left in [4, 1, 0] {
+            assert_eq!(body.size_hint().exact(), Some(left));
+            assert_eq!(body.is_end_stream(), left == 0);
+            assert_eq!(body.frame().await.is_none(), left == 0);
+        }
+        let trailers = Frame::trailers(HeaderMap::new());
+        let mut body = RemoteBody::from_iter([data(b"abc"), trailers]);
+        for left in [3, 0] {
+            let hint = body.size_hint();
+            assert_eq!((hint.lower(), hint.upper()), (left, None));
+            assert!(!body.is_end_stream() && body.frame().await.is_some());
+        }
+        assert!(body.is_end_stream());
+    }
+}

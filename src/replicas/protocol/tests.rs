@@ -347,6 +347,30 @@ fn a_new_flight_of_a_key_shuts_the_older_one() {
 }
 
 #[test]
+fn a_key_is_forgotten_though_an_older_flight_of_it_has_ended() {
+    let mut replica = Replica::new();
+    let (older, _) = replica.lead();
+    let (_, flight) = replica.lead();
+    replica.end(older);
+    replica.commands();
+    replica.protocol.forget(KEY);
+    assert!(replica.commands().contains(&release(flight)));
+}
+
+/// Its waker must not be dropped under the lock.
+#[test]
+fn a_leader_that_leaves_is_woken() {
+    let mut replica = Replica::new();
+    let (entry, _) = replica.contend();
+    let mut waker = Some(std::task::Waker::noop().clone());
+    assert_eq!(replica.protocol.outcome(entry, &mut waker), None);
+    assert!(waker.is_none());
+    replica.protocol.leave(entry, NOW);
+    let outputs = replica.protocol.take_output();
+    assert!(matches!(outputs[..], [Output::Wake(_)]));
+}
+
+#[test]
 fn a_join_that_comes_behind_its_leave_takes_no_seat() {
     let mut replica = Replica::new();
     let (entry, flight) = replica.lead();
@@ -964,6 +988,12 @@ fn a_reply_of_the_store_takes_back_what_was_in_vain() {
         replica.protocol.failed(Duration::from_millis(ms));
         let (_, script) = replica.contend();
         replica.won(script);
+    }
+    assert!(replica.protocol.is_up());
+    for ms in 20..30 {
+        replica.protocol.failed(Duration::from_millis(ms));
+        let (_, script) = replica.contend();
+        replica.held(script, FLIGHT);
     }
     assert!(replica.protocol.is_up());
 }
