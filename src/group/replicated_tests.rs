@@ -536,6 +536,22 @@ async fn forgetting_all_reaches_the_flights_of_other_replicas() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_forgets_all_leaves_the_flights_alone_that_it_begins_after_that() {
+    let fleet = Fleet::new(2).await;
+    fleet.replicas[0].forget_all();
+    let leader = tokio::spawn(fleet.ask_gated(0, "a"));
+    Fleet::settle().await;
+    let follower = tokio::spawn(fleet.ask_gated(0, "a"));
+    Fleet::settle().await;
+    assert_eq!(fleet.calls(), 1);
+    fleet.gate.add_permits(1);
+    for caller in [leader, follower] {
+        assert_eq!(caller.await.unwrap().value, "page 0");
+    }
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_shorter_than_a_few_round_trips_leave_the_store_alone_once_that_is_known() {
     let fleet = Fleet::new(1).await;
     fleet.store.takes(Duration::from_millis(20));
@@ -579,6 +595,23 @@ async fn the_last_clone_of_a_group_to_go_ends_its_link() {
     drop(fleet);
     Fleet::settle().await;
     assert_eq!(store.listeners(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_clone_of_a_group_gives_all_leases_back_before_its_link_ends() {
+    let fleet = Fleet::new(1).await;
+    let store = fleet.store.clone();
+    let leaders = ["a", "b"].map(|key| tokio::spawn(fleet.ask_gated(0, key)));
+    Fleet::settle().await;
+    assert_eq!(store.keys(), 2);
+    for (leader, ms) in leaders.into_iter().zip([20, 200]) {
+        store.takes(Duration::from_millis(ms));
+        leader.abort();
+        sleep(Duration::from_millis(2)).await;
+    }
+    drop(fleet);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!((store.keys(), store.listeners()), (0, 0));
 }
 
 #[test]
