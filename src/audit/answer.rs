@@ -150,5 +150,6 @@ mod tests {
         let one = [("content-length", "1")];
         assert!(differing(&ignored, &one, &[("content-length", "2")]));
         assert!(!differing(&ignored, &one, &one));
+        assert!(differing(&ignored, &[("etag", "a")], &[("etag", "b")]));
     }
 }

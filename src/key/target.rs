@@ -124,6 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn the_next_target_takes_the_text_of_the_last_but_none_that_a_client_has_made_long() {
+        let kept = |len: usize| {
+            let uri = format!("/{}", "a".repeat(len - 1));
+            let request = http::Request::get(uri).body(()).unwrap();
+            drop(RequestTarget::of(&request.into_parts().0));
+            let text = SPARE.take();
+            assert!(text.is_empty());
+            text.capacity()
+        };
+        assert_eq!((kept(1), kept(KEPT), kept(KEPT + 1)), (1, KEPT, 0));
+    }
+
+    #[test]
     fn a_user_and_password_are_left_out() {
         for (uri, expected) in [
             ("http://u:p@a.b/c?d", "http://a.b/c?d"),

@@ -153,7 +153,9 @@ async fn what_a_policy_forbids_is_remembered_as_well() {
     let layer = SingleflightLayer::new().share_when(|_| false);
     let service = layer.layer(origin.clone());
     assert_eq!(ask(&service, get("/")).await.unwrap().role, Role::Leader);
-    assert_eq!(ask(&service, get("/")).await.unwrap().role, Role::Forwarded);
+    for _ in 0..2 {
+        assert_eq!(ask(&service, get("/")).await.unwrap().role, Role::Forwarded);
+    }
     assert_idle(&layer.handle());
 }
 
