@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
@@ -504,4 +504,32 @@ fn the_request_of_one_who_has_left_while_it_moved_is_dropped_under_no_lock() {
         done.send(()).unwrap();
     });
     assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(()));
+}
+
+#[tokio::test]
+async fn who_leads_those_who_were_moved_reads_on_alone_when_they_have_left() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(4));
+    let leader = service.call(asks_for("gzip"));
+    let moved = service.call(asks_for("br"));
+    origin.call().answer(answer("gzip"));
+    settle().await;
+    let mut leads = service.call(asks_for("br"));
+    let head = Response::builder().header("vary", "x-variant");
+    let feed = origin.call().begin_with(head, SizeHint::new());
+    settle().await;
+    let mut body = now(&mut leads).into_body();
+    drop((leader, moved));
+    feed.send("a large page");
+    settle().await;
+    for page in ["a large page", "and more"] {
+        let frame = poll_once(&mut body.frame());
+        let Poll::Ready(Some(Ok(frame))) = frame else {
+            panic!("{frame:?}")
+        };
+        assert_eq!(frame.into_data().unwrap(), page);
+        feed.send("and more");
+    }
+    drop(body);
+    assert!(feed.is_dropped());
+    assert_idle(&handle);
 }
