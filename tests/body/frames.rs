@@ -1,6 +1,7 @@
 //! A copy is complete and faithful: frames, trailers, hints, and when it begins.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     pin::Pin,
     sync::{Arc, mpsc},
@@ -507,6 +508,61 @@ async fn a_flight_is_over_no_later_than_its_last_byte_is_read() {
         drop((body, follower));
         assert_idle(&handle);
     }
+}
+
+/// Data whose drop looks at the table.
+struct Looking(Handle<Key>, mpsc::Sender<usize>);
+
+impl AsRef<[u8]> for Looking {
+    fn as_ref(&self) -> &[u8] {
+        b"ge"
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.1.send(self.0.in_flight()).unwrap();
+    }
+}
+
+/// Gives these frames, and says with the last one that it is at its end.
+struct SaysSo(VecDeque<Bytes>);
+
+impl Body for SaysSo {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The copy of a small frame takes the place of the original, which is dropped while the copy can be read.
+#[tokio::test]
+async fn nobody_joins_a_flight_whose_last_frame_can_be_read_though_its_length_is_unknown() {
+    let (looks, seen) = mpsc::channel();
+    let layer = layer();
+    let handle = layer.handle();
+    let table = handle.clone();
+    let mut service = layer.layer(service_fn(move |_: Req| {
+        let last = Bytes::from_owner(Looking(table.clone(), looks.clone()));
+        let body = SaysSo([Bytes::from("pa"), last].into());
+        async { Ok::<_, BoxError>(Response::new(body)) }
+    }));
+    let calls = [(); 2].map(|()| tokio::spawn(service.call(get("/page"))));
+    for call in calls {
+        let body = call.await.unwrap().unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "page");
+    }
+    assert_eq!(seen.recv(), Ok(0));
+    assert_idle(&handle);
 }
 
 /// Gives its four bytes, and looks at the table when it is polled again and when it is dropped.

@@ -381,6 +381,17 @@ async fn an_abandoned_body_that_outgrows_its_limit_is_given_up() {
     assert_idle(&handle);
 }
 
+#[tokio::test]
+async fn an_abandoned_body_for_which_there_is_no_room_is_given_up() {
+    let layer = layer().finish_abandoned(true).max_buffered(0);
+    let (mut service, mut origin, handle) = stack(&layer);
+    let (feed, leader) = lone_leader(&mut service, &mut origin, Some(4));
+    drop(leader);
+    settle().await;
+    assert!(feed.is_dropped());
+    assert_idle(&handle);
+}
+
 /// Its leader is alone, so nobody has to join any more for it to end.
 #[tokio::test]
 async fn whoever_asks_while_the_body_of_a_complete_response_is_dropped_makes_a_new_call() {
