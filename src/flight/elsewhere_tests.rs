@@ -751,6 +751,93 @@ async fn nobody_joins_from_elsewhere_when_the_last_byte_has_come() {
     }
 }
 
+/// In a response's extensions: it can't be copied.
+struct Original;
+
+impl Clone for Original {
+    fn clone(&self) -> Self {
+        panic!("there is one of it")
+    }
+}
+
+/// Who has read the four bytes, and holds the body.
+type Silent = (Role, Box<dyn std::any::Any>);
+
+/// Two replicas, over an origin whose body gives four bytes and then falls silent.
+async fn silent(
+    set: fn(SingleflightLayer) -> SingleflightLayer,
+    head: fn() -> http::response::Builder,
+) -> ([impl AsyncFn() -> Silent; 2], [Handle<RequestKey>; 2]) {
+    let store = MemoryStore::new(Duration::from_secs(2), Duration::from_secs(10));
+    let layers = [(); 2].map(|()| {
+        set(SingleflightLayer::new()).across(ReplicaClient::in_memory(&store), |_, _| ())
+    });
+    let handles = [0, 1].map(|at| layers[at].handle());
+    let asks = layers.map(|layer| {
+        let inner = tower::service_fn(move |_: Request<String>| {
+            let frames = text("page".to_owned()).into_iter().map(Ok::<_, BoxError>);
+            let frames = futures_util::stream::iter(frames);
+            let body = StreamBody::new(frames.chain(futures_util::stream::pending()));
+            async move {
+                sleep(CALL).await;
+                Ok::<_, BoxError>(head().body(body)?)
+            }
+        });
+        let service = tower_layer::Layer::layer(&layer, inner);
+        async move || {
+            let asked = service.clone().oneshot(get(0));
+            let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
+            let response = asked.expect("it is not waited for").expect("a response");
+            let role = *response.extensions().get().expect("a role");
+            let mut body = response.into_body();
+            let frame = body.frame().await.expect("a frame");
+            let data = frame.expect("data").into_data().expect("data");
+            assert_eq!(data, "page");
+            (role, Box::new(body) as Box<dyn std::any::Any>)
+        }
+    });
+    sleep(Duration::from_millis(50)).await;
+    (asks, handles)
+}
+
+fn nobody_is_in_flight(handles: &[Handle<RequestKey>]) {
+    for handle in handles {
+        assert_eq!((handle.in_flight(), handle.stats().waiters), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_outgrows_its_limit_or_whose_head_can_not_be_copied_is_waited_for_nowhere() {
+    type Set = fn(SingleflightLayer) -> SingleflightLayer;
+    type Head = fn() -> http::response::Builder;
+    let cases: [(Set, Head); 2] = [
+        (|layer| layer.max_body(3), Response::builder),
+        (|layer| layer, || Response::builder().extension(Original)),
+    ];
+    for (set, head) in cases {
+        let ([first, second], handles) = silent(set, head).await;
+        let began = Instant::now();
+        let (first, second) = futures_util::future::join(first(), second()).await;
+        assert_eq!([first.0, second.0], [Role::Leader; 2]);
+        let took = began.elapsed();
+        assert!(took <= 2 * CALL + Duration::from_millis(20), "{took:?}");
+        drop((first, second));
+        nobody_is_in_flight(&handles);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_joins_from_elsewhere_when_the_body_has_fallen_silent() {
+    let head = || Response::builder().header("content-length", "8");
+    let ([first, second], handles) = silent(|layer| layer, head).await;
+    let first = first().await;
+    sleep(Duration::from_secs(3)).await;
+    let second = second().await;
+    assert_eq!([first.0, second.0], [Role::Leader; 2]);
+    drop((first, second));
+    nobody_is_in_flight(&handles);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_follower_that_comes_too_late_for_another_replicas_response_makes_a_new_flight() {
     let fleet = Fleet::new(page).await;
