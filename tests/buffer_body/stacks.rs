@@ -1,11 +1,19 @@
 //! Stacks that read bodies and share by them, as they are written: no adapter, and no type named.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, routing};
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
@@ -14,7 +22,9 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-use tower_singleflight::{BufferBodyLayer, RequestKeyExtractor, Role, SingleflightLayer};
+use tower_singleflight::{
+    BufferBodyLayer, BufferedBody, RequestKeyExtractor, Role, SingleflightLayer,
+};
 
 use crate::support::{self, assert_idle};
 
@@ -55,6 +65,34 @@ macro_rules! ask {
         assert_eq!(two, (Role::Follower, Bytes::from("query")));
         assert_eq!(other, (Role::Leader, Bytes::from("other")));
     }};
+}
+
+/// Its body was read, so it can be sent again.
+#[tokio::test]
+async fn a_follower_that_reads_too_slowly_asks_again_with_its_body() {
+    let layer = layer().max_body(8);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let service = ServiceBuilder::new()
+        .layer(BufferBodyLayer::new(100))
+        .layer(layer.clone())
+        .service(service_fn(move |request: Request<BufferedBody<_>>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async {
+                let frame = echo(request.into_body().collect().await?.to_bytes()).await;
+                let frames = (0..8).map(move |_| Ok::<_, BoxError>(Frame::data(frame.clone())));
+                let body = StreamBody::new(futures_util::stream::iter(frames));
+                Ok::<_, BoxError>(Response::new(body))
+            }
+        }));
+    let ask = || service.clone().oneshot(post("query"));
+    let (leader, follower) = tokio::join!(ask(), ask());
+    for response in [leader.unwrap(), follower.unwrap()] {
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "query".repeat(8));
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_idle(&layer.handle());
 }
 
 #[tokio::test]
