@@ -656,6 +656,24 @@ async fn callers_of_another_variant_than_their_leaders_have_their_response_when_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_waits_for_who_was_moved_is_for_nobody_who_asked_after_it() {
+    let fleet = Fleet::new(varying).await;
+    let leader = tokio::spawn(fleet.replicas[0].ask(with_agent("one")));
+    sleep(Duration::from_millis(10)).await;
+    let other = tokio::spawn(fleet.replicas[1].ask(with_agent("two")));
+    sleep(Duration::from_millis(10)).await;
+    let mut moved = Box::pin(fleet.replicas[1].ask(with_agent("one")));
+    assert!(futures_util::poll!(&mut moved).is_pending());
+    sleep(CALL).await;
+    assert_eq!(leader.await.expect("no panic").body, "one of call 0");
+    let late = fleet.replicas[1].ask(with_agent("one")).await;
+    assert_eq!(late.body, "one of call 2");
+    assert_eq!(other.await.expect("no panic").body, "two of call 1");
+    assert_eq!(moved.await.body, "one of call 0");
+    fleet.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_comes_as_its_text() {
     let fleet = Fleet::new(|_, call| Err(format!("call {call} has failed").into())).await;
     let asks = fleet
