@@ -740,9 +740,36 @@ fn what_is_left_of_a_body_is_known_as_far_as_its_source_says() {
     }
     let mut buffer = SharedBuffer::new(Arc::default());
     buffer.announce(None, hint(10, 20), limits);
+    buffer.push(frame(0, 8), hint(0, 0), None).unwrap();
+    assert_eq!(bounds(&buffer, ReaderId::Leader), (8, None));
+    let mut buffer = SharedBuffer::new(Arc::default());
+    buffer.announce(None, hint(10, 20), limits);
     buffer.push(frame(0, 8), hint(2, 12), None).unwrap();
     buffer.fail(SharedError::new("broken"));
     assert_eq!(bounds(&buffer, ReaderId::Leader), (8, None));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_body_that_is_short_or_a_window_is_for_no_other_replica() {
+    let limits = Limits {
+        max_body: 100,
+        max_buffered: 100,
+    };
+    for (expected, is_window, is_whole) in [
+        (Some(4), false, true),
+        (None, false, true),
+        (Some(9), false, false),
+        (None, true, false),
+    ] {
+        let mut buffer = SharedBuffer::new(Arc::default());
+        buffer.announce(expected, SizeHint::new(), limits);
+        buffer.push(frame(0, 4), SizeHint::new(), None).unwrap();
+        if is_window {
+            buffer.outgrow(&[]);
+        }
+        assert_eq!(buffer.frames_for_all().is_some(), is_whole);
+    }
 }
 
 proptest! {
