@@ -336,7 +336,37 @@ impl Drop for ReplicaClient {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use super::*;
+
+    #[test]
+    fn each_setting_is_what_it_was_set_to() {
+        let secs = Duration::from_secs;
+        let replicas = Replicas::redis("redis://nowhere").expect("an address");
+        let replicas = replicas.patience(secs(1)).lease(secs(2));
+        let replicas = replicas.down_after(secs(3)).max_body(4);
+        let set = replicas.namespace("shop-web/1_a.b:c@d").settings;
+        assert_eq!((set.patience, set.lease), (secs(1), secs(2)));
+        assert_eq!((set.down_after, set.max_body), (secs(3), 4));
+    }
+
+    #[test]
+    fn a_store_without_a_usable_address_is_refused_with_the_reason() {
+        let one = ["redis://nowhere"];
+        for (is_usable, urls) in [(true, &one[..]), (false, &["nowhere"]), (false, &[])] {
+            let stores = [
+                Replicas::redis_cluster(urls),
+                Replicas::redis_sentinel("primary", urls),
+            ];
+            for store in stores {
+                match store {
+                    Ok(_) => assert!(is_usable, "{urls:?}"),
+                    Err(error) => assert!(!is_usable && error.source().is_some(), "{urls:?}"),
+                }
+            }
+        }
+    }
 
     #[test]
     #[should_panic(expected = "a namespace has 1 to 128 letters")]

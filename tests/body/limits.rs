@@ -571,6 +571,20 @@ async fn what_a_lone_leader_keeps_gives_way_to_the_next_frame_of_another() {
 }
 
 #[tokio::test]
+async fn a_frame_for_which_others_give_way_in_vain_passes_all_the_same() {
+    let (mut service, mut origin, handle) = stack(&layer().max_body(16).max_buffered(8));
+    let (_feed, alone) = lone(&mut service, &mut origin, "/alone", "ab").await;
+    let (feed, mut leader) = lone(&mut service, &mut origin, "/page", "once").await;
+    for part in ["upon.", "a", "time"] {
+        feed.send(part);
+        assert_eq!(frame(&mut leader), data(part));
+    }
+    assert_eq!(handle.in_flight(), 0);
+    drop((alone, leader));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
 async fn what_somebody_has_joined_gives_way_to_nobody_though_its_leader_is_alone_again() {
     let (mut service, mut origin, handle) = stack(&layer().max_body(8).max_buffered(8));
     let (_feed, joined) = lone(&mut service, &mut origin, "/joined", "ab").await;
