@@ -258,6 +258,36 @@ async fn a_response_that_a_leader_leaves_behind_is_dropped_with_the_leader() {
     }
 }
 
+/// It is in nobody's response, so its panic is nobody's either.
+#[derive(Clone)]
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("a bad extension")
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_wants_and_that_panics_when_it_is_dropped_harms_no_follower() {
+    let (mut service, mut origin, handle) = stack(&layer());
+    let leader = service.call(get("/page"));
+    let mut follower = service.call(get("/page"));
+    drop(leader);
+    let head = Response::builder().header("set-cookie", "a=b");
+    let feed = (origin.call()).begin_with(head.extension(Bad), SizeHint::new());
+    settle().await;
+    assert!(feed.is_dropped());
+    assert_pending(&mut follower);
+    let page = ready(&["page"], SizeHint::new());
+    origin.call().answer(Response::new(page));
+    let response = now(&mut follower);
+    assert_eq!(role(&response), Role::Forwarded);
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "page");
+    assert_idle(&handle);
+}
+
 #[tokio::test]
 async fn a_response_that_comes_after_its_leader_has_left_is_dropped_at_once() {
     for polled_before in [false, true] {
