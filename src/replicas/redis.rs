@@ -288,3 +288,44 @@ impl Listener for RedisListener {
         Some(Bytes::copy_from_slice(message.get_payload_bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replicas::{id::Seat, message::Address};
+
+    #[test]
+    fn a_reply_is_what_the_store_says_and_a_value_that_is_not_ours_is_refused() {
+        let to = Address {
+            digest: Digest(1),
+            flight: FlightId(2),
+            seat: Seat(3),
+        };
+        let contend = Command::Contend {
+            join: to,
+            asked: 1,
+            pass_over: None,
+        };
+        let contended = |value| read(&contend, value, true);
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        assert_eq!(contended(Value::Int(1)), Reply::Won { over: false });
+        assert_eq!(contended(Value::Int(2)), Reply::Won { over: true });
+        let (inbox, flight) = (Inbox(4), FlightId(5));
+        let held = format!("{}{}", id::hex(inbox.0), id::hex(flight.0));
+        assert_eq!(contended(text(&held)), Reply::Held { inbox, flight });
+        for other in ["", "page", &held[1..], &"x".repeat(64)] {
+            assert_eq!(contended(text(other)), Reply::Refused);
+        }
+        assert_eq!(contended(Value::Int(3)), Reply::Refused);
+
+        let digest = Digest(1);
+        let renew = Command::Renew { digest, flight };
+        for is_ours in [true, false] {
+            let value = Value::Int(is_ours.into());
+            assert_eq!(read(&renew, value, true), Reply::Renewed(is_ours));
+        }
+        let tell = Command::Tell(inbox, Message::Here { to });
+        assert_eq!(read(&tell, Value::Int(0), true), Reply::Heard(0));
+        assert_eq!(read(&tell, Value::Int(0), false), Reply::Done);
+    }
+}
