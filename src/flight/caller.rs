@@ -237,12 +237,12 @@ impl<K> Drop for Caller<K> {
             let kept = take_unread(&self.flight, &mut state);
             (kept, spent, unclaimed, is_missed)
         };
-        drop((kept, spent));
-        observe::settle();
         if is_missed {
             self.flight.wake_callers();
         }
         // Last: dropping what belongs to the user may panic.
+        drop((kept, spent));
+        observe::settle();
         drop((waiting, unclaimed));
     }
 }

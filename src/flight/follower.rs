@@ -104,7 +104,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::Ready, task::Waker};
+    use std::{convert::Infallible, future::Ready, sync::Arc, task::Waker};
 
     use bytes::Bytes;
     use http::Response;
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         SingleflightLayer,
-        flight::{Admitted, Candidate},
+        flight::{Admitted, Candidate, Lead, state::count_out},
         group::Work,
         key::method_and_uri,
         shared::Shared,
@@ -128,14 +128,11 @@ mod tests {
         Candidate::new(shared, 0, key, &mut head, number, Instant::now()).enter()
     }
 
-    #[test]
-    fn a_follower_makes_its_own_call_if_its_flight_ends_without_a_word() {
-        let layer = SingleflightLayer::with_key(method_and_uri);
-        let inner = service_fn(|_: Request<()>| -> Ready<Result<_, Infallible>> {
-            std::future::ready(Ok(Response::new(Empty::<Bytes>::new())))
-        });
-        let service = layer.layer(inner);
-        let Admitted::Leads(mut lead, _) = enter(&service.shared) else {
+    /// One who leads, and one who follows.
+    fn leader_and_follower<S, X: KeyExtractor>(
+        service: Singleflight<S, X>,
+    ) -> (Lead<X::Key>, Follower<S, X, ()>) {
+        let Admitted::Leads(lead, _) = enter(&service.shared) else {
             unreachable!("it is the first")
         };
         let Admitted::Waits(caller) = enter(&service.shared) else {
@@ -147,17 +144,48 @@ mod tests {
             span: CallerSpan::current(),
             moves: 0,
         };
-        let mut follower = Follower { caller, own };
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(follower.poll(&mut cx).is_pending());
+        (lead, Follower { caller, own })
+    }
+
+    fn end<K: Send + Sync + 'static>(lead: &mut Lead<K>, cx: &mut Context<'_>) {
         let leader = lead.make_whole();
         leader.hand_in(Work::make(|| async {}));
-        assert!(leader.poll(&mut cx).is_ready());
+        assert!(leader.poll(cx).is_ready());
+    }
+
+    fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+        std::future::ready(Ok(Response::new(Empty::new())))
+    }
+
+    #[test]
+    fn a_follower_makes_its_own_call_if_its_flight_ends_without_a_word() {
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let (mut lead, mut follower) = leader_and_follower(layer.layer(service_fn(inner)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(follower.poll(&mut cx).is_pending());
+        end(&mut lead, &mut cx);
         let Poll::Ready(Decision::Forward(_, reason)) = follower.poll(&mut cx) else {
             panic!("it waits for what will not come")
         };
         assert_eq!(reason, Reason::Leaderless);
         drop((lead, follower));
+        assert_eq!(layer.handle().stats().waiters, 0);
+    }
+
+    #[test]
+    fn a_follower_that_is_being_moved_when_its_flight_has_ended_asks_again_and_again() {
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let (mut lead, mut follower) = leader_and_follower(layer.layer(service_fn(inner)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let flight = Arc::clone(follower.caller.flight());
+        let dismissed = flight.data.state().dismiss(0);
+        count_out(&flight, 1);
+        end(&mut lead, &mut cx);
+        for _ in 0..3 {
+            assert!(follower.poll(&mut cx).is_pending());
+            assert!(follower.caller.poll(&mut cx).is_ready());
+        }
+        drop((lead, follower, dismissed));
         assert_eq!(layer.handle().stats().waiters, 0);
     }
 }

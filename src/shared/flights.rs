@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     flight::{Flight, HttpFlight, Number},
-    group::Table,
+    group::{Table, drop_quietly},
     key::{KeyExtractor, RequestKey},
     sync::{AtomicBool, Ordering},
 };
@@ -166,7 +166,8 @@ impl<K> Flights<K> {
             if given.is_some() {
                 flight.release();
             }
-            drop(given);
+            // Another flight's data, whose panic is not this one's.
+            drop_quietly(given);
         }
         true
     }

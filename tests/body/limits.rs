@@ -1,6 +1,12 @@
 //! Limits: what is over one is not shared, at once and concurrently, and its leader does not notice.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Response, header};
 use http_body::SizeHint;
@@ -11,7 +17,7 @@ use tower_singleflight::{ResponseBody, Role};
 use crate::support::{
     assert_idle,
     body::{
-        Calls, Feed, Layered, Mock, Polled, assert_pending, data, frame, key, layer,
+        Calls, Feed, Layered, Mock, Polled, assert_pending, bad_data, data, frame, key, layer,
         leader_and_follower, lone_leader, next, now, ready, stack,
     },
     get, role, settle,
@@ -567,6 +573,23 @@ async fn what_a_lone_leader_keeps_gives_way_to_the_next_frame_of_another() {
     }
     assert_eq!(origin.count(), 2);
     drop((alone, leader, follower));
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_frame_passes_though_what_gives_way_to_it_panics_when_it_is_dropped() {
+    let (mut service, mut origin, handle) = stack(&layer().max_buffered(20_000));
+    let (other, mut alone) = lone(&mut service, &mut origin, "/alone", "a").await;
+    let armed = Arc::new(AtomicBool::new(false));
+    other.bytes(bad_data(15_000, &armed));
+    assert!(matches!(frame(&mut alone), Polled::Data(_)));
+    let (feed, mut leader) = lone(&mut service, &mut origin, "/page", "pa").await;
+    armed.store(true, Ordering::SeqCst);
+    feed.bytes(vec![0; 15_000].into());
+    assert!(matches!(frame(&mut leader), Polled::Data(_)));
+    assert!(!armed.load(Ordering::SeqCst), "it is dropped");
+    assert_eq!(handle.in_flight(), 1);
+    drop((alone, leader));
     assert_idle(&handle);
 }
 

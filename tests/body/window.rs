@@ -1,7 +1,12 @@
 //! A body that outgrows `max_body` goes on in a window, and whoever falls out of that calls again.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -13,7 +18,7 @@ use tower_singleflight::{Handle, ResponseBody, Role};
 use crate::support::{
     Count, assert_idle,
     body::{
-        Calls, Feed, Key, Layered, Mock, Polled, assert_pending, data, frame, key, layer,
+        Calls, Feed, Key, Layered, Mock, Polled, assert_pending, bad_data, data, frame, key, layer,
         leader_and_follower, now, stack,
     },
     get, role, settle,
@@ -387,6 +392,39 @@ async fn a_follower_that_waits_is_woken_when_the_reader_that_sets_the_pace_leave
     feed.send("4.");
     settle().await;
     assert_eq!(frame(&mut follower), data("4."));
+    drop(follower);
+    assert_idle(&handle);
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_is_woken_though_the_reader_that_sets_the_pace_panics_as_it_leaves() {
+    let Flight {
+        handle,
+        feed,
+        mut leader,
+        followers: [mut follower],
+        ..
+    } = flight(windowed(15_000)).await;
+    let armed = Arc::new(AtomicBool::new(false));
+    for _ in 0..3 {
+        for body in [&mut leader, &mut follower] {
+            assert_eq!(frame(body), Polled::Pending);
+        }
+        feed.bytes(bad_data(10_000, &armed));
+        settle().await;
+        for body in [&mut leader, &mut follower] {
+            assert!(matches!(frame(body), Polled::Data(_)));
+        }
+    }
+    let woken = Count::new();
+    let waker = woken.waker();
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(&mut follower).poll_frame(&mut cx).is_pending());
+    settle().await;
+    woken.take();
+    armed.store(true, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(leader))).is_err());
+    assert_eq!(woken.get(), 1, "it sets the pace now");
     drop(follower);
     assert_idle(&handle);
 }

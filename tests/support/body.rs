@@ -39,6 +39,25 @@ pub(crate) fn key() -> Key {
     (Method::GET, Uri::from_static("/page"))
 }
 
+/// Data whose drop panics once it is armed.
+pub(crate) fn bad_data(len: usize, armed: &Arc<AtomicBool>) -> Bytes {
+    struct Bad(Vec<u8>, Arc<AtomicBool>);
+
+    impl AsRef<[u8]> for Bad {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            assert!(!self.1.swap(false, Ordering::SeqCst), "bad data");
+        }
+    }
+
+    Bytes::from_owner(Bad(vec![0; len], Arc::clone(armed)))
+}
+
 /// The layer over an origin that the test answers.
 pub(crate) fn stack<X: KeyExtractor>(
     layer: &SingleflightLayer<X>,
