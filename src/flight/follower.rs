@@ -115,7 +115,10 @@ mod tests {
     use super::*;
     use crate::{
         SingleflightLayer,
-        flight::{Admitted, Candidate, Lead, state::count_out},
+        flight::{
+            Admitted, Candidate, Lead,
+            state::{FollowerState, count_out},
+        },
         group::Work,
         key::method_and_uri,
         shared::Shared,
@@ -186,6 +189,26 @@ mod tests {
             assert!(follower.caller.poll(&mut cx).is_ready());
         }
         drop((lead, follower, dismissed));
+        assert_eq!(layer.handle().stats().waiters, 0);
+    }
+
+    #[test]
+    fn a_follower_that_has_a_decision_of_its_own_is_not_moved_once_more() {
+        let layer = SingleflightLayer::with_key(method_and_uri);
+        let (lead, mut follower) = leader_and_follower(layer.layer(service_fn(inner)));
+        let flight = Arc::clone(follower.caller.flight());
+        let dismissed = flight.data.state().dismiss(0);
+        count_out(&flight, 1);
+        let (head, _) = dismissed.expect("it waits");
+        let forward = Box::new(Decision::Forward(head, Reason::Full));
+        flight.data.state().followers[0] = FollowerState::Decided(forward);
+        assert!(flight.data.state().dismiss(0).is_none());
+        let polled = follower.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(
+            polled,
+            Poll::Ready(Decision::Forward(_, Reason::Full))
+        ));
+        drop((lead, follower));
         assert_eq!(layer.handle().stats().waiters, 0);
     }
 }
