@@ -29,8 +29,7 @@ struct OriginalState {
     unhashed: Vec<Bytes>,
     body: BodyHasher,
     trailers: HeaderMap,
-    /// `None` in the `Arc`: it is only for the leader.
-    outcome: Option<Arc<Option<SharedOriginal>>>,
+    outcome: Option<Arc<OriginalOutcome>>,
     /// Auditors that have ended first (A2).
     waiting: Vec<AuditedRequest>,
 }
@@ -42,8 +41,9 @@ pub(crate) struct Recipients {
     pub(crate) request: Fields,
 }
 
-struct SharedOriginal {
-    recipients: Recipients,
+struct OriginalOutcome {
+    /// `None` if it is only for the leader.
+    recipients: Option<Recipients>,
     /// `None` if it was incomplete.
     answer: Option<ResponseSummary>,
 }
@@ -71,33 +71,41 @@ impl Original {
 
     /// More of the body has arrived.
     pub(crate) fn receive(&self, data: &[u8], trailers: Option<HeaderMap>) {
-        let mut state = self.state.lock();
-        state.catch_up();
-        state.body.append(data);
-        state.trailers.extend(trailers.unwrap_or_default());
+        let hashed = {
+            let mut state = self.state.lock();
+            let hashed = state.catch_up();
+            state.body.append(data);
+            state.trailers.extend(trailers.unwrap_or_default());
+            hashed
+        };
+        drop(hashed);
     }
 
     /// Hashes what was there when the first auditor came.
     pub(crate) fn catch_up(&self) {
-        self.state.lock().catch_up();
+        let hashed = self.state.lock().catch_up();
+        drop(hashed);
     }
 
     /// The response has ended. `recipients`: none if the rules gave it only to its leader. `head`: that of a complete
     /// one.
     pub(crate) fn end(&self, recipients: Option<Recipients>, head: Option<&response::Parts>) {
         let head = head.map(Head::of);
-        let (outcome, waiting) = {
+        let (outcome, waiting, hashed) = {
             let mut state = self.state.lock();
+            let hashed = match head {
+                Some(_) => state.catch_up(),
+                None => mem::take(&mut state.unhashed),
+            };
             let answer = head.map(|head| state.finish(head));
             let trailers = answer.as_ref().and_then(|answer| answer.trailers.as_ref());
             let is_shared = trailers.is_none_or(rules::trailers_may_be_shared);
             let recipients = recipients.filter(|_| is_shared);
-            let shared = recipients.map(|recipients| SharedOriginal { recipients, answer });
-            let outcome = Arc::new(shared);
-            state.unhashed = Vec::new();
+            let outcome = Arc::new(OriginalOutcome { recipients, answer });
             state.outcome = Some(Arc::clone(&outcome));
-            (outcome, mem::take(&mut state.waiting))
+            (outcome, mem::take(&mut state.waiting), hashed)
         };
+        drop(hashed);
         for audited in waiting {
             self.conclude(&outcome, &audited);
         }
@@ -115,16 +123,14 @@ impl Original {
         self.conclude(&outcome, &audited);
     }
 
-    fn conclude(&self, outcome: &Option<SharedOriginal>, audited: &AuditedRequest) {
-        let recipient = outcome
-            .as_ref()
-            .filter(|shared| shared.recipients.hold(&audited.request));
+    fn conclude(&self, outcome: &OriginalOutcome, audited: &AuditedRequest) {
+        let recipients = outcome.recipients.as_ref();
         // A3
-        let Some(SharedOriginal { recipients, answer }) = recipient else {
+        let Some(recipients) = recipients.filter(|it| it.hold(&audited.request)) else {
             return;
         };
         let counters = &self.counters;
-        let (Some(original), Some(answer)) = (answer, &audited.answer) else {
+        let (Some(original), Some(answer)) = (&outcome.answer, &audited.answer) else {
             return counters.count(Event::AuditUnknown);
         };
         match original.difference(answer, &audited.ignored) {
@@ -151,14 +157,14 @@ impl Drop for Original {
 // ===== impl OriginalState =====
 
 impl OriginalState {
-    fn catch_up(&mut self) {
-        for data in mem::take(&mut self.unhashed) {
-            self.body.append(&data);
-        }
+    /// Returns what it has hashed, to be dropped under no lock: it is the user's.
+    fn catch_up(&mut self) -> Vec<Bytes> {
+        let unhashed = mem::take(&mut self.unhashed);
+        unhashed.iter().for_each(|data| self.body.append(data));
+        unhashed
     }
 
     fn finish(&mut self, head: Head) -> ResponseSummary {
-        self.catch_up();
         ResponseSummary {
             head,
             body: self.body.finish(),
@@ -179,6 +185,12 @@ impl Recipients {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{OnceLock, Weak, mpsc},
+        thread,
+        time::Duration,
+    };
+
     use super::*;
 
     #[test]
@@ -193,8 +205,54 @@ mod tests {
                 original.receive(data, None);
                 body.append(data);
             }
-            let answer = original.state.lock().finish(Head::of(&head));
+            original.end(None, Some(&head));
+            let state = original.state.lock();
+            let answer = state.outcome.as_ref().and_then(|it| it.answer.as_ref());
+            let answer = answer.expect("it is complete");
             assert!(answer.body.difference(&body.finish()).is_none());
+        }
+    }
+
+    /// Data whose drop has another thread look at the original.
+    struct Looks(Arc<OnceLock<Weak<Original>>>);
+
+    impl AsRef<[u8]> for Looks {
+        fn as_ref(&self) -> &[u8] {
+            b"page"
+        }
+    }
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            let Some(original) = self.0.get().and_then(Weak::upgrade) else {
+                return;
+            };
+            let (done, is_done) = mpsc::channel();
+            thread::spawn(move || {
+                original.catch_up();
+                done.send(())
+            });
+            let is_done = is_done.recv_timeout(Duration::from_secs(20));
+            assert!(is_done.is_ok(), "it is dropped under the lock");
+        }
+    }
+
+    #[test]
+    fn what_has_been_hashed_is_dropped_under_no_lock() {
+        let (head, ()) = http::Response::new(()).into_parts();
+        let ends: [&dyn Fn(&Original); 4] = [
+            &|original| original.receive(b"more", None),
+            &|original| original.catch_up(),
+            &|original| original.end(None, Some(&head)),
+            &|original| original.end(None, None),
+        ];
+        for end in ends {
+            let place = Arc::<OnceLock<_>>::default();
+            let data = Bytes::from_owner(Looks(Arc::clone(&place)));
+            let original = Original::new(Arc::new(Counters::new()), vec![data], None);
+            place.set(Arc::downgrade(&original)).expect("it is new");
+            end(&original);
+            assert!(original.state.lock().unhashed.is_empty());
         }
     }
 }
